@@ -1,0 +1,74 @@
+"""Augmentation of whole batches, as a pure function of (seed, epoch, index).
+
+Not of batch size, order, worker, rank or device. So a teacher's outputs on every view can be banked once, a resumed
+run sees the views it would have seen, and the twin on labels alone sees the very pictures that the student sees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int64 numbers (the finaliser of splitmix64; products wrap, shifts are made logical by a mask)."""
+    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
+    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
+    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+
+
+def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
+    """Return [B, count] numbers in [0, 1) that depend on (seed, epoch, index) and on nothing else, in float64.
+
+    Counter-based: no generator state, so there is none to save. ``index`` is int64 [B] on the CPU.
+    """
+    golden = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
+    key = _mix(torch.tensor([seed], dtype=torch.int64) * golden + 1)
+    key = _mix(key ^ (torch.tensor([epoch], dtype=torch.int64) * golden + 2))
+    rows = _mix(key ^ (index * golden + 3))
+    columns = torch.arange(1, count + 1, dtype=torch.int64) * golden
+    bits = _mix(rows[:, None] + columns[None, :])
+    return ((bits >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random flip, shift, zoom, turn and light; each is off at 0. ``Augment()`` returns images as they are."""
+
+    flip: float = 0.0  # probability of mirroring left and right
+    shift: float = 0.0  # at most this fraction of the side, either way
+    zoom: float = 0.0  # scale in [1 - zoom, 1 + zoom]
+    turn: float = 0.0  # degrees, either way
+    light: float = 0.0  # brightness and contrast factors in [1 - light, 1 + light]
+
+    def __call__(self, image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
+        """Return the view of each image that belongs to (seed, epoch, index).
+
+        Args:
+            image: [B, C, H, W] in [0, 1], on any device. index: [B] int64, on the CPU.
+        """
+        u = uniforms(seed, epoch, index, 7)
+        side = (2 * u - 1).to(torch.float32)
+        mirror = torch.where(u[:, 0] < self.flip, -1.0, 1.0)
+        zoom = 1 + self.zoom * side[:, 1]
+        angle = math.radians(self.turn) * side[:, 2]
+        if self.shift or self.zoom or self.turn:
+            cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+            theta = torch.stack(
+                [cos * mirror, -sin, 2 * self.shift * side[:, 3], sin * mirror, cos, 2 * self.shift * side[:, 4]], 1
+            ).view(-1, 2, 3)
+            grid = F.affine_grid(theta.to(image.device), list(image.shape), align_corners=False)
+            image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
+        elif self.flip:
+            flipped = (mirror < 0).to(image.device)[:, None, None, None]
+            image = torch.where(flipped, image.flip(-1), image)
+        if self.light:
+            brightness = (1 + self.light * side[:, 5]).to(image.device)[:, None, None, None]
+            contrast = (1 + self.light * side[:, 6]).to(image.device)[:, None, None, None]
+            grey = image.mean((1, 2, 3), keepdim=True)
+            image = (((image - grey) * contrast + grey) * brightness).clamp(0, 1)
+        return image

@@ -1,0 +1,61 @@
+"""Fashion-MNIST: 70,000 grey 28 x 28 pictures of Zalando's articles in ten classes (Xiao et al. 2017).
+
+https://arxiv.org/abs/1708.07747, https://github.com/zalandoresearch/fashion-mnist (MIT licence). Stays grey: C is 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kd.data.arrays import open_arrays
+from kd.data.augment import Augment
+from kd.data.idx import STEMS, find_idx, read_splits
+from kd.data.pictures import Pictures
+from kd.store import Store
+
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+
+
+def load(
+    store: Store,
+    augment: Augment,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    root: str | None = None,
+    image_size: int = 28,
+) -> Pictures:
+    """Open the four IDX files in ``root``; with null those of Debian's package, or a download (31 MB)."""
+    if root is None:
+        files = find_idx([DEBIAN]) or download(store)
+    else:
+        files = find_idx([Path(root).expanduser(), Path(root).expanduser() / "FashionMNIST" / "raw"])
+        if files is None:
+            raise FileNotFoundError(
+                f"data.root={root} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, each "
+                "with or without .gz"
+            )
+    return open_arrays(
+        store,
+        "fashion_mnist",
+        files,
+        lambda: (*read_splits(files), CLASSES),
+        augment,
+        seed,
+        val_fraction,
+        image_size,
+    )
+
+
+def download(store: Store) -> dict[str, Path]:
+    """Return the IDX files, fetched by torchvision into the store at the first call."""
+    from torchvision.datasets import FashionMNIST
+
+    try:
+        folder = store.obtain("downloads", "fashion_mnist", lambda to: FashionMNIST(to, download=True))
+    except Exception as error:  # URLError, RuntimeError, a proxy's page that is no gzip file
+        raise FileNotFoundError(
+            f"Fashion-MNIST is not here and could not be downloaded ({' '.join(str(error).split())})\n"
+            f"Install Debian's package dataset-fashion-mnist (it fills {DEBIAN}) or say data.root=<folder of IDX files>"
+        ) from error
+    return find_idx([folder / "FashionMNIST" / "raw"])

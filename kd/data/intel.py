@@ -1,0 +1,57 @@
+"""Intel Image Classification: six kinds of scenery, 14,034 training and 3,000 test photographs of 150 x 150 pixels.
+
+https://www.kaggle.com/datasets/puneet6060/intel-image-classification. Kaggle's archive nests every split once more
+(``seg_train/seg_train/<class>/*.jpg``); trees without the second level are read as well. ``seg_pred`` has no labels and
+is not used. The set has label noise of its own: the notes count the pictures that stand in several classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kd.data.augment import Augment
+from kd.data.folder import open_tree
+from kd.data.pictures import Pictures
+from kd.store import Store
+
+HANDLE = "puneet6060/intel-image-classification"
+PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
+
+
+def load(
+    store: Store,
+    augment: Augment,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    root: str | None = None,
+    image_size: int = 100,
+    on_bad_file: str = "error",
+) -> Pictures:
+    """Open the set under ``root``, or download it (370 MB, no credentials needed) where ``root`` is null."""
+    top = Path(root).expanduser() if root is not None else download()
+    train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
+    return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file)
+
+
+def find_split(top: Path, split: str) -> Path:
+    """Return the folder that holds the class folders of ``split``, nested once or twice."""
+    for folder in (top / split / split, top / split):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})\n"
+        f"data.root is the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"
+    )
+
+
+def download() -> Path:
+    """Return the folder of Kaggle's files, fetched into kagglehub's own cache at the first call."""
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(HANDLE))
+    except Exception as error:  # no network, a proxy's answer, a full disk: kagglehub wraps none of them
+        raise FileNotFoundError(
+            f"Intel's images are not here and Kaggle did not deliver them ({' '.join(str(error).split())})\n"
+            f"Fetch the archive from {PAGE}, unpack it and say data.root=<the folder that holds seg_train and seg_test>"
+        ) from error

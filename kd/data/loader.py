@@ -1,0 +1,61 @@
+"""Batches from a decoded data set: no worker processes, no decoding, nothing random that a seed does not name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd.data.pictures import Pictures
+from kd.interfaces import Batch
+
+RESIDENT = 8 * 2**30  # bytes of uint8 images that may lie on an accelerator for the length of a run
+
+
+class Loader:
+    """Walks one data set on one device.
+
+    Args:
+        batch_size: images a training batch; an incomplete last batch is left out of the epoch (another lot is
+            left out in the next), unless it is the only one.
+        seed: names the order and the views, together with the epoch.
+    """
+
+    def __init__(self, pictures: Pictures, batch_size: int, seed: int, device: torch.device):
+        if batch_size < 2:
+            raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
+        self.pictures, self.batch_size, self.seed, self.device = pictures, batch_size, seed, device
+        self._targets = torch.from_numpy(pictures.targets)
+        self._resident: Tensor | None = None
+        if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
+            self._resident = torch.from_numpy(np.ascontiguousarray(pictures.images)).to(device)
+
+    @property
+    def steps(self) -> int:
+        """Training batches an epoch."""
+        return max(1, len(self.pictures.train) // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Training batches: order and views are a pure function of (seed, epoch)."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
+        for step in range(self.steps):
+            batch = self._batch(order[step * self.batch_size : (step + 1) * self.batch_size], epoch)
+            view = self.pictures.augment(batch.image, self.seed, epoch, batch.index)
+            yield batch._replace(image=view)
+
+    def plain(self, positions: np.ndarray, batch_size: int = 128) -> Iterator[Batch]:
+        """The images themselves, in the order given, every one."""
+        for start in range(0, len(positions), batch_size):
+            yield self._batch(positions[start : start + batch_size], 0)
+
+    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
+        index = torch.from_numpy(np.ascontiguousarray(positions))
+        if self._resident is None:
+            image = torch.from_numpy(self.pictures.images[positions]).to(self.device)
+        else:
+            image = self._resident[index.to(self.device)]
+        # [B, H, W, C] seen as [B, C, H, W] is channels-last already
+        image = image.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)
+        return Batch(image, self._targets[index].to(self.device), index, epoch)

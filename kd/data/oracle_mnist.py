@@ -1,0 +1,40 @@
+"""Oracle-MNIST: 30,222 grey 28 x 28 rubbings of ten characters of the oracle bone script (Wang & Deng 2024).
+
+"A dataset of oracle characters for benchmarking machine learning algorithms", Scientific Data 11,
+https://doi.org/10.1038/s41597-024-02933-w, https://github.com/wm-bupt/oracle-mnist. The files have MNIST's format and
+names; three thousand years in the ground left cracks and noise. Stays grey: C is 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kd.data.arrays import open_arrays
+from kd.data.augment import Augment
+from kd.data.idx import STEMS, find_idx, read_splits
+from kd.data.pictures import Pictures
+from kd.store import Store
+
+CLASSES = ("big", "sun", "moon", "cattle", "next", "field", "not", "arrow", "time", "wood")
+PAGE = "https://github.com/wm-bupt/oracle-mnist"
+
+
+def load(
+    store: Store,
+    augment: Augment,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    root: str | None = None,
+    image_size: int = 28,
+) -> Pictures:
+    """Open the four IDX files in ``root``: their folder, or a clone of the authors' repository."""
+    files = find_idx([Path(root).expanduser(), Path(root).expanduser() / "data" / "oracle"]) if root is not None else None
+    if files is None:
+        what = "data=oracle_mnist needs data.root" if root is None else f"data.root={root} does not hold the files"
+        raise FileNotFoundError(
+            f"{what}: a folder with {', '.join(STEMS)}, each with or without .gz\n"
+            f"git clone {PAGE} brings them (14 MB, in data/oracle); then say data.root=<the clone>"
+        )
+    return open_arrays(
+        store, "oracle_mnist", files, lambda: (*read_splits(files), CLASSES), augment, seed, val_fraction, image_size
+    )

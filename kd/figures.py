@@ -1,0 +1,482 @@
+"""Arrays -> figures. The only file that knows seaborn and matplotlib.
+
+Every function takes arrays and returns a ``Figure`` that belongs to nobody (no pyplot state: nothing to close, no
+display needed). Models come as ``{label: array}``; a label keeps its colour and marker in all figures. Figures are
+9 inches wide with text of 9 points or more, so that they read well when a page shows them 850 pixels wide.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
+
+WIDTH = 9.0  # inches
+DPI = 110
+BINS = 15  # of the reliability diagram, the number that ECE is usually quoted with
+ANNOTATE = 12  # classes: with more, numbers no longer fit into the cells of a confusion matrix
+NAME_TICKS = 40  # classes: with more, names no longer fit on an axis
+COLUMNS = 5  # pictures in a row of a grid
+
+_PALETTE = sns.color_palette("colorblind")
+STYLE = {  # label -> colour, marker
+    "teacher": (_PALETTE[0], "o"),
+    "student": (_PALETTE[3], "s"),
+    "student, labels only": ("#6f6f6f", "D"),
+}
+RIGHT, WRONG, INK = (
+    "#00694b",
+    "#b03a00",
+    "#262626",
+)  # the palette's green and vermilion, darkened until they carry text on white
+# Fonts that other scripts need, where the machine has them; matplotlib's own DejaVu Sans has no CJK and no Indic.
+_OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Noto Sans Arabic", "Noto Sans Devanagari"),
+    *("Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "WenQuanYi Zen Hei", "Arial Unicode MS"),
+    *("Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic", "Nirmala UI"),
+)
+
+
+@functools.cache
+def _fonts() -> dict[str, str]:
+    """Family -> file of the fonts to draw with, the first one first."""
+    found = {"DejaVu Sans": font_manager.findfont("DejaVu Sans")}
+    installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    return found | {name: installed[name] for name in _OTHER_FONTS if name in installed}
+
+
+def _rc() -> dict[str, object]:
+    return {
+        **sns.axes_style("ticks"),
+        "font.family": list(_fonts()),
+        "font.size": 9.5,
+        "axes.titlesize": 10.5,
+        "axes.labelsize": 9.5,
+        "xtick.labelsize": 9.2,
+        "ytick.labelsize": 9.2,
+        "legend.fontsize": 9.2,
+        "figure.titlesize": 12,
+        "text.parse_math": False,  # a class may be called "$5 note"
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#e3e3e3",
+    }
+
+
+def _styled(draw):
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs):
+        with matplotlib.rc_context(_rc()):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def _figure(height: float, title: str) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    return figure
+
+
+def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
+    """Write ``figure`` as a PNG; ``few_colours`` (256) keeps a figure full of photographs small."""
+    with matplotlib.rc_context(_rc()):
+        figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    if few_colours:
+        # Left alone, the quantiser gives all colours to the photographs, and green text turns blue.
+        inks = [np.array(to_rgb(ink)) for ink in (RIGHT, WRONG, INK)]
+        kept = [255 * (1 - share * (1 - ink)) for ink in inks for share in (0.25, 0.5, 0.75, 1)]
+        own = image.quantize(256 - len(kept) - 1, dither=Image.Dither.NONE).getpalette()
+        palette = Image.new("P", (1, 1))
+        palette.putpalette([*own, *np.rint(kept).astype(int).ravel().tolist(), 255, 255, 255])
+        indexed = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        cells = np.array(indexed)
+        cells[(np.asarray(image) == 255).all(-1)] = len(own) // 3 + len(kept)  # Pillow's nearest colour is not exact
+        indexed.putdata(cells.ravel())
+        image = indexed
+    image.save(path, dpi=(DPI, DPI))
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def can_draw(text: str) -> bool:
+    """Whether the fonts of this machine have a glyph for every character of ``text``."""
+    if text.isascii():
+        return True
+    fonts = [font_manager.get_font(file) for file in _fonts().values()]
+    return all(character.isspace() or any(f.get_char_index(ord(character)) for f in fonts) for character in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut ``text`` to ``width`` columns, a wide (CJK) character counting two, and end it with an ellipsis."""
+    text = " ".join(text.split())
+    used = 0
+    for position, character in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > width:
+            return text[: max(position - 1, 1)].rstrip() + "…"
+    return text
+
+
+def names(classes: Sequence[str], width: int) -> list[str]:
+    """Return what stands for each class in a figure: its name, shortened; "#3" where no font can draw it."""
+    return [shorten(name, width) if can_draw(name) else f"#{k}" for k, name in enumerate(classes)]
+
+
+def _style(label: str) -> tuple[object, str]:
+    return STYLE.get(label, (_PALETTE[2], "^"))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+# --- confusion -----------------------------------------------------------------------------------------------------
+
+
+def rows_to_percent(confusion: np.ndarray) -> np.ndarray:
+    """[K, K] counts, rows the true class -> percent of each row; a class without pictures stays 0."""
+    confusion = np.asarray(confusion, np.float64)
+    return 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+
+
+def _heat(
+    ax, values: np.ndarray, classes: Sequence[str], form: str, bar: str, first: bool, extend: str = "neither", **colour
+) -> None:
+    """One matrix; ``form`` formats a cell, ``bar`` names the colour bar that stands where numbers cannot."""
+    count = len(classes)
+    annotated = count <= ANNOTATE
+    ticks = names(classes, 14) if count <= NAME_TICKS else False
+    text = np.array([[format(v, form) for v in row] for row in values]) if annotated else None
+    if annotated:
+        text = np.where((text == "-0") | (text == "+0") | (text == "-0.0") | (text == "+0.0"), "0", text)
+    sns.heatmap(
+        values,
+        ax=ax,
+        annot=text,
+        fmt="",
+        annot_kws={"size": 9.5 if count <= 8 else 9},
+        square=True,
+        linewidths=0.5 if annotated else 0,
+        linecolor="#f2f2f2",
+        cbar=not annotated,
+        cbar_kws={"label": bar, "shrink": 0.7, "location": "bottom", "pad": 0.02, "extend": extend},
+        xticklabels=ticks,
+        yticklabels=ticks if first else False,
+        **colour,
+    )
+    size = 9.2 if count <= 20 else 9.2 * 20 / count
+    ax.tick_params(length=0, labelsize=size)
+    if ticks:
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if count <= 20 else {"rotation": 90}
+        ax.set_xticks(np.arange(count) + 0.5, ticks, **slanted)
+        ax.tick_params(axis="y", labelrotation=0)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class" if first else "")
+
+
+@_styled
+def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
+    """Counts and, beside them, percent of each true class. ``counts`` [K, K]: rows true, columns predicted."""
+    counts = np.asarray(counts)
+    figure = _figure(4.8, f"Confusion matrix: {label}")
+    left, right = figure.subplots(1, 2)
+    shades = sns.light_palette(_style(label)[0], as_cmap=True)
+    _heat(left, counts, classes, "d", "pictures", True, cmap=shades, vmin=0)
+    left.set_title("number of test pictures")
+    form = ".1f" if len(classes) <= 6 else ".0f"
+    _heat(right, rows_to_percent(counts), classes, form, "% of the true class", False, cmap=shades, vmin=0, vmax=100)
+    right.set_title("% of the true class")
+    return figure
+
+
+@_styled
+def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """``{title: [K, K]}`` differences of row-normalised matrices, in points, on one scale centred on 0."""
+    figure = _figure(5.0, "Where the student differs, in points of the true class (diagonal: + is better; elsewhere −)")
+    axes = np.atleast_1d(figure.subplots(1, len(differences)))
+    sizes = np.abs(np.concatenate([np.ravel(d) for d in differences.values()]))
+    # Of many small classes one always changes by 60 points, and would leave all others pale.
+    bound = float(np.quantile(sizes[sizes > 0], 1 if len(classes) <= ANNOTATE else 0.95)) if sizes.any() else 1.0
+    form = "+.1f" if len(classes) <= 6 else "+.0f"
+    for k, (title, difference) in enumerate(differences.items()):
+        _heat(
+            axes[k],
+            difference,
+            classes,
+            form,
+            "points",
+            k == 0,
+            "both",
+            cmap="RdBu_r",
+            center=0,
+            vmin=-bound,
+            vmax=bound,
+        )
+        axes[k].set_title(title)
+    return figure
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def _grid(count: int, title: str, lines: int):
+    columns = min(COLUMNS, count) if count > 2 else COLUMNS
+    rows = -(-count // columns)
+    cell = (WIDTH - 0.2) / COLUMNS
+    figure = _figure(0.45 + rows * (cell + 0.19 * lines), title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    return figure, axes[:count]
+
+
+def _show(ax, image: np.ndarray) -> None:
+    """``image`` uint8 [H, W, C], C 1 or 3."""
+    if image.shape[-1] == 1:
+        ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+    else:
+        ax.imshow(image, interpolation="bilinear")
+
+
+def _caption(ax, lines: Sequence[tuple[str, str]]) -> None:
+    """Write ``(text, colour)`` lines above a picture; matplotlib has no title of several colours."""
+    ax.set_title("\n".join([" "] * len(lines)), fontsize=9.5, pad=3, linespacing=1.45)  # keeps the room
+    for k, (text, colour) in enumerate(reversed(lines)):
+        ax.annotate(
+            _left_to_right(text),
+            (0.5, 1),
+            (0, 3 + 13 * k),
+            "axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=colour,
+            fontsize=9.5,
+            in_layout=False,
+        )
+
+
+def _left_to_right(text: str) -> str:
+    """Keep the order "mark, name, number" where an Arabic or Hebrew name would turn the line round."""
+    return text if text.isascii() else f"\u200e{text}"
+
+
+def _verdict(right: bool) -> tuple[str, str]:
+    return ("✓", RIGHT) if right else ("✗", WRONG)
+
+
+@_styled
+def prediction_grid(
+    images: np.ndarray, target: np.ndarray, logits: np.ndarray, classes: Sequence[str], label: str
+) -> Figure:
+    """Pictures with what the model says of them: ✓ and green where it is right, ✗ and red where it is wrong.
+
+    Args:
+        images: uint8 [M, H, W, C], C 1 or 3. target: [M]. logits: [M, K].
+    """
+    figure, axes = _grid(len(images), f"{len(images)} test pictures drawn at random: {label}", 2)
+    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), _softmax(logits).max(1)
+    for ax, image, true, guess, p in zip(axes, images, target, predicted, probability, strict=True):
+        mark, colour = _verdict(true == guess)
+        _show(ax, image)
+        _caption(ax, [(f"{mark} {shown[guess]} {100 * p:.0f} %", colour), (f"true: {shown[true]}", INK)])
+    return figure
+
+
+@_styled
+def disagreement_grid(
+    images: np.ndarray, target: np.ndarray, teacher: np.ndarray, student: np.ndarray, classes: Sequence[str], total: int
+) -> Figure:
+    """Pictures on which student and teacher disagree, with both answers. Arrays as in ``prediction_grid``."""
+    some = f"{len(images)} of the {total:,}" if total > len(images) else f"The {total}"
+    figure, axes = _grid(len(images), f"{some} test pictures on which student and teacher disagree", 3)
+    shown = names(classes, 13)
+    for ax, image, true, t, s in zip(axes, images, target, np.argmax(teacher, 1), np.argmax(student, 1), strict=True):
+        _show(ax, image)
+        lines = [(f"true: {shown[true]}", INK)]
+        for who, guess in (("teacher", t), ("student", s)):
+            mark, colour = _verdict(true == guess)
+            lines.append((f"{mark} {who}: {shown[guess]}", colour))
+        _caption(ax, lines)
+    return figure
+
+
+# --- curves and scores ---------------------------------------------------------------------------------------------
+
+
+@_styled
+def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: Mapping[str, int]) -> Figure:
+    """Loss and accuracy by epoch; a star marks the epoch that was kept.
+
+    Args:
+        curves: label -> {"epoch", "loss", "val_loss", "train_accuracy", "val_accuracy"}, arrays [E]; NaN leaves a gap.
+    """
+    figure = _figure(4.1, "Training")
+    left, right = figure.subplots(1, 2)
+    for label, curve in curves.items():
+        colour, marker = _style(label)
+        dots = {"marker": marker, "markersize": 4} if len(curve["epoch"]) < 4 else {}
+        epoch = curve["epoch"]
+        left.plot(epoch, curve["loss"], "--", color=colour, linewidth=1.3, **dots)
+        left.plot(epoch, curve["val_loss"], "-", color=colour, linewidth=1.8, **dots)
+        right.plot(epoch, 100 * curve["train_accuracy"], "--", color=colour, linewidth=1.3, **dots)
+        right.plot(epoch, 100 * curve["val_accuracy"], "-", color=colour, linewidth=1.8, **dots)
+        best = np.flatnonzero(epoch == best_epoch.get(label))
+        right.plot(
+            epoch[best], 100 * curve["val_accuracy"][best], "*", color=colour, markersize=13, markeredgecolor="white"
+        )
+    losses = np.concatenate([np.r_[c["loss"], c["val_loss"]] for c in curves.values()])
+    losses = losses[np.isfinite(losses)]
+    if losses.size and losses.min() > 0 and losses.max() / losses.min() > 4:
+        left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
+    left.set(title="loss (training: each model's own objective)", xlabel="epoch", ylabel="loss")
+    right.set(title="accuracy", xlabel="epoch", ylabel="accuracy (%)")
+    for ax in (left, right):
+        ax.grid(axis="y")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [Line2D([], [], color=_style(label)[0], linewidth=2.5, label=label) for label in curves]
+    handles += [
+        Line2D([], [], color="black", linewidth=1.8, label="validation"),
+        Line2D([], [], color="black", linewidth=1.3, linestyle="--", label="training"),
+        Line2D([], [], color="black", marker="*", markersize=10, linewidth=0, label="epoch kept"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, columnspacing=1.4)
+    return figure
+
+
+@_styled
+def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], metric: str = "F1") -> Figure:
+    """One dot a class and model, sorted by the first model. ``scores``: label -> [K] in [0, 1], NaN for none."""
+    count = len(classes)
+    first = np.asarray(next(iter(scores.values())), float)
+    order = np.argsort(np.where(np.isnan(first), -1, first), kind="stable")
+    figure = _figure(max(1.5 + 0.32 * min(count, 22), 2.6) if count <= NAME_TICKS else 5.5, f"{metric} by class")
+    ax = figure.subplots()
+    place = np.arange(count)
+    stacked = 100 * np.array([np.asarray(s, float)[order] for s in scores.values()])
+    if count <= NAME_TICKS:
+        none = np.isnan(stacked).all(0)
+        some = stacked[:, ~none]
+        ax.hlines(place[~none], np.nanmin(some, 0), np.nanmax(some, 0), color="#c9c9c9", linewidth=2, zorder=1)
+        for y in place[none]:
+            ax.text(0.01, y, "no test picture", transform=ax.get_yaxis_transform(), va="center", color=INK)
+    size = 60 if count <= NAME_TICKS else 16
+    for label, values in zip(scores, stacked, strict=True):
+        colour, marker = _style(label)
+        ax.scatter(values, place, size, color=colour, marker=marker, label=label, edgecolor="white", linewidth=0.6)
+    if count <= NAME_TICKS:
+        shown = names(classes, 26)
+        ax.set_yticks(place, [shown[k] for k in order])
+        ax.tick_params(axis="y", labelsize=9.2 if count <= 24 else 9.2 * 24 / count)
+    else:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{count} classes, sorted by the {next(iter(scores))}")
+    ax.set_ylim(-0.7, count - 0.3)
+    ax.grid(axis="x")
+    ax.set_xlabel(f"{metric} (%)")
+    figure.legend(loc="outside lower center", ncols=len(scores), frameon=False)
+    return figure
+
+
+def reliability_bins(target: np.ndarray, logits: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
+    """Return the [bins] mean confidence, accuracy and share of the pictures by confidence; NaN in an empty bin."""
+    probability = _softmax(logits)
+    confidence, right = probability.max(1), probability.argmax(1) == target
+    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are (low, high]
+    held = np.bincount(where, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return {
+            "confidence": np.bincount(where, confidence, bins) / held,
+            "accuracy": np.bincount(where, right, bins) / held,
+            "share": held / len(target),
+        }
+
+
+@_styled
+def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mapping[str, float]) -> Figure:
+    """How often a model is right when it is so sure; below, how sure it is how often. Logits [N, K], ECE in [0, 1]."""
+    least = max(1, min(10, len(target) // 100))
+    left_out = f" (not drawn: those of fewer than {least} pictures)" if least > 1 else ""
+    figure = _figure(5.0, f"Reliability, {BINS} bins of confidence{left_out}")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.plot([0, 100], [0, 100], color="#b0b0b0", linewidth=1, linestyle=":", label="perfectly calibrated")
+    for label, values in logits.items():
+        colour, marker = _style(label)
+        bins = reliability_bins(target, values)
+        name = f"{label}: ECE {100 * ece[label]:.2f} %"
+        kept = bins["share"] * len(target) >= least - 0.5
+        top.plot(
+            100 * bins["confidence"][kept],
+            100 * bins["accuracy"][kept],
+            color=colour,
+            marker=marker,
+            markersize=5.5,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            label=name,
+        )
+        bottom.stairs(100 * bins["share"], np.linspace(0, 100, BINS + 1), color=colour, linewidth=1.6)
+    top.set(ylabel="right (%)", ylim=(0, 102), xlim=(0, 102))
+    bottom.set(xlabel="confidence of the prediction (%)", ylabel="pictures (%)", ylim=(0, None))
+    for ax in (top, bottom):
+        ax.grid()
+    top.legend(loc="lower right")
+    return figure
+
+
+@_styled
+def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
+    """What accuracy costs: against parameters and against latency, on log axes.
+
+    Args:
+        points: label -> {"accuracy", "error" (one standard error), "params", "latency" (ms)}; accuracy in [0, 1].
+        batch: how the latency was measured, for the axis.
+    """
+    figure = _figure(3.1, "What the accuracy costs (bars: one standard error of the test)")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, key, unit in ((axes[0], "params", 1e-6), (axes[1], "latency", 1.0)):
+        for label, point in points.items():
+            colour, marker = _style(label)
+            ax.errorbar(
+                max(point[key] * unit, 1e-9),
+                100 * point["accuracy"],
+                100 * point["error"],
+                color=colour,
+                marker=marker,
+                markersize=9,
+                capsize=3,
+                linewidth=1.2,
+                linestyle="none",
+                label=label,
+            )
+        ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        middle, half = np.sqrt(low * high), max(np.sqrt(high / low) * 1.3, 3.3)
+        ax.set_xlim(middle / half, middle * half)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.grid()
+    axes[0].set(xlabel="parameters (millions)", ylabel="test accuracy (%)")
+    axes[1].set(xlabel=f"latency (ms, {batch}, median)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(points), frameon=False)
+    return figure

@@ -1,0 +1,90 @@
+"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd.machine import Machine
+
+
+def params(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def macs(network: nn.Module, image_size: int) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image [3, S, S]; half of the FLOPs."""
+    device = next(network.parameters()).device
+    was = network.training
+    network.eval()
+    # gradients stay on: without them torch takes fused paths that the counter does not see
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, image_size, image_size, device=device))
+    network.train(was)
+    return counter.get_total_flops() // 2
+
+
+def size_mb(network: nn.Module) -> float:
+    """Megabytes (2^20 bytes) of the network as a safetensors file."""
+    return len(safetensors.torch.save(state_of(network))) / 2**20
+
+
+def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict as safetensors wants it: on the CPU, contiguous, no two names on one storage."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+
+
+def latency(
+    network: nn.Module, image_size: int, machine: Machine, large_batch: int = 64, seconds: float = 1.0
+) -> dict[str, Any]:
+    """Time ``network`` as it would be deployed: float32, eval mode, after a warm-up, synchronised.
+
+    Args:
+        large_batch: images in the second batch size. seconds: about how long each of the two is timed.
+
+    Returns:
+        ``{"latency_ms": {"batch_1": {"p50", "p95"}, "batch_<n>": ...}, "throughput": images/s at the large batch}``.
+    """
+    network = machine.prepare(network).eval()
+    result: dict[str, Any] = {"latency_ms": {}}
+    for batch in (1, large_batch):
+        image = torch.rand(batch, 3, image_size, image_size, device=machine.device)
+        if machine.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        times: list[float] = []
+        with torch.inference_mode():
+            for _ in range(3):
+                network(image)
+            machine.synchronize()
+            until = time.perf_counter() + seconds
+            while len(times) < 10 or (time.perf_counter() < until and len(times) < 1000):
+                start = time.perf_counter()
+                network(image)
+                machine.synchronize()
+                times.append(1e3 * (time.perf_counter() - start))
+        p50, p95 = np.percentile(times, [50, 95])
+        result["latency_ms"][f"batch_{batch}"] = {"p50": float(p50), "p95": float(p95)}
+    result["throughput"] = 1e3 * large_batch / result["latency_ms"][f"batch_{large_batch}"]["p50"]
+    return result
+
+
+def costs(network: nn.Module, image_size: int, machine: Machine, published_extra: int = 0) -> dict[str, Any]:
+    """Everything that ``result.json`` says of what one network costs.
+
+    Args:
+        published_extra: parameters of the published class that no forward pass touches; they are not in ``network``.
+    """
+    count = params(network)
+    return {
+        "params": count,
+        "params_published": count + published_extra,
+        "macs": macs(network, image_size),
+        "size_mb": size_mb(network),
+        **latency(network, image_size, machine),
+    }

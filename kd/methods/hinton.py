@@ -1,0 +1,44 @@
+"""Distilling the Knowledge in a Neural Network (Hinton, Vinyals, Dean 2015), https://arxiv.org/abs/1503.02531.
+
+Costs one softmax over the teacher's logits: nothing beside the networks. Peers weigh it differently under the same
+name; here the term is T^2 KL(teacher || student), summed over classes and averaged over the batch, and alpha is its
+weight. T^2 keeps the size of the gradient about the same when T changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+
+
+def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), a scalar: summed over K, mean over B.
+
+    Args:
+        student_logits, teacher_logits: [B, K].
+        temperature: T > 0, a number or a tensor that broadcasts over [B, K].
+    """
+    # written out: F.kl_div has no batching rule, and a stack of students is trained under vmap
+    student = torch.log_softmax(student_logits / temperature, dim=-1)
+    teacher = torch.log_softmax(teacher_logits / temperature, dim=-1)
+    return (temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)).mean()
+
+
+class Hinton(nn.Module):
+    """The soft-label term at one temperature."""
+
+    needs = frozenset({"logits"})
+
+    def __init__(self, temperature: float | Tensor = 4.0):
+        super().__init__()
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Nothing to build."""
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return soft_label_kl(student.logits, teacher.logits, self.temperature)

@@ -1,0 +1,38 @@
+"""Learning from the labels alone: the hard term of every method, and the whole of the CE-only twin.
+
+Label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567) is the teacher-free control.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+
+
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean over the batch of -(1 - e) log p_y - (e / K) sum_k log p_k.
+
+    Args:
+        logits: [B, K]. target: [B], int64. label_smoothing: e, in [0, 1).
+    """
+    return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+
+
+class CrossEntropy(nn.Module):
+    """The hard-label term."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Nothing to build."""
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        return cross_entropy(student.logits, batch.target, self.label_smoothing)

@@ -1,0 +1,1 @@
+"""Networks: timm backbones with attention, and students of our own."""

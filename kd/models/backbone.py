@@ -1,0 +1,65 @@
+"""Any convolutional network of timm, as teacher or student (https://huggingface.co/docs/timm)."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+from torch import nn
+
+SMALL_IMAGE = 40  # pixels: CIFAR's 32 and FashionMNIST's 28 lose too much in a stem made for 224
+
+
+def build(name: str, num_classes: int, image_size: int, pretrained: bool = False, stem: str = "auto") -> nn.Module:
+    """Create a timm network that takes [B, 3, image_size, image_size].
+
+    Args:
+        name: any name from ``timm.list_models()``.
+        pretrained: start from timm's weights; they keep the normalisation that they were trained with.
+        stem: "large" is the network as published; "small" does not shrink the image in the first convolution and
+            drops the max-pool behind it, as the CIFAR variants do; "auto" is small up to 40 pixels.
+
+    Raises:
+        ValueError: unknown name or stem, a network that shows no maps, or weights that cannot be fetched.
+    """
+    if stem not in ("auto", "small", "large"):
+        raise ValueError(f"teacher.stem must be auto, small or large, got {stem!r}")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4)
+        raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise ValueError(
+            f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
+            "Say pretrained=false to train from scratch, or fetch them once on a machine with network "
+            "and carry over the Hugging Face cache (HF_HOME)."
+        ) from error
+    if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
+        raise ValueError(f"{name} shows no feature maps (forward_intermediates); choose a convolutional network of timm")
+    if pretrained:
+        network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
+        shrink_less(network, keep_weights=pretrained)
+    return network
+
+
+def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
+    """Make the stem fit small images, in place: first convolution 3x3 at stride 1, no max-pool right behind it.
+
+    A pretrained kernel is kept as it is, at stride 1. Patch stems (kernel equal to stride) become 2x2 at stride 2.
+    """
+    path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    patch = first.kernel_size == first.stride and first.stride[0] > 1
+    if keep_weights:
+        first.stride = (1, 1)
+    else:
+        size, stride, padding = (2, 2, 0) if patch else (3, 1, 1)
+        owner, _, attribute = path.rpartition(".")
+        small = nn.Conv2d(first.in_channels, first.out_channels, size, stride, padding, bias=first.bias is not None)
+        nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+        setattr(network.get_submodule(owner), attribute, small)
+    if isinstance(getattr(network, "maxpool", None), nn.Module):
+        network.maxpool = nn.Identity()

@@ -1,0 +1,34 @@
+"""A network with its own normalisation, so that teacher and student can be shown the same picture in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalized(nn.Module):
+    """``network((image - mean) / std)``. What is exported needs no side knowledge, and no batch can be
+    normalised for the wrong network.
+
+    Args:
+        mean, std: one number a channel, of images in [0, 1]. A network with an ``input_statistics`` attribute
+            (pretrained weights) keeps its own instead.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        mean, std = getattr(network, "input_statistics", None) or (mean, std)
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network((image - self.mean) / self.std)
+
+    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.network.forward_intermediates((image - self.mean) / self.std)
+
+    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.network.forward_head(last, pre_logits=pre_logits)

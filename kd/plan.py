@@ -1,0 +1,103 @@
+"""A run is named by what it computes: from resolved settings to keys and names. Pure functions of plain values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.store import SHORT, digest
+
+VERSION = 1  # stands in every key: raise it with a change of the code that changes numbers
+NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What determines each thing that a run makes, as settings; ``digest`` of them is its key.
+
+    A teacher's knows no student, a twin's no teacher, no temperature and no alpha, a bank's no objective. A term of
+    weight 0 is in no key: at alpha = 0 every temperature is the twin. No path, device or time is in any.
+    """
+
+    teacher: Settings
+    twin: Settings
+    student: Settings
+    bank: Settings
+    run: str
+
+
+def keys_of(settings: Mapping[str, Any], fingerprint: str, asks_teacher: bool) -> Keys:
+    """Return the keys of a run.
+
+    Args:
+        settings: the resolved config, plain values. fingerprint: of the data, by content.
+        asks_teacher: whether a term of the student's objective reads the teacher.
+    """
+    train, teacher = settings["train"], settings["teacher"]
+    seen = {"version": VERSION, "data": fingerprint}
+    views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
+    network = {"network": teacher["network"], "attention": settings["attention"]}
+    if teacher["checkpoint"]:
+        teacher_key = {**seen, **network, "checkpoint": content_of(Path(teacher["checkpoint"]))}
+    else:
+        teacher_key = {**views, **network, "recipe": train["teacher"], "seed": teacher["seed"]}
+    student = {**views, "network": settings["student"], "recipe": train["student"], "seed": settings["seed"]}
+    twin = {**student, "objective": active(settings["twin"]), "teacher": None}
+    distilled = {
+        **student,
+        "objective": active(settings["kd"]),
+        "teacher": digest(teacher_key) if asks_teacher else None,
+    }
+    bank = {
+        **views,
+        "teacher": digest(teacher_key),
+        "seed": settings["seed"],
+        "epochs": train["student"]["epochs"],
+    }
+    whole = {"teacher": teacher_key, "student": distilled, "baseline": settings["baseline"]}
+    return Keys(teacher_key, twin, distilled, bank, digest(whole))
+
+
+def active(objective: Mapping[str, Any]) -> Settings:
+    """The terms that count: weight and settings of each whose weight is not 0."""
+    return {
+        name: {"weight": weight, "term": objective["terms"][name]}
+        for name, weight in objective["weights"].items()
+        if weight != 0
+    }
+
+
+def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) -> str:
+    """Name a run for people: data, teacher, student, method, the method's numbers, seed and the key's first digits."""
+    kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
+    width = settings["student"].get("width", 1)
+    student = choices["student"] + (f"_w{width:g}" if width != 1 else "")
+    parts = [choices["data"], choices["teacher"], student, choices["kd"], *kd, f"seed{settings['seed']}", key[:SHORT]]
+    return "-".join(parts)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Nested settings under dotted names: ``{"kd.temperature": 4.0}``."""
+    result: Settings = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        FileNotFoundError: with what would be right.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"teacher.checkpoint={path}: there is no such file")
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,51 @@
+"""What a person follows: a bar on a terminal, one plain line an epoch anywhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Stage, epoch, loss, validation accuracy, images a second, time left."""
+
+    def __init__(self, stage: str, epochs: int, steps: int, batch_size: int):
+        self.stage, self.epochs, self.batch_size = stage, epochs, batch_size
+        self.epoch, self.images = 0, 0
+        self.began = self.mark = time.perf_counter()
+        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=None)
+
+    def step(self) -> None:
+        self.images += self.batch_size
+        self.bar.update()
+
+    def rate(self) -> dict[str, float]:
+        """Images a second and seconds since the last call: an epoch with its validation."""
+        now = time.perf_counter()
+        seconds = now - self.mark
+        rate = {"images_per_s": self.images / seconds, "seconds": seconds}
+        self.mark, self.images = now, 0
+        return rate
+
+    def epoch_ends(self, row: dict[str, float]) -> None:
+        self.epoch += 1
+        left = (time.perf_counter() - self.began) / self.epoch * (self.epochs - self.epoch)
+        say(
+            f"{self.stage:<8} epoch {self.epoch:>3}/{self.epochs}  loss {row['loss']:.3f}  "
+            f"val {100 * row['val_accuracy']:.1f} %  {row['images_per_s']:.0f} images/s  {clock(left)} left"
+        )
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def say(line: str) -> None:
+    """Print a line for a person: above a progress bar if there is one, and at once."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,97 @@
+"""From trained networks to the files of a run: ``predictions.npz``, ``pictures.npz``, ``result.json``, the student."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd.data.pictures import Pictures
+from kd.evaluate import agreement, mcnemar, summary
+from kd.machine import Machine
+from kd.measure import costs
+from kd.report import choose_pictures
+from kd.stages import Trained
+from kd.store import write_text
+
+
+def write_files(
+    folder: Path, trained: Mapping[str, Trained], pictures: Pictures, machine: Machine, seed: int, published_extra: int
+) -> dict[str, Any]:
+    """Write the predictions, the pictures that the report shows and the student; return the figures of merit.
+
+    Args:
+        trained: under "teacher", "student" and, where there is one, "baseline".
+        published_extra: parameters of the teacher's published class that never take part in a forward pass.
+
+    Returns:
+        What ``result.json`` says under the names of ``trained`` and under "data", "machine" and "comparison".
+    """
+    targets = pictures.targets[pictures.test]
+    logits = {role: network.test_logits for role, network in trained.items()}
+    np.savez_compressed(folder / "predictions.npz", index=pictures.test, target=targets, **logits)
+    rows = choose_pictures(targets, logits, seed)
+    np.savez_compressed(folder / "pictures.npz", row=rows, image=pictures.images[pictures.test[rows]])
+    shutil.copyfile(trained["student"].folder / "network.safetensors", folder / "student.safetensors")
+    merits: dict[str, Any] = {
+        role: {
+            **summary(network.test_logits, targets, pictures.classes),
+            **costs(network.network, pictures.image_size, machine, published_extra if role == "teacher" else 0),
+            "training": network.about,
+        }
+        for role, network in trained.items()
+    }
+    merits.setdefault("baseline", None)
+    return {
+        **merits,
+        "comparison": compare(merits, logits, targets),
+        "machine": machine.describe(),
+        "data": {
+            "name": pictures.name,
+            "classes": list(pictures.classes),
+            "image_size": pictures.image_size,
+            **{split: len(getattr(pictures, split)) for split in ("train", "val", "test")},
+            "notes": dict(pictures.notes),
+        },
+    }
+
+
+def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:
+    """The ratios and differences of ``result.json``; what needs a twin is None without one."""
+    teacher, student, twin = (merits[role] for role in ("teacher", "student", "baseline"))
+    gain = room = None
+    if twin:
+        gain, room = student["accuracy"] - twin["accuracy"], teacher["accuracy"] - twin["accuracy"]
+    return {
+        "accuracy_difference": student["accuracy"] - teacher["accuracy"],
+        "speed_up": {
+            batch: teacher["latency_ms"][batch]["p50"] / student["latency_ms"][batch]["p50"]
+            for batch in student["latency_ms"]
+        },
+        "size_ratio": teacher["size_mb"] / student["size_mb"],
+        "params_ratio": teacher["params"] / student["params"],
+        "params_reduction": 1 - student["params"] / teacher["params"],
+        "macs_ratio": teacher["macs"] / student["macs"],
+        "agreement": agreement(logits["student"], logits["teacher"]),
+        "baseline_agreement": agreement(logits["baseline"], logits["teacher"]) if twin else None,
+        "accuracy_gain": gain,
+        "gain_recovered": gain / room if room else None,
+        "mcnemar_p": mcnemar(logits["student"], logits["baseline"], targets) if twin else None,
+    }
+
+
+def finished(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the result of a run that was made before, or None."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result if result["key"] == key and (folder / "report.md").is_file() else None
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    write_text(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")

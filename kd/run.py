@@ -1,0 +1,193 @@
+"""One run: ``python -m kd.run teacher=vea_resnet18 student=tiny_cnn``. The only file that knows Hydra.
+
+Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
+
+
+def conf_dir() -> str:
+    """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
+    package = Path(__file__).resolve().parent
+    for folder in (os.environ.get("KD_CONF_DIR"), package.parent / "conf", package / "conf"):
+        if folder and (Path(folder) / "config.yaml").is_file():
+            return str(Path(folder).resolve())
+    raise SystemExit("kd: the configs are not where they were installed; set KD_CONF_DIR to the folder of config.yaml")
+
+
+def one_minus(share: float) -> float:
+    """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"kd.alpha is the teacher's share of the loss and must lie in [0, 1], got {share}")
+    return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
+
+
+OmegaConf.register_new_resolver("one_minus", one_minus, replace=True)
+
+
+def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> float:
+    """Data, networks, teacher, twin, student, report. Returns the student's validation accuracy, for sweepers.
+
+    Args:
+        choices: the option taken in each group. folder: where the run goes, if not where its key says.
+        command: what starts it again, for the report.
+    """
+    settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+    from filelock import FileLock
+
+    from kd.attention.attach import attach
+    from kd.clock import Clock
+    from kd.data.loader import Loader
+    from kd.machine import find_machine
+    from kd.methods.supervised import CrossEntropy
+    from kd.models.normalized import Normalized
+    from kd.objective import Objective
+    from kd.plan import flat, keys_of, readable
+    from kd.progress import say
+    from kd.results import finished, write_files, write_result
+    from kd.stages import Task, train_once
+    from kd.store import SHORT, Store, write_text
+    from kd.teacher import LiveTeacher, choose_source
+    from kd.track import Tracker
+
+    clock = Clock()
+    train = cfg.train
+    machine = find_machine(train.device, train.precision, train.channels_last, train.threads)
+    store = Store(cfg.outputs)
+    with clock("data"):
+        pictures = instantiate(cfg.data, store=store)
+
+    def build(spec: DictConfig, seed: int) -> Any:
+        import torch
+
+        torch.manual_seed(seed)
+        return instantiate(spec, num_classes=len(pictures.classes), image_size=pictures.image_size)
+
+    # everything is made before anything is trained, so that a wrong setting shows at once
+    objective = Objective(instantiate(cfg.kd.terms), dict(cfg.kd.weights))
+    twin_objective = Objective(instantiate(cfg.twin.terms), dict(cfg.twin.weights))
+    recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
+    teacher_objective = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
+    teacher_network = attach(
+        build(cfg.teacher.network, cfg.teacher.seed), instantiate(cfg.attention.wrap), cfg.attention.stages
+    )
+    networks = [
+        Normalized(network, pictures.mean, pictures.std)
+        for network in (teacher_network, build(cfg.student, cfg.seed), build(cfg.student, cfg.seed))
+    ]
+    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device)
+    teacher_loader = Loader(pictures, train.batch_size, cfg.teacher.seed, machine.device)
+    keys = keys_of(settings, pictures.fingerprint, asks_teacher=bool(objective.needs))
+    checkpoint = Path(cfg.teacher.checkpoint) if cfg.teacher.checkpoint else None
+    tasks = [
+        Task("teacher", "teachers", keys.teacher, networks[0], teacher_objective, teacher_recipe, teacher_loader, checkpoint),
+        Task("baseline", "students", keys.twin, networks[1], twin_objective, recipe, loader),
+        Task("student", "students", keys.student, networks[2], objective, recipe, loader),
+    ]
+    source = choose_source(cfg.teacher.source, objective.needs)
+
+    name = readable(settings, choices, keys.run)
+    folder = folder or store.path("runs", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (store.root / ".locks").mkdir(exist_ok=True)
+    with FileLock(store.root / ".locks" / f"run-{keys.run[:SHORT]}.lock"):
+        before = finished(folder, keys.run)
+        if before:
+            show(before, folder)
+            say("This run was found: it had been made before. Remove its folder to make it again.")
+            return before["student"]["training"]["best_val_accuracy"]
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
+        with Tracker(
+            folder,
+            root=store.root,
+            run_id=keys.run[: 2 * SHORT],
+            config=flat(settings) | {f"choices.{group}": option for group, option in choices.items()},
+            name=name,
+            job_type="distill",
+            **settings["tracking"],
+        ) as tracker:
+            with clock("teacher"):
+                teacher = train_once(store, tasks[0], machine, tracker.log, compile=train.compile)
+            trained = {"teacher": teacher}
+            live = LiveTeacher(teacher.network, machine)
+            if cfg.baseline:
+                with clock("baseline"):
+                    trained["baseline"] = train_once(store, tasks[1], machine, tracker.log, compile=train.compile)
+            with clock("student"):
+                trained["student"] = train_once(
+                    store,
+                    tasks[2],
+                    machine,
+                    tracker.log,
+                    teacher=lambda: source(store, keys.bank, live, loader, recipe.epochs, clock),
+                    compile=train.compile,
+                )
+            with clock("evaluate"):
+                merits = write_files(folder, trained, pictures, machine, cfg.seed, cfg.teacher.params_never_used)
+            about = {"version": 1, "name": name, "key": keys.run, "choices": dict(choices), "command": command}
+            about |= {"seed": cfg.seed, "settings": flat(settings), "seconds": clock.seconds()}
+            result = about | merits
+            write_result(folder, result)
+            publish(folder, result, tracker)
+        show(result, folder)
+        say(f"{tracker.hint()}\nIt took {clock}.")
+    return result["student"]["training"]["best_val_accuracy"]
+
+
+def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
+    """Draw the report from the files of a run and hand it to the tracker."""
+    from kd.report import comparison_rows, per_class_rows, write_report
+
+    made = write_report(folder)
+    tracker.finish(
+        result,
+        figures={name: path for name, path in made.items() if path.suffix == ".png"},
+        tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
+        artifacts={"student": folder / "student.safetensors"},
+    )
+
+
+def show(result: Mapping[str, Any], folder: Path) -> None:
+    from kd.progress import say
+    from kd.report import terminal_table
+
+    say(f"\n{terminal_table(result)}\n\nReport: {folder / 'report.md'}")
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Compose, run, and say in a line what went wrong if something did."""
+    job = HydraConfig.get()
+    given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
+    choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
+    command = " ".join(["python -m kd.run", *job.overrides.task])
+    try:
+        return run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
+    except (ValueError, FileNotFoundError, OmegaConfBaseException, InstantiationException, ArithmeticError) as error:
+        # in a sweep the launcher notes the error and goes on with the next job
+        if job.mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

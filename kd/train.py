@@ -1,0 +1,167 @@
+"""The loop: one network, one objective, one recipe; with a teacher or without."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from kd.data.loader import Loader
+from kd.evaluate import accuracy, nll, predict
+from kd.interfaces import Teacher, observe
+from kd.machine import Machine
+from kd.objective import Objective
+from kd.progress import Progress
+from kd.schedules import warmup_cosine
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and with which optimiser a network is trained. ``conf/train/default.yaml`` says why."""
+
+    epochs: int
+    optimizer: str = "adamw"  # any name that timm.optim knows; bias and norm weights are not decayed
+    lr: float = 1e-3  # at the top of the schedule
+    weight_decay: float = 0.05
+    momentum: float = 0.9  # for those that have one
+    warmup: float = 0.1  # share of the steps that rise to lr; half a cosine to 0 follows
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None  # of the whole gradient
+    ema: float | None = None  # decay of the averaged weights a step, e.g. 0.998; they are what is kept
+
+    def __post_init__(self):
+        for name, good in {
+            "epochs": self.epochs >= 1,
+            "lr": self.lr > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": 0 <= self.warmup < 1,
+            "ema": self.ema is None or 0 < self.ema < 1,
+            "clip_norm": self.clip_norm is None or self.clip_norm > 0,
+        }.items():
+            if not good:
+                raise ValueError(f"{name}={getattr(self, name)} is outside of its range")
+
+
+def fit(
+    network: nn.Module,
+    objective: Objective,
+    loader: Loader,
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    stage: str,
+    teacher: Teacher | None = None,
+    compile: bool = False,
+    log: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Train ``network`` in place; it ends with the weights of the epoch that validation picks.
+
+    Args:
+        network: takes [B, 3, H, W] in [0, 1]. teacher: answers each batch, in eval mode and without gradients.
+        stage: names the rows of the log and the progress bar.
+        log: gets one row an epoch, see ``metrics.jsonl`` in the README.
+
+    Returns:
+        ``{"epochs", "best_epoch", "best_val_accuracy", "last_val_accuracy", "seconds"}``.
+
+    Raises:
+        Diverged: with epoch, step and learning rate, when the loss is not finite.
+    """
+    began = time.perf_counter()
+    torch.manual_seed(loader.seed)  # dropout's; the initial weights are the caller's
+    machine.prepare(network).train()
+    see = torch.compile(observe) if compile else observe
+    first = next(loader.epoch(1))
+    pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
+    with torch.no_grad(), machine.autocast():
+        example = observe(copy.deepcopy(network), pair.image)  # a copy: batch norm must not see it
+    maps = "features" in objective.needs
+    answer = teacher(pair).full(maps) if teacher else None
+    objective.setup(example.full(maps), answer)
+    objective.to(machine.device).train()
+    learned = nn.ModuleList([network, objective])
+    optimizer = create_optimizer_v2(
+        learned, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+    )
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    kept = averaged.module if averaged else network
+
+    positions, targets = loader.pictures.val, loader.pictures.targets[loader.pictures.val]
+    best: dict[str, Any] = {"val_accuracy": -1.0}
+    progress = Progress(stage, recipe.epochs, loader.steps, loader.batch_size)
+    for epoch in range(1, recipe.epochs + 1):
+        network.train()
+        total = _Sums()
+        for step, batch in enumerate(loader.epoch(epoch)):
+            factor = warmup_cosine(((epoch - 1) * loader.steps + step + 0.5) / (recipe.epochs * loader.steps), recipe.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * factor
+            answer = teacher(batch).full(maps) if teacher else None
+            with machine.autocast():
+                outputs = see(network, batch.image)
+            outputs = outputs.full(maps)
+            loss, parts = objective(outputs, answer, batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
+            optimizer.step()
+            if averaged:
+                averaged.update_parameters(network)
+            total.add(step, recipe.lr * factor, loss, parts, (outputs.logits.argmax(-1) == batch.target).float().mean())
+            progress.step()
+        row = total.means(stage, epoch)
+        logits = predict(kept, loader.plain(positions), machine)
+        row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
+        row |= {"lr": recipe.lr * factor, **progress.rate()}
+        if row["val_accuracy"] >= best["val_accuracy"]:  # of equals the later: it has seen more
+            best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": copy.deepcopy(kept.state_dict())}
+        log({"stage": stage, "epoch": epoch, **row})
+        progress.epoch_ends(row)
+    progress.close()
+    network.load_state_dict(best["state"])
+    network.eval()
+    return {
+        "epochs": recipe.epochs,
+        "best_epoch": best["epoch"],
+        "best_val_accuracy": best["val_accuracy"],
+        "last_val_accuracy": row["val_accuracy"],
+        "seconds": time.perf_counter() - began,
+    }
+
+
+class _Sums:
+    """Means of an epoch, kept on the device: reading a number at every step would be most of a tiny student's step."""
+
+    def __init__(self):
+        self.rows: list[Tensor] = []
+        self.names: list[str] = []
+        self.rates: list[float] = []
+
+    def add(self, step: int, lr: float, loss: Tensor, parts: dict[str, Tensor], hits: Tensor) -> None:
+        self.names = ["loss", *parts, "train_accuracy"]
+        self.rows.append(torch.stack([loss, *parts.values(), hits]).detach())
+        self.rates.append(lr)
+
+    def means(self, stage: str, epoch: int) -> dict[str, float]:
+        table = torch.stack(self.rows).double().cpu()
+        bad = (~table.isfinite()).any(1).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            terms = [name for name, value in zip(self.names, table[step], strict=True) if not value.isfinite()]
+            raise Diverged(
+                f"{stage}: {' and '.join(terms)} is not finite at epoch {epoch}, step {step + 1}, "
+                f"learning rate {self.rates[step]:.3g}. A lower train.*.lr or train.*.clip_norm=1 often helps."
+            )
+        return dict(zip(self.names, table.mean(0).tolist(), strict=True))

@@ -1,0 +1,88 @@
+"""The two sets in MNIST's format: where they are looked for, that they stay grey, and what is told when files lack."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from kd.data import fashion_mnist, oracle_mnist
+from kd.data.augment import Augment
+from kd.data.idx import STEMS
+from kd.store import Store
+
+MODULES = [fashion_mnist, oracle_mnist]
+
+
+def fill(folder, packed=False, labels=None):
+    """Write 40 training and 10 test images of 28 x 28 and return all of them, [50, 28, 28]."""
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+    labels = np.arange(50, dtype=np.uint8) % 10 if labels is None else labels
+    for stem, array in zip(STEMS, (images[:40], labels[:40], images[40:], labels[40:]), strict=True):
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(side.to_bytes(4, "big") for side in array.shape)
+        data = header + array.tobytes()
+        (folder / (f"{stem}.gz" if packed else stem)).write_bytes(gzip.compress(data) if packed else data)
+    return images
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_arrays_are_those_of_the_files_and_grey(tmp_path, module):
+    store = Store(tmp_path / "store")
+    images = fill(tmp_path / "plain")
+    pictures = module.load(store, Augment(), root=str(tmp_path / "plain"))
+    assert pictures.images.shape == (50, 28, 28, 1) and (pictures.images[..., 0] == images).all()
+    assert pictures.targets.tolist() == [n % 10 for n in range(50)] and len(pictures.classes) == 10
+    assert pictures.test.tolist() == list(range(40, 50))
+    assert len(set(pictures.mean)) == 1 == len(set(pictures.std))
+    fill(tmp_path / "packed", packed=True)
+    assert module.load(store, Augment(), root=str(tmp_path / "packed")).fingerprint == pictures.fingerprint
+
+
+def test_other_sizes_are_resampled(tmp_path):
+    images = fill(tmp_path / "plain")
+    pictures = fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "plain"), image_size=14)
+    assert pictures.images.shape == (50, 14, 14, 1)
+    means = images.mean((1, 2)), pictures.images.mean((1, 2, 3))
+    assert np.abs(means[0] - means[1]).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("module", "inside"), [(fashion_mnist, "FashionMNIST/raw"), (oracle_mnist, "data/oracle"), (fashion_mnist, ".")]
+)
+def test_the_usual_places_below_the_root_are_searched(tmp_path, module, inside):
+    fill(tmp_path / "root" / inside if inside != "." else tmp_path / "root")
+    assert len(module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root")).test) == 10
+
+
+def test_debians_files_are_taken_where_they_are_installed(tmp_path, monkeypatch):
+    fill(tmp_path / "debian", packed=True)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+    assert len(fashion_mnist.load(Store(tmp_path / "store"), Augment()).test) == 10
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_oracle_says_where_the_files_are(tmp_path, root):
+    with pytest.raises(FileNotFoundError, match="data.root") as raised:
+        oracle_mnist.load(Store(tmp_path), Augment(), root=root)
+    assert len(str(raised.value).splitlines()) == 2 and "github.com/wm-bupt/oracle-mnist" in str(raised.value)
+
+
+def test_fashion_says_what_is_missing(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte"):
+        fashion_mnist.load(Store(tmp_path), Augment(), root=str(tmp_path))
+    from torchvision.datasets import FashionMNIST
+
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["file:///nowhere/"])  # as without a network
+    with pytest.raises(FileNotFoundError) as raised:
+        fashion_mnist.load(Store(tmp_path / "store"), Augment())
+    missing, remedy = str(raised.value).splitlines()
+    assert "could not be downloaded" in missing and "dataset-fashion-mnist" in remedy and "data.root=" in remedy
+
+
+def test_labels_of_another_set_are_refused(tmp_path):
+    fill(tmp_path / "root", labels=np.arange(50, dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.9"):
+        fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))

@@ -1,0 +1,165 @@
+"""Class folders: which layouts are read, what is refused and how, and what is found again at the second start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd.data.augment import Augment
+from kd.data.folder import load
+from kd.store import Store
+
+
+def grow(root, counts, seed=0, side=12):
+    """Write ``counts`` = {"train/cat": 5} as PNG noise, and return the root."""
+    generator = np.random.default_rng(seed)
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            noise = generator.integers(0, 256, (side, side, 3), np.uint8)
+            Image.fromarray(noise).save(root / folder / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return grow(tmp_path / "tree", {"train/dog": 12, "train/cat": 8, "test/dog": 3, "test/cat": 4})
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open a tree in one store: opened(root, **settings)."""
+    store = Store(tmp_path / "store")
+    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 12, **settings})
+
+
+def published(tmp_path):
+    return {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "data").glob("*/*")}
+
+
+def test_the_splits_classes_and_pixels_are_those_of_the_tree(tree, opened):
+    pictures = opened(tree, val_fraction=0.25)
+    assert pictures.classes == ("cat", "dog") and pictures.images.shape == (27, 12, 12, 3)
+    assert pictures.targets.tolist() == [0] * 8 + [1] * 12 + [0] * 4 + [1] * 3
+    assert pictures.test.tolist() == list(range(20, 27))
+    assert sorted([*pictures.train, *pictures.val]) == list(range(20))
+    assert np.bincount(pictures.targets[pictures.val]).tolist() == [2, 3]
+    assert (pictures.images[9] == np.asarray(Image.open(tree / "train/dog/01.png"))).all()
+    assert not pictures.notes
+
+
+def test_the_split_depends_on_its_seed_alone(tree, opened):
+    one, same, other = opened(tree, seed=1), opened(tree, seed=1, image_size=10), opened(tree, seed=2)
+    assert one.val.tolist() == same.val.tolist() != other.val.tolist()
+    assert len({one.fingerprint, same.fingerprint, other.fingerprint}) == 3
+
+
+def test_other_names_of_the_splits(tmp_path, opened):
+    root = grow(tmp_path / "tree", {"training/a": 3, "training/b": 3, "val/a": 1, "val/b": 1})
+    assert len(opened(root, train_dir="training", test_dir="val").test) == 2
+
+
+def test_a_test_part_is_set_aside_where_the_root_holds_the_classes(tmp_path, opened):
+    root = grow(tmp_path / "tree", {"a": 10, "b": 20})
+    pictures = opened(root, test_fraction=0.3, val_fraction=0.2)
+    assert np.bincount(pictures.targets[pictures.test]).tolist() == [3, 6]
+    parts = [*pictures.train, *pictures.val, *pictures.test]
+    assert sorted(parts) == list(range(30))
+    assert len({pictures.images[i].tobytes() for i in parts}) == 30  # every file once
+    again, other = opened(root, test_fraction=0.3, val_fraction=0.2), opened(root, test_fraction=0.3, seed=1)
+    assert (again.images[again.test] == pictures.images[pictures.test]).all()
+    assert (other.images[other.test] != pictures.images[pictures.test]).any()
+
+
+def test_the_second_start_finds_what_the_first_decoded(tmp_path, tree, opened):
+    first = opened(tree)
+    before = published(tmp_path)
+    assert opened(tree).fingerprint == first.fingerprint
+    assert opened(tree, seed=5, val_fraction=0.3).fingerprint != first.fingerprint
+    assert published(tmp_path) == before
+
+
+def test_a_moved_or_touched_tree_is_the_same_data_set(tmp_path, tree, opened):
+    first = opened(tree)
+    before = published(tmp_path)
+    for file in tree.rglob("*.png"):
+        os.utime(file, (0, 0))
+    assert opened(tree).fingerprint == first.fingerprint
+    shutil.move(tree, tmp_path / "elsewhere")
+    assert opened(tmp_path / "elsewhere").fingerprint == first.fingerprint
+    assert published(tmp_path) == before
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_changed_pixel_is_another_data_set(tree, opened, split):
+    first = opened(tree)
+    file = tree / split / "cat" / "01.png"
+    pixels = np.array(Image.open(file))
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(file)
+    assert opened(tree).fingerprint != first.fingerprint
+
+
+def test_hidden_files_and_leftovers_of_desktops_are_ignored(tree, opened):
+    before = opened(tree)
+    (tree / "train" / "README.txt").write_text("beside the classes")
+    (tree / "train" / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._00.png"):
+        (tree / "train" / "cat" / name).write_bytes(b"x")
+    assert opened(tree).fingerprint == before.fingerprint
+
+
+def test_bad_files_are_named_and_can_be_left_out(tree, opened):
+    (tree / "train" / "cat" / "03.png").write_bytes(b"")
+    (tree / "test" / "dog" / "notes.txt").write_text("not an image")
+    with pytest.raises(ValueError, match=r"(?s)2 of 28 files.*train/cat/03.png.*test/dog/notes.txt"):
+        opened(tree)
+    pictures = opened(tree, on_bad_file="skip")
+    assert pictures.targets.tolist() == [0] * 7 + [1] * 12 + [0] * 4 + [1] * 3 and len(pictures.test) == 7
+    assert pictures.notes["bad_files"] == 2
+    assert (pictures.images[3] == np.asarray(Image.open(tree / "train/cat/04.png"))).all()
+
+
+def test_equal_pictures_in_two_classes_or_splits_are_counted(tree, opened):
+    shutil.copy(tree / "train/cat/00.png", tree / "train/dog/copy.png")
+    shutil.copy(tree / "train/cat/01.png", tree / "test/cat/copy.png")
+    assert opened(tree).notes == {"pictures_in_several_classes": 1, "pictures_in_train_and_test": 1}
+
+
+@pytest.mark.parametrize(
+    ("counts", "settings", "message"),
+    [
+        ({}, {}, "at least 2 class folders"),
+        ({"a": 9}, {}, "at least 2 class folders are needed, .* holds a"),
+        ({"train/a": 3, "test/a": 3}, {}, "at least 2 class folders"),
+        ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, "without any file .*: b"),
+        ({"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1}, {}, r"at least 2 a class .*: b \(1\)"),
+        ({"a": 2, "b": 5}, {}, r"at least 3 a class .*: a \(2\)"),
+        (
+            {"train/a": 3, "train/b": 3, "test/a": 1, "test/c": 1},
+            {},
+            "different classes: only in .*train: b; only in .*test: c",
+        ),
+        ({"train/a": 3, "train/b": 3, "valid/a": 1}, {}, r"no test/.*data.test_dir=.*valid.*data.root=.*train"),
+        ({"x/train/a": 3, "x/train/b": 3, "y/a": 1}, {}, "holds folders .train.*one level too high"),
+        ({"a": 3, "b": 3}, {"image_size": 7}, "image_size must be at least 8 pixels, got 7"),
+        ({"a": 3, "b": 3}, {"test_fraction": 1.5}, "test_fraction must lie between 0 and 1, got 1.5"),
+        ({"a": 3, "b": 3}, {"val_fraction": 0}, "val_fraction must lie between 0 and 1, got 0"),
+        ({"a": 3, "b": 3}, {"on_bad_file": "ignore"}, "'error' or 'skip', got 'ignore'"),
+    ],
+)
+def test_a_tree_or_setting_that_cannot_work_is_told(tmp_path, opened, counts, settings, message):
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(ValueError, match=message):
+        opened(grow(tmp_path / "tree", counts), **settings)
+
+
+def test_a_root_that_is_not_there_is_told(tmp_path, opened):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        opened(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="needs data.root"):
+        load(Store(tmp_path), Augment())

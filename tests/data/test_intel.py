@@ -1,0 +1,66 @@
+"""Intel's layout as Kaggle packs it, once and twice nested, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd.data.augment import Augment
+from kd.data.intel import HANDLE, load
+from kd.store import Store
+
+CLASSES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
+
+
+def grow(root, nested):
+    generator = np.random.default_rng(0)
+    for split, count in (("seg_train", 4), ("seg_test", 2), ("seg_pred", 1)):
+        for name in CLASSES if split != "seg_pred" else ["."]:
+            folder = root / split / (split if nested else ".") / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                Image.fromarray(generator.integers(0, 256, (15, 15, 3), np.uint8)).save(folder / f"{number}.jpg")
+    return root
+
+
+def test_both_layouts_are_the_same_data_set(tmp_path):
+    store = Store(tmp_path / "store")
+    twice, once = (
+        load(store, Augment(), root=str(grow(tmp_path / name, nested)))
+        for name, nested in (("twice", True), ("once", False))
+    )
+    assert twice.classes == CLASSES and twice.images.shape == (36, 100, 100, 3) and len(twice.test) == 12
+    assert twice.fingerprint == once.fingerprint and twice.name == "intel"
+
+
+def test_a_wrong_root_says_what_it_should_hold(tmp_path):
+    with pytest.raises(FileNotFoundError, match="seg_train") as raised:
+        load(Store(tmp_path), Augment(), root=str(tmp_path))
+    assert "kaggle.com/datasets/puneet6060" in str(raised.value)
+
+
+def test_without_a_root_kaggle_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def deliver(handle):
+        asked.append(handle)
+        return str(grow(tmp_path / "cache", True))
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
+    assert len(load(Store(tmp_path / "store"), Augment(), image_size=15).test) == 12
+    assert asked == [HANDLE]
+
+
+def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=refuse))
+    with pytest.raises(FileNotFoundError) as raised:
+        load(Store(tmp_path), Augment())
+    missing, remedy = str(raised.value).splitlines()
+    assert "no route to host" in missing and "data.root=" in remedy and "https://www.kaggle.com" in remedy

@@ -1,0 +1,86 @@
+"""What decode_once and open_decoded promise: decoded once, stratified splits, honest statistics, a true fingerprint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kd.data.augment import Augment
+from kd.data.pictures import decode_once, open_decoded, stratified_split
+from kd.store import Store
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8)
+TARGETS = np.arange(30) % 3
+
+
+@pytest.fixture
+def decoded(tmp_path):
+    """Decode: decoded(settings, images, targets, train_count, allocated) -> the folder; counts its calls."""
+
+    def decode(settings, images=IMAGES, targets=TARGETS, train_count=24, allocated=30):
+        def produce(allocate):
+            decode.calls += 1
+            allocate(allocated, images.shape[1:])[: len(images)] = images
+            return {"targets": targets, "classes": ["a", "b", "c"], "train_count": train_count}
+
+        return decode_once(Store(tmp_path), "tiny", settings, produce)
+
+    decode.calls = 0
+    return decode
+
+
+def test_equal_settings_decode_once(decoded):
+    assert decoded({"x": 1}) == decoded({"x": 1}) != decoded({"x": 2})
+    assert decoded.calls == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_statistics_are_those_of_the_training_split(decoded, channels):
+    pictures = open_decoded(decoded({"x": channels}, images=IMAGES[..., :channels]), Augment(), 0, 0.25)
+    train = IMAGES[pictures.train][..., :channels] / 255
+    repeat = 3 // channels
+    np.testing.assert_allclose(pictures.mean, np.tile(train.mean((0, 1, 2)), repeat), rtol=1e-12)
+    np.testing.assert_allclose(pictures.std, np.tile(train.std((0, 1, 2)), repeat), rtol=1e-9)
+
+
+def test_pictures_without_contrast_have_a_spread_to_divide_by(decoded):
+    pictures = open_decoded(decoded({}, images=np.full_like(IMAGES, 200)), Augment(), 0, 0.25)
+    assert all(0 < std < 1e-5 for std in pictures.std)
+
+
+def test_fewer_targets_than_allocated_rows_keep_the_first_rows(decoded):
+    folder = decoded({}, images=IMAGES[:27], targets=TARGETS[:27], allocated=40)
+    pictures = open_decoded(folder, Augment(), 0, 0.25)
+    assert (pictures.images == IMAGES[:27]).all() and pictures.test.tolist() == [24, 25, 26]
+    assert {file.name for file in folder.iterdir()} == {"images.npy", "targets.npy", "sums.npy", "meta.json"}
+
+
+def test_the_fingerprint_knows_pixels_targets_and_every_split(decoded):
+    changed, swapped = IMAGES.copy(), TARGETS.copy()
+    changed[7, 1, 2, 0] ^= 1
+    swapped[[0, 1]] = swapped[[1, 0]]
+    folders = [
+        decoded({"n": 0}),
+        decoded({"n": 1}, images=changed),
+        decoded({"n": 2}, targets=swapped),
+        decoded({"n": 3}, train_count=21),
+    ]
+    prints = [open_decoded(folder, Augment(), 0, 0.25).fingerprint for folder in folders]
+    prints.append(open_decoded(folders[0], Augment(), 1, 0.25).fingerprint)
+    prints.append(open_decoded(folders[0], Augment(), 0, 0.5).fingerprint)
+    assert len(set(prints)) == 6
+    assert open_decoded(decoded({"n": 4}), Augment(flip=1), 0, 0.25).fingerprint == prints[0]
+
+
+def test_the_split_is_stratified_disjoint_and_leaves_something_of_each_class():
+    targets = np.array([0] * 100 + [1] * 10 + [2] * 2)
+    rest, val = stratified_split(targets, 0.1, seed=3)
+    assert np.bincount(targets[val]).tolist() == [10, 1, 1]
+    assert sorted([*rest, *val]) == list(range(112))
+    assert stratified_split(targets, 0.1, seed=4)[1].tolist() != val.tolist()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0, 1, 1.5])
+def test_a_fraction_that_cannot_be_is_told(fraction):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        stratified_split(TARGETS, fraction, 0)

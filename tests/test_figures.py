@@ -1,0 +1,125 @@
+"""Figures take arrays of any number of classes, any script, any shape of picture, and stay small and readable."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd import figures
+
+LABELS = ("teacher", "student", "student, labels only")
+
+
+def _logits(count: int, classes: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 2, (count, classes)).astype(np.float32)
+
+
+def _save(figure, path, **options) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a missing glyph or a layout that does not fit is a warning
+        figures.save(figure, path, **options)
+    image = Image.open(path)
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_matrices_and_scores_for_few_and_many_classes(tmp_path, classes):
+    random = np.random.default_rng(0)
+    names = [f"class number {k}" for k in range(classes)]
+    counts = random.integers(0, 50, (classes, classes))
+    counts[0] = 0  # a class without test pictures
+    made = [
+        figures.confusion(counts, names, "teacher"),
+        figures.confusion_difference({"student − teacher": figures.rows_to_percent(counts) - 10}, names),
+        figures.per_class_scores({label: np.r_[np.nan, random.random(classes - 1)] for label in LABELS}, names),
+    ]
+    for k, figure in enumerate(made):
+        path = tmp_path / f"{k}.png"
+        image = _save(figure, path)
+        assert image.width == round(figures.WIDTH * figures.DPI)
+        assert 4_000 < path.stat().st_size < 250_000
+
+
+def test_rows_of_a_confusion_matrix_become_percent():
+    np.testing.assert_allclose(figures.rows_to_percent(np.array([[3, 1], [0, 0]])), [[75, 25], [0, 0]])
+
+
+def test_equal_matrices_have_a_difference_of_zero_that_can_be_drawn(tmp_path):
+    _save(figures.confusion_difference({"student − teacher": np.zeros((3, 3))}, ["a", "b", "c"]), tmp_path / "d.png")
+
+
+@pytest.mark.parametrize("shape", [(100, 100, 3), (28, 28, 1), (40, 64, 3)])
+def test_grids_hold_pictures_of_any_shape_and_stay_small(tmp_path, shape):
+    random = np.random.default_rng(1)
+    target = random.integers(0, 4, 7)
+    images = random.integers(0, 256, (7, *shape), dtype=np.uint8)
+    names = ["$5 and $6", "p|pe", "غابة", "山と海" * 20]
+    teacher, student = _logits(7, 4, 1), _logits(7, 4, 2)
+    made = [
+        figures.prediction_grid(images, target, teacher, names, "teacher"),
+        figures.disagreement_grid(images, target, teacher, student, names, 12),
+        figures.prediction_grid(images[:1], target[:1], teacher[:1], names, "teacher"),
+    ]
+    for k, figure in enumerate(made):
+        path = tmp_path / f"{k}.png"
+        image = _save(figure, path, few_colours=True)
+        # White paper stays white, green and red stay what they are, though the photographs take most of 256 colours.
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+        inks = {tuple(int(ink[j : j + 2], 16) for j in (1, 3, 5)) for ink in (figures.RIGHT, figures.WRONG)}
+        assert tuple(pixels[0]) == (255, 255, 255)
+        assert inks & set(map(tuple, pixels[(pixels != 255).any(1)].tolist()))
+        assert path.stat().st_size < 400_000  # noise, which hardly shrinks; photographs take half as much
+
+
+def test_right_and_wrong_do_not_depend_on_colour():
+    logits = np.array([[2.0, 0.0], [2.0, 0.0]])
+    figure = figures.prediction_grid(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1]), logits, ["cat", "dog"], "x")
+    said = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert "✓ cat 88 %" in said and "✗ cat 88 %" in said and "true: dog" in said
+
+
+def test_a_model_has_one_colour_in_all_figures():
+    curve = {"epoch": np.arange(1, 6)} | {
+        name: np.linspace(0.2, 0.9, 5) for name in ("loss", "val_loss", "train_accuracy", "val_accuracy")
+    }
+    colour = figures.STYLE["student"][0]
+    curves = figures.training_curves({"student": curve}, {"student": 3})
+    assert {line.get_color() for ax in curves.axes for line in ax.lines} == {colour}
+    bins = figures.reliability(np.zeros(50, int), {"student": _logits(50, 3, 0)}, {"student": 0.1})
+    assert colour in [line.get_color() for line in bins.axes[0].lines]
+    star = [line for line in curves.axes[1].lines if line.get_marker() == "*"]
+    assert [list(line.get_xdata()) for line in star] == [[3]]
+
+
+def test_curves_survive_one_epoch_and_numbers_that_were_not_logged(tmp_path):
+    one = {name: np.array([np.nan]) for name in ("loss", "val_loss", "train_accuracy", "val_accuracy")}
+    figure = figures.training_curves({"teacher": {"epoch": np.array([1])} | one}, {})
+    _save(figure, tmp_path / "t.png")
+
+
+def test_bins_agree_with_the_definition_of_ece():
+    target, logits = np.random.default_rng(3).integers(0, 5, 400), _logits(400, 5, 4)
+    bins = figures.reliability_bins(target, logits)
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    confidence, right = probability.max(1), probability.argmax(1) == target
+    ece = 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        if inside.any():
+            ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert np.nansum(bins["share"] * np.abs(bins["accuracy"] - bins["confidence"])) == pytest.approx(ece, abs=1e-6)
+
+
+def test_long_names_are_shortened_and_wide_characters_count_twice():
+    assert figures.shorten("mountain", 8) == "mountain"
+    assert figures.shorten("a mountain", 8) == "a mount…"
+    assert figures.shorten("山と海の写真", 8) == "山と海…"
+    assert figures.shorten("two\nlines", 20) == "two lines"
+
+
+def test_a_name_without_glyphs_is_shown_by_its_number():
+    assert figures.names(["cat", "\U00012000"], 10) == ["cat", "#1"]  # cuneiform: no font of ours has it
