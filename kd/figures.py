@@ -27,7 +27,7 @@ WIDTH = 9.0  # inches
 DPI = 110
 BINS = 15  # of the reliability diagram, the number that ECE is usually quoted with
 ANNOTATE = 12  # classes: with more, numbers no longer fit into the cells of a confusion matrix
-NAME_TICKS = 40  # classes: with more, names no longer fit on an axis
+MATRIX_NAMES, NAMES = 20, 30  # classes: with more, names no longer fit beside a matrix, on an axis
 COLUMNS = 5  # pictures in a row of a grid
 
 _PALETTE = sns.color_palette("colorblind")
@@ -85,29 +85,32 @@ def _styled(draw):
 
 
 def _figure(height: float, title: str) -> Figure:
+    # It gets a canvas when it is saved, not before: seaborn draws every heat map in passing, which doubles the time.
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure
 
 
 def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
     """Write ``figure`` as a PNG; ``few_colours`` (256) keeps a figure full of photographs small."""
+    canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(_rc()):
-        figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+        if any(ax.get_aspect() == 1 for ax in figure.axes) and figure.get_layout_engine():
+            figure.get_layout_engine().execute(figure)  # square axes find their place at the second attempt
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     if few_colours:
         # Left alone, the quantiser gives all colours to the photographs, and green text turns blue.
         inks = [np.array(to_rgb(ink)) for ink in (RIGHT, WRONG, INK)]
         kept = [255 * (1 - share * (1 - ink)) for ink in inks for share in (0.25, 0.5, 0.75, 1)]
-        own = image.quantize(256 - len(kept) - 1, dither=Image.Dither.NONE).getpalette()
+        sample = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+        own = sample.quantize(256 - len(kept) - 1, dither=Image.Dither.NONE).getpalette()
         palette = Image.new("P", (1, 1))
         palette.putpalette([*own, *np.rint(kept).astype(int).ravel().tolist(), 255, 255, 255])
-        indexed = image.quantize(palette=palette, dither=Image.Dither.NONE)
-        cells = np.array(indexed)
+        cells = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
         cells[(np.asarray(image) == 255).all(-1)] = len(own) // 3 + len(kept)  # Pillow's nearest colour is not exact
-        indexed.putdata(cells.ravel())
-        image = indexed
+        image = Image.fromarray(cells)
+        image.putpalette(palette.getpalette())
     image.save(path, dpi=(DPI, DPI))
 
 
@@ -162,7 +165,7 @@ def _heat(
     """One matrix; ``form`` formats a cell, ``bar`` names the colour bar that stands where numbers cannot."""
     count = len(classes)
     annotated = count <= ANNOTATE
-    ticks = names(classes, 14) if count <= NAME_TICKS else False
+    ticks = names(classes, 14) if count <= MATRIX_NAMES else None
     text = np.array([[format(v, form) for v in row] for row in values]) if annotated else None
     if annotated:
         text = np.where((text == "-0") | (text == "+0") | (text == "-0.0") | (text == "+0.0"), "0", text)
@@ -177,16 +180,15 @@ def _heat(
         linecolor="#f2f2f2",
         cbar=not annotated,
         cbar_kws={"label": bar, "shrink": 0.7, "location": "bottom", "pad": 0.02, "extend": extend},
-        xticklabels=ticks,
-        yticklabels=ticks if first else False,
+        xticklabels=False,
+        yticklabels=False,
         **colour,
     )
-    size = 9.2 if count <= 20 else 9.2 * 20 / count
-    ax.tick_params(length=0, labelsize=size)
+    ax.tick_params(length=0)
     if ticks:
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if count <= 20 else {"rotation": 90}
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if annotated else {"rotation": 90}
         ax.set_xticks(np.arange(count) + 0.5, ticks, **slanted)
-        ax.tick_params(axis="y", labelrotation=0)
+        ax.set_yticks(np.arange(count) + 0.5, ticks if first else [""] * count)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class" if first else "")
 
@@ -225,7 +227,6 @@ def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequenc
             k == 0,
             "both",
             cmap="RdBu_r",
-            center=0,
             vmin=-bound,
             vmax=bound,
         )
@@ -236,15 +237,24 @@ def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequenc
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
-def _grid(count: int, title: str, lines: int):
-    columns = min(COLUMNS, count) if count > 2 else COLUMNS
-    rows = -(-count // columns)
-    cell = (WIDTH - 0.2) / COLUMNS
-    figure = _figure(0.45 + rows * (cell + 0.19 * lines), title)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.set_axis_off()
-    return figure, axes[:count]
+def _grid(count: int, title: str, lines: int) -> tuple[Figure, list]:
+    """Axes for ``count`` square pictures with room for ``lines`` of text above each; placed by hand, in inches."""
+    gap, head, line = 0.08, 0.3, 0.185
+    side = (WIDTH - gap * (COLUMNS + 1)) / COLUMNS
+    rows = -(-count // COLUMNS)
+    pitch = side + lines * line + 0.12
+    height = head + rows * pitch
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontsize=12)
+    left = (WIDTH - min(count, COLUMNS) * (side + gap) + gap) / 2
+    axes = []
+    for k in range(count):
+        row, column = divmod(k, COLUMNS)
+        x, y = left + column * (side + gap), height - head - (row + 1) * pitch + gap
+        axes.append(figure.add_axes((x / WIDTH, y / height, side / WIDTH, side / height)))
+        axes[-1].set_axis_off()
+        axes[-1].set_anchor("N")
+    return figure, axes
 
 
 def _show(ax, image: np.ndarray) -> None:
@@ -257,7 +267,6 @@ def _show(ax, image: np.ndarray) -> None:
 
 def _caption(ax, lines: Sequence[tuple[str, str]]) -> None:
     """Write ``(text, colour)`` lines above a picture; matplotlib has no title of several colours."""
-    ax.set_title("\n".join([" "] * len(lines)), fontsize=9.5, pad=3, linespacing=1.45)  # keeps the room
     for k, (text, colour) in enumerate(reversed(lines)):
         ax.annotate(
             _left_to_right(text),
@@ -269,13 +278,13 @@ def _caption(ax, lines: Sequence[tuple[str, str]]) -> None:
             va="bottom",
             color=colour,
             fontsize=9.5,
-            in_layout=False,
         )
 
 
 def _left_to_right(text: str) -> str:
     """Keep the order "mark, name, number" where an Arabic or Hebrew name would turn the line round."""
-    return text if text.isascii() else f"\u200e{text}"
+    turns = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+    return text if not turns else f"\u200e{text}"
 
 
 def _verdict(right: bool) -> tuple[str, str]:
@@ -349,7 +358,7 @@ def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: 
         left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         left.yaxis.set_minor_formatter(NullFormatter())
-    left.set(title="loss (training: each model's own objective)", xlabel="epoch", ylabel="loss")
+    left.set(title="loss (training: own objective; validation: NLL)", xlabel="epoch", ylabel="loss")
     right.set(title="accuracy", xlabel="epoch", ylabel="accuracy (%)")
     for ax in (left, right):
         ax.grid(axis="y")
@@ -370,24 +379,23 @@ def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], m
     count = len(classes)
     first = np.asarray(next(iter(scores.values())), float)
     order = np.argsort(np.where(np.isnan(first), -1, first), kind="stable")
-    figure = _figure(max(1.5 + 0.32 * min(count, 22), 2.6) if count <= NAME_TICKS else 5.5, f"{metric} by class")
+    figure = _figure(max(1.5 + 0.32 * min(count, 22), 2.6) if count <= NAMES else 5.5, f"{metric} by class")
     ax = figure.subplots()
     place = np.arange(count)
     stacked = 100 * np.array([np.asarray(s, float)[order] for s in scores.values()])
-    if count <= NAME_TICKS:
+    if count <= NAMES:
         none = np.isnan(stacked).all(0)
         some = stacked[:, ~none]
         ax.hlines(place[~none], np.nanmin(some, 0), np.nanmax(some, 0), color="#c9c9c9", linewidth=2, zorder=1)
         for y in place[none]:
             ax.text(0.01, y, "no test picture", transform=ax.get_yaxis_transform(), va="center", color=INK)
-    size = 60 if count <= NAME_TICKS else 16
+    size = 60 if count <= NAMES else 16
     for label, values in zip(scores, stacked, strict=True):
         colour, marker = _style(label)
         ax.scatter(values, place, size, color=colour, marker=marker, label=label, edgecolor="white", linewidth=0.6)
-    if count <= NAME_TICKS:
+    if count <= NAMES:
         shown = names(classes, 26)
         ax.set_yticks(place, [shown[k] for k in order])
-        ax.tick_params(axis="y", labelsize=9.2 if count <= 24 else 9.2 * 24 / count)
     else:
         ax.set_yticks([])
         ax.set_ylabel(f"{count} classes, sorted by the {next(iter(scores))}")

@@ -31,6 +31,7 @@ FILES = {  # what the report reads: what it is for, and where it comes from
     "predictions.npz": ("the logits on the test split", "kd.run writes it when it evaluates the models"),
     "pictures.npz": ("the pictures of the prediction grids", "kd.run writes it beside predictions.npz"),
 }
+BUSY = 2.0  # p95 / p50 beyond which a latency says more about the machine than about the network
 Rows = list[dict[str, Any]]
 
 
@@ -142,7 +143,8 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), _points(student["ece"] - teacher["ece"]), "lower")
     add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
     if "baseline" in keys:
-        recovered = compared["gain_recovered"]
+        # With a teacher that is no better than the twin there is nothing to recover, and the quotient misleads.
+        recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
         add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
     add(
         "model size (MB)",
@@ -225,6 +227,23 @@ def verdict(result: Mapping[str, Any]) -> str:
     return f"{head}: {tail}. {test}. This is one seed: how much another seed would change is not in that number."
 
 
+def busy(result: Mapping[str, Any]) -> str:
+    """Return a warning when latencies scatter so much that something else must have used the machine, else ""."""
+    spread = [
+        (times["p95"] / times["p50"], f"{LABEL[key]}, {_spoken(batch)}")
+        for key in models(result)
+        for batch, times in result[key]["latency_ms"].items()
+        if times["p50"] > 0
+    ]
+    worst, where = max(spread, default=(1.0, ""))
+    if worst <= BUSY:
+        return ""
+    return (
+        f"The latencies scatter: p95 is {significant(worst, 2)} times p50 ({where}). Something else probably used the "
+        "machine, so take latency, speed-up and throughput with caution, and measure again when it is idle."
+    )
+
+
 # --- text --------------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +262,18 @@ def terminal_table(result: Mapping[str, Any]) -> str:
         result["name"],
         *textwrap.wrap(f"{_choices(result)}, seed {result['seed']}; {result['data']['test']:,} test pictures", width),
     ]
-    return "\n".join([*title, rule, lines[0], rule, *lines[1:], rule, *textwrap.wrap(verdict(result), width)])
+    return "\n".join(
+        [
+            *title,
+            rule,
+            lines[0],
+            rule,
+            *lines[1:],
+            rule,
+            *textwrap.wrap(verdict(result), width),
+            *textwrap.wrap(busy(result), width),
+        ]
+    )
 
 
 def _terminal_line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
@@ -357,7 +387,8 @@ def _page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequen
     if any(result[key].get("params_published") not in (None, result[key]["params"]) for key in models(result)):
         words += " Live parameters are those that take part in a forward pass."
     if result.get("baseline"):
-        words += " Gain recovered: (student − labels only) / (teacher − labels only), in accuracy."
+        words += " Gain recovered: (student − labels only) / (teacher − labels only), in accuracy; "
+        words += "none where the teacher is no better than labels only."
     parts = [
         f"# {_escape(result['name'])}",
         verdict(result),
@@ -381,7 +412,8 @@ def _page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequen
     parts += [
         "## Training",
         "After every epoch the validation split was evaluated, and the epoch with the best validation accuracy is the "
-        "one that was kept and tested. The test split was used once, at the end.",
+        "one that was kept and tested. The test split was used once, at the end. Training accuracy is the mean over an "
+        "epoch's augmented pictures while the weights still change, so it may lie below that on validation.",
         _epochs(result),
         *show("training"),
         "## Classes",
@@ -395,11 +427,12 @@ def _page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequen
         _disagreement(result),
         *show("disagreement"),
         "## How latency was measured",
-        f"On {_escape(machine['device_name'])} ({machine['device']}) with {machine['threads']} threads in "
-        f"{machine['precision']}: the network alone, in evaluation mode and without gradients, after a warm-up; "
-        f"pictures were already decoded and in memory. Times are for a whole batch "
-        f"({', '.join(_spoken(batch) for batch in _batches(result))}), the median and the 95th percentile; "
-        "throughput is that of the largest batch. Only what would be deployed is counted.",
+        f"On {_escape(machine['device_name'])} ({machine['device']}) with {machine['threads']} threads: the network "
+        "alone, as it would be deployed, in float32, in evaluation mode and without gradients, after a warm-up, on "
+        "pictures that are already on the device. Times are for a whole batch "
+        f"({', '.join(_spoken(batch) for batch in _batches(result))}), the median (p50) and the 95th percentile (p95); "
+        "throughput is that of the largest batch at its median.",
+        *filter(None, [busy(result)]),
         *remarks,
     ]
     return "\n\n".join(parts) + "\n"
@@ -532,6 +565,7 @@ def write_report(folder: Path) -> dict[str, Path]:
     arrays = _read(folder, "predictions.npz", _load_arrays)
     pictures = _read(folder, "pictures.npz", _load_arrays)
     try:
+        _page(result, {}, [])  # a missing entry is found here, before seconds go into figures
         _check_predictions(folder, result, arrays)
         return _write(folder, result, metrics, arrays, pictures)
     except KeyError as error:

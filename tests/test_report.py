@@ -1,4 +1,4 @@
-"""The report of a run is made from its files alone, says what result.json says, and speaks plainly of what is missing."""
+"""The report of a run is made from its files alone, says what result.json says, and names what is missing."""
 
 from __future__ import annotations
 
@@ -198,6 +198,13 @@ def test_the_sentence_tells_a_gain_from_noise():
     assert "gained 1.00 points" in unclear and "not told apart from noise" in unclear
     assert "lost 1.00 points" in report.verdict(result | {"comparison": {"accuracy_gain": -0.01, "mcnemar_p": 0.3}})
     assert report.standard_error(0.9, 3000) == pytest.approx(0.0055, abs=1e-4)
+
+
+def test_latencies_of_a_busy_machine_are_not_passed_over(run):
+    folder, result = run
+    assert report.busy(result) == "" and "scatter" not in (folder / "report.md").read_text("utf-8")
+    slow = {"latency_ms": {"batch_1": {"p50": 1.0, "p95": 7.0}}}
+    assert "p95 is 7.0 times p50 (student, batch 1)" in report.busy(result | {"student": result["student"] | slow})
 
 
 def test_without_a_twin_its_column_rows_and_figures_are_left_out(tmp_path):

@@ -104,7 +104,7 @@ print("left behind:", [name for name in os.environ if name.startswith("WANDB") a
 
 def test_a_run_can_be_read_back_from_its_wandb_file(offline):
     outputs, _, _ = offline
-    run = read_runs(outputs)[0]
+    run = read_runs(outputs)["id-good"]
     assert (run.id, run.name, run.project, run.group, run.job_type) == (
         "id-good",
         "good",
@@ -120,7 +120,7 @@ def test_a_run_can_be_read_back_from_its_wandb_file(offline):
 
 def test_every_stage_has_its_own_epoch_as_step(offline):
     outputs, _, _ = offline
-    run = read_runs(outputs)[0]
+    run = read_runs(outputs)["id-good"]
     assert run.steps["teacher/*"] == "teacher/epoch" and run.steps["student/*"] == "student/epoch"
     teacher = [row for row in run.history if "teacher/loss" in row]
     assert [(row["teacher/epoch"], row["teacher/loss"]) for row in teacher] == [(1, 1), (2, 0.5), (3, 1 / 3)]
@@ -131,7 +131,7 @@ def test_every_stage_has_its_own_epoch_as_step(offline):
 
 def test_the_summary_is_flat(offline):
     outputs, _, _ = offline
-    summary = read_runs(outputs)[0].summary
+    summary = read_runs(outputs)["id-good"].summary
     assert summary["teacher/accuracy"] == 0.9 and summary["student/accuracy"] == 0.8
     assert summary["student/latency_ms/batch_1/p50"] == 1.5
     assert summary["comparison/size_ratio"] == 12.5 and summary["choices/kd"] == "hinton"
@@ -140,7 +140,7 @@ def test_the_summary_is_flat(offline):
 
 def test_figures_and_tables_are_there(offline):
     outputs, _, _ = offline
-    run = read_runs(outputs)[0]
+    run = read_runs(outputs)["id-good"]
     picture = run.summary["figures/confusion"]
     assert picture["_type"] == "image-file" and (picture["width"], picture["height"]) == (40, 20)
     assert (run.folder / "files" / picture["path"]).stat().st_size == picture["size"]
@@ -154,7 +154,7 @@ def test_figures_and_tables_are_there(offline):
 
 def test_the_student_is_an_artifact_that_outlives_its_run_folder_and_takes_no_room(offline):
     outputs, _, _ = offline
-    artifact = read_runs(outputs)[0].artifacts["student-id-good"]
+    artifact = read_runs(outputs)["id-good"].artifacts["student-id-good"]
     assert artifact["type"] == "model"
     kept = Path(artifact["files"]["student.safetensors"])
     assert kept.read_bytes() == b"weights" * 1000, "the run folder was renamed; what wandb sync will read must be there"
@@ -163,7 +163,7 @@ def test_the_student_is_an_artifact_that_outlives_its_run_folder_and_takes_no_ro
 
 def test_runs_of_one_process_are_runs_of_their_own_and_a_raise_is_exit_code_1(offline):
     outputs, done, _ = offline
-    runs = {run.id: run for run in read_runs(outputs)}
+    runs = read_runs(outputs)
     assert {name: run.exit_code for name, run in runs.items()} == {"id-good": 0, "id-bad": 1, "id-interrupted": 1}
     assert len(runs["id-bad"].history) == 2 and runs["id-bad"].config == {"seed": 0}
     assert done.stdout.count("raised an error of the run") == 2, "the tracker swallowed the error"
@@ -172,7 +172,7 @@ def test_runs_of_one_process_are_runs_of_their_own_and_a_raise_is_exit_code_1(of
 
 def test_what_wandb_does_not_know_of_the_machine(offline):
     outputs, _, _ = offline
-    run = read_runs(outputs)[0]
+    run = read_runs(outputs)["id-good"]
     assert run.config["data.root"] == "intel" and run.config["outputs"] == "outputs"
     assert "environment" not in run.kinds, "wandb's record of user, host, command line and paths"
     (written,) = run.folder.glob("*.wandb")
@@ -190,7 +190,7 @@ def test_nothing_is_written_outside_the_outputs_and_nothing_stays_in_the_environ
 
 def test_the_hint_says_where_to_look(offline):
     outputs, done, _ = offline
-    run = read_runs(outputs)[0].folder
+    run = read_runs(outputs)["id-good"].folder
     short = run.relative_to(outputs.parent)
     assert f"wandb leet {short.parent}\n" in done.stdout and f"wandb sync {short}\n" in done.stdout
 
@@ -230,7 +230,7 @@ print(t.hint())
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 15
     assert len(done.stderr.splitlines()) == 1 and "tracked offline" in done.stderr
-    (run,) = read_runs(tmp_path / "outputs")
+    (run,) = read_runs(tmp_path / "outputs").values()
     assert run.id == "id-far" and run.exit_code == 0 and len(run.history) == 3
     assert "wandb sync" in done.stdout
     assert len(metrics(tmp_path / "outputs", "far")) == 3
@@ -267,8 +267,8 @@ with tracker("second") as t:
     assert done.stdout.startswith("killed"), "the test no longer finds wandb's service process"
     assert "Traceback" not in done.stderr
     assert len(metrics(tmp_path / "outputs", "first")) == 7
-    last = read_runs(tmp_path / "outputs")[-1]
-    assert last.id == "id-second" and last.exit_code == 0 and len(last.history) == 2
+    second = read_runs(tmp_path / "outputs")["id-second"]
+    assert second.exit_code == 0 and len(second.history) == 2
 
 
 def test_a_run_started_again_begins_its_metrics_anew_and_touches_nothing_else(tmp_path):

@@ -113,6 +113,7 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def read_runs(root: Path) -> list[Run]:
-    """Read all offline runs below ``root/wandb``, oldest first."""
-    return [read_run(folder) for folder in sorted((Path(root) / "wandb").glob("offline-run-*"))]
+def read_runs(root: Path) -> dict[str, Run]:
+    """Read all offline runs below ``root/wandb``, by id; of a run that was started again, the last piece."""
+    runs = [read_run(folder) for folder in sorted((Path(root) / "wandb").glob("offline-run-*"))]
+    return {run.id: run for run in runs}

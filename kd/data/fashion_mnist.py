@@ -29,7 +29,8 @@ def load(
     if root is None:
         files = find_idx([DEBIAN]) or download(store)
     else:
-        files = find_idx([Path(root).expanduser(), Path(root).expanduser() / "FashionMNIST" / "raw"])
+        top = Path(root).expanduser()
+        files = find_idx([top, top / "FashionMNIST" / "raw"])
         if files is None:
             raise FileNotFoundError(
                 f"data.root={root} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, each "

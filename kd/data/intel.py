@@ -27,7 +27,7 @@ def load(
     image_size: int = 100,
     on_bad_file: str = "error",
 ) -> Pictures:
-    """Open the set under ``root``, or download it (370 MB, no credentials needed) where ``root`` is null."""
+    """Open the set under ``root``, or download it (about 350 MB, no credentials needed) where ``root`` is null."""
     top = Path(root).expanduser() if root is not None else download()
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
     return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file)

@@ -28,7 +28,8 @@ def load(
     image_size: int = 28,
 ) -> Pictures:
     """Open the four IDX files in ``root``: their folder, or a clone of the authors' repository."""
-    files = find_idx([Path(root).expanduser(), Path(root).expanduser() / "data" / "oracle"]) if root is not None else None
+    top = Path(root).expanduser() if root is not None else None
+    files = find_idx([top, top / "data" / "oracle"]) if top else None
     if files is None:
         what = "data=oracle_mnist needs data.root" if root is None else f"data.root={root} does not hold the files"
         raise FileNotFoundError(

@@ -124,6 +124,13 @@ def test_bad_files_are_named_and_can_be_left_out(tree, opened):
     assert (pictures.images[3] == np.asarray(Image.open(tree / "train/cat/04.png"))).all()
 
 
+def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
+    for file in (tree / "test" / "cat").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"test files that can be read: cat \(0\)"):
+        opened(tree, on_bad_file="skip")
+
+
 def test_equal_pictures_in_two_classes_or_splits_are_counted(tree, opened):
     shutil.copy(tree / "train/cat/00.png", tree / "train/dog/copy.png")
     shutil.copy(tree / "train/cat/01.png", tree / "test/cat/copy.png")

@@ -1,0 +1,55 @@
+"""What tests share: a small data set of real pixels, a machine, and the golden numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+GOLDEN = Path(__file__).parent / "golden"
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def golden(name: str) -> dict:
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def options(group: str) -> list[str]:
+    """Every yaml of a config group: a new option is enrolled by being there."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def compose(*overrides: str):
+    from hydra import compose, initialize_config_dir
+
+    import kd.run  # noqa: F401  registers the resolvers
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+@pytest.fixture(scope="session")
+def machine():
+    from kd.machine import find_machine
+
+    return find_machine("cpu", "float32")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """120 + 60 drawn scenes at 16 pixels: real pictures, quick to learn a little from."""
+    from kd.data.augment import Augment
+    from kd.data.scenes import load
+    from kd.store import Store
+
+    store = Store(tmp_path_factory.mktemp("store"))
+    return load(store, Augment(flip=0.5, shift=0.1), train_images=120, test_images=60, image_size=16, val_fraction=0.2)
+
+
+def teacher_logits(count: int, classes: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, classes)).astype(np.float32)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from kd.data import scenes
+from kd.data.augment import Augment
+from kd.store import Store
+
+
+def many(split: int, count: int) -> np.ndarray:
+    return np.stack([scenes.draw(0, split, position, 48) for position in range(count)])
+
+
+def load(folder: Path, **settings):
+    return scenes.load(Store(folder), Augment(), **{"train_images": 36, "test_images": 12, **settings})
+
+
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_picture():
+    for position in range(6):
+        first = scenes.draw(0, 0, position, 48)
+        assert np.array_equal(first, scenes.draw(0, 0, position, 48))
+        assert not np.array_equal(first, scenes.draw(1, 0, position, 48)), "the drawing seed changes nothing"
+        assert not np.array_equal(first, scenes.draw(0, 1, position, 48)), "a test picture is a training picture"
+
+
+def test_an_image_does_not_change_with_the_counts(tmp_path):
+    few, more = load(tmp_path), load(tmp_path, train_images=48, test_images=24)
+    assert np.array_equal(few.images[:36], more.images[:36])
+    assert np.array_equal(few.images[36:48], more.images[48:60])
+
+
+def test_every_prefix_is_balanced_and_so_is_every_split(tmp_path):
+    pictures = load(tmp_path, val_fraction=0.34)
+    assert pictures.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
+    assert pictures.targets[:36].tolist() == list(range(6)) * 6
+    for split, each in ((pictures.train, 4), (pictures.val, 2), (pictures.test, 2)):
+        assert np.bincount(pictures.targets[split]).tolist() == [each] * 6
+
+
+def test_the_split_seed_leaves_the_pictures_alone(tmp_path):
+    first, second = load(tmp_path), load(tmp_path, seed=1)
+    assert np.array_equal(first.images, second.images)
+    assert not np.array_equal(first.val, second.val)
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize("size", [16, 48, 128])
+def test_sizes(tmp_path, size):
+    pictures = load(tmp_path, image_size=size)
+    assert pictures.images.shape == (48, size, size, 3) and pictures.images.dtype == np.uint8
+    assert pictures.images.std((1, 2, 3)).min() > 2, "a picture shows nothing"
+
+
+def test_a_second_load_does_not_draw_again(tmp_path, monkeypatch):
+    first = load(tmp_path)
+    monkeypatch.setattr(scenes, "draw", lambda *_: pytest.fail("drawn again"))
+    assert load(tmp_path).fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("settings", [{"image_size": 8}, {"image_size": 256}, {"train_images": 6}, {"test_images": 2}])
+def test_what_cannot_be_drawn_is_said_by_name(tmp_path, settings):
+    with pytest.raises(ValueError, match=f"data.{next(iter(settings))}"):
+        load(tmp_path, **settings)
+
+
+def test_colour_alone_does_not_tell_the_class():
+    def statistics(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([images.mean((1, 2)), images.std((1, 2))], 1)
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier.fit(statistics(many(0, 900)), np.arange(900) % 6)
+    accuracy = classifier.score(statistics(many(1, 600)), np.arange(600) % 6)
+    assert 1 / 6 < accuracy < 0.6, f"mean and spread of the channels tell {accuracy:.0%}"
+
+
+def test_the_yaml_and_the_signature_match():
+    path = Path(__file__).parents[2] / "conf" / "data" / "scenes.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert settings.pop("_target_") == "kd.data.scenes.load"
+    assert set(settings) == set(inspect.signature(scenes.load).parameters) - {"store"}
+    assert {k: v for k, v in settings.items() if k != "augment"} == {
+        name: parameter.default
+        for name, parameter in inspect.signature(scenes.load).parameters.items()
+        if name not in ("store", "augment")
+    }

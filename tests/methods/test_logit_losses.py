@@ -1,0 +1,84 @@
+"""Value and gradient of the logit losses agree with the published implementations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.conftest import compose, golden
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.hinton import Hinton, soft_label_kl
+from kd.methods.supervised import CrossEntropy
+from kd.objective import Objective
+
+GOLDEN = golden("logit_losses")
+
+
+def loss_of(entry: dict, student: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+    settings = entry["settings"]
+    if entry["method"] == "KD":
+        return Hinton(settings["T"])(Outputs(student), Outputs(others[0]), None)
+    target = others[-1].long()
+    batch = Batch(None, target, None)
+    if entry["method"] == "CE_label_smoothing":
+        return CrossEntropy(settings["label_smoothing"])(Outputs(student), None, batch)
+    objective = Objective(
+        {"hard": CrossEntropy(), "soft": Hinton(settings["T"])},
+        {"hard": settings["ce_weight"], "soft": settings["kd_weight"]},
+    )
+    return objective(Outputs(student), Outputs(others[0]), batch)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("entry", GOLDEN["entries"], ids=lambda e: e["id"])
+def test_value_and_gradient_are_the_published_ones(entry, dtype):
+    student, *others = (torch.tensor(GOLDEN["inputs"][name], dtype=dtype) for name in entry["inputs"])
+    student.requires_grad_()
+    loss = loss_of(entry, student, others)
+    loss.backward()
+    gradient = student.grad.double()
+    exact = 1e-10 if dtype == torch.float64 else 1e-5
+    assert loss.item() == pytest.approx(entry["value"], rel=exact, abs=exact)
+    assert gradient.norm().item() == pytest.approx(entry["grad_norm"], rel=exact)
+    if dtype == torch.float64:
+        every = torch.cos(torch.arange(gradient.numel(), dtype=torch.float64) + 1)
+        assert (gradient.flatten() * every).sum().item() == pytest.approx(entry["grad_dot_cos"], abs=1e-10)
+        assert gradient.flatten()[:5].tolist() == pytest.approx(entry["grad_first5"], abs=1e-10)
+
+
+def test_alpha_weighs_the_teacher_and_one_minus_alpha_the_labels():
+    from hydra.utils import instantiate
+
+    kd = compose("kd.alpha=0.3", "kd.temperature=2").kd
+    objective = Objective(instantiate(kd.terms), dict(kd.weights))
+    student, teacher, target = torch.randn(5, 6), torch.randn(5, 6), torch.randint(0, 6, (5,))
+    loss, parts = objective(Outputs(student), Outputs(teacher), Batch(None, target, None))
+    hard = torch.nn.functional.cross_entropy(student, target)
+    soft = 4 * torch.nn.functional.kl_div(
+        (student / 2).log_softmax(-1), (teacher / 2).softmax(-1), reduction="batchmean"
+    )
+    torch.testing.assert_close(loss, 0.7 * hard + 0.3 * soft)
+    torch.testing.assert_close(parts["soft"], soft)
+
+
+def test_kl_is_zero_only_up_to_a_shift_and_tends_to_a_quadratic_form():
+    student, teacher = torch.randn(2, 4, 7, dtype=torch.float64)
+    assert soft_label_kl(teacher + 3, teacher, 4.0).item() == pytest.approx(0, abs=1e-12)
+    apart = student - teacher
+    limit = ((apart - apart.mean(-1, keepdim=True)) ** 2).sum(-1).mean() / (2 * 7)
+    assert soft_label_kl(student, teacher, 1e4).item() == pytest.approx(limit.item(), rel=1e-3)
+
+
+def test_a_stack_of_students_learns_as_separate_students_do():
+    """The term takes T as a tensor and runs under vmap."""
+    students, teacher = torch.randn(3, 4, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    temperatures = torch.tensor([1.0, 4.0, 8.0], dtype=torch.float64)
+    stacked = torch.func.vmap(soft_label_kl, in_dims=(0, None, 0))(students, teacher, temperatures)
+    one_by_one = [soft_label_kl(s, teacher, t.item()) for s, t in zip(students, temperatures, strict=True)]
+    torch.testing.assert_close(stacked, torch.stack(one_by_one))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(ValueError, match="kd.temperature must be above 0"):
+        Hinton(temperature)

@@ -1,0 +1,73 @@
+"""Students and teachers: sizes that were promised, one interface for all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from tests.conftest import compose, options
+
+from kd.interfaces import observe
+from kd.models.backbone import build
+from kd.models.normalized import Normalized
+from kd.models.tiny_cnn import TinyCNN
+
+NAMED = {"teacher": {"timm": "teacher.name=mobilenetv3_small_050"}, "student": {"timm": "student.name=resnet10t"}}
+
+
+def check(network: torch.nn.Module, size: int) -> None:
+    network = Normalized(network, (0.5,) * 3, (0.2,) * 3).eval()
+    image = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        shown = observe(network, image)
+        assert torch.equal(shown.logits, network(image))
+    assert shown.logits.shape == (2, 6) and shown.embedding.ndim == 2
+    sides = [f.shape[-1] for f in shown.features]
+    assert len(sides) >= 3 and sides == sorted(sides, reverse=True), "maps go from shallow to deep"
+
+
+@pytest.mark.parametrize("option", options("teacher"))
+def test_every_teacher_shows_what_methods_ask_for(option):
+    cfg = compose(f"teacher={option}", *filter(None, [NAMED["teacher"].get(option)]))
+    check(instantiate(cfg.teacher.network, num_classes=6, image_size=64), 64)
+
+
+@pytest.mark.parametrize("option", options("student"))
+def test_every_student_shows_what_methods_ask_for(option):
+    cfg = compose(f"student={option}", *filter(None, [NAMED["student"].get(option)]))
+    check(instantiate(cfg.student, num_classes=6, image_size=48), 48)
+
+
+def test_the_tiny_cnn_has_the_size_it_is_known_by():
+    assert sum(p.numel() for p in TinyCNN(6, 100).parameters()) == 94_470
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5, 2, 4])
+def test_width_scales_every_layer(width):
+    narrow = TinyCNN(6, 48, width=width)
+    assert [s[0].out_channels for s in narrow.stages] == [round(width * c) for c in (32, 64, 128)]
+    assert narrow(torch.rand(2, 3, 48, 48)).shape == (2, 6)
+
+
+def test_a_network_carries_its_own_normalisation():
+    network = torch.nn.Identity()
+    image = torch.rand(2, 3, 4, 4)
+    out = Normalized(network, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))(image)
+    torch.testing.assert_close(out[:, 1], (image[:, 1] - 0.2) / 0.6)
+    network.input_statistics = ((0.0,) * 3, (2.0,) * 3)  # what pretrained weights bring wins
+    torch.testing.assert_close(Normalized(network, (0.1,) * 3, (0.5,) * 3)(image), image / 2)
+
+
+def test_small_images_get_a_small_stem():
+    large, small = build("resnet18", 6, 64), build("resnet18", 6, 32)
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert observe(large.eval(), image).features[-1].shape[-1] == 1
+        assert observe(small.eval(), image).features[-1].shape[-1] == 4
+
+
+def test_wrong_names_are_answered_with_near_ones():
+    with pytest.raises(ValueError, match="did you mean.*resnet18"):
+        build("resnet_18", 6, 64)
+    with pytest.raises(ValueError, match="data.image_size must be 8 or more"):
+        TinyCNN(6, 4)

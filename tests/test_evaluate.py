@@ -1,0 +1,67 @@
+"""Our few lines agree with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from kd import evaluate
+
+
+@pytest.fixture(params=[2, 6, 10], ids=lambda k: f"{k} classes")
+def case(request):
+    generator = np.random.default_rng(request.param)
+    targets = generator.integers(0, request.param, 400)
+    logits = generator.normal(size=(400, request.param)).astype(np.float32)
+    logits[np.arange(400), targets] += 1.5
+    return logits, targets
+
+
+def test_summary_agrees_with_scikit_learn(case):
+    logits, targets = case
+    names = tuple(f"class {k}" for k in range(logits.shape[1]))
+    mine = evaluate.summary(logits, targets, names)
+    predicted, chance = logits.argmax(-1), evaluate.probabilities(logits)
+    assert mine["accuracy"] == pytest.approx(metrics.accuracy_score(targets, predicted), abs=1e-12)
+    assert mine["macro_f1"] == pytest.approx(metrics.f1_score(targets, predicted, average="macro"), abs=1e-12)
+    assert mine["nll"] == pytest.approx(metrics.log_loss(targets, chance), abs=1e-10)
+    counts = metrics.confusion_matrix(targets, predicted)
+    assert (np.array(mine["confusion"]) == counts).all()
+    for k, name in enumerate(names):
+        one, said = targets == k, predicted == k
+        row = mine["per_class"][name]
+        assert row["precision"] == pytest.approx(metrics.precision_score(one, said), abs=1e-12)
+        assert row["recall"] == pytest.approx(metrics.recall_score(one, said), abs=1e-12)
+        assert row["specificity"] == pytest.approx(metrics.recall_score(~one, ~said), abs=1e-12)
+        assert row["f1"] == pytest.approx(metrics.f1_score(one, said), abs=1e-12)
+        assert row["mcc"] == pytest.approx(metrics.matthews_corrcoef(one, said), abs=1e-12)
+        assert row["support"] == one.sum()
+
+
+def test_ece_by_hand():
+    logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]))
+    # bins of confidence 0.8 (one of two right), 0.6 (right), 0.7 (right)
+    assert evaluate.ece(logits, np.array([0, 1, 0, 1])) == pytest.approx((2 * 0.3 + 0.4 + 0.3) / 4)
+    assert evaluate.ece(np.array([[50.0, 0.0]]), np.array([0])) == pytest.approx(0, abs=1e-9)
+
+
+def test_nll_stays_finite_on_extreme_logits():
+    assert evaluate.nll(np.array([[800.0, -800.0]], np.float32), np.array([1])) == pytest.approx(1600)
+
+
+def test_a_class_without_images_counts_as_zero_not_as_nan():
+    table = evaluate.per_class(np.array([[3, 0, 0], [1, 2, 0], [0, 0, 0]]))
+    assert all(np.isfinite(values).all() for values in table.values()) and table["f1"][2] == 0
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    from scipy.stats import binomtest
+
+    targets = np.zeros(100, int)
+    right, wrong = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    first = np.stack([right] * 60 + [wrong] * 40)
+    second = np.stack([right] * 48 + [wrong] * 12 + [right] * 5 + [wrong] * 35)
+    assert evaluate.mcnemar(first, second, targets) == pytest.approx(binomtest(5, 17).pvalue)
+    assert evaluate.mcnemar(first, first, targets) == 1.0
+    assert evaluate.agreement(first, second) == pytest.approx(0.83)

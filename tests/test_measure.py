@@ -1,0 +1,43 @@
+"""Costs are those of the network that would be deployed."""
+
+from __future__ import annotations
+
+import os
+
+import safetensors.torch
+import torch
+
+from kd.attention.attach import attach
+from kd.attention.vea import VisionEagle
+from kd.measure import costs, macs, size_mb, state_of
+from kd.models.backbone import build
+from kd.models.tiny_cnn import TinyCNN
+
+
+def test_macs_are_those_counted_by_hand():
+    by_hand = sum(i * o * 9 * s**2 for i, o, s in [(3, 32, 48), (32, 64, 24), (64, 128, 12)]) + 128 * 6
+    assert macs(TinyCNN(6, 48), 48) == by_hand
+    assert macs(build("resnet18", 1000, 224), 224) == 1_814_073_344  # torchvision states 1.81 G
+
+
+def test_size_is_that_of_the_file(tmp_path):
+    network = TinyCNN(6, 48)
+    safetensors.torch.save_file(state_of(network), tmp_path / "student.safetensors")
+    assert size_mb(network) == os.path.getsize(tmp_path / "student.safetensors") / 2**20
+
+
+def test_costs_have_every_name_of_the_public_interface(machine):
+    network = attach(build("resnet18", 6, 32, stem="large"), VisionEagle, [0, 1, 2])
+    found = costs(network, 32, machine, published_extra=11_519_440)
+    assert (found["params"], found["params_published"]) == (12_306_057, 23_825_497)
+    assert set(found["latency_ms"]) == {"batch_1", "batch_64"}
+    assert all(0 < times["p50"] <= times["p95"] for times in found["latency_ms"].values())
+    assert found["throughput"] > 0 and not network.training
+
+
+def test_counting_leaves_the_network_as_it_was():
+    network = TinyCNN(6, 16).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    macs(network, 16)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

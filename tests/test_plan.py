@@ -1,0 +1,75 @@
+"""A run is named by what it computes, and by nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+from tests.conftest import compose
+
+from kd.plan import flat, keys_of, readable
+from kd.store import digest
+
+
+def keys(*overrides: str, fingerprint: str = "pixels", asks: bool = True) -> dict[str, str]:
+    settings = OmegaConf.to_container(compose(*overrides), resolve=True)
+    made = keys_of(settings, fingerprint, asks)
+    named = {name: digest(getattr(made, name)) for name in ("teacher", "twin", "student", "bank")}
+    return named | {"run": made.run}
+
+
+# what a change of one setting must change, and what it must leave as it was
+CHANGES = {
+    "kd.temperature=8": {"student", "run"},
+    "kd.alpha=0.5": {"student", "run"},
+    "student.width=2": {"twin", "student", "run"},
+    "seed=1": {"twin", "student", "bank", "run"},
+    "train.student.epochs=3": {"twin", "student", "bank", "run"},
+    "train.student.lr=0.1": {"twin", "student", "run"},
+    "teacher.seed=1": {"teacher", "student", "bank", "run"},
+    "train.teacher.epochs=3": {"teacher", "student", "bank", "run"},
+    "attention=se": {"teacher", "student", "bank", "run"},
+    "teacher=resnet34": {"teacher", "student", "bank", "run"},
+    "train.batch_size=32": {"teacher", "twin", "student", "bank", "run"},
+    "data.augment.flip=0": {"teacher", "twin", "student", "bank", "run"},
+    "baseline=false": {"run"},
+    "outputs=/elsewhere": set(),
+    "tracking=disabled": set(),
+    "teacher.source=live": set(),
+    "train.threads=1": set(),
+    "train.device=cuda": set(),
+    "kd.temperature=4": set(),
+}
+
+
+@pytest.mark.parametrize("override", CHANGES)
+def test_a_setting_is_in_the_keys_of_what_it_determines(override):
+    before, after = keys(), keys(override)
+    assert {name for name in before if before[name] != after[name]} == CHANGES[override]
+
+
+def test_data_count_by_content():
+    assert not set(keys().values()) & set(keys(fingerprint="other").values())
+
+
+def test_without_the_teachers_term_every_student_is_the_twin():
+    twin = keys()["twin"]
+    for overrides in (["kd.alpha=0"], ["kd.alpha=0", "kd.temperature=8"], ["kd=supervised"]):
+        assert keys(*overrides, asks=False)["student"] == twin
+    assert keys("kd.alpha=1")["student"] != twin
+
+
+def test_a_checkpoint_counts_by_content(tmp_path):
+    for name, content in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (keys(f"teacher.checkpoint={tmp_path / name}")["teacher"] for name in ("a.pt", "b.pt", "c.pt"))
+    assert a == b != c
+    with pytest.raises(FileNotFoundError, match="nowhere.pt"):
+        keys("teacher.checkpoint=nowhere.pt")
+
+
+def test_names_are_readable_and_flat():
+    settings = OmegaConf.to_container(compose("student.width=0.5"), resolve=True)
+    choices = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
+    name = readable(settings, choices, "0123456789abcdef")
+    assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature4-alpha0.9-seed0-0123456789"
+    assert flat(settings)["kd.temperature"] == 4.0 and flat(settings)["student.width"] == 0.5

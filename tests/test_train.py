@@ -1,0 +1,152 @@
+"""The loop: same seed same bits, a cached teacher is the live one, a loss that is no number stops the run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kd.clock import Clock
+from kd.data.loader import Loader
+from kd.methods.hinton import Hinton
+from kd.methods.supervised import CrossEntropy
+from kd.models.normalized import Normalized
+from kd.models.tiny_cnn import TinyCNN
+from kd.objective import Objective
+from kd.schedules import warmup_cosine
+from kd.store import Store
+from kd.teacher import BankedTeacher, LiveTeacher, choose_source, fill_bank, open_bank
+from kd.train import Diverged, Recipe, fit
+
+CPU = torch.device("cpu")
+
+
+def student(pictures, seed=0, dropout=0.2) -> nn.Module:
+    torch.manual_seed(seed)
+    return Normalized(TinyCNN(6, 16, width=0.25, dropout=dropout), pictures.mean, pictures.std)
+
+
+@pytest.fixture(scope="module")
+def live(pictures, machine):
+    torch.manual_seed(9)
+    return LiveTeacher(Normalized(TinyCNN(6, 16, width=0.5), pictures.mean, pictures.std), machine)
+
+
+def trained(pictures, machine, teacher, *, seed=0, epochs=2, **recipe):
+    network, rows = student(pictures, seed), []
+    objective = Objective({"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
+    loader = Loader(pictures, 16, seed, CPU)
+    about = fit(network, objective, loader, Recipe(epochs, **recipe), machine, stage="student", teacher=teacher, log=rows.append)
+    return network, rows, about
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_same_seed_same_bits_and_another_seed_others(pictures, machine, live):
+    torch.manual_seed(123)  # whatever was drawn before
+    first = trained(pictures, machine, live, ema=0.9, clip_norm=1.0)
+    torch.rand(7)
+    again = trained(pictures, machine, live, ema=0.9, clip_norm=1.0)
+    other = trained(pictures, machine, live, ema=0.9, clip_norm=1.0, seed=1)
+    timeless = [[{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in r[1]] for r in (first, again)]
+    assert same(first[0], again[0]) and timeless[0] == timeless[1]
+    assert not same(first[0], other[0])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_banked_teacher_is_the_live_one_to_the_bit(pictures, live, tmp_path, precision):
+    from kd.machine import find_machine
+
+    machine = find_machine("cpu", precision)
+    teacher = LiveTeacher(live.network, machine)
+    loader = Loader(pictures, 16, 0, CPU)
+    bank = open_bank(Store(tmp_path), {"test": 1}, teacher, loader, 2, Clock())
+    for epoch in (1, 2):
+        for batch in loader.epoch(epoch):
+            assert torch.equal(bank(batch).logits, teacher(batch).logits.float())
+    assert same(trained(pictures, machine, bank)[0], trained(pictures, machine, teacher)[0])
+
+
+def test_a_bank_that_does_not_match_is_refused(pictures, machine, live, tmp_path):
+    loader = Loader(pictures, 20, 0, CPU)  # leaves 16 of 96 images out of the epoch
+    fill_bank(tmp_path, live, loader, 1)
+    logits = np.load(tmp_path / "logits.npy")
+    np.save(tmp_path / "logits.npy", np.roll(logits, 1, axis=-1))
+    with pytest.raises(ValueError, match="does not match the teacher"):
+        BankedTeacher(tmp_path, CPU).check(live, loader)
+    np.save(tmp_path / "logits.npy", logits)
+    BankedTeacher(tmp_path, CPU).check(live, loader)
+    with pytest.raises(ValueError, match="no answer for some views"):
+        for batch in Loader(pictures, 20, 1, CPU).epoch(1):  # another order leaves out other images
+            BankedTeacher(tmp_path, CPU)(batch)
+
+
+def test_the_teacher_is_in_eval_mode_and_without_gradients_always(pictures, machine, live):
+    before = {name: value.clone() for name, value in live.network.state_dict().items()}
+    live.network.train()  # somebody forgot
+    trained(pictures, machine, live)
+    assert not live.network.training
+    assert not any(p.requires_grad for p in live.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in live.network.state_dict().items())
+
+
+def test_validation_picks_the_epoch_and_both_are_written_down(pictures, machine, live):
+    network, rows, about = trained(pictures, machine, live, epochs=4, lr=0.01)
+    shares = [row["val_accuracy"] for row in rows]
+    assert about["best_val_accuracy"] == max(shares) and about["last_val_accuracy"] == shares[-1]
+    assert shares[about["best_epoch"] - 1] == max(shares)
+    from kd.evaluate import accuracy, predict
+
+    logits = predict(network, Loader(pictures, 16, 0, CPU).plain(pictures.val), machine)
+    assert accuracy(logits, pictures.targets[pictures.val]) == max(shares)
+
+
+def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(pictures, machine):
+    class Spoilt(CrossEntropy):
+        calls = 0
+
+        def forward(self, student, teacher, batch):
+            self.calls += 1
+            return super().forward(student, teacher, batch) * (float("nan") if self.calls == 9 else 1)
+
+    objective = Objective({"good": CrossEntropy(), "spoilt": Spoilt()}, {"good": 1.0, "spoilt": 1.0})
+    loader = Loader(pictures, 16, 0, CPU)
+    with pytest.raises(Diverged, match=r"student: loss and spoilt is not finite at epoch 2, step 3, learning rate 0\.0"):
+        fit(student(pictures), objective, loader, Recipe(3), machine, stage="student")
+
+
+def test_a_method_with_weights_of_its_own_learns_them(pictures, machine, live):
+    class Adapter(nn.Module):
+        needs = frozenset({"features"})
+
+        def setup(self, student, teacher):
+            self.map = nn.Conv2d(student.features[-1].shape[1], teacher.features[-1].shape[1], 1)
+
+        def forward(self, student, teacher, batch):
+            return (self.map(student.features[-1]) - teacher.features[-1]).pow(2).mean()
+
+    term = Adapter()
+    objective = Objective({"hint": term}, {"hint": 1.0})
+    network = student(pictures)
+    names = set(network.state_dict())
+    fit(network, objective, Loader(pictures, 16, 0, CPU), Recipe(1), machine, stage="student", teacher=live)
+    torch.manual_seed(0)
+    assert term.map.weight.abs().sum() > 0 and set(network.state_dict()) == names
+    with pytest.raises(ValueError, match="reads features too"):
+        choose_source("bank", objective.needs)
+
+
+def test_the_schedule_rises_and_falls():
+    rates = [warmup_cosine(p / 100, warmup=0.1) for p in range(101)]
+    assert rates[0] == 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0, abs=1e-12)
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert warmup_cosine(0.55, 0.1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 0}, {"lr": 0}, {"warmup": 1}, {"ema": 1.5}, {"clip_norm": -1}])
+def test_a_recipe_out_of_range_is_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Recipe(**{"epochs": 1, **setting})
