@@ -22,12 +22,14 @@ class Machine:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a network here; channels-last is a format of the memory, not of the numbers."""
-        return network.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+        order = torch.channels_last if self.channels_last else torch.preserve_format
+        return network.to(self.device, memory_format=order)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Mixed precision for training and for the teacher beside it. Evaluation is always float32."""
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, self.precision, enabled=enabled) if enabled else contextlib.nullcontext()
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.precision)
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":

@@ -96,8 +96,9 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     teacher_loader = Loader(pictures, train.batch_size, cfg.teacher.seed, machine.device)
     keys = keys_of(settings, pictures.fingerprint, asks_teacher=bool(objective.needs))
     checkpoint = Path(cfg.teacher.checkpoint) if cfg.teacher.checkpoint else None
+    teacher_parts = (keys.teacher, networks[0], teacher_objective, teacher_recipe, teacher_loader, checkpoint)
     tasks = [
-        Task("teacher", "teachers", keys.teacher, networks[0], teacher_objective, teacher_recipe, teacher_loader, checkpoint),
+        Task("teacher", "teachers", *teacher_parts),
         Task("baseline", "students", keys.twin, networks[1], twin_objective, recipe, loader),
         Task("student", "students", keys.student, networks[2], objective, recipe, loader),
     ]
@@ -153,7 +154,8 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
 
 def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
     """Draw the report from the files of a run and hand it to the tracker."""
-    from kd.report import comparison_rows, per_class_rows, write_report
+    from kd.report import write_report
+    from kd.tables import comparison_rows, per_class_rows
 
     made = write_report(folder)
     tracker.finish(
@@ -166,7 +168,7 @@ def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
 
 def show(result: Mapping[str, Any], folder: Path) -> None:
     from kd.progress import say
-    from kd.report import terminal_table
+    from kd.tables import terminal_table
 
     say(f"\n{terminal_table(result)}\n\nReport: {folder / 'report.md'}")
 

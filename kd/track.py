@@ -134,10 +134,21 @@ class Tracker:
         """
         if not self._run:
             return
+        import wandb
+
         with self._unharmed("writing the summary"):
             self._run.summary.update(dict(flat(result)))
+        shown: dict[str, Any] = {}
+        for key, path in figures.items():
+            with self._unharmed(f"reading figure {key}"):
+                shown[f"figures/{key}"] = wandb.Image(str(path))
+        for key, rows in tables.items():
+            with self._unharmed(f"making table {key}"):
+                columns = list(dict.fromkeys(column for row in rows for column in row))
+                cells = [[_plain(row.get(column)) for column in columns] for row in rows]
+                shown[key] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
         with self._unharmed("showing the figures and tables"):
-            self._run.log(_media(figures, tables))
+            self._run.log(shown)
         for key, path in artifacts.items():
             with self._unharmed(f"keeping {key}"):
                 self._keep(key, Path(path), result)
@@ -219,9 +230,11 @@ class Tracker:
         try:
             yield
         except Exception as error:
-            if _line(error) not in self._said:
+            # a dead service process speaks with many voices
+            cause = "connection" if isinstance(error, ConnectionError) else _line(error)
+            if cause not in self._said:
                 log.warning("W&B failed while %s (the run itself goes on): %s", what, _line(error))
-            self._said.add(_line(error))
+            self._said.add(cause)
 
 
 def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -236,17 +249,6 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{name}/")
         elif value is not None and not isinstance(value, (list, tuple)):
             yield f"{prefix}{name}", _plain(value)
-
-
-def _media(figures: Mapping[str, Path], tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    import wandb
-
-    shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in figures.items()}
-    for name, rows in tables.items():
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        cells = [[_plain(row.get(column)) for column in columns] for row in rows]
-        shown[name] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
-    return shown
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -51,6 +52,10 @@ class Recipe:
         }.items():
             if not good:
                 raise ValueError(f"{name}={getattr(self, name)} is outside of its range")
+        if self.optimizer not in list_optimizers():
+            near = difflib.get_close_matches(self.optimizer, list_optimizers(), n=4)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
 
 
 def fit(
@@ -79,7 +84,7 @@ def fit(
         Diverged: with epoch, step and learning rate, when the loss is not finite.
     """
     began = time.perf_counter()
-    torch.manual_seed(loader.seed)  # dropout's; the initial weights are the caller's
+    torch.manual_seed(loader.seed)  # the adapters'; the initial weights of the network are the caller's
     machine.prepare(network).train()
     see = torch.compile(observe) if compile else observe
     first = next(loader.epoch(1))
@@ -90,11 +95,14 @@ def fit(
     answer = teacher(pair).full(maps) if teacher else None
     objective.setup(example.full(maps), answer)
     objective.to(machine.device).train()
+    torch.manual_seed(loader.seed)  # dropout's: the same for every objective
     learned = nn.ModuleList([network, objective])
     optimizer = create_optimizer_v2(
         learned, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
     )
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    averaged = None
+    if recipe.ema:
+        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
     kept = averaged.module if averaged else network
 
     positions, targets = loader.pictures.val, loader.pictures.targets[loader.pictures.val]
@@ -104,9 +112,10 @@ def fit(
         network.train()
         total = _Sums()
         for step, batch in enumerate(loader.epoch(epoch)):
-            factor = warmup_cosine(((epoch - 1) * loader.steps + step + 0.5) / (recipe.epochs * loader.steps), recipe.warmup)
+            done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
+            rate = recipe.lr * warmup_cosine(done, recipe.warmup)
             for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * factor
+                group["lr"] = rate
             answer = teacher(batch).full(maps) if teacher else None
             with machine.autocast():
                 outputs = see(network, batch.image)
@@ -119,12 +128,12 @@ def fit(
             optimizer.step()
             if averaged:
                 averaged.update_parameters(network)
-            total.add(step, recipe.lr * factor, loss, parts, (outputs.logits.argmax(-1) == batch.target).float().mean())
+            total.add(rate, loss, parts, (outputs.logits.argmax(-1) == batch.target).float().mean())
             progress.step()
         row = total.means(stage, epoch)
         logits = predict(kept, loader.plain(positions), machine)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
-        row |= {"lr": recipe.lr * factor, **progress.rate()}
+        row |= {"lr": rate, **progress.rate()}
         if row["val_accuracy"] >= best["val_accuracy"]:  # of equals the later: it has seen more
             best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": copy.deepcopy(kept.state_dict())}
         log({"stage": stage, "epoch": epoch, **row})
@@ -149,7 +158,7 @@ class _Sums:
         self.names: list[str] = []
         self.rates: list[float] = []
 
-    def add(self, step: int, lr: float, loss: Tensor, parts: dict[str, Tensor], hits: Tensor) -> None:
+    def add(self, lr: float, loss: Tensor, parts: dict[str, Tensor], hits: Tensor) -> None:
         self.names = ["loss", *parts, "train_accuracy"]
         self.rows.append(torch.stack([loss, *parts.values(), hits]).detach())
         self.rates.append(lr)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from omegaconf import OmegaConf
-from tests.conftest import compose
 
 from kd.plan import flat, keys_of, readable
 from kd.store import digest
+from tests.conftest import compose
 
 
 def keys(*overrides: str, fingerprint: str = "pixels", asks: bool = True) -> dict[str, str]:

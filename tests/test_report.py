@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd import report
+from kd import report, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["forest", "sea_side", "ice | snow", "never tested"]
@@ -125,7 +125,7 @@ def test_command_makes_the_same_report_again_and_prints_the_table(run, copy):
     done = _command(copy)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert report.terminal_table(run[1]) in done.stdout
+    assert tables.terminal_table(run[1]) in done.stdout
     assert str(copy / "report.md") in done.stdout
     assert (copy / "report.md").read_text("utf-8") == (run[0] / "report.md").read_text("utf-8")
 
@@ -144,7 +144,7 @@ def test_every_figure_is_there_and_shown_with_words_for_those_who_cannot_see_it(
 
 def test_the_table_says_what_the_result_says(run):
     _, result = run
-    rows = {row["metric"]: row for row in report.comparison_rows(result)}
+    rows = {row["metric"]: row for row in tables.comparison_rows(result)}
     for key, label in report.LABEL.items():
         model = result[key]
         assert float(rows["accuracy (%)"][label]) == pytest.approx(100 * model["accuracy"], abs=0.005)
@@ -169,16 +169,16 @@ def test_the_table_says_what_the_result_says(run):
 
 def test_page_and_terminal_show_the_same_rows(run):
     folder, result = run
-    page, terminal = (folder / "report.md").read_text("utf-8"), report.terminal_table(result)
+    page, terminal = (folder / "report.md").read_text("utf-8"), tables.terminal_table(result)
     assert max(map(len, terminal.splitlines())) <= 100
-    for row in report.comparison_rows(result):
+    for row in tables.comparison_rows(result):
         assert "| " + " | ".join(row.values()) + " |" in page
         assert all(part in terminal for cell in row.values() for part in cell.split("; "))
 
 
 def test_scores_of_classes(run):
     folder, result = run
-    rows = report.per_class_rows(result)
+    rows = tables.per_class_rows(result)
     assert len(rows) == 3 * len(CLASSES)
     assert rows[0] == {
         **{"class": "forest", "model": "teacher", "precision (%)": 50.0, "recall (%)": pytest.approx(61.23)},
@@ -192,19 +192,19 @@ def test_scores_of_classes(run):
 
 def test_the_sentence_tells_a_gain_from_noise():
     result = {"baseline": {"accuracy": 0.8}, "data": {"test": 1000}}
-    clear = report.verdict(result | {"comparison": {"accuracy_gain": 0.03, "mcnemar_p": 0.004}})
+    clear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.03, "mcnemar_p": 0.004}})
     assert "gained 3.00 points" in clear and "p = 0.004" in clear and "noise" not in clear
-    unclear = report.verdict(result | {"comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}})
+    unclear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}})
     assert "gained 1.00 points" in unclear and "not told apart from noise" in unclear
-    assert "lost 1.00 points" in report.verdict(result | {"comparison": {"accuracy_gain": -0.01, "mcnemar_p": 0.3}})
-    assert report.standard_error(0.9, 3000) == pytest.approx(0.0055, abs=1e-4)
+    assert "lost 1.00 points" in tables.verdict(result | {"comparison": {"accuracy_gain": -0.01, "mcnemar_p": 0.3}})
+    assert tables.standard_error(0.9, 3000) == pytest.approx(0.0055, abs=1e-4)
 
 
 def test_latencies_of_a_busy_machine_are_not_passed_over(run):
     folder, result = run
-    assert report.busy(result) == "" and "scatter" not in (folder / "report.md").read_text("utf-8")
+    assert tables.busy(result) == "" and "scatter" not in (folder / "report.md").read_text("utf-8")
     slow = {"latency_ms": {"batch_1": {"p50": 1.0, "p95": 7.0}}}
-    assert "p95 is 7.0 times p50 (student, batch 1)" in report.busy(result | {"student": result["student"] | slow})
+    assert "p95 is 7.0 times p50 (student, batch 1)" in tables.busy(result | {"student": result["student"] | slow})
 
 
 def test_without_a_twin_its_column_rows_and_figures_are_left_out(tmp_path):
@@ -212,7 +212,7 @@ def test_without_a_twin_its_column_rows_and_figures_are_left_out(tmp_path):
     paths = report.write_report(tmp_path / "run")
     assert set(paths) - {"report"} == FIGURES - {"confusion_baseline", "predictions_baseline"}
     assert all(path.is_file() for path in paths.values())
-    assert set(report.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
+    assert set(tables.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
     page = paths["report"].read_text("utf-8")
     assert "labels only |" not in page and "gain recovered" not in page
     assert "cannot say what distillation gained" in page
@@ -282,5 +282,5 @@ def test_the_table_needs_neither_seaborn_nor_torch():
     [(0.04123, "0.0412"), (4.126, "4.13"), (41.26, "41.3"), (9.999, "10.00"), (412.6, "413"), (41260, "41,300")],
 )
 def test_three_significant_digits(value, text):
-    assert report.significant(value) == text
-    assert report.significant(None) == report.significant(float("nan")) == "–"
+    assert tables.significant(value) == text
+    assert tables.significant(None) == tables.significant(float("nan")) == "–"

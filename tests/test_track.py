@@ -226,33 +226,37 @@ with tracker("far", mode="online", timeout=1.5) as t:
 print(t.hint())
 """
     start = time.monotonic()
-    done, _ = play(tmp_path, scenario, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="local" + "0" * 40)
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "local" + "0" * 40}
+    done, _ = play(tmp_path, scenario, WANDB_MODE="offline", **server)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 15
     assert len(done.stderr.splitlines()) == 1 and "tracked offline" in done.stderr
+    assert "no API key" not in done.stderr, "WANDB_MODE in the environment spoke before the config"
     (run,) = read_runs(tmp_path / "outputs").values()
     assert run.id == "id-far" and run.exit_code == 0 and len(run.history) == 3
     assert "wandb sync" in done.stdout
     assert len(metrics(tmp_path / "outputs", "far")) == 3
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the service process in /proc")
 def test_online_without_a_key_asks_nobody_and_a_killed_service_harms_nothing(tmp_path):
     """One process for both: on a terminal, where wandb would ask; then its service process is killed in mid-run."""
     scenario = """
-import signal, subprocess, time
+import signal, time
 sys.stderr.isatty = lambda: True  # wandb asks where stdin and stderr are terminals
 with tracker("first", mode="online") as t:
     rows(t, "teacher", 2)
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    for line in children.stdout.splitlines():
-        if "wandb-core" in line:
-            os.kill(int(line.split()[0]), signal.SIGKILL)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        if "wandb" in name and int(rest.split()[1]) == os.getpid():
+            os.kill(int(stat.parent.name), signal.SIGKILL)
             print("killed")
     time.sleep(0.3)
     rows(t, "student", 5)
     t.finish({"student": {"accuracy": 1.0}}, {}, {"per_class": [{"class": "sea"}]}, {})
 with tracker("second") as t:
     rows(t, "teacher", 2)
+    t.finish({"student": {"accuracy": 1.0}}, {"lost": root / "no.png"}, {"per_class": [{"class": "sea"}]}, {})
 """
     terminal, end = pty.openpty()
     try:
@@ -263,12 +267,14 @@ with tracker("second") as t:
         os.close(end)
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
-    assert "no API key" in warnings[0] and len(warnings) <= 3, done.stderr
+    assert len(warnings) == 3, done.stderr
+    assert "no API key" in warnings[0] and "logging" in warnings[1] and "figure lost" in warnings[2]
     assert done.stdout.startswith("killed"), "the test no longer finds wandb's service process"
     assert "Traceback" not in done.stderr
     assert len(metrics(tmp_path / "outputs", "first")) == 7
     second = read_runs(tmp_path / "outputs")["id-second"]
-    assert second.exit_code == 0 and len(second.history) == 2
+    assert second.exit_code == 0 and len(second.history) == 2 + 1
+    assert second.summary["per_class"]["nrows"] == 1, "one lost figure must not take the rest along"
 
 
 def test_a_run_started_again_begins_its_metrics_anew_and_touches_nothing_else(tmp_path):

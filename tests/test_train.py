@@ -37,7 +37,9 @@ def trained(pictures, machine, teacher, *, seed=0, epochs=2, **recipe):
     network, rows = student(pictures, seed), []
     objective = Objective({"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
     loader = Loader(pictures, 16, seed, CPU)
-    about = fit(network, objective, loader, Recipe(epochs, **recipe), machine, stage="student", teacher=teacher, log=rows.append)
+    about = fit(
+        network, objective, loader, Recipe(epochs, **recipe), machine, stage="student", teacher=teacher, log=rows.append
+    )
     return network, rows, about
 
 
@@ -51,7 +53,9 @@ def test_same_seed_same_bits_and_another_seed_others(pictures, machine, live):
     torch.rand(7)
     again = trained(pictures, machine, live, ema=0.9, clip_norm=1.0)
     other = trained(pictures, machine, live, ema=0.9, clip_norm=1.0, seed=1)
-    timeless = [[{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in r[1]] for r in (first, again)]
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in r[1]] for r in (first, again)
+    ]
     assert same(first[0], again[0]) and timeless[0] == timeless[1]
     assert not same(first[0], other[0])
 
@@ -114,7 +118,9 @@ def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(pictures, machi
 
     objective = Objective({"good": CrossEntropy(), "spoilt": Spoilt()}, {"good": 1.0, "spoilt": 1.0})
     loader = Loader(pictures, 16, 0, CPU)
-    with pytest.raises(Diverged, match=r"student: loss and spoilt is not finite at epoch 2, step 3, learning rate 0\.0"):
+    with pytest.raises(
+        Diverged, match=r"student: loss and spoilt is not finite at epoch 2, step 3, learning rate 0\.0"
+    ):
         fit(student(pictures), objective, loader, Recipe(3), machine, stage="student")
 
 

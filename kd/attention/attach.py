@@ -50,7 +50,9 @@ def attach(network: nn.Module, attention: Attention | None, stages: Sequence[int
     chosen = range(1, len(found)) if stages is None else stages
     for number in chosen:
         if not 0 <= number < len(found):
-            raise ValueError(f"attention.stages names stage {number}; {type(network).__name__} has 0 to {len(found) - 1}")
+            raise ValueError(
+                f"attention.stages names stage {number}; {type(network).__name__} has 0 to {len(found) - 1}"
+            )
         paths, channels = found[number]
         modules = [network.get_submodule(path) for path in paths]
         stage = modules[0] if len(modules) == 1 else nn.Sequential(*modules)

@@ -3,7 +3,7 @@
 The default data set, so that a first run needs no network. Buildings, forest, glacier, mountain, sea and street are
 painted as polygons back to front, in perspective, from palettes that all classes share: light (day, dusk, night, fog,
 storm), season, haze, camera height, tilt and zoom, clutter in front, hills or houses behind. A camera at the end
-measures exposure and white balance as real ones do, so colour says little (CHANGED_BELOW) and the picture says it.
+measures exposure and white balance as real ones do, so colour says little and the picture says it.
 What stays hard is what is hard in photographs: an ice field against a snowy ridge, a lagoon of icebergs against the
 sea, a facade close up against a street of houses, a wood with a path against an avenue.
 
@@ -53,10 +53,10 @@ def load(
     """
     if not 16 <= image_size <= 128:
         raise ValueError(f"data.image_size must lie between 16 and 128 for drawn scenes, got {image_size}")
-    if train_images < 2 * len(CLASSES) or test_images < len(CLASSES):
-        raise ValueError(
-            f"data.train_images must be at least {2 * len(CLASSES)} and data.test_images at least {len(CLASSES)}, so that every class stands in every split; got {train_images} and {test_images}"
-        )
+    needed = (("train_images", train_images, 2 * len(CLASSES)), ("test_images", test_images, len(CLASSES)))
+    for name, count, least in needed:
+        if count < least:
+            raise ValueError(f"data.{name} must be at least {least}, so that each split has every class; got {count}")
 
     def produce(allocate: Callable) -> dict:
         images = allocate(train_images + test_images, (image_size, image_size, 3))
@@ -90,8 +90,7 @@ def draw(drawing_seed: int, split: int, position: int, image_size: int) -> np.nd
 def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray:
     """The camera: blur, reduction, automatic exposure and white balance, vignette, noise. Blind to the class."""
     image = p.image
-    if p.chance(0.5):
-        image = image.filter(ImageFilter.BoxBlur(p.between(0.3, 2.2)))
+    image = image.filter(ImageFilter.BoxBlur(p.between(0.2, 2.6)))
     x = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)
     mean, std = x.mean((0, 1)), x.std((0, 1))
     grey = p.between(70, 165)
@@ -103,7 +102,7 @@ def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray
     x = (x - mean) * np.minimum(new_std / np.maximum(std, 4), 4) + new_mean
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     x *= 1 - np.float32(p.between(0, 0.25)) * (ramp[:, None] ** 2 + ramp[None, :] ** 2)[..., None] / 2
-    x += generator.standard_normal(x.shape, np.float32) * np.float32(p.between(1, 6))
+    x += generator.standard_normal(x.shape, np.float32) * np.float32(p.between(2, 18))
     return np.clip(x + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -205,6 +204,28 @@ class Painter:
     def fill(self, points: Sequence[Point], colour: Sequence[float], depth: float = 0.0, k: float = 1.0) -> None:
         self.pen.polygon(self.pixels(points), self.lit(colour, depth, k))
 
+    def slab(
+        self,
+        x: float,
+        low: float,
+        half_low: float,
+        top: float,
+        half_top: float,
+        colour: Sequence[float],
+        depth: float = 0.0,
+        k: float = 1.0,
+    ) -> None:
+        """A trapezoid that stands upright around x."""
+        self.fill(
+            [(x - half_low, low), (x + half_low, low), (x + half_top, top), (x - half_top, top)], colour, depth, k
+        )
+
+    def below(
+        self, line: Sequence[Point], bottom: float, colour: Sequence[float], depth: float = 0.0, k: float = 1.0
+    ) -> None:
+        """Everything from a line across the picture down to ``bottom``."""
+        self.fill([*line, (RIGHT, bottom), (LEFT, bottom)], colour, depth, k)
+
     def glow(self, points: Sequence[Point], colour: Sequence[float]) -> None:
         """A surface that shines by itself."""
         self.pen.polygon(self.pixels(points), tuple(max(0, min(255, int(c))) for c in colour))
@@ -279,7 +300,7 @@ def backdrop(p: Painter, horizon: float, chance: float = 0.5) -> None:
         height = p.between(0.05, 0.25)
         colour = p.pick(ROCKS) if p.chance(0.5) else p.pick(LEAVES[p.season])
         line = p.ridge(LEFT, horizon - height * p.random(), RIGHT, horizon - height * p.random(), height * 0.5, 4)
-        p.fill([*line, (RIGHT, horizon + 0.02), (LEFT, horizon + 0.02)], colour, p.between(0.6, 1))
+        p.below(line, horizon + 0.02, colour, p.between(0.6, 1))
     elif kind < 0.65:
         for _ in range(p.count(1, 2)):
             massif(p, p.between(0, 1), horizon + 0.01, p.between(0.12, 0.35), p.between(0.7, 1), p.between(0, 0.7))
@@ -363,11 +384,7 @@ def conifer(p: Painter, x: float, base: float, height: float, colour: Sequence[f
 
 def broadleaf(p: Painter, x: float, base: float, height: float, colour: Sequence[float], depth: float) -> None:
     w = height * 0.035
-    p.fill(
-        [(x - w, base), (x + w, base), (x + w * 0.6, base - height * 0.6), (x - w * 0.6, base - height * 0.6)],
-        (78, 62, 50),
-        depth,
-    )
+    p.slab(x, base, w, base - height * 0.6, w * 0.6, (78, 62, 50), depth)
     r = height * p.between(0.2, 0.28)
     for k in range(8):
         dx, dy = p.between(-1.1, 1.1) * r, p.between(-0.8, 1.0) * r
@@ -411,14 +428,13 @@ def wall(
         tall = 0.94
     glass = mix((40, 46, 58), tuple(c / max(t, 0.2) for c, t in zip(p.low, p.tint, strict=True)), p.between(0, 0.6))
     shine = p.between(0.1, 0.7) if p.dark else 0.02
-    rows = [
-        ((j + (1 - tall) / 2 + 0.15) / (floors + 0.4), (j + (1 + tall) / 2 + 0.15) / (floors + 0.4))
-        for j in range(floors)
-    ]
+    middles = [(j + 0.65) / (floors + 0.4) for j in range(floors)]
+    reach = tall / 2 / (floors + 0.4)
     for i in range(bays):
         xa, ta, ha = edge((i + (1 - wide) / 2) / bays)
         xb, tb, hb = edge((i + (1 + wide) / 2) / bays)
-        for va, vb in rows:
+        for v in middles:
+            va, vb = v - reach, v + reach
             corners = [(xa, ta + ha * va), (xb, tb + hb * va), (xb, tb + hb * vb), (xa, ta + ha * vb)]
             if p.random() < shine:
                 p.glow(corners, (250, 205 + 30 * p.random(), 130))
@@ -426,12 +442,8 @@ def wall(
                 p.fill(corners, glass, depth, k * (0.8 + 0.4 * p.random()))
     if p.chance(0.5):  # cornice
         d = 0.03
-        p.fill(
-            [(x0, t0), (x1, t1), (x1, t1 + d * z0), (x0, t0 + d * z1)],
-            SNOW if p.snowy else colour,
-            depth,
-            k * 0.7 if not p.snowy else 0.95,
-        )
+        top = [(x0, t0), (x1, t1), (x1, t1 + d * z0), (x0, t0 + d * z1)]
+        p.fill(top, SNOW if p.snowy else colour, depth, 0.95 if p.snowy else k * 0.7)
     if p.chance(0.4):  # shops
         v = 1 - p.between(0.1, 0.16)
         low = [(x0, t0 + z1 * v), (x1, t1 + z0 * v), (x1, b1), (x0, b0)]
@@ -444,36 +456,13 @@ def house(p: Painter, x: float, base: float, size: float, depth: float) -> None:
     wall(p, (x - w / 2, base - h, base), (x + w / 2, base - h, base), colour, depth, p.count(1, 2), p.count(2, 4))
     roof = SNOW if p.snowy else p.pick(((120, 60, 48), (80, 74, 72), (140, 84, 60), (96, 88, 92)))
     top, inset = base - h - size * p.between(0.25, 0.55), w * p.pick((0.0, 0.25, 0.5))
-    p.fill(
-        [(x - w * 0.56, base - h), (x + w * 0.56, base - h), (x + w / 2 - inset, top), (x - w / 2 + inset, top)],
-        roof,
-        depth,
-    )
+    p.slab(x, base - h, w * 0.56, top, w / 2 - inset, roof, depth)
 
 
 def person(p: Painter, x: float, base: float, height: float, depth: float = 0.0) -> None:
     w = height * 0.13
-    p.fill(
-        [
-            (x - w * 0.8, base),
-            (x + w * 0.8, base),
-            (x + w * 0.6, base - height * 0.5),
-            (x - w * 0.6, base - height * 0.5),
-        ],
-        p.pick(CLOTHES),
-        depth,
-        0.7,
-    )
-    p.fill(
-        [
-            (x - w, base - height * 0.45),
-            (x + w, base - height * 0.45),
-            (x + w * 0.8, base - height * 0.84),
-            (x - w * 0.8, base - height * 0.84),
-        ],
-        p.pick(CLOTHES),
-        depth,
-    )
+    p.slab(x, base, w * 0.8, base - height * 0.5, w * 0.6, p.pick(CLOTHES), depth, 0.7)
+    p.slab(x, base - height * 0.45, w, base - height * 0.84, w * 0.8, p.pick(CLOTHES), depth)
     p.fill(p.round(x, base - height * 0.92, w * 0.6, height * 0.09, 0), (196, 156, 130), depth)
 
 
@@ -483,26 +472,10 @@ def car(p: Painter, x: float, base: float, width: float, depth: float, side: boo
     tyre = width * 0.1
     for dx in (-0.62, 0.62) if side else (-0.75, 0.75):
         p.fill(p.round(x + dx * w, base - tyre * 0.6, tyre if side else tyre * 0.8, tyre, 0), (24, 24, 26), depth)
-    p.fill(
-        [(x - w, base - tyre * 0.6), (x + w, base - tyre * 0.6), (x + w, base - h), (x - w, base - h)], colour, depth
-    )
+    p.slab(x, base - tyre * 0.6, w, base - h, w, colour, depth)
     roof = base - h * (1.9 if side else 1.8)
-    p.fill(
-        [(x - w * 0.8, base - h), (x + w * 0.8, base - h), (x + w * 0.55, roof), (x - w * 0.6, roof)],
-        colour,
-        depth,
-        0.9,
-    )
-    p.fill(
-        [
-            (x - w * 0.66, base - h),
-            (x + w * 0.66, base - h),
-            (x + w * 0.47, roof + h * 0.15),
-            (x - w * 0.5, roof + h * 0.15),
-        ],
-        (50, 60, 74),
-        depth,
-    )
+    p.slab(x, base - h, w * 0.8, roof, w * 0.58, colour, depth, 0.9)
+    p.slab(x, base - h, w * 0.66, roof + h * 0.15, w * 0.48, (50, 60, 74), depth)
     lamp = p.pick(((250, 60, 40), (255, 245, 210)))
     for dx in (-0.8, 0.8):
         a, b = x + dx * w - width * 0.06, x + dx * w + width * 0.06
@@ -524,7 +497,7 @@ def rocks(p: Painter, y0: float, y1: float, number: int, size: float, colour=Non
         shape = p.round(x, y, r, r * 0.6, 0.5)
         p.fill(shape, colour, 0.1, 0.65)
         p.fill(
-            [(a - p.sun * -0.15 * r, y + (b - y) * 0.7 - 0.15 * r) for a, b in shape],
+            [(a + p.sun * 0.15 * r, y + (b - y) * 0.7 - 0.15 * r) for a, b in shape],
             SNOW if p.snowy else colour,
             0.1,
             1.05,
@@ -547,15 +520,8 @@ def clutter(p: Painter) -> None:
         y = p.between(0.05, 0.3)
         p.stroke([(x, 1.2), (x, y - 0.05)], p.between(0.012, 0.03), (60, 54, 50))
         for k in range(p.count(0, 3)):
-            p.stroke(
-                [
-                    (LEFT, y + 0.05 * k + p.between(-0.1, 0.1)),
-                    (x, y + 0.05 * k),
-                    (RIGHT, y + 0.05 * k + p.between(-0.1, 0.1)),
-                ],
-                0.004,
-                (40, 40, 44),
-            )
+            wire = [(LEFT, y + p.between(-0.1, 0.1)), (x, y), (RIGHT, y + p.between(-0.1, 0.1))]
+            p.stroke([(a, b + 0.05 * k) for a, b in wire], 0.004, (40, 40, 44))
     elif kind < 0.65:  # fence
         y, step = p.between(0.8, 0.95), p.between(0.06, 0.2)
         colour = p.pick(WALLS)
@@ -838,21 +804,21 @@ def mountain(p: Painter) -> None:
                 p, p.between(-0.1, 1.1), horizon + 0.02, height, 0.75 * (1 - t) + 0.15, snow * p.between(0.7, 1.1), rock
             )
     else:  # range behind range
-        layers = p.count(3, 5)
+        layers, steep = p.count(3, 5), p.between(0.1, 0.2)
         for k in range(layers):
             t = k / layers
-            y = horizon - 0.5 + 0.55 * t
-            line = p.ridge(LEFT, y + p.between(-0.1, 0.1), RIGHT, y + p.between(-0.1, 0.1), 0.24 * (1 - t * 0.6), 5)
+            depth, y = 0.9 * (1 - t), horizon - 0.5 + 0.55 * t
+            line = p.ridge(LEFT, y + p.between(-0.1, 0.1), RIGHT, y + p.between(-0.1, 0.1), steep * (1 - t * 0.5), 5)
             colour = p.near(rock if p.chance(0.6) else p.pick(LEAVES[p.season]))
-            p.fill([*line, (RIGHT, 2), (LEFT, 2)], colour, 0.9 * (1 - t))
+            p.below(line, 2, colour, depth)
             for (ax, ay), (bx, by) in pairwise(line):
-                if (by - ay) * p.sun > 0.004:
-                    w = p.between(0.05, 0.2)
-                    p.fill([(ax, ay), (bx, by), (bx + p.between(-0.05, 0.05), by + w)], colour, 0.9 * (1 - t), 0.65)
-                elif snow and p.chance(0.7):
-                    w = p.between(0.02, 0.14) * snow
+                run, fall = p.between(-0.06, 0.06), p.between(0.04, 0.2)
+                if (by - ay) * p.sun > 0.004:  # this flank lies in shade
+                    p.fill([(ax, ay), (bx, by), (bx + run, max(ay, by) + fall)], colour, depth, 0.65)
+                if snow and p.chance(0.7):
+                    w = fall * snow
                     p.fill(
-                        [(ax, ay), (bx, by), (bx, by + w * 0.4), (ax + 0.3 * (bx - ax), ay + w)], SNOW, 0.9 * (1 - t)
+                        [(ax, ay), (bx, by), (bx, by + w), ((ax + bx) / 2, (ay + by) / 2 + w * 0.4)], SNOW, depth, 0.95
                     )
     front = p.random()
     if front < 0.3:
@@ -863,7 +829,7 @@ def mountain(p: Painter) -> None:
         ground(p, horizon, rock)
         rocks(p, horizon + 0.05, 1.1, p.count(8, 16), 0.12, rock)
     if p.chance(0.5):
-        for k in range(p.count(4, 14)):
+        for _ in range(p.count(4, 14)):
             y = horizon + p.between(0.0, 0.05)
             tree(p, p.between(LEFT, RIGHT), y + 0.05, p.between(0.08, 0.22), 0.35, conifer)
     if p.chance(0.25):
@@ -926,9 +892,9 @@ def _ice_front(p: Painter) -> None:
         massif(p, p.between(-0.1, 1.1), top + 0.08, p.between(0.2, 0.45), 0.75, p.between(0.1, 0.9))
     if p.chance(0.7):
         line = p.ridge(LEFT, top - p.between(0, 0.15), RIGHT, top - p.between(0, 0.15), 0.06, 3)
-        p.fill([*line, (RIGHT, shore), (LEFT, shore)], SNOW, 0.5, 0.9)
+        p.below(line, shore, SNOW, 0.5, 0.9)
     line = p.ridge(LEFT, top, RIGHT, top + p.between(-0.1, 0.1), 0.05, 5)
-    p.fill([*line, (RIGHT, shore + 0.02), (LEFT, shore + 0.02)], mix(SNOW, ICE, p.between(0.2, 0.8)), 0.25)
+    p.below(line, shore + 0.02, mix(SNOW, ICE, p.between(0.2, 0.8)), 0.25)
     for ax, ay in line:
         w, drop = p.between(0.01, 0.04), p.between(0.3, 1)
         y = ay + (shore - ay) * drop
@@ -956,10 +922,10 @@ def _ice_field(p: Painter) -> None:
     sky(p, horizon)
     for _ in range(p.count(1, 4)):
         massif(p, p.between(-0.1, 1.1), horizon + 0.03, p.between(0.12, 0.4), 0.7, p.between(0.1, 0.95))
-    p.fill([*p.ridge(LEFT, horizon, RIGHT, horizon, 0.05, 4), (RIGHT, 2), (LEFT, 2)], SNOW, 0.35)
+    p.below(p.ridge(LEFT, horizon, RIGHT, horizon, 0.05, 4), 2, SNOW, 0.35)
     ground(p, horizon + 0.06, mix(SNOW, ICE, p.between(0, 0.5)), 16, 0.5)
     tilt = p.between(-0.5, 0.5)
-    for k in range(p.count(10, 22)):
+    for _ in range(p.count(10, 22)):
         t = p.random()
         x, y, w, h = (
             p.between(LEFT, RIGHT),
@@ -991,9 +957,9 @@ def _lagoon(p: Painter) -> None:
     for _ in range(p.count(0, 3)):
         massif(p, p.between(-0.1, 1.1), horizon + 0.02, p.between(0.12, 0.4), 0.75, p.between(0.2, 0.95))
     line = p.ridge(LEFT, horizon - 0.05, RIGHT, horizon - 0.05, 0.05, 4)
-    p.fill([*line, (RIGHT, horizon + 0.02), (LEFT, horizon + 0.02)], SNOW, 0.5)
+    p.below(line, horizon + 0.02, SNOW, 0.5)
     water(p, horizon, p.pick(WATERS), p.count(4, 20))
-    for k in range(p.count(4, 12)):
+    for _ in range(p.count(4, 12)):
         t = p.random()
         berg(p, p.between(0, 1), horizon + 0.05 + 0.5 * t, 0.05 + 0.15 * t * p.random())
 
@@ -1053,7 +1019,7 @@ def sea(p: Painter) -> None:
     if front < 0.35:
         _beach(p, horizon)
     elif front < 0.55:
-        for k in range(p.count(1, 4)):  # breakers
+        for _ in range(p.count(1, 4)):  # breakers
             y = horizon + (1 - horizon) * p.between(0.25, 0.9)
             line = p.ridge(LEFT, y, RIGHT, y + p.between(-0.1, 0.1), 0.03, 4)
             thick = 0.01 + 0.05 * (y - horizon)
@@ -1099,7 +1065,7 @@ def _beach(p: Painter, horizon: float) -> None:
         y0, y1 = horizon + 0.03, 1.3
     line = p.ridge(LEFT, y0, RIGHT, y1, 0.05, 4)
     p.fill([*[(x, y - 0.035) for x, y in line], (RIGHT, 2), (LEFT, 2)], SNOW, 0.1, 0.95)
-    p.fill([*line, (RIGHT, 2), (LEFT, 2)], sand, 0.1, 0.75)
+    p.below(line, 2, sand, 0.1, 0.75)
     p.fill([*[(x, y + 0.05) for x, y in line], (RIGHT, 2), (LEFT, 2)], sand, 0.1)
     if p.chance(0.4):
         for _ in range(p.count(1, 5)):

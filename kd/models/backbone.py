@@ -38,7 +38,9 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
             "and carry over the Hugging Face cache (HF_HOME)."
         ) from error
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
-        raise ValueError(f"{name} shows no feature maps (forward_intermediates); choose a convolutional network of timm")
+        raise ValueError(
+            f"{name} shows no feature maps (forward_intermediates); choose a convolutional network of timm"
+        )
     if pretrained:
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):

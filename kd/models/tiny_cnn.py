@@ -22,7 +22,9 @@ class TinyCNN(nn.Module):
         if width <= 0:
             raise ValueError(f"student.width must be above 0, got {width}")
         if image_size < 8:
-            raise ValueError(f"tiny_cnn halves the image three times: data.image_size must be 8 or more, got {image_size}")
+            raise ValueError(
+                f"tiny_cnn halves the image three times: data.image_size must be 8 or more, got {image_size}"
+            )
         channels = [3, *(max(1, round(width * base)) for base in (32, 64, 128))]
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))

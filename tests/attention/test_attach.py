@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from hydra.utils import instantiate
-from tests.conftest import compose, options
 
 from kd.attention.attach import attach, stages_of
 from kd.interfaces import observe
 from kd.models.backbone import build
+from tests.conftest import compose, options
 
 BACKBONES = ["resnet18", "convnext_atto", "mobilenetv3_small_050", "regnetx_002"]
 

@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from tests.conftest import golden
 
 from kd.attention.attach import attach
 from kd.attention.vea import VisionEagle
 from kd.interfaces import observe
 from kd.models.backbone import build
+from tests.conftest import golden
 
 GOLDEN = golden("vea_resnet18")
 

@@ -30,7 +30,7 @@ def test_another_seed_epoch_or_index_is_another_view():
 
 def test_numbers_are_uniform_and_uncorrelated():
     u = uniforms(7, 3, torch.arange(50_000), 4).numpy()
-    assert (0 <= u).all() and (u < 1).all()
+    assert (u >= 0).all() and (u < 1).all()
     assert abs(u.mean(0) - 0.5).max() < 0.01 and abs(u.var(0) - 1 / 12).max() < 0.01
     neighbours = np.corrcoef(np.concatenate([u[:-1], u[1:], uniforms(7, 4, torch.arange(49_999), 4).numpy()], 1).T)
     assert abs(neighbours - np.eye(12)).max() < 0.02
@@ -55,7 +55,9 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(pictures):
 
 def test_views_do_not_depend_on_the_batch_size(pictures):
     small, large = (Loader(pictures, size, 0, torch.device("cpu")) for size in (8, 24))
-    views = [{int(i): x for b in loader.epoch(2) for i, x in zip(b.index, b.image, strict=True)} for loader in (small, large)]
+    views = [
+        {int(i): x for b in loader.epoch(2) for i, x in zip(b.index, b.image, strict=True)} for loader in (small, large)
+    ]
     common = set(views[0]) & set(views[1])
     assert len(common) > 50
     for index in common:

@@ -7,11 +7,11 @@ import inspect
 import pytest
 import torch
 from hydra.utils import get_class, instantiate
-from tests.conftest import compose, options
 
 from kd.interfaces import Batch, observe
 from kd.models.tiny_cnn import TinyCNN
 from kd.objective import Objective
+from tests.conftest import compose, options
 
 
 def objective_of(kd) -> Objective:

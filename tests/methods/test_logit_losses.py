@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.conftest import compose, golden
 
 from kd.interfaces import Batch, Outputs
 from kd.methods.hinton import Hinton, soft_label_kl
 from kd.methods.supervised import CrossEntropy
 from kd.objective import Objective
+from tests.conftest import compose, golden
 
 GOLDEN = golden("logit_losses")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from hydra.utils import instantiate
-from tests.conftest import compose, options
 
 from kd.interfaces import observe
 from kd.models.backbone import build
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
+from tests.conftest import compose, options
 
 NAMED = {"teacher": {"timm": "teacher.name=mobilenetv3_small_050"}, "student": {"timm": "student.name=resnet10t"}}
 

@@ -1,0 +1,161 @@
+"""The page of a run, ``report.md``: what is said, and in which order. Text only; figures come by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.tables import (
+    LABEL,
+    Rows,
+    _known,
+    batches,
+    busy,
+    comparison_rows,
+    escape,
+    markdown_table,
+    models,
+    per_class_rows,
+    percent,
+    spoken,
+    standard_error,
+    verdict,
+)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.2f}"
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value)
+
+
+def _what_was_run(result: Mapping[str, Any]) -> str:
+    data, machine = result["data"], result["machine"]
+    facts: list[tuple[str, str]] = [(group, str(option)) for group, option in result["choices"].items()]
+    facts.append(("seed", str(result["seed"])))
+    settings = result.get("settings") or {}
+    facts += [
+        (key, plain(settings[key])) for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key
+    ]
+    facts += [
+        (
+            "data set",
+            f"{data['name']}, {len(data['classes'])} classes, {data['image_size']}×{data['image_size']} pixels",
+        ),
+        ("pictures", f"{data['train']:,} to train, {data['val']:,} to validate, {data['test']:,} to test"),
+        ("machine", f"{machine['device_name']} ({machine['device']}), {machine['threads']} threads"),
+        ("precision", str(machine["precision"])),
+        ("software", f"torch {machine['torch']}, Python {machine['python']}"),
+        ("key of the run", str(result["key"])),
+    ]
+    return markdown_table([{"setting": name, "value": value} for name, value in facts], left=("setting", "value"))
+
+
+def _time_table(result: Mapping[str, Any]) -> str:
+    spent = [(stage, s) for stage, s in result["seconds"].items() if _known(s)]
+    if not spent:
+        return ""
+    return markdown_table([{stage: _minutes(s) for stage, s in spent}])
+
+
+def _epochs(result: Mapping[str, Any]) -> str:
+    rows: Rows = []
+    for key in models(result):
+        training = result[key]["training"]
+        rows.append(
+            {
+                "model": LABEL[key],
+                "epochs": training["epochs"],
+                "best epoch": training["best_epoch"],
+                "validation accuracy, best (%)": percent(training["best_val_accuracy"]),
+                "validation accuracy, last (%)": percent(training["last_val_accuracy"]),
+                "minutes": _minutes(training["seconds"]),
+                "where from": "found in the store" if training["found"] else "trained in this run",
+            }
+        )
+    return markdown_table(rows, left=("model", "where from"))
+
+
+def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequence[str]) -> str:
+    """Return report.md. ``figures``: name -> alt text, of the figures that exist."""
+    data, machine = result["data"], result["machine"]
+    count = data["test"]
+
+    def show(*wanted: str) -> list[str]:
+        return [f"![{escape(figures[name])}](figures/{name}.png)" for name in wanted if name in figures]
+
+    errors = "; ".join(
+        f"{LABEL[key]} ± {100 * standard_error(result[key]['accuracy'], count):.2f}" for key in models(result)
+    )
+    words = ""
+    if any(result[key].get("params_published") not in (None, result[key]["params"]) for key in models(result)):
+        words += " Live parameters are those that take part in a forward pass."
+    if result.get("baseline"):
+        words += " Gain recovered: (student − labels only) / (teacher − labels only), in accuracy; "
+        words += "none where the teacher is no better than labels only."
+    parts = [
+        f"# {escape(result['name'])}",
+        verdict(result),
+        *show("overview"),
+        "## Teacher and student",
+        markdown_table(comparison_rows(result), left=("metric", "better")),
+        "↑ and ↓ say which way the student went, the last column which way is better. MB are 2^20 bytes, p50 and p95 "
+        "the median and the 95th percentile. Agreement: share of the test pictures on which a model predicts what the "
+        "teacher predicts." + words,
+        f"One standard error of the accuracy at {count:,} test pictures, in points: {errors}.",
+        "## What was run",
+        _what_was_run(result),
+        "All settings: [config.yaml](config.yaml).",
+    ]
+    if result.get("command"):
+        parts += ["The same run again:", f"```sh\n{result['command']}\n```"]
+    if data.get("notes"):
+        notes = "\n".join(f"- {escape(name)}: {escape(plain(note))}" for name, note in data["notes"].items())
+        parts += ["Notes on the data:", notes]
+    parts += ["Minutes by stage:", _time_table(result)] if _time_table(result) else []
+    parts += [
+        "## Training",
+        "After every epoch the validation split was evaluated, and the epoch with the best validation accuracy is the "
+        "one that was kept and tested. The test split was used once, at the end. Training accuracy is the mean over an "
+        "epoch's augmented pictures while the weights still change, so it may lie below that on validation.",
+        _epochs(result),
+        *show("training"),
+        "## Classes",
+        *show("per_class_f1"),
+        _folded(markdown_table(per_class_rows(result), left=("class", "model")), len(data["classes"])),
+        *show("confusion_teacher", "confusion_student", "confusion_baseline", "confusion_difference"),
+        "## Confidence",
+        *show("reliability"),
+        "## Pictures",
+        *show("predictions_teacher", "predictions_student", "predictions_baseline"),
+        _disagreement(result),
+        *show("disagreement"),
+        "## How latency was measured",
+        f"On {escape(machine['device_name'])} ({machine['device']}) with {machine['threads']} threads: the network "
+        "alone, as it would be deployed, in float32, in evaluation mode and without gradients, after a warm-up, on "
+        "pictures that are already on the device. Times are for a whole batch "
+        f"({', '.join(spoken(batch) for batch in batches(result))}), the median (p50) and the 95th percentile (p95); "
+        "throughput is that of the largest batch at its median.",
+        *filter(None, [busy(result)]),
+        *remarks,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _folded(table: str, classes: int) -> str:
+    """A long table is folded away: a page shows its first line until somebody opens it."""
+    if classes <= 20:
+        return table
+    return f"<details><summary>Scores of all {classes} classes</summary>\n\n{table}\n\n</details>"
+
+
+def _disagreement(result: Mapping[str, Any]) -> str:
+    share, count = result["comparison"]["agreement"], result["data"]["test"]
+    differ = round((1 - share) * count)
+    return f"Student and teacher disagree on {differ:,} of {count:,} test pictures ({100 * (1 - share):.2f} %)."

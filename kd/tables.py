@@ -1,0 +1,279 @@
+"""The tables of a run, from ``result.json``: rows once, shown by all (the page, the terminal, the tracker)."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+LABEL = {"teacher": "teacher", "student": "student", "baseline": "student, labels only"}  # in the order of columns
+BUSY = 2.0  # p95 / p50 beyond which a latency says more about the machine than about the network
+Rows = list[dict[str, Any]]
+
+
+def models(result: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the models that the result holds, in the order of columns."""
+    return [key for key in LABEL if result.get(key)]
+
+
+def _known(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def percent(value: float | None) -> str:
+    return f"{100 * value:.2f}" if _known(value) else "–"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Three significant digits, never in powers of ten: 0.0412, 4.12, 41.2, 412, 41,234."""
+    if not _known(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
+
+
+def millions(count: float | None) -> str:
+    if not _known(count):
+        return "–"
+    return f"{count / 1e6:,.2f}" if count >= 1e6 else significant(count / 1e6)
+
+
+def _arrow(difference: float) -> str:
+    return "↑ " if difference > 0 else "↓ " if difference < 0 else ""
+
+
+def _points(difference: float | None) -> str:
+    return f"{_arrow(difference)}{abs(100 * difference):.2f} points" if _known(difference) else ""
+
+
+def _absolute(student: float | None, teacher: float | None, show: Callable[[float], str], unit: str) -> str:
+    if not (_known(student) and _known(teacher)):
+        return ""
+    return f"{_arrow(student - teacher)}{show(abs(student - teacher))}{unit}"
+
+
+def _ratio(value: float | None, less: str, more: str) -> str:
+    """``value`` is teacher / student: 42.5 -> "↓ 42.5× smaller", 0.5 -> "↑ 2.00× larger"."""
+    if not _known(value) or value <= 0:
+        return ""
+    return f"↓ {significant(value)}× {less}" if value >= 1 else f"↑ {significant(1 / value)}× {more}"
+
+
+def batches(result: Mapping[str, Any]) -> list[str]:
+    """Return the measured batches, the smallest first: ["batch_1", "batch_64"]."""
+    return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
+
+
+def spoken(batch: str) -> str:
+    return batch.replace("_", " ")
+
+
+def comparison_rows(result: Mapping[str, Any]) -> Rows:
+    """Return the rows of the teacher-student table, cells as text.
+
+    Columns: ``metric``, one a model, ``student vs teacher`` (the arrow says which way the student went) and
+    ``better`` ("higher" or "lower"). Without a twin its column is left out.
+    """
+    keys, compared = models(result), result["comparison"]
+    teacher, student = result["teacher"], result["student"]
+    rows: Rows = []
+
+    def add(metric: str, cell: Callable[[str], str], against: str, better: str) -> None:
+        cells = {LABEL[key]: cell(key) for key in keys}
+        rows.append({"metric": metric, **cells, "student vs teacher": against, "better": better})
+
+    def parameters(key: str) -> str:
+        live, published = result[key]["params"], result[key].get("params_published")
+        if published in (None, live):
+            return millions(live)
+        return f"{millions(live)} M live; {millions(published)} M as published"
+
+    def speed_up(batch: str) -> Callable[[str], str]:
+        def cell(key: str) -> str:
+            if key == "student":
+                return f"{significant(compared['speed_up'][batch])}×"
+            ours = result[key]["latency_ms"][batch]["p50"]
+            return "1×" if key == "teacher" else f"{significant(teacher['latency_ms'][batch]['p50'] / ours)}×"
+
+        return cell
+
+    agreement = {"student": compared["agreement"], "baseline": compared.get("baseline_agreement")}
+    difference = compared["accuracy_difference"]
+    f1_difference = student["macro_f1"] - teacher["macro_f1"]
+    add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), _points(difference), "higher")
+    add("macro F1 (%)", lambda k: percent(result[k]["macro_f1"]), _points(f1_difference), "higher")
+    nll = _absolute(student["nll"], teacher["nll"], significant, "")
+    add("NLL (nats)", lambda k: significant(result[k]["nll"]), nll, "lower")
+    add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), _points(student["ece"] - teacher["ece"]), "lower")
+    add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
+    if "baseline" in keys:
+        # With a teacher that is no better than the twin there is nothing to recover, and the quotient misleads.
+        recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
+        add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
+    add(
+        "model size (MB)",
+        lambda k: significant(result[k]["size_mb"]),
+        _ratio(compared["size_ratio"], "smaller", "larger"),
+        "lower",
+    )
+    add("parameters (M)", parameters, _ratio(compared["params_ratio"], "fewer", "more"), "lower")
+    reduction = {key: 1 - result[key]["params"] / teacher["params"] for key in keys if key != "teacher"}
+    reduction["student"] = compared["params_reduction"]
+    add("parameter reduction (%)", lambda k: percent(reduction.get(k)), "", "higher")
+    add("MACs (M)", lambda k: millions(result[k]["macs"]), _ratio(compared["macs_ratio"], "fewer", "more"), "lower")
+    for batch in batches(result):
+        for quantile in ("p50", "p95"):
+            times = {key: result[key]["latency_ms"][batch][quantile] for key in keys}
+            change = _absolute(times["student"], times["teacher"], significant, " ms")
+            add(f"latency {spoken(batch)}, {quantile} (ms)", lambda k, t=times: significant(t[k]), change, "lower")
+        add(f"speed-up {spoken(batch)}", speed_up(batch), "", "higher")
+    ratio = student["throughput"] / teacher["throughput"]
+    against = f"↑ {significant(ratio)}×" if ratio >= 1 else f"↓ {significant(ratio)}×"
+    add("throughput (images/s)", lambda k: significant(result[k]["throughput"]), against, "higher")
+    return rows
+
+
+def per_class_rows(result: Mapping[str, Any]) -> Rows:
+    """Return one row a class and model: scores in percent (MCC in [-1, 1]), None where a score is undefined.
+
+    A class without a test picture has no recall, F1 or MCC.
+    """
+    rows: Rows = []
+    for name in result["data"]["classes"]:
+        for key in models(result):
+            scores = result[key]["per_class"][name]
+
+            def score(metric: str, scale: float = 100.0, scores: Mapping[str, Any] = scores) -> float | None:
+                undefined = not scores["support"] and metric in ("recall", "f1", "mcc")
+                return scale * scores[metric] if _known(scores[metric]) and not undefined else None
+
+            rows.append(
+                {
+                    "class": name,
+                    "model": LABEL[key],
+                    "precision (%)": score("precision"),
+                    "recall (%)": score("recall"),
+                    "specificity (%)": score("specificity"),
+                    "F1 (%)": score("f1"),
+                    "MCC": score("mcc", 1.0),
+                    "support": int(scores["support"]),
+                }
+            )
+    return rows
+
+
+def standard_error(accuracy: float, count: int) -> float:
+    """Return the binomial standard error of an accuracy in [0, 1] that ``count`` pictures gave."""
+    return math.sqrt(accuracy * (1 - accuracy) / count) if count else math.nan
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """Say in a sentence or two whether distillation gained more than chance would."""
+    if not result.get("baseline"):
+        return "The student was not trained on labels alone, so this run cannot say what distillation gained."
+    compared, count = result["comparison"], result["data"]["test"]
+    gain, p = compared["accuracy_gain"], compared["mcnemar_p"]
+    if not (_known(gain) and _known(p)):
+        return "The result holds no comparison with the student that was trained on labels alone."
+    if gain == 0:
+        head = (
+            f"On these {count:,} pictures distillation neither gained nor lost against the same student on labels only"
+        )
+    else:
+        did = "gained" if gain > 0 else "lost"
+        head = f"Distillation {did} {abs(100 * gain):.2f} points against the same student on labels only"
+    chance = "p < 0.0001" if p < 0.0001 else f"p = {significant(p)}"
+    test = f"McNemar's exact test on the same {count:,} pictures: {chance}"
+    if p < 0.05:
+        tail = "more than the choice of test pictures explains (p < 0.05)"
+    else:
+        tail = "not told apart from noise (p ≥ 0.05)"
+    return f"{head}: {tail}. {test}. This is one seed: how much another seed would change is not in that number."
+
+
+def busy(result: Mapping[str, Any]) -> str:
+    """Return a warning when latencies scatter so much that something else must have used the machine, else ""."""
+    spread = [
+        (times["p95"] / times["p50"], f"{LABEL[key]}, {spoken(batch)}")
+        for key in models(result)
+        for batch, times in result[key]["latency_ms"].items()
+        if times["p50"] > 0
+    ]
+    worst, where = max(spread, default=(1.0, ""))
+    if worst <= BUSY:
+        return ""
+    return (
+        f"The latencies scatter: p95 is {significant(worst, 2)} times p50 ({where}). Something else probably used the "
+        "machine, so take latency, speed-up and throughput with caution, and measure again when it is idle."
+    )
+
+
+def terminal_table(result: Mapping[str, Any]) -> str:
+    """Return what is printed at the end of a run: title, table, the sentence on noise."""
+    rows = comparison_rows(result)
+    columns = list(rows[0])
+    # Cells of several lines keep the table at 100 columns: wrapped headings, "12.31 M live; 23.83 M as published".
+    table = [[textwrap.wrap(column, 12) for column in columns]]
+    table += [[row[column].split("; ") for column in columns] for row in rows]
+    widths = [max(len(part) for line in table for part in line[k]) for k in range(len(columns))]
+    lines = ["\n".join(_terminal_line(line, widths)) for line in table]
+    width = sum(widths) + 2 * (len(widths) - 1)
+    rule = "─" * width
+    title = [
+        result["name"],
+        *textwrap.wrap(
+            f"{choices_line(result)}, seed {result['seed']}; {result['data']['test']:,} test pictures", width
+        ),
+    ]
+    return "\n".join(
+        [
+            *title,
+            rule,
+            lines[0],
+            rule,
+            *lines[1:],
+            rule,
+            *textwrap.wrap(verdict(result), width),
+            *textwrap.wrap(busy(result), width),
+        ]
+    )
+
+
+def _terminal_line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of one row; first and last column to the left, numbers to the right."""
+    for level in range(max(len(cell) for cell in cells)):
+        parts = [cell[level] if level < len(cell) else "" for cell in cells]
+        aligned = [part.rjust(width) for part, width in zip(parts, widths, strict=True)]
+        aligned[0], aligned[-1] = parts[0].ljust(widths[0]), parts[-1]
+        yield "  ".join(aligned).rstrip()
+
+
+def choices_line(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{group}={option}" for group, option in result["choices"].items())
+
+
+def escape(value: Any) -> str:
+    """Text that stays inside its markdown cell and means nothing else there."""
+    text = " ".join(str(value).split())
+    for character in "\\`*_[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def markdown_table(rows: Rows, left: Sequence[str] = ()) -> str:
+    """Return ``rows`` as a markdown table; columns named in ``left`` are aligned to the left, others to the right."""
+    columns = list(rows[0])
+    lines = [columns, [":--" if column in left else "--:" for column in columns]]
+    lines += [[_cell(column, row[column]) for column in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if column == "MCC" else f"{value:.2f}"
+    return escape(value)
