@@ -37,6 +37,10 @@ class Machine:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
+    def __str__(self) -> str:
+        about = self.describe()
+        return f"{about['device']} with {about['threads']} threads, training in {about['precision']}"
+
     def describe(self) -> dict[str, str | int]:
         return {
             "device": self.device.type,

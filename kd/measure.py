@@ -74,10 +74,18 @@ def latency(
     return result
 
 
-def costs(network: nn.Module, image_size: int, machine: Machine, published_extra: int = 0) -> dict[str, Any]:
+def costs(
+    network: nn.Module,
+    image_size: int,
+    machine: Machine,
+    published_extra: int = 0,
+    batch: int = 64,
+    seconds: float = 1.0,
+) -> dict[str, Any]:
     """Everything that ``result.json`` says of what one network costs.
 
     Args:
+        batch, seconds: see ``latency``.
         published_extra: parameters of the published class that no forward pass touches; they are not in ``network``.
     """
     count = params(network)
@@ -86,5 +94,5 @@ def costs(network: nn.Module, image_size: int, machine: Machine, published_extra
         "params_published": count + published_extra,
         "macs": macs(network, image_size),
         "size_mb": size_mb(network),
-        **latency(network, image_size, machine),
+        **latency(network, image_size, machine, batch, seconds),
     }

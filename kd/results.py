@@ -20,13 +20,22 @@ from kd.store import write_text
 
 
 def write_files(
-    folder: Path, trained: Mapping[str, Trained], pictures: Pictures, machine: Machine, seed: int, published_extra: int
+    folder: Path,
+    trained: Mapping[str, Trained],
+    pictures: Pictures,
+    machine: Machine,
+    *,
+    seed: int,
+    published_extra: int = 0,
+    latency: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write the predictions, the pictures that the report shows and the student; return the figures of merit.
 
     Args:
         trained: under "teacher", "student" and, where there is one, "baseline".
+        seed: draws the pictures.
         published_extra: parameters of the teacher's published class that never take part in a forward pass.
+        latency: ``batch`` and ``seconds`` of ``kd.measure.latency``.
 
     Returns:
         What ``result.json`` says under the names of ``trained`` and under "data", "machine" and "comparison".
@@ -40,7 +49,13 @@ def write_files(
     merits: dict[str, Any] = {
         role: {
             **summary(network.test_logits, targets, pictures.classes),
-            **costs(network.network, pictures.image_size, machine, published_extra if role == "teacher" else 0),
+            **costs(
+                network.network,
+                pictures.image_size,
+                machine,
+                published_extra if role == "teacher" else 0,
+                **latency,
+            ),
             "training": network.about,
         }
         for role, network in trained.items()

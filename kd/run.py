@@ -114,6 +114,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
             show(before, folder)
             say("This run was found: it had been made before. Remove its folder to make it again.")
             return before["student"]["training"]["best_val_accuracy"]
+        say(f"{name}\n{len(pictures.train):,} training images, {machine}")
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
         with Tracker(
             folder,
@@ -141,7 +142,15 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
                     compile=train.compile,
                 )
             with clock("evaluate"):
-                merits = write_files(folder, trained, pictures, machine, cfg.seed, cfg.teacher.params_never_used)
+                merits = write_files(
+                    folder,
+                    trained,
+                    pictures,
+                    machine,
+                    seed=cfg.seed,
+                    published_extra=cfg.teacher.params_never_used,
+                    latency=settings["latency"],
+                )
             about = {"version": 1, "name": name, "key": keys.run, "choices": dict(choices), "command": command}
             about |= {"seed": cfg.seed, "settings": flat(settings), "seconds": clock.seconds()}
             result = about | merits

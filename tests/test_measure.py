@@ -28,7 +28,7 @@ def test_size_is_that_of_the_file(tmp_path):
 
 def test_costs_have_every_name_of_the_public_interface(machine):
     network = attach(build("resnet18", 6, 32, stem="large"), VisionEagle, [0, 1, 2])
-    found = costs(network, 32, machine, published_extra=11_519_440)
+    found = costs(network, 32, machine, published_extra=11_519_440, batch=64, seconds=0.1)
     assert (found["params"], found["params_published"]) == (12_306_057, 23_825_497)
     assert set(found["latency_ms"]) == {"batch_1", "batch_64"}
     assert all(0 < times["p50"] <= times["p95"] for times in found["latency_ms"].values())

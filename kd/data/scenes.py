@@ -102,7 +102,7 @@ def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray
     x = (x - mean) * np.minimum(new_std / np.maximum(std, 4), 4) + new_mean
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     x *= 1 - np.float32(p.between(0, 0.25)) * (ramp[:, None] ** 2 + ramp[None, :] ** 2)[..., None] / 2
-    x += generator.standard_normal(x.shape, np.float32) * np.float32(p.between(2, 18))
+    x += generator.standard_normal(x.shape, np.float32) * np.float32(p.between(1, 12))
     return np.clip(x + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -804,22 +804,11 @@ def mountain(p: Painter) -> None:
                 p, p.between(-0.1, 1.1), horizon + 0.02, height, 0.75 * (1 - t) + 0.15, snow * p.between(0.7, 1.1), rock
             )
     else:  # range behind range
-        layers, steep = p.count(3, 5), p.between(0.1, 0.2)
+        layers, steep = p.count(2, 4), p.between(0.15, 0.4)
         for k in range(layers):
             t = k / layers
-            depth, y = 0.9 * (1 - t), horizon - 0.5 + 0.55 * t
-            line = p.ridge(LEFT, y + p.between(-0.1, 0.1), RIGHT, y + p.between(-0.1, 0.1), steep * (1 - t * 0.5), 5)
-            colour = p.near(rock if p.chance(0.6) else p.pick(LEAVES[p.season]))
-            p.below(line, 2, colour, depth)
-            for (ax, ay), (bx, by) in pairwise(line):
-                run, fall = p.between(-0.06, 0.06), p.between(0.04, 0.2)
-                if (by - ay) * p.sun > 0.004:  # this flank lies in shade
-                    p.fill([(ax, ay), (bx, by), (bx + run, max(ay, by) + fall)], colour, depth, 0.65)
-                if snow and p.chance(0.7):
-                    w = fall * snow
-                    p.fill(
-                        [(ax, ay), (bx, by), (bx, by + w), ((ax + bx) / 2, (ay + by) / 2 + w * 0.4)], SNOW, depth, 0.95
-                    )
+            colour = p.near(rock if p.chance(0.7) else p.pick(LEAVES[p.season]))
+            _range(p, horizon - 0.3 + 0.33 * t, steep * (1 - 0.4 * t), colour, 0.85 * (1 - t) + 0.05, snow * (1 - t))
     front = p.random()
     if front < 0.3:
         water(p, horizon, p.pick(WATERS), p.count(3, 14))
@@ -835,6 +824,33 @@ def mountain(p: Painter) -> None:
     if p.chance(0.25):
         for _ in range(p.count(1, 4)):
             house(p, p.between(0, 1), horizon + p.between(0.04, 0.12), p.between(0.06, 0.13), 0.4)
+
+
+def _range(p: Painter, y: float, height: float, colour: Sequence[float], depth: float, snow: float) -> None:
+    """A chain of peaks and passes across the picture."""
+    number = 2 * p.count(3, 6)
+    tops = []
+    for k in range(number + 1):
+        lift = p.between(0.5, 1) if k % 2 else p.between(0, 0.45)
+        tops.append((LEFT + 1.6 * (k + p.between(-0.3, 0.3)) / number, y - height * lift))
+    line = [q for a, b in pairwise(tops) for q in p.ridge(*a, *b, height * 0.08, 2)]
+    p.below(line, 2, colour, depth)
+    for k in range(1, number, 2):
+        (px, py), (qx, qy) = tops[k], tops[k - p.sun]
+        fall = height * p.between(0.5, 1.2)
+        foot = (px + (px - qx) * p.between(-0.4, 0.4), py + fall)
+        p.fill([(px, py), (qx, qy), ((px + qx) / 2, qy + fall * 0.5), foot], colour, depth, 0.68)
+        if snow > 0.03:
+            (ax, ay), (bx, by) = tops[k - 1], tops[k + 1]
+            t = min(snow * p.between(0.6, 1.2), 0.9)
+            cap = [(px + (ax - px) * t, py + (ay - py) * t), (px, py), (px + (bx - px) * t, py + (by - py) * t)]
+            drip = (py + (max(ay, by) - py) * t * p.between(0.5, 0.9), py + fall * t)
+            p.fill(
+                [*cap, ((px + bx * t) / (1 + t), drip[0]), (px, drip[1]), ((px + ax * t) / (1 + t), drip[0])],
+                SNOW,
+                depth,
+                0.95,
+            )
 
 
 def glacier(p: Painter) -> None:
@@ -857,9 +873,11 @@ def _tongue(p: Painter) -> None:
     for x in (p.between(-0.1, 0.35), p.between(0.65, 1.1), p.between(0.2, 0.8)):
         massif(p, x, horizon + 0.1, p.between(0.25, 0.5), 0.75, p.between(0.2, 0.9), rock)
     p.fill([(LEFT, horizon + 0.06), (RIGHT, horizon + 0.06), (RIGHT, 2), (LEFT, 2)], rock, 0.35, 0.9)
-    rocks(p, horizon + 0.1, 1.1, 14, 0.12, rock)
+    for x in (p.between(-0.3, 0.1), p.between(0.9, 1.3)):  # the valley's sides
+        massif(p, x, p.between(0.9, 1.2), p.between(0.4, 0.8), 0.3, p.pick((0, p.between(0, 0.5))), rock)
+    rocks(p, horizon + 0.15, 1.1, 12, 0.1, rock)
     start, end, bend = p.between(0.3, 0.7), p.between(0.15, 0.85), p.between(-0.25, 0.25)
-    narrow, wide = p.between(0.06, 0.16), p.between(0.3, 0.7)
+    narrow, wide = p.between(0.14, 0.32), p.between(0.3, 0.7)
     last = p.pick((1.3, 1.3, p.between(0.75, 0.95)))
 
     def at(u: float, t: float) -> Point:
@@ -868,12 +886,14 @@ def _tongue(p: Painter) -> None:
         return x + u * half, horizon + 0.04 + (last - horizon - 0.04) * t**1.2
 
     steps = [k / 9 for k in range(10)]
-    p.fill([at(-1, t) for t in steps] + [at(1, t) for t in reversed(steps)], SNOW, 0.3)
+    left, right = ([at(sign * p.between(0.85, 1.1), t) for t in steps] for sign in (-1, 1))
+    p.fill([*left, *right[::-1]], SNOW, 0.3)
     for _ in range(p.count(3, 7)):
-        u = p.between(-0.85, 0.85)
-        p.stroke([at(u, t) for t in steps], 0.012, p.pick((rock, ICE)), 0.3, 0.9)
-    for _ in range(p.count(8, 24)):
-        t, u, w = p.random() ** 0.7, p.between(-0.9, 0.6), p.between(0.1, 0.5)
+        u, first = p.between(-0.85, 0.85), p.count(0, 5)
+        band = [at(u + p.between(-0.06, 0.06), t) for t in steps[first:]]
+        p.stroke(band, p.between(0.006, 0.03), p.pick((rock, ICE, ICE)), 0.3, 0.95)
+    for _ in range(p.count(20, 45)):
+        t, u, w = p.random() ** 0.7, p.between(-0.95, 0.6), p.between(0.1, 0.45)
         curve = [at(u + w * j / 3, t + 0.02 * (j % 3 > 0)) for j in range(4)]
         p.stroke(curve, 0.006 + 0.014 * t, p.pick((ICE, DEEP)), 0.3 * (1 - t))
     if last < 1:
@@ -1024,7 +1044,7 @@ def sea(p: Painter) -> None:
             line = p.ridge(LEFT, y, RIGHT, y + p.between(-0.1, 0.1), 0.03, 4)
             thick = 0.01 + 0.05 * (y - horizon)
             p.fill([*line, *[(a, b + thick * p.random() * 2) for a, b in reversed(line)]], SNOW, 0.1)
-            p.fill([*[(a, b - thick * 1.5) for a, b in line], *reversed(line)], colour, 0.1, 0.6)
+            p.fill([*[(a, b - thick) for a, b in line], *reversed(line)], colour, 0.1, 0.82)
     elif front < 0.7:
         rocks(p, 0.85, 1.1, p.count(5, 14), 0.16)
     elif front < 0.8:  # a pier

@@ -1,0 +1,246 @@
+"""The command, as a user calls it: real runs on small drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import CONF, compose, options
+
+SMALL = [
+    "data.train_images=150",
+    "data.test_images=60",
+    "data.image_size=16",
+    "data.val_fraction=0.2",
+    "student.width=0.25",
+    "train.batch_size=32",
+    "train.teacher.epochs=1",
+    "train.student.epochs=2",
+    "latency.seconds=0.05",
+    "latency.batch=8",
+]
+FIGURES = ["training", "confusion_teacher", "confusion_student", "confusion_baseline", "confusion_difference"]
+FIGURES += ["predictions_teacher", "predictions_student", "predictions_baseline", "per_class_f1", "reliability"]
+
+
+def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", ok: bool = True):
+    environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *overrides],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode == 0) is ok, done.stdout + done.stderr
+    return done
+
+
+def run(outputs: Path, *overrides: str, **choices: str) -> tuple[Path, dict]:
+    """One run in this process, quicker than a command; W&B has its own tests."""
+    from kd.run import run
+
+    before = set((outputs / "runs").glob("*")) if (outputs / "runs").is_dir() else set()
+    named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"} | choices
+    run(compose(*SMALL, f"outputs={outputs}", "tracking=disabled", *overrides), named)
+    (folder,) = set((outputs / "runs").glob("*")) - before
+    return folder, json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The README's command, small, from a folder that is not the project's."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    done = command("teacher=vea_resnet18", "student=tiny_cnn", *SMALL, outputs=place / "outputs", cwd=place)
+    (folder,) = (place / "outputs" / "runs").iterdir()
+    return folder, json.loads((folder / "result.json").read_text(encoding="utf-8")), done
+
+
+@pytest.fixture
+def store(first) -> Path:
+    return first[0].parents[1]
+
+
+def test_a_run_leaves_every_file_that_it_promises(first):
+    folder, result, done = first
+    for name in ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "report.md", "student.safetensors"):
+        assert (folder / name).stat().st_size > 0, name
+    for name in FIGURES:
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    assert folder.name.startswith("scenes-vea_resnet18-tiny_cnn_w0.25-hinton-temperature4-alpha0.9-seed0-")
+    assert list((folder.parents[1] / "wandb").glob("offline-run-*")), "tracked offline without being asked"
+    assert "wandb leet" in done.stdout and "wandb sync" in done.stdout and str(folder / "report.md") in done.stdout
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["stage"], row["epoch"]) for row in rows] == [
+        ("teacher", 1), ("baseline", 1), ("baseline", 2), ("student", 1), ("student", 2),
+    ]  # fmt: skip
+    assert {"loss", "hard", "soft", "val_accuracy", "val_loss", "lr", "images_per_s"} <= set(rows[-1])
+
+
+def test_the_result_is_the_public_interface(first):
+    folder, result, done = first
+    names = {"accuracy", "macro_f1", "nll", "ece", "params", "params_published", "macs", "size_mb", "latency_ms"}
+    for role in ("teacher", "student", "baseline"):
+        assert names | {"throughput", "per_class"} <= set(result[role])
+        assert set(result[role]["latency_ms"]) == {"batch_1", "batch_8"}
+    assert (result["teacher"]["params"], result["teacher"]["params_published"]) == (12_306_057, 23_825_497)
+    assert result["student"]["size_mb"] == (folder / "student.safetensors").stat().st_size / 2**20
+    predictions = np.load(folder / "predictions.npz")
+    for role in ("teacher", "student", "baseline"):
+        share = (predictions[role].argmax(1) == predictions["target"]).mean()
+        assert result[role]["accuracy"] == pytest.approx(share)
+    agree = (predictions["student"].argmax(1) == predictions["teacher"].argmax(1)).mean()
+    assert result["comparison"]["agreement"] == pytest.approx(agree)
+    teacher, student, twin = (result[role]["accuracy"] for role in ("teacher", "student", "baseline"))
+    if teacher != twin:
+        assert result["comparison"]["gain_recovered"] == pytest.approx((student - twin) / (teacher - twin))
+    assert "accuracy (%)" in done.stdout and f"{100 * student:.2f}" in done.stdout
+
+
+def test_the_same_command_again_finds_the_run(first):
+    folder, _, _ = first
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = command("teacher=vea_resnet18", *SMALL, outputs=folder.parents[1], cwd=folder)
+    assert "This run was found" in done.stdout and "accuracy (%)" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_another_temperature_trains_the_student_alone(first, store):
+    made = {
+        path: path.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for path in (store / kind).iterdir()
+    }
+    folder, result = run(store, "kd.temperature=2")
+    assert result["teacher"]["training"]["found"] and result["baseline"]["training"]["found"]
+    assert not result["student"]["training"]["found"]
+    assert {p: p.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for p in (store / kind).iterdir()} == made
+    stages = [json.loads(line)["stage"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert stages == ["teacher", "baseline", "baseline", "student", "student"], "what was found shows its history too"
+
+
+def test_at_alpha_zero_the_student_is_the_twin(store):
+    _, result = run(store, "kd.alpha=0", "kd.temperature=7")
+    assert result["student"]["training"]["found"]
+    assert result["student"]["accuracy"] == result["baseline"]["accuracy"]
+    assert result["comparison"]["accuracy_gain"] == 0 and result["comparison"]["mcnemar_p"] == 1
+
+
+def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
+    folder, result, _ = first
+    again, other = run(tmp_path, "teacher.source=live")
+    assert not other["teacher"]["training"]["found"] and not (tmp_path / "banks").exists()
+    assert again.name == folder.name
+    assert (again / "student.safetensors").read_bytes() == (folder / "student.safetensors").read_bytes()
+    ours, theirs = np.load(again / "predictions.npz"), np.load(folder / "predictions.npz")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs.files)
+
+
+def test_a_teacher_is_taken_from_outside(first, store):
+    folder, result, _ = first
+    (teacher,) = (store / "teachers").iterdir()
+    _, other = run(store, f"teacher.checkpoint={teacher / 'network.safetensors'}")
+    assert other["teacher"]["accuracy"] == result["teacher"]["accuracy"]
+    assert other["teacher"]["training"]["epochs"] == 0
+    with pytest.raises(ValueError, match="the weights of another network: .*is missing"):
+        run(store, f"teacher.checkpoint={folder / 'student.safetensors'}")
+
+
+def test_without_a_twin(store):
+    folder, result = run(store, "baseline=false", "attention=none", "teacher=resnet18", teacher="resnet18")
+    assert result["baseline"] is None and result["comparison"]["gain_recovered"] is None
+    assert "labels only" not in (folder / "report.md").read_text(encoding="utf-8").split("## Teacher and student")[1]
+
+
+def test_a_sweep_shares_one_teacher_and_one_twin(store, tmp_path):
+    command("-m", "kd.temperature=3,5", "tracking=disabled", *SMALL, outputs=store, cwd=tmp_path)
+    folders = [p for t in (3, 5) for p in (store / "runs").glob(f"*temperature{t}-*")]
+    assert len(folders) == 2
+    assert len(list((store / "teachers").glob("*/about.json"))) <= 3  # this one, resnet18's and the checkpoint's
+    for folder in folders:
+        training = {
+            role: json.loads((folder / "result.json").read_text())[role]["training"] for role in ("teacher", "baseline")
+        }
+        assert training["teacher"]["found"] and training["baseline"]["found"]
+
+
+def test_hydra_run_dir_is_honoured(store, tmp_path):
+    command("hydra.run.dir=here", "tracking=disabled", *SMALL, outputs=store, cwd=tmp_path)
+    assert (tmp_path / "here" / "report.md").is_file() and not (tmp_path / "outputs").exists()
+
+
+def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
+    import shutil
+
+    folder = Path(shutil.copytree(first[0], tmp_path / "moved"))
+    for path in (folder / "report.md", *(folder / "figures").iterdir()):
+        path.unlink()
+    command(str(folder), outputs=tmp_path, cwd=tmp_path, module="kd.report")
+    assert (folder / "report.md").read_text("utf-8") == (first[0] / "report.md").read_text("utf-8")
+    assert {p.name for p in (folder / "figures").iterdir()} == {p.name for p in (first[0] / "figures").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("kd.alpha=1.5", "must lie in [0, 1], got 1.5"),
+        ("kd.temperature=0", "kd.temperature must be above 0"),
+        ("student.width=-1", "student.width must be above 0"),
+        ("teacher.name=resnet_18", "did you mean"),
+        ("teacher.checkpoint=nowhere.pt", "nowhere.pt"),
+        ("train.student.optimizer=adamm", "timm has no optimizer 'adamm'; did you mean adam"),
+        ("attention.stages=[9]", "0 to 4"),
+        ("teacher.source=bnk", "auto, live or bank"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, says):
+    with pytest.raises(Exception, match="(?s).*") as caught:
+        run(store, "seed=99", override)
+    assert says in str(caught.value) + str(caught.value.__cause__)
+    assert not list((store / "runs").glob("*seed99*/metrics.jsonl"))
+
+
+def test_the_command_speaks_of_the_mistake_and_not_of_its_code(tmp_path):
+    done = command("kd.temperature=0", *SMALL, outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
+    assert done.returncode == 2 and "kd: kd.temperature must be above 0, got 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_needs_nothing_heavy():
+    code = "import sys, kd.run; print(sorted({'torch', 'timm', 'wandb', 'seaborn', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_help_lists_every_group(tmp_path):
+    text = command("--help", outputs=tmp_path, cwd=tmp_path).stdout
+    for group in ("data", "attention", "teacher", "student", "kd", "tracking"):
+        assert f"{group}: {', '.join(options(group))}" in text
+
+
+NEEDS_NAME = {"teacher": "teacher.name=resnet18", "student": "student.name=resnet18"}
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (g, o)
+        for g in ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
+        for o in options(g)
+    ],
+)
+def test_every_option_composes_and_resolves(group, option):
+    from omegaconf import OmegaConf
+
+    named = [NEEDS_NAME[group]] if option == "timm" else []
+    OmegaConf.to_container(compose(f"{group}={option}", *named), resolve=True, throw_on_missing=True)
+
+
+def test_the_command_line_has_the_last_word_on_attention():
+    assert "vea" in compose("teacher=vea_resnet18").attention.wrap._target_
+    assert "se" in compose("teacher=vea_resnet18", "attention=se").attention.wrap._target_
+    assert compose("teacher=resnet18").attention.wrap is None

@@ -1,0 +1,79 @@
+"""The shape of the project: who may import whom, and that yaml and signature agree."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from tests.conftest import compose, options
+
+KD = Path(__file__).parents[1] / "kd"
+ONLY = {"hydra": {"run.py"}, "wandb": {"track.py"}, "seaborn": {"figures.py"}, "matplotlib": {"figures.py"}}
+LEAVES = ("methods", "attention", "data")
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return names
+
+
+FILES = sorted(KD.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(KD)))
+def test_each_library_is_known_to_one_file(path):
+    for library, owners in ONLY.items():
+        uses = any(name.split(".")[0] == library for name in imports(path))
+        assert not uses or path.name in owners, f"{path.name} imports {library}"
+    if path.name != "run.py":
+        assert not any(name.split(".")[0] == "omegaconf" for name in imports(path)), "no DictConfig below run.py"
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_know_nothing_of_each_other_or_of_what_uses_them(leaf):
+    allowed = {"kd.interfaces", "kd.store", f"kd.{leaf}"}
+    for path in (KD / leaf).glob("*.py"):
+        ours = {name for name in imports(path) if name.startswith("kd.")}
+        outside = {name for name in ours if not any(name == a or name.startswith(f"{a}.") for a in allowed)}
+        assert not outside, f"{path.name} imports {outside}"
+
+
+def test_the_entry_point_is_imported_by_nobody():
+    assert not [path.name for path in FILES if "kd.run" in imports(path)]
+
+
+NETWORK = {"num_classes", "image_size"}
+GIVEN = {"data": {"store"}, "teacher": NETWORK, "student": NETWORK, "attention": {"stage", "channels"}}  # by the caller
+
+
+def targets(node, path=""):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for name, child in node.items():
+            yield from targets(child, f"{path}.{name}".strip("."))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [(g, o) for g in ("data", "attention", "teacher", "student", "kd", "train") for o in options(g)],
+)
+def test_yaml_and_signature_match_one_to_one(group, option):
+    named = [f"{group}.name=resnet18"] if option == "timm" else []
+    config = OmegaConf.to_container(compose(f"{group}={option}", *named)[group], resolve=False)
+    found = list(targets(config))
+    for path, node in found:
+        takes = set(inspect.signature(get_object(node["_target_"])).parameters) - GIVEN.get(group, set())
+        gives = {name for name in node if not name.startswith("_")}
+        assert gives == takes, f"{group}/{option}.yaml {path}: {sorted(gives ^ takes)}"
+    assert found or option == "none"
