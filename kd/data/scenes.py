@@ -24,7 +24,7 @@ from kd.data.augment import Augment
 from kd.data.pictures import Pictures, decode_once, open_decoded
 from kd.store import Store
 
-DRAWING_VERSION = 1  # raise it whenever a pixel changes: it is part of the key of the decoded arrays
+DRAWING_VERSION = 2  # raise it whenever a pixel changes: it is part of the key of the decoded arrays
 CANVAS = 144  # pixels a side of the drawing, before it is reduced to image_size
 LEFT, RIGHT = -0.3, 1.3  # scenes are drawn wider than the frame [0, 1], which the camera tilts and zooms
 
