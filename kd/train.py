@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -57,6 +58,18 @@ class Recipe:
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
 
+    def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of all parameters; the fused kernel where it has one (half the time of a step of AdamW)."""
+        fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
+        return create_optimizer_v2(
+            learned,
+            opt=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            **({"fused": True} if fused else {}),
+        )
+
 
 def fit(
     network: nn.Module,
@@ -97,9 +110,7 @@ def fit(
     objective.to(machine.device).train()
     torch.manual_seed(loader.seed)  # dropout's: the same for every objective
     learned = nn.ModuleList([network, objective])
-    optimizer = create_optimizer_v2(
-        learned, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
-    )
+    optimizer = recipe.optimizer_of(learned)
     averaged = None
     if recipe.ema:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
