@@ -189,6 +189,8 @@ def main(cfg: DictConfig) -> float:
     given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
     command = " ".join(["python -m kd.run", *job.overrides.task])
+    if job.mode == RunMode.MULTIRUN and cfg.tracking.group is None:
+        cfg.tracking.group = Path(job.sweep.dir).name
     try:
         return run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
     except (ValueError, FileNotFoundError, OmegaConfBaseException, InstantiationException, ArithmeticError) as error:
