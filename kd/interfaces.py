@@ -48,12 +48,14 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> Outputs: ...
 
 
-def observe(model: torch.nn.Module, image: Tensor) -> Outputs:
+def observe(model: torch.nn.Module, image: Tensor, embedding: bool = True) -> Outputs:
     """Run ``model`` once and show everything a KD method may ask for. ``.logits`` equals ``model(image)``.
 
     Args:
         model: a network with timm's ``forward_intermediates`` and ``forward_head``.
         image: [B, 3, H, W] in [0, 1].
+        embedding: False leaves it out: the head runs a second time for it, which a batch norm in a head would notice.
     """
     last, features = model.forward_intermediates(image)
-    return Outputs(model.forward_head(last), model.forward_head(last, pre_logits=True), tuple(features))
+    embedded = model.forward_head(last, pre_logits=True) if embedding else None
+    return Outputs(model.forward_head(last), embedded, tuple(features))

@@ -23,9 +23,10 @@ def macs(network: nn.Module, image_size: int) -> int:
     device = next(network.parameters()).device
     was = network.training
     network.eval()
-    # gradients stay on: without them torch takes fused paths that the counter does not see
+    # with gradients: without them torch takes fused paths that the counter does not see
+    image = torch.zeros(1, 3, image_size, image_size, device=device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, image_size, image_size, device=device))
+        network(image)
     network.train(was)
     return counter.get_total_flops() // 2
 

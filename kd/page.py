@@ -8,11 +8,11 @@ from typing import Any
 from kd.tables import (
     LABEL,
     Rows,
-    _known,
     batches,
     busy,
     comparison_rows,
     escape,
+    known,
     markdown_table,
     models,
     per_class_rows,
@@ -35,14 +35,28 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+DECISIVE = (  # settings that a reader asks for, beside those of the method
+    "teacher.name",
+    "teacher.pretrained",
+    "teacher.seed",
+    "attention.stages",
+    "student.name",
+    "student.width",
+    "train.batch_size",
+    "train.teacher.epochs",
+    "train.student.epochs",
+    "train.teacher.lr",
+    "train.student.lr",
+)
+
+
 def _what_was_run(result: Mapping[str, Any]) -> str:
     data, machine = result["data"], result["machine"]
     facts: list[tuple[str, str]] = [(group, str(option)) for group, option in result["choices"].items()]
     facts.append(("seed", str(result["seed"])))
     settings = result.get("settings") or {}
-    facts += [
-        (key, plain(settings[key])) for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key
-    ]
+    told = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
+    facts += [(key, plain(settings[key])) for key in [*told, *DECISIVE] if key in settings]
     facts += [
         (
             "data set",
@@ -58,7 +72,7 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
 
 
 def _time_table(result: Mapping[str, Any]) -> str:
-    spent = [(stage, s) for stage, s in result["seconds"].items() if _known(s)]
+    spent = [(stage, s) for stage, s in result["seconds"].items() if known(s)]
     if not spent:
         return ""
     return markdown_table([{stage: _minutes(s) for stage, s in spent}])

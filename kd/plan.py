@@ -28,22 +28,24 @@ class Keys:
     twin: Settings
     student: Settings
     bank: Settings
-    run: str
+    run: Settings
 
 
 def keys_of(settings: Mapping[str, Any], fingerprint: str, asks_teacher: bool) -> Keys:
     """Return the keys of a run.
 
     Args:
-        settings: the resolved config, plain values. fingerprint: of the data, by content.
+        settings: the resolved config, plain values, with the precision that was found for "auto".
+        fingerprint: of the data, by content.
         asks_teacher: whether a term of the student's objective reads the teacher.
     """
     train, teacher = settings["train"], settings["teacher"]
     seen = {"version": VERSION, "data": fingerprint}
     views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
-    network = {"network": teacher["network"], "attention": settings["attention"]}
+    attention = {name: settings["attention"][name] for name in ("wrap", "stages")}
+    network = {"network": teacher["network"], "attention": attention}
     if teacher["checkpoint"]:
-        teacher_key = {**seen, **network, "checkpoint": content_of(Path(teacher["checkpoint"]))}
+        teacher_key = {**seen, **network, "checkpoint": content_of(Path(teacher["checkpoint"]).expanduser())}
     else:
         teacher_key = {**views, **network, "recipe": train["teacher"], "seed": teacher["seed"]}
     student = {**views, "network": settings["student"], "recipe": train["student"], "seed": settings["seed"]}
@@ -59,8 +61,25 @@ def keys_of(settings: Mapping[str, Any], fingerprint: str, asks_teacher: bool) -
         "seed": settings["seed"],
         "epochs": train["student"]["epochs"],
     }
-    whole = {"teacher": teacher_key, "student": distilled, "baseline": settings["baseline"]}
-    return Keys(teacher_key, twin, distilled, bank, digest(whole))
+    run = {
+        "teacher": teacher_key,
+        "student": distilled,
+        "baseline": twin if settings["baseline"] else None,
+        "latency": settings["latency"],
+    }
+    return Keys(teacher_key, twin, distilled, bank, run)
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that no constructor looks at.
+
+    Raises:
+        ValueError: with the setting, its value and what would be right.
+    """
+    for name, least in {"seed": 0, "teacher.seed": 0, "data.seed": 0, "latency.batch": 1, "latency.seconds": 0}.items():
+        value = flat(settings).get(name, least)
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, got {value}")
 
 
 def active(objective: Mapping[str, Any]) -> Settings:
@@ -74,10 +93,15 @@ def active(objective: Mapping[str, Any]) -> Settings:
 
 def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) -> str:
     """Name a run for people: data, teacher, student, method, the method's numbers, seed and the key's first digits."""
+
+    def named(group: str) -> str:
+        network = settings[group].get("name") or ""  # of timm's
+        return choices[group] if network in choices[group] else f"{choices[group]}_{network}"
+
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
     width = settings["student"].get("width", 1)
-    student = choices["student"] + (f"_w{width:g}" if width != 1 else "")
-    parts = [choices["data"], choices["teacher"], student, choices["kd"], *kd, f"seed{settings['seed']}", key[:SHORT]]
+    student = named("student") + (f"_w{width:g}" if width != 1 else "")
+    parts = [choices["data"], named("teacher"), student, choices["kd"], *kd, f"seed{settings['seed']}", key[:SHORT]]
     return "-".join(parts)
 
 

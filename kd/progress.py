@@ -11,14 +11,14 @@ from tqdm import tqdm
 class Progress:
     """Stage, epoch, loss, validation accuracy, images a second, time left."""
 
-    def __init__(self, stage: str, epochs: int, steps: int, batch_size: int):
-        self.stage, self.epochs, self.batch_size = stage, epochs, batch_size
+    def __init__(self, stage: str, epochs: int, steps: int):
+        self.stage, self.epochs = stage, epochs
         self.epoch, self.images = 0, 0
         self.began = self.mark = time.perf_counter()
         self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=None)
 
-    def step(self) -> None:
-        self.images += self.batch_size
+    def step(self, images: int) -> None:
+        self.images += images
         self.bar.update()
 
     def rate(self) -> dict[str, float]:

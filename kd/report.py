@@ -29,7 +29,7 @@ FILES = {  # what the report reads: what it is for, and where it comes from
 }
 
 
-class ReportError(Exception):
+class ReportError(ValueError):
     """The report cannot be made; the message says which file is at fault and what would be right."""
 
 

@@ -14,7 +14,7 @@ from kd.data.pictures import Pictures
 from kd.evaluate import agreement, mcnemar, summary
 from kd.machine import Machine
 from kd.measure import costs
-from kd.report import choose_pictures
+from kd.report import choose_pictures, write_report
 from kd.stages import Trained
 from kd.store import write_text
 
@@ -99,13 +99,20 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
     }
 
 
-def finished(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the result of a run that was made before, or None."""
+def finished(folder: Path, key: str, machine: Machine) -> dict[str, Any] | None:
+    """Return the result of a run that was made before, on this kind of device, or None.
+
+    Its report is drawn again where it is missing.
+    """
     path = folder / "result.json"
     if not path.is_file():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result["key"] == key and (folder / "report.md").is_file() else None
+    if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
+        return None
+    if not (folder / "report.md").is_file():
+        write_report(folder)
+    return result
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

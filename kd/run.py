@@ -6,6 +6,7 @@ Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg j
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", 
 def conf_dir() -> str:
     """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
     package = Path(__file__).resolve().parent
-    for folder in (os.environ.get("KD_CONF_DIR"), package.parent / "conf", package / "conf"):
+    for folder in (os.environ.get("KD_CONF_DIR"), package / "conf", package.parent / "conf"):
         if folder and (Path(folder) / "config.yaml").is_file():
             return str(Path(folder).resolve())
     raise SystemExit("kd: the configs are not where they were installed; set KD_CONF_DIR to the folder of config.yaml")
@@ -50,6 +51,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     """
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
+    import torch
     from filelock import FileLock
 
     from kd.attention.attach import attach
@@ -57,59 +59,58 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     from kd.data.loader import Loader
     from kd.machine import find_machine
     from kd.methods.supervised import CrossEntropy
-    from kd.models.normalized import Normalized
+    from kd.models.normalized import Normalized, fitting
     from kd.objective import Objective
-    from kd.plan import flat, keys_of, readable
+    from kd.plan import check, flat, keys_of, readable
     from kd.progress import say
     from kd.results import finished, write_files, write_result
     from kd.stages import Task, train_once
-    from kd.store import SHORT, Store, write_text
+    from kd.store import SHORT, Store, digest, write_text
     from kd.teacher import LiveTeacher, choose_source
     from kd.track import Tracker
 
     clock = Clock()
     train = cfg.train
     machine = find_machine(train.device, train.precision, train.channels_last, train.threads)
-    store = Store(cfg.outputs)
+    settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
+    check(settings)
+    store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"):
         pictures = instantiate(cfg.data, store=store)
 
-    def build(spec: DictConfig, seed: int) -> Any:
-        import torch
-
+    def build(role: str, spec: DictConfig, seed: int, attention: DictConfig | None = None) -> Any:
         torch.manual_seed(seed)
-        return instantiate(spec, num_classes=len(pictures.classes), image_size=pictures.image_size)
+        network = instantiate(spec, num_classes=len(pictures.classes), image_size=pictures.image_size)
+        if attention:
+            stages = None if attention.stages is None else list(attention.stages)
+            attach(network, instantiate(attention.wrap), stages)
+        return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
 
     # everything is made before anything is trained, so that a wrong setting shows at once
     objective = Objective(instantiate(cfg.kd.terms), dict(cfg.kd.weights))
     twin_objective = Objective(instantiate(cfg.twin.terms), dict(cfg.twin.weights))
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
     teacher_objective = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
-    teacher_network = attach(
-        build(cfg.teacher.network, cfg.teacher.seed), instantiate(cfg.attention.wrap), cfg.attention.stages
-    )
-    networks = [
-        Normalized(network, pictures.mean, pictures.std)
-        for network in (teacher_network, build(cfg.student, cfg.seed), build(cfg.student, cfg.seed))
-    ]
+    teacher_network = build("teacher", cfg.teacher.network, cfg.teacher.seed, cfg.attention)
+    student_network, twin_network = build("student", cfg.student, cfg.seed), build("student", cfg.student, cfg.seed)
     loader = Loader(pictures, train.batch_size, cfg.seed, machine.device)
-    teacher_loader = Loader(pictures, train.batch_size, cfg.teacher.seed, machine.device)
+    teacher_loader = loader.seeded(cfg.teacher.seed)
     keys = keys_of(settings, pictures.fingerprint, asks_teacher=bool(objective.needs))
-    checkpoint = Path(cfg.teacher.checkpoint) if cfg.teacher.checkpoint else None
-    teacher_parts = (keys.teacher, networks[0], teacher_objective, teacher_recipe, teacher_loader, checkpoint)
-    tasks = [
-        Task("teacher", "teachers", *teacher_parts),
-        Task("baseline", "students", keys.twin, networks[1], twin_objective, recipe, loader),
-        Task("student", "students", keys.student, networks[2], objective, recipe, loader),
-    ]
-    source = choose_source(cfg.teacher.source, objective.needs)
+    checkpoint = Path(cfg.teacher.checkpoint).expanduser() if cfg.teacher.checkpoint else None
+    teacher_parts = (keys.teacher, teacher_network, teacher_objective, teacher_recipe, teacher_loader, checkpoint)
+    teacher_task = Task("teacher", "teachers", *teacher_parts)
+    twin_task = Task("baseline", "students", keys.twin, twin_network, twin_objective, recipe, loader)
+    student_task = Task("student", "students", keys.student, student_network, objective, recipe, loader)
+    answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
+    source = choose_source(cfg.teacher.source, objective.needs, answers)
 
-    name = readable(settings, choices, keys.run)
+    key = digest(keys.run)
+    name = readable(settings, choices, key)
     folder = folder or store.path("runs", name)
     folder.mkdir(parents=True, exist_ok=True)
     (store.root / ".locks").mkdir(exist_ok=True)
-    with FileLock(store.root / ".locks" / f"run-{keys.run[:SHORT]}.lock"):
-        before = finished(folder, keys.run)
+    with FileLock(store.root / ".locks" / f"run-{key[:SHORT]}.lock"):
+        before = finished(folder, key, machine)
         if before:
             show(before, folder)
             say("This run was found: it had been made before. Remove its folder to make it again.")
@@ -119,28 +120,29 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
         with Tracker(
             folder,
             root=store.root,
-            run_id=keys.run[: 2 * SHORT],
+            run_id=key[: 2 * SHORT],
             config=flat(settings) | {f"choices.{group}": option for group, option in choices.items()},
             name=name,
             job_type="distill",
             **settings["tracking"],
         ) as tracker:
             with clock("teacher"):
-                teacher = train_once(store, tasks[0], machine, tracker.log, compile=train.compile)
+                teacher = train_once(store, teacher_task, machine, tracker.log, compile=train.compile)
             trained = {"teacher": teacher}
             live = LiveTeacher(teacher.network, machine)
             if cfg.baseline:
                 with clock("baseline"):
-                    trained["baseline"] = train_once(store, tasks[1], machine, tracker.log, compile=train.compile)
+                    trained["baseline"] = train_once(store, twin_task, machine, tracker.log, compile=train.compile)
             with clock("student"):
                 trained["student"] = train_once(
                     store,
-                    tasks[2],
+                    student_task,
                     machine,
                     tracker.log,
                     teacher=lambda: source(store, keys.bank, live, loader, recipe.epochs, clock),
                     compile=train.compile,
                 )
+            published = f"{cfg.teacher.name} {settings['attention']['stages']}"
             with clock("evaluate"):
                 merits = write_files(
                     folder,
@@ -148,10 +150,10 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
                     pictures,
                     machine,
                     seed=cfg.seed,
-                    published_extra=cfg.teacher.params_never_used,
+                    published_extra=cfg.attention.published_but_unused.get(published, 0),
                     latency=settings["latency"],
                 )
-            about = {"version": 1, "name": name, "key": keys.run, "choices": dict(choices), "command": command}
+            about = {"version": 1, "name": name, "key": key, "choices": dict(choices), "command": command}
             about |= {"seed": cfg.seed, "settings": flat(settings), "seconds": clock.seconds()}
             result = about | merits
             write_result(folder, result)
@@ -188,12 +190,12 @@ def main(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
-    command = " ".join(["python -m kd.run", *job.overrides.task])
+    command = "python -m kd.run " + shlex.join(job.overrides.task)
     if job.mode == RunMode.MULTIRUN and cfg.tracking.group is None:
         cfg.tracking.group = Path(job.sweep.dir).name
     try:
         return run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
-    except (ValueError, FileNotFoundError, OmegaConfBaseException, InstantiationException, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException) as error:
         # in a sweep the launcher notes the error and goes on with the next job
         if job.mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR"):
             raise

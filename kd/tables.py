@@ -17,17 +17,17 @@ def models(result: Mapping[str, Any]) -> list[str]:
     return [key for key in LABEL if result.get(key)]
 
 
-def _known(value: Any) -> bool:
+def known(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
 def percent(value: float | None) -> str:
-    return f"{100 * value:.2f}" if _known(value) else "–"
+    return f"{100 * value:.2f}" if known(value) else "–"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
     """Three significant digits, never in powers of ten: 0.0412, 4.12, 41.2, 412, 41,234."""
-    if not _known(value):
+    if not known(value):
         return "–"
     if value == 0:
         return "0"
@@ -36,7 +36,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def millions(count: float | None) -> str:
-    if not _known(count):
+    if not known(count):
         return "–"
     return f"{count / 1e6:,.2f}" if count >= 1e6 else significant(count / 1e6)
 
@@ -46,18 +46,18 @@ def _arrow(difference: float) -> str:
 
 
 def _points(difference: float | None) -> str:
-    return f"{_arrow(difference)}{abs(100 * difference):.2f} points" if _known(difference) else ""
+    return f"{_arrow(difference)}{abs(100 * difference):.2f} points" if known(difference) else ""
 
 
 def _absolute(student: float | None, teacher: float | None, show: Callable[[float], str], unit: str) -> str:
-    if not (_known(student) and _known(teacher)):
+    if not (known(student) and known(teacher)):
         return ""
     return f"{_arrow(student - teacher)}{show(abs(student - teacher))}{unit}"
 
 
 def _ratio(value: float | None, less: str, more: str) -> str:
     """``value`` is teacher / student: 42.5 -> "↓ 42.5× smaller", 0.5 -> "↑ 2.00× larger"."""
-    if not _known(value) or value <= 0:
+    if not known(value) or value <= 0:
         return ""
     return f"↓ {significant(value)}× {less}" if value >= 1 else f"↑ {significant(1 / value)}× {more}"
 
@@ -148,7 +148,7 @@ def per_class_rows(result: Mapping[str, Any]) -> Rows:
 
             def score(metric: str, scale: float = 100.0, scores: Mapping[str, Any] = scores) -> float | None:
                 undefined = not scores["support"] and metric in ("recall", "f1", "mcc")
-                return scale * scores[metric] if _known(scores[metric]) and not undefined else None
+                return scale * scores[metric] if known(scores[metric]) and not undefined else None
 
             rows.append(
                 {
@@ -176,7 +176,7 @@ def verdict(result: Mapping[str, Any]) -> str:
         return "The student was not trained on labels alone, so this run cannot say what distillation gained."
     compared, count = result["comparison"], result["data"]["test"]
     gain, p = compared["accuracy_gain"], compared["mcnemar_p"]
-    if not (_known(gain) and _known(p)):
+    if not (known(gain) and known(p)):
         return "The result holds no comparison with the student that was trained on labels alone."
     if gain == 0:
         head = (

@@ -15,10 +15,11 @@ from kd.clock import Clock
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs, Teacher, observe
 from kd.machine import Machine
-from kd.progress import Progress
+from kd.progress import Progress, say
 from kd.store import SHORT, Store, digest
 
 LOGITS_ONLY = frozenset({"logits"})  # what a bank can answer
+LARGE = 4 * 2**30  # bytes of a bank that nobody asked for
 
 
 class LiveTeacher:
@@ -69,12 +70,13 @@ class BankedTeacher:
             )
 
 
-def choose_source(source: str, needs: frozenset[str]) -> Callable[..., Teacher]:
+def choose_source(source: str, needs: frozenset[str], answers: int) -> Callable[..., Teacher]:
     """Return what makes the teacher that a student asks, called as ``make(store, key, live, loader, epochs, clock)``.
 
     Args:
         source: ``teacher.source``: live, bank, or auto (a bank where the terms read nothing but logits).
         needs: what the terms read.
+        answers: numbers that a bank would hold; auto asks live where they are too many.
 
     Raises:
         ValueError: an unknown source, or a bank for terms that read more than logits.
@@ -86,7 +88,7 @@ def choose_source(source: str, needs: frozenset[str]) -> Callable[..., Teacher]:
             f"teacher.source=bank holds logits, and this method reads {', '.join(sorted(needs - LOGITS_ONLY))} too: "
             "say teacher.source=live or auto"
         )
-    if source == "live" or not needs <= LOGITS_ONLY:
+    if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * answers > LARGE):
         return lambda store, key, live, loader, epochs, clock: live
     return open_bank
 
@@ -111,10 +113,11 @@ def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int) -> N
     shape = (epochs, len(loader.pictures.targets), len(loader.pictures.classes))
     logits = np.lib.format.open_memmap(folder / "logits.npy", "w+", np.float32, shape)
     logits[:] = np.nan
-    progress = Progress("bank", epochs, loader.steps, loader.batch_size)
+    say(f"bank     the teacher answers every view once: {epochs} epochs of {loader.steps * loader.batch_size:,} images")
+    progress = Progress("bank", epochs, loader.steps)
     for epoch in range(1, epochs + 1):
         for batch in loader.epoch(epoch):
             logits[epoch - 1, batch.index.numpy()] = live(batch).full(False).logits.cpu().numpy()
-            progress.step()
+            progress.step(len(batch.index))
     progress.close()
     logits.flush()

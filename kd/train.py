@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kd.data.loader import Loader
 from kd.evaluate import accuracy, nll, predict
@@ -104,21 +103,19 @@ def fit(
     pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
     with torch.no_grad(), machine.autocast():
         example = observe(copy.deepcopy(network), pair.image)  # a copy: batch norm must not see it
-    maps = "features" in objective.needs
+    maps, embedding = "features" in objective.needs, "embedding" in objective.needs
     answer = teacher(pair).full(maps) if teacher else None
     objective.setup(example.full(maps), answer)
     objective.to(machine.device).train()
     torch.manual_seed(loader.seed)  # dropout's: the same for every objective
     learned = nn.ModuleList([network, objective])
     optimizer = recipe.optimizer_of(learned)
-    averaged = None
-    if recipe.ema:
-        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-    kept = averaged.module if averaged else network
+    averaged = Average(network, recipe.ema) if recipe.ema else None
+    kept = averaged.network if averaged else network
 
     positions, targets = loader.pictures.val, loader.pictures.targets[loader.pictures.val]
     best: dict[str, Any] = {"val_accuracy": -1.0}
-    progress = Progress(stage, recipe.epochs, loader.steps, loader.batch_size)
+    progress = Progress(stage, recipe.epochs, loader.steps)
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         total = _Sums()
@@ -129,7 +126,7 @@ def fit(
                 group["lr"] = rate
             answer = teacher(batch).full(maps) if teacher else None
             with machine.autocast():
-                outputs = see(network, batch.image)
+                outputs = see(network, batch.image, embedding)
             outputs = outputs.full(maps)
             loss, parts = objective(outputs, answer, batch)
             optimizer.zero_grad(set_to_none=True)
@@ -138,9 +135,9 @@ def fit(
                 nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
             optimizer.step()
             if averaged:
-                averaged.update_parameters(network)
+                averaged.update(network)
             total.add(rate, loss, parts, (outputs.logits.argmax(-1) == batch.target).float().mean())
-            progress.step()
+            progress.step(len(batch.target))
         row = total.means(stage, epoch)
         logits = predict(kept, loader.plain(positions), machine)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
@@ -161,6 +158,23 @@ def fit(
     }
 
 
+class Average:
+    """The exponential moving average of a network, buffers included; its decay starts low and rises to ``decay``."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network, self.decay, self.steps = copy.deepcopy(network), decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for mine, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(new, 1 - decay)
+            else:
+                mine.copy_(new)
+
+
 class _Sums:
     """Means of an epoch, kept on the device: reading a number at every step would be most of a tiny student's step."""
 
@@ -175,7 +189,7 @@ class _Sums:
         self.rates.append(lr)
 
     def means(self, stage: str, epoch: int) -> dict[str, float]:
-        table = torch.stack(self.rows).double().cpu()
+        table = torch.stack(self.rows).cpu().double()
         bad = (~table.isfinite()).any(1).nonzero()
         if len(bad):
             step = int(bad[0])

@@ -13,8 +13,8 @@ from tests.conftest import compose
 def keys(*overrides: str, fingerprint: str = "pixels", asks: bool = True) -> dict[str, str]:
     settings = OmegaConf.to_container(compose(*overrides), resolve=True)
     made = keys_of(settings, fingerprint, asks)
-    named = {name: digest(getattr(made, name)) for name in ("teacher", "twin", "student", "bank")}
-    return named | {"run": made.run}
+    named = {name: digest(getattr(made, name)) for name in ("teacher", "twin", "student", "bank", "run")}
+    return named
 
 
 # what a change of one setting must change, and what it must leave as it was
@@ -32,12 +32,14 @@ CHANGES = {
     "train.batch_size=32": {"teacher", "twin", "student", "bank", "run"},
     "data.augment.flip=0": {"teacher", "twin", "student", "bank", "run"},
     "baseline=false": {"run"},
+    "latency.batch=32": {"run"},
+    "twin.terms.hard.label_smoothing=0.1": {"twin", "run"},
     "outputs=/elsewhere": set(),
     "tracking=disabled": set(),
     "teacher.source=live": set(),
     "train.threads=1": set(),
     "train.device=cuda": set(),
-    "kd.temperature=4": set(),
+    "kd.temperature=2": set(),
 }
 
 
@@ -71,5 +73,5 @@ def test_names_are_readable_and_flat():
     settings = OmegaConf.to_container(compose("student.width=0.5"), resolve=True)
     choices = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     name = readable(settings, choices, "0123456789abcdef")
-    assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature4-alpha0.9-seed0-0123456789"
+    assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature2-alpha0.7-seed0-0123456789"
     assert flat(settings)["kd.temperature"] == 4.0 and flat(settings)["student.width"] == 0.5

@@ -74,7 +74,7 @@ def test_a_run_leaves_every_file_that_it_promises(first):
         assert (folder / name).stat().st_size > 0, name
     for name in FIGURES:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
-    assert folder.name.startswith("scenes-vea_resnet18-tiny_cnn_w0.25-hinton-temperature4-alpha0.9-seed0-")
+    assert folder.name.startswith("scenes-vea_resnet18-tiny_cnn_w0.25-hinton-temperature2-alpha0.7-seed0-")
     assert list((folder.parents[1] / "wandb").glob("offline-run-*")), "tracked offline without being asked"
     assert "wandb leet" in done.stdout and "wandb sync" in done.stdout and str(folder / "report.md") in done.stdout
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -116,7 +116,7 @@ def test_another_temperature_trains_the_student_alone(first, store):
     made = {
         path: path.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for path in (store / kind).iterdir()
     }
-    folder, result = run(store, "kd.temperature=2")
+    folder, result = run(store, "kd.temperature=6")
     assert result["teacher"]["training"]["found"] and result["baseline"]["training"]["found"]
     assert not result["student"]["training"]["found"]
     assert {p: p.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for p in (store / kind).iterdir()} == made
@@ -196,19 +196,45 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("train.student.optimizer=adamm", "timm has no optimizer 'adamm'; did you mean adam"),
         ("attention.stages=[9]", "0 to 4"),
         ("teacher.source=bnk", "auto, live or bank"),
+        ("seed=-1", "seed must be 0 or more"),
+        ("data.augment.flip=7", "data.augment.flip must lie between 0 and 1"),
+        ("student=timm student.name=vit_tiny_patch16_224", "the student cannot take images of 16 x 16 pixels"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, says):
+    before = len(list((store / "teachers").iterdir()))
     with pytest.raises(Exception, match="(?s).*") as caught:
-        run(store, "seed=99", override)
+        run(store, "teacher.seed=99", *override.split())
     assert says in str(caught.value) + str(caught.value.__cause__)
-    assert not list((store / "runs").glob("*seed99*/metrics.jsonl"))
+    assert len(list((store / "teachers").iterdir())) == before
 
 
 def test_the_command_speaks_of_the_mistake_and_not_of_its_code(tmp_path):
     done = command("kd.temperature=0", *SMALL, outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
     assert done.returncode == 2 and "kd: kd.temperature must be above 0, got 0" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
+    from PIL import Image
+
+    from kd.run import run
+
+    for label, (low, high) in {"dark": (0, 110), "light": (90, 200)}.items():
+        place = tmp_path / "own" / label
+        place.mkdir(parents=True)
+        for number in range(20):
+            noise = np.random.default_rng(number).integers(low, high, (40, 48), np.uint8)
+            Image.fromarray(noise).save(place / f"{number}.png")
+    own = ["data=folder", f"data.root={tmp_path / 'own'}", "data.image_size=32"]
+    networks = ["teacher=resnet18", "student=timm", "student.name=resnet10t", "baseline=false"]
+    few = ["train.batch_size=8", "train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.05"]
+    named = {"data": "folder", "teacher": "resnet18", "student": "timm", "kd": "hinton"}
+    run(compose(*own, *networks, *few, f"outputs={tmp_path / 'outputs'}", "tracking=disabled"), named)
+    (folder,) = (tmp_path / "outputs" / "runs").iterdir()
+    assert folder.name.startswith("folder-resnet18-timm_resnet10t-hinton-")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert result["data"]["classes"] == ["dark", "light"] and (folder / "report.md").is_file()
 
 
 def test_help_needs_nothing_heavy():

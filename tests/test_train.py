@@ -142,7 +142,7 @@ def test_a_method_with_weights_of_its_own_learns_them(pictures, machine, live):
     torch.manual_seed(0)
     assert term.map.weight.abs().sum() > 0 and set(network.state_dict()) == names
     with pytest.raises(ValueError, match="reads features too"):
-        choose_source("bank", objective.needs)
+        choose_source("bank", objective.needs, 1)
 
 
 def test_the_schedule_rises_and_falls():

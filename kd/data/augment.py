@@ -45,6 +45,11 @@ class Augment:
     turn: float = 0.0  # degrees, either way
     light: float = 0.0  # brightness and contrast factors in [1 - light, 1 + light]
 
+    def __post_init__(self):
+        for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "turn": 180, "light": 1}.items():
+            if not 0 <= getattr(self, name) <= top:
+                raise ValueError(f"data.augment.{name} must lie between 0 and {top}, got {getattr(self, name)}")
+
     def __call__(self, image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
         """Return the view of each image that belongs to (seed, epoch, index).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,7 +31,13 @@ class Loader:
         self._targets = torch.from_numpy(pictures.targets)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
-            self._resident = torch.from_numpy(np.ascontiguousarray(pictures.images)).to(device)
+            self._resident = torch.from_numpy(np.array(pictures.images)).to(device)
+
+    def seeded(self, seed: int) -> Loader:
+        """The same with another seed; what lies on the device is shared."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
 
     @property
     def steps(self) -> int:
@@ -56,6 +63,5 @@ class Loader:
             image = torch.from_numpy(self.pictures.images[positions]).to(self.device)
         else:
             image = self._resident[index.to(self.device)]
-        # [B, H, W, C] seen as [B, C, H, W] is channels-last already
         image = image.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)
         return Batch(image, self._targets[index].to(self.device), index, epoch)

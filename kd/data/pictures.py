@@ -56,6 +56,7 @@ def decode_once(
     """
 
     def make(folder: Path) -> None:
+        print(f"{name}: decoding every picture once", flush=True)
         opened: list[np.ndarray] = []
 
         def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:

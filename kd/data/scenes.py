@@ -36,18 +36,22 @@ def load(
     train_images: int = 4200,
     test_images: int = 1200,
     drawing_seed: int = 0,
+    label_noise: float = 0.12,
 ) -> Pictures:
     """Draw the scenes at the first call and open them at every later one.
 
     Args:
         seed: of the split into training and validation alone; ``drawing_seed`` is that of the pictures.
         train_images: drawn for training and validation together, of which ``val_fraction`` validates.
+        label_noise: share of these that carry the name of another class; test labels are always right.
 
     Raises:
         ValueError: for a size or a count that cannot be drawn.
     """
     if not 16 <= image_size <= 128:
         raise ValueError(f"data.image_size must lie between 16 and 128 for drawn scenes, got {image_size}")
+    if not 0 <= label_noise < 1:
+        raise ValueError(f"data.label_noise must lie in [0, 1), got {label_noise}")
     needed = (("train_images", train_images, 2 * len(CLASSES)), ("test_images", test_images, len(CLASSES)))
     for name, count, least in needed:
         if count < least:
@@ -58,10 +62,13 @@ def load(
         places = [(0, i) for i in range(train_images)] + [(1, i) for i in range(test_images)]
         for row, (split, position) in enumerate(tqdm(places, desc="drawing scenes", unit="image", disable=None)):
             images[row] = draw(drawing_seed, split, position, image_size)
-        targets = [position % len(CLASSES) for _, position in places]
-        return {"targets": targets, "classes": CLASSES, "train_count": train_images}
+        targets = [label(drawing_seed, split, position, label_noise) for split, position in places]
+        wrong = sum(target != position % len(CLASSES) for target, (_, position) in zip(targets, places, strict=True))
+        notes = {"training images with a wrong label, on purpose": wrong}
+        return {"targets": targets, "classes": CLASSES, "train_count": train_images, "notes": notes}
 
     settings = {
+        "label_noise": label_noise,
         "image_size": image_size,
         "train_images": train_images,
         "test_images": test_images,
@@ -82,6 +89,15 @@ def draw(drawing_seed: int, split: int, position: int, image_size: int) -> np.nd
     return develop(painter, generator, image_size)
 
 
+def label(drawing_seed: int, split: int, position: int, noise: float) -> int:
+    """Return the label of a picture: its class, or for a share ``noise`` of the training pictures another one."""
+    true = position % len(CLASSES)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([drawing_seed, split, position, 1])))
+    if split == 1 or generator.random() >= noise:
+        return true
+    return int((true + generator.integers(1, len(CLASSES))) % len(CLASSES))
+
+
 def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray:
     """The camera: blur, reduction, automatic exposure and white balance, vignette, noise, grain. Blind to the class."""
     image = p.image
@@ -98,7 +114,7 @@ def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     x *= 1 - np.float32(p.between(0, 0.25)) * (ramp[:, None] ** 2 + ramp[None, :] ** 2)[..., None] / 2
     x += generator.standard_normal(x.shape, np.float32) * np.float32(p.between(1, 8))
-    x += grain(generator, size) * np.float32(p.between(4, 22))
+    x += grain(generator, size) * np.float32(p.between(3, 16))
     return np.clip(x + 0.5, 0, 255).astype(np.uint8)
 
 

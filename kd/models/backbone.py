@@ -23,7 +23,7 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         ValueError: unknown name or stem, a network that shows no maps, or weights that cannot be fetched.
     """
     if stem not in ("auto", "small", "large"):
-        raise ValueError(f"teacher.stem must be auto, small or large, got {stem!r}")
+        raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4)
         raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
@@ -51,7 +51,8 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
 def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
     """Make the stem fit small images, in place: first convolution 3x3 at stride 1, no max-pool right behind it.
 
-    A pretrained kernel is kept as it is, at stride 1. Patch stems (kernel equal to stride) become 2x2 at stride 2.
+    A pretrained kernel is kept as it is, at stride 1. A patch stem (kernel equal to stride) from scratch becomes 2x2
+    at stride 2.
     """
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     patch = first.kernel_size == first.stride and first.stride[0] > 1

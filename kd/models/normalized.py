@@ -7,6 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kd.interfaces import observe
+
+
+def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
+    """Return ``network`` if it takes images of this size and shows what methods ask for.
+
+    Raises:
+        ValueError: naming the network's role and what it said.
+    """
+    network.eval()
+    try:
+        with torch.no_grad():
+            observe(network, torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:
+        raise ValueError(
+            f"the {role} cannot take images of {image_size} x {image_size} pixels: {str(error).splitlines()[0]}\n"
+            f"Choose another network, a larger data.image_size or, for a network of timm, stem=large."
+        ) from error
+    return network
+
 
 class Normalized(nn.Module):
     """``network((image - mean) / std)``. What is exported needs no side knowledge, and no batch can be
