@@ -16,7 +16,19 @@ import numpy as np
 
 from kd.page import page
 from kd.store import write_text
-from kd.tables import LABEL, Rows, batches, escape, models, percent, spoken, standard_error, terminal_table
+from kd.tables import (
+    LABEL,
+    Rows,
+    batches,
+    escape,
+    markdown_table,
+    models,
+    percent,
+    seeds_rows,
+    spoken,
+    standard_error,
+    terminal_table,
+)
 
 SAMPLE = 10  # pictures of the prediction grids
 DISAGREEMENTS = 10  # pictures of the grid on which student and teacher disagree
@@ -252,22 +264,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make report.md and figures/*.png of a run again, from the files in its folder alone, and print "
-        "the table. Reads " + ", ".join(FILES) + ".",
+        "the table; of several runs that differ in their seed, mean and standard deviation too. Reads "
+        + ", ".join(FILES)
+        + ".",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
     parser.add_argument("folder", nargs="+", type=Path, metavar="RUN_FOLDER", help="the folder that holds result.json")
     folders = parser.parse_args(arguments).folder
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for an arrow, not a traceback
         stream.reconfigure(errors="replace")
-    failed = False
+    failed, results = False, []
     for folder in folders:
         try:
             paths = write_report(folder)
-            print(terminal_table(_read(folder, "result.json", _load_json)))
+            results.append(_read(folder, "result.json", _load_json))
+            print(terminal_table(results[-1]))
             print(f"Report: {paths['report']} with {len(paths) - 1} figures\n")
         except ReportError as error:
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
+    if len(results) > 1:
+        try:
+            print("Over seeds, mean ± standard deviation (n):\n\n" + markdown_table(seeds_rows(results), ("metric",)))
+        except ValueError as error:
+            print(error)
     return 2 if failed else 0
 
 

@@ -136,6 +136,36 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
+    """Return mean ± standard deviation (n - 1) over runs that differ in the seed, and their gain over the twin.
+
+    Raises:
+        ValueError: for runs that differ in more than the seed.
+    """
+
+    def apart_from_seed(result: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in result["settings"].items() if k not in ("seed", "outputs") and "tracking" not in k}
+
+    if any(apart_from_seed(result) != apart_from_seed(results[0]) for result in results):
+        raise ValueError("these runs differ in more than their seed, so they have no common mean")
+    rows: Rows = []
+    for metric, scale in (("accuracy", 100.0), ("macro_f1", 100.0), ("nll", 1.0), ("ece", 100.0)):
+        cells = {LABEL[key]: spread([scale * r[key][metric] for r in results]) for key in models(results[0])}
+        gain = ""
+        if results[0].get("baseline"):
+            gain = spread([scale * (r["student"][metric] - r["baseline"][metric]) for r in results])
+        name = {"accuracy": "accuracy (%)", "macro_f1": "macro F1 (%)", "nll": "NLL (nats)", "ece": "ECE (%)"}[metric]
+        rows.append({"metric": name, **cells, "student − labels only": gain})
+    return rows
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (n), as papers write it."""
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
+    return f"{mean:.2f} ± {deviation:.2f} ({len(values)})"
+
+
 def per_class_rows(result: Mapping[str, Any]) -> Rows:
     """Return one row a class and model: scores in percent (MCC in [-1, 1]), None where a score is undefined.
 

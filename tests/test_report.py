@@ -284,3 +284,21 @@ def test_the_table_needs_neither_seaborn_nor_torch():
 def test_three_significant_digits(value, text):
     assert tables.significant(value) == text
     assert tables.significant(None) == tables.significant(float("nan")) == "–"
+
+
+def test_several_seeds_have_a_mean_and_a_deviation(run):
+    _, result = run
+
+    def seed(number, student, twin):
+        models = {
+            "student": result["student"] | {"accuracy": student},
+            "baseline": result["baseline"] | {"accuracy": twin},
+        }
+        return result | models | {"settings": {"seed": number, "kd.alpha": 0.7}}
+
+    rows = tables.seeds_rows([seed(0, 0.80, 0.75), seed(1, 0.82, 0.79), seed(2, 0.84, 0.80)])
+    accuracy = {row["metric"]: row for row in rows}["accuracy (%)"]
+    assert accuracy["student"] == "82.00 ± 2.00 (3)"
+    assert accuracy["student − labels only"] == "4.00 ± 1.00 (3)"
+    with pytest.raises(ValueError, match="differ in more than their seed"):
+        tables.seeds_rows([seed(0, 0.8, 0.7), result | {"settings": {"seed": 1, "kd.alpha": 0.1}}])
