@@ -198,7 +198,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("teacher.source=bnk", "auto, live or bank"),
         ("seed=-1", "seed must be 0 or more"),
         ("data.augment.flip=7", "data.augment.flip must lie between 0 and 1"),
-        ("student=timm student.name=vit_tiny_patch16_224", "the student cannot take images of 16 x 16 pixels"),
+        ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, says):
