@@ -17,7 +17,6 @@ import numpy as np
 import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -91,27 +90,15 @@ def _figure(height: float, title: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
-    """Write ``figure`` as a PNG; ``few_colours`` (256) keeps a figure full of photographs small."""
+def save(figure: Figure, path: Path) -> None:
+    """Write ``figure`` as a PNG, in full colour: a palette small enough to matter shows in the photographs."""
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(_rc()):
         if any(ax.get_aspect() == 1 for ax in figure.axes) and figure.get_layout_engine():
             figure.get_layout_engine().execute(figure)  # square axes find their place at the second attempt
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    if few_colours:
-        # Left alone, the quantiser gives all colours to the photographs, and green text turns blue.
-        inks = [np.array(to_rgb(ink)) for ink in (RIGHT, WRONG, INK)]
-        kept = [255 * (1 - share * (1 - ink)) for ink in inks for share in (0.25, 0.5, 0.75, 1)]
-        sample = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
-        own = sample.quantize(256 - len(kept) - 1, dither=Image.Dither.NONE).getpalette()
-        palette = Image.new("P", (1, 1))
-        palette.putpalette([*own, *np.rint(kept).astype(int).ravel().tolist(), 255, 255, 255])
-        cells = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        cells[(np.asarray(image) == 255).all(-1)] = len(own) // 3 + len(kept)  # Pillow's nearest colour is not exact
-        image = Image.fromarray(cells)
-        image.putpalette(palette.getpalette())
-    image.save(path, dpi=(DPI, DPI))
+    image.save(path, dpi=(DPI, DPI), optimize=True)
 
 
 # --- names ---------------------------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
     paths = {}
     for name, (figure, _) in made.items():
         paths[name] = folder / "figures" / f"{name}.png"
-        figures.save(figure, paths[name], few_colours=name.startswith(("predictions", "disagreement")))
+        figures.save(figure, paths[name])
     remarks = []
     undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not figures.can_draw(name)]
     if undrawn:

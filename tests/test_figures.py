@@ -53,7 +53,7 @@ def test_equal_matrices_have_a_difference_of_zero_that_can_be_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (40, 64, 3)])
-def test_grids_hold_pictures_of_any_shape_and_stay_small(tmp_path, shape):
+def test_grids_hold_pictures_of_any_shape(tmp_path, shape):
     random = np.random.default_rng(1)
     target = random.integers(0, 4, 7)
     images = random.integers(0, 256, (7, *shape), dtype=np.uint8)
@@ -65,13 +65,11 @@ def test_grids_hold_pictures_of_any_shape_and_stay_small(tmp_path, shape):
     ]
     for k, figure in enumerate(made):
         path = tmp_path / f"{k}.png"
-        image = _save(figure, path, few_colours=True)
-        # White paper stays white, green and red stay what they are, though the photographs take most of 256 colours.
+        image = _save(figure, path)
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         inks = {tuple(int(ink[j : j + 2], 16) for j in (1, 3, 5)) for ink in (figures.RIGHT, figures.WRONG)}
         assert tuple(pixels[0]) == (255, 255, 255)
         assert inks & set(map(tuple, pixels[(pixels != 255).any(1)].tolist()))
-        assert path.stat().st_size < 400_000  # noise, which hardly shrinks; photographs take half as much
 
 
 def test_right_and_wrong_do_not_depend_on_colour():
