@@ -29,12 +29,13 @@ class Progress:
         self.mark, self.images = now, 0
         return rate
 
-    def epoch_ends(self, row: dict[str, float]) -> None:
+    def epoch_ends(self, found: str, images_per_s: float) -> None:
+        """Say the line of an epoch; ``found`` is what there is to tell beside speed and time."""
         self.epoch += 1
         left = (time.perf_counter() - self.began) / self.epoch * (self.epochs - self.epoch)
         say(
-            f"{self.stage:<8} epoch {self.epoch:>3}/{self.epochs}  loss {row['loss']:.3f}  "
-            f"val {100 * row['val_accuracy']:.1f} %  {row['images_per_s']:.0f} images/s  {clock(left)} left"
+            f"{self.stage:<8} epoch {self.epoch:>3}/{self.epochs}  {found}  "
+            f"{images_per_s:.0f} images/s  {minutes(left)} left"
         )
 
     def close(self) -> None:
@@ -47,5 +48,5 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def clock(seconds: float) -> str:
+def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -15,7 +15,7 @@ from kd.clock import Clock
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs, Teacher, observe
 from kd.machine import Machine
-from kd.progress import Progress, say
+from kd.progress import Progress
 from kd.store import SHORT, Store, digest
 
 LOGITS_ONLY = frozenset({"logits"})  # what a bank can answer
@@ -113,11 +113,11 @@ def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int) -> N
     shape = (epochs, len(loader.pictures.targets), len(loader.pictures.classes))
     logits = np.lib.format.open_memmap(folder / "logits.npy", "w+", np.float32, shape)
     logits[:] = np.nan
-    say(f"bank     the teacher answers every view once: {epochs} epochs of {loader.steps * loader.batch_size:,} images")
     progress = Progress("bank", epochs, loader.steps)
     for epoch in range(1, epochs + 1):
         for batch in loader.epoch(epoch):
             logits[epoch - 1, batch.index.numpy()] = live(batch).full(False).logits.cpu().numpy()
             progress.step(len(batch.index))
+        progress.epoch_ends("the teacher answers every view", progress.rate()["images_per_s"])
     progress.close()
     logits.flush()

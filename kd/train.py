@@ -145,7 +145,8 @@ def fit(
         if row["val_accuracy"] >= best["val_accuracy"]:  # of equals the later: it has seen more
             best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": copy.deepcopy(kept.state_dict())}
         log({"stage": stage, "epoch": epoch, **row})
-        progress.epoch_ends(row)
+        found = f"loss {row['loss']:.3f}  val {100 * row['val_accuracy']:.1f} %"
+        progress.epoch_ends(found, row["images_per_s"])
     progress.close()
     network.load_state_dict(best["state"])
     network.eval()
