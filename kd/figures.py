@@ -98,7 +98,7 @@ def save(figure: Figure, path: Path) -> None:
             figure.get_layout_engine().execute(figure)  # square axes find their place at the second attempt
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    image.save(path, dpi=(DPI, DPI), optimize=True)
+    image.save(path, dpi=(DPI, DPI), compress_level=4)  # optimize=True: 3 % smaller, eight times as long
 
 
 # --- names ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,13 @@ import time
 
 from tqdm import tqdm
 
+PACE = 0.0  # seconds between two lines of a stage; a sweep sets it, so that its cells do not fill the screen
+
+
+def slow_down(seconds: float) -> None:
+    global PACE
+    PACE = seconds
+
 
 class Progress:
     """Stage, epoch, loss, validation accuracy, images a second, time left."""
@@ -14,7 +21,7 @@ class Progress:
     def __init__(self, stage: str, epochs: int, steps: int):
         self.stage, self.epochs = stage, epochs
         self.epoch, self.images = 0, 0
-        self.began = self.mark = time.perf_counter()
+        self.began = self.mark = self.said = time.perf_counter()
         self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=None)
 
     def step(self, images: int) -> None:
@@ -32,7 +39,11 @@ class Progress:
     def epoch_ends(self, found: str, images_per_s: float) -> None:
         """Say the line of an epoch; ``found`` is what there is to tell beside speed and time."""
         self.epoch += 1
-        left = (time.perf_counter() - self.began) / self.epoch * (self.epochs - self.epoch)
+        now = time.perf_counter()
+        if now - self.said < PACE:
+            return
+        self.said = now
+        left = (now - self.began) / self.epoch * (self.epochs - self.epoch)
         say(
             f"{self.stage:<8} epoch {self.epoch:>3}/{self.epochs}  {found}  "
             f"{images_per_s:.0f} images/s  {minutes(left)} left"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from kd.data.pictures import Pictures
 from kd.evaluate import agreement, mcnemar, summary
 from kd.machine import Machine
-from kd.measure import costs
 from kd.report import choose_pictures, write_report
 from kd.stages import Trained
 from kd.store import write_text
@@ -26,16 +26,14 @@ def write_files(
     machine: Machine,
     *,
     seed: int,
-    published_extra: int = 0,
-    latency: Mapping[str, float],
+    cost: Callable[[str, nn.Module], dict[str, Any]],
 ) -> dict[str, Any]:
     """Write the predictions, the pictures that the report shows and the student; return the figures of merit.
 
     Args:
         trained: under "teacher", "student" and, where there is one, "baseline".
         seed: draws the pictures.
-        published_extra: parameters of the teacher's published class that never take part in a forward pass.
-        latency: ``batch`` and ``seconds`` of ``kd.measure.latency``.
+        cost: what a network costs, by the name it has in ``trained``: see ``kd.measure.costs``.
 
     Returns:
         What ``result.json`` says under the names of ``trained`` and under "data", "machine" and "comparison".
@@ -49,13 +47,7 @@ def write_files(
     merits: dict[str, Any] = {
         role: {
             **summary(network.test_logits, targets, pictures.classes),
-            **costs(
-                network.network,
-                pictures.image_size,
-                machine,
-                published_extra if role == "teacher" else 0,
-                **latency,
-            ),
+            **cost(role, network.network),
             "training": network.about,
         }
         for role, network in trained.items()

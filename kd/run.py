@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+HEARTBEAT = 30.0  # seconds between the lines of a cell that trains for long
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
@@ -42,8 +43,17 @@ def one_minus(share: float) -> float:
 OmegaConf.register_new_resolver("one_minus", one_minus, replace=True)
 
 
-def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> float:
-    """Data, networks, teacher, twin, student, report. Returns the student's validation accuracy, for sweepers.
+class Ran(NamedTuple):
+    """What a run came to."""
+
+    result: dict[str, Any]  # of result.json
+    folder: Path
+    found: bool  # it had been made before
+    hint: str = "This run was found: it had been made before. Remove its folder to make it again."
+
+
+def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> Ran:
+    """Data, networks, teacher, twin, student, report.
 
     Args:
         choices: the option taken in each group. folder: where the run goes, if not where its key says.
@@ -52,12 +62,12 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
     import torch
-    from filelock import FileLock
 
     from kd.attention.attach import attach
     from kd.clock import Clock
     from kd.data.loader import Loader
     from kd.machine import find_machine
+    from kd.measure import costs_once
     from kd.methods.supervised import CrossEntropy
     from kd.models.normalized import Normalized, fitting
     from kd.objective import Objective
@@ -65,7 +75,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     from kd.progress import say
     from kd.results import finished, write_files, write_result
     from kd.stages import Task, train_once
-    from kd.store import SHORT, Store, digest, write_text
+    from kd.store import SHORT, Store, digest, waiting, write_text
     from kd.teacher import LiveTeacher, choose_source
     from kd.track import Tracker
 
@@ -106,15 +116,12 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
 
     key = digest(keys.run)
     name = readable(settings, choices, key)
-    folder = folder or store.path("runs", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (store.root / ".locks").mkdir(exist_ok=True)
-    with FileLock(store.root / ".locks" / f"run-{key[:SHORT]}.lock"):
+    with waiting(store.root / ".locks" / f"run-{key[:SHORT]}.lock", f"the run {name}"):
+        folder = folder or store.run(name, key)
+        folder.mkdir(parents=True, exist_ok=True)
         before = finished(folder, key, machine)
         if before:
-            show(before, folder)
-            say("This run was found: it had been made before. Remove its folder to make it again.")
-            return before["student"]["training"]["best_val_accuracy"]
+            return Ran(before, folder, found=True)
         say(f"{name}\n{len(pictures.train):,} training images, {machine}")
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
         with Tracker(
@@ -143,24 +150,22 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
                     compile=train.compile,
                 )
             published = f"{cfg.teacher.name} {settings['attention']['stages']}"
+            unused = {"teacher": cfg.attention.published_but_unused.get(published, 0)}
+            architecture = {"teacher": [keys.teacher["network"], keys.teacher["attention"]]}
+
+            def cost(role: str, network: Any) -> dict[str, Any]:
+                what = {"network": architecture.get(role, settings["student"]), "classes": len(pictures.classes)}
+                extra = {"published_extra": unused.get(role, 0), **settings["latency"]}
+                return costs_once(store, what, network, pictures.image_size, machine, **extra)
+
             with clock("evaluate"):
-                merits = write_files(
-                    folder,
-                    trained,
-                    pictures,
-                    machine,
-                    seed=cfg.seed,
-                    published_extra=cfg.attention.published_but_unused.get(published, 0),
-                    latency=settings["latency"],
-                )
+                merits = write_files(folder, trained, pictures, machine, seed=cfg.seed, cost=cost)
             about = {"version": 1, "name": name, "key": key, "choices": dict(choices), "command": command}
             about |= {"seed": cfg.seed, "settings": flat(settings), "seconds": clock.seconds()}
             result = about | merits
             write_result(folder, result)
             publish(folder, result, tracker)
-        show(result, folder)
-        say(f"{tracker.hint()}\nIt took {clock}.")
-    return result["student"]["training"]["best_val_accuracy"]
+    return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {clock}.")
 
 
 def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
@@ -177,31 +182,72 @@ def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
     )
 
 
-def show(result: Mapping[str, Any], folder: Path) -> None:
+def show(ran: Ran) -> None:
     from kd.progress import say
     from kd.tables import terminal_table
 
-    say(f"\n{terminal_table(result)}\n\nReport: {folder / 'report.md'}")
+    say(f"\n{terminal_table(ran.result)}\n\nReport: {ran.folder / 'report.md'}\n{ran.hint}")
+
+
+def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | None:
+    """One job of a multirun: the ledger gets what became of it; see ``kd/multirun.py``."""
+    from kd.progress import slow_down
+    from kd.sweeps.ledger import entry, key_of, read_plan
+
+    job = HydraConfig.get()
+    folder = Path(job.sweep.dir)
+    plan = read_plan(folder)
+    slow_down(HEARTBEAT)
+    try:
+        with entry(folder, [o for o in job.overrides.task if key_of(o) in plan["swept"]]) as page:
+            ran = run(cfg, choices, None, command)
+            page.ran(ran.folder, ran.found)
+    except Exception:
+        if plan["cells"] is None:  # a search wants to know
+            raise
+        return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
+    return validation_accuracy(ran)
+
+
+def validation_accuracy(ran: Ran) -> float:
+    return ran.result["student"]["training"]["best_val_accuracy"]
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
-def main(cfg: DictConfig) -> float:
+def compose_and_run(cfg: DictConfig) -> float | None:
     """Compose, run, and say in a line what went wrong if something did."""
     job = HydraConfig.get()
-    given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
-    command = "python -m kd.run " + shlex.join(job.overrides.task)
-    if job.mode == RunMode.MULTIRUN and cfg.tracking.group is None:
-        cfg.tracking.group = Path(job.sweep.dir).name
+    own = [o for o in job.overrides.task if not o.startswith("outputs=")]
+    command = "python -m kd.run " + shlex.join(own)
+    if job.mode == RunMode.MULTIRUN:
+        if cfg.tracking.group is None:
+            cfg.tracking.group = Path(job.sweep.dir).name
+        return cell(cfg, choices, command)
+    given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     try:
-        return run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
+        ran = run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
     except (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException) as error:
-        # in a sweep the launcher notes the error and goes on with the next job
-        if job.mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR"):
+        if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         raise SystemExit(2) from error
+    show(ran)
+    return validation_accuracy(ran)
+
+
+def main() -> None:
+    """What ``python -m kd.run`` and ``kd-run`` call."""
+    failed = 0
+    try:
+        compose_and_run()
+    finally:
+        interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+        if "kd.multirun" in sys.modules:
+            failed = sys.modules["kd.multirun"].finish(report=not interrupted)
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

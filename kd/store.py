@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 SHORT = 10  # hex digits of a key that stand in folder names: 40 bits
 
@@ -47,6 +48,13 @@ class Store:
     def path(self, kind: str, name: str) -> Path:
         return self.root / kind / name
 
+    def run(self, name: str, key: str) -> Path:
+        """Return the folder of the run with this key: where it lies, under whatever name, else where it will."""
+        for folder in sorted((self.root / "runs").glob(f"*-{key[:SHORT]}")):
+            if (folder / "result.json").is_file():
+                return folder
+        return self.path("runs", name)
+
     def obtain(self, kind: str, name: str, make: Callable[[Path], None]) -> Path:
         """Return the published folder; where there is none, call ``make(empty_folder)`` and publish what it wrote.
 
@@ -57,9 +65,7 @@ class Store:
         if final.is_dir():
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
-        locks = self.root / ".locks"
-        locks.mkdir(exist_ok=True)
-        with FileLock(locks / f"{kind}-{name}.lock"):
+        with waiting(self.root / ".locks" / f"{kind}-{name}.lock", f"{kind}/{name}"):
             if final.is_dir():
                 return final
             for left_over in final.parent.glob(f".{name}.*"):  # we hold the lock: nobody is writing there
@@ -73,6 +79,22 @@ class Store:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
         return final
+
+
+@contextmanager
+def waiting(lock: Path, what: str) -> Iterator[None]:
+    """Hold ``lock``; say so when somebody else does, for that may take as long as a training."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=2)
+    except Timeout:
+        print(f"waiting for {what}: another process is making it", flush=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def write_text(path: Path, text: str) -> None:

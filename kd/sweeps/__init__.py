@@ -1,0 +1,1 @@
+"""A sweep: the ledger of its cells, and the report that is made of it."""

@@ -1,0 +1,186 @@
+"""The ledger of a sweep: which cells there are, and what became of each. Files only, so that any launcher's jobs,
+on whatever machine, write it together and anybody reads it while they do.
+
+``sweep.json`` names the cells where they are known beforehand; every job writes ``cells/<key>.json``, named by its
+overrides, when it begins and when it ends. A cell's numbers lie in its run folder, which other sweeps may share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.store import SHORT, digest, write_text
+
+VERSION = 1
+STATUSES = ("waiting", "running", "lost", "failed", "found", "done")  # lost: its process died without a word
+FINISHED = ("found", "done")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One job of a sweep."""
+
+    overrides: tuple[str, ...]  # of the command line, without those that all cells share
+    status: str = "waiting"
+    run: Path | None = None  # the run folder, once there is one
+    error: str | None = None
+    began: float | None = None  # seconds since 1970
+    seconds: float | None = None
+    result: Mapping[str, Any] | None = None  # result.json of a finished cell
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What was swept, as it was written: ``{"kd.temperature": "4", "seed": "0"}``."""
+        return {key_of(override): override.split("=", 1)[1] for override in self.overrides}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its folder tells it at this moment."""
+
+    folder: Path
+    command: str  # starts it again
+    fixed: tuple[str, ...]  # overrides that all cells share
+    swept: tuple[str, ...]  # the keys of the others, in the order of the command
+    trials: int | None  # how many cells there will be, where a search finds them as it goes
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def count(self, *statuses: str) -> int:
+        return sum(cell.status in statuses for cell in self.cells)
+
+    @property
+    def total(self) -> int:
+        return max(len(self.cells), self.trials or 0)
+
+
+def begin_sweep(
+    folder: Path,
+    command: str,
+    fixed: Sequence[str],
+    swept: Sequence[str],
+    cells: Sequence[Sequence[str]] | None,
+    trials: int | None = None,
+) -> None:
+    """Write down what will be run; ``cells`` is None where a search decides as it goes."""
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    planned = None if cells is None else [sorted(cell) for cell in cells]
+    plan = {"version": VERSION, "command": command, "fixed": list(fixed), "swept": list(swept)}
+    write_text(folder / "sweep.json", json.dumps({**plan, "cells": planned, "trials": trials}, indent=1) + "\n")
+
+
+def cell_path(folder: Path, overrides: Sequence[str]) -> Path:
+    return folder / "cells" / f"{digest({'overrides': sorted(overrides)})[:SHORT]}.json"
+
+
+def key_of(override: str) -> str:
+    """``"+kd.beta=2"`` -> ``"kd.beta"``."""
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+class Entry:
+    """What a job tells of itself while it runs."""
+
+    def __init__(self, folder: Path, overrides: Sequence[str]):
+        self.path = cell_path(folder, overrides)
+        self.began = time.time()
+        self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
+        self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
+
+    def write(self, status: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = None if status == "running" else time.time() - self.began
+        write_text(self.path, json.dumps({**self.facts, "status": status, "seconds": seconds}, indent=1) + "\n")
+
+    def ran(self, run: Path, found: bool) -> None:
+        """Say where the run lies (relative, so that a store can be moved), and whether it had been made before."""
+        self.facts |= {"run": os.path.relpath(run, self.path.parents[1]), "found": found}
+
+
+@contextmanager
+def entry(folder: Path, overrides: Sequence[str]) -> Iterator[Entry]:
+    """Keep a cell's page of the ledger: running, then found, done or failed with its error."""
+    page = Entry(folder, overrides)
+    page.write("running")
+    try:
+        yield page
+    except BaseException as error:
+        page.facts["error"] = told(error)
+        page.facts["traceback"] = "".join(traceback.format_exception(error))
+        page.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no fault of the cell's
+        raise
+    page.write("found" if page.facts["found"] else "done")
+
+
+def told(error: BaseException) -> str:
+    """What an error says of itself, in one line and from its cause where it is a wrapper."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return sweep.json, what ``begin_sweep`` wrote.
+
+    Raises:
+        FileNotFoundError: when the folder is none of a sweep; with what would be right.
+    """
+    if not (folder / "sweep.json").is_file():
+        raise FileNotFoundError(f"{folder} is no sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
+    return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read a sweep, finished or not.
+
+    Raises:
+        FileNotFoundError: see ``read_plan``.
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    known = {tuple(cell.overrides): cell for cell in map(_read_cell, sorted((folder / "cells").glob("*.json")))}
+    if plan["cells"] is None:  # a search: in the order in which they began
+        cells = sorted(known.values(), key=lambda cell: cell.began or 0)
+    else:
+        cells = [known.get(tuple(overrides), Cell(tuple(overrides))) for overrides in plan["cells"]]
+    fixed, swept = tuple(plan["fixed"]), tuple(plan["swept"])
+    return Sweep(folder, plan["command"], fixed, swept, plan["trials"], tuple(cells))
+
+
+def _read_cell(path: Path) -> Cell:
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    status, run = facts["status"], None
+    if facts["run"]:
+        run = Path(os.path.normpath(path.parents[1] / facts["run"]))
+    if status == "running" and facts["host"] == platform.node() and not _alive(facts["pid"]):
+        status = "lost"
+    result = None
+    if status in FINISHED:
+        if run and (run / "result.json").is_file():
+            result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        else:  # somebody removed it
+            status, run = "waiting", None
+    error, began, seconds = facts["error"], facts["began"], facts["seconds"]
+    return Cell(tuple(facts["overrides"]), status, run, error, began, seconds, result)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, and alive
+        return True
+    return True
