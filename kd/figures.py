@@ -74,7 +74,7 @@ def _rc() -> dict[str, object]:
     }
 
 
-def _styled(draw):
+def styled(draw):
     @functools.wraps(draw)
     def wrapper(*args, **kwargs):
         with matplotlib.rc_context(_rc()):
@@ -83,7 +83,7 @@ def _styled(draw):
     return wrapper
 
 
-def _figure(height: float, title: str) -> Figure:
+def blank(height: float, title: str) -> Figure:
     # It gets a canvas when it is saved, not before: seaborn draws every heat map in passing, which doubles the time.
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     figure.suptitle(title)
@@ -180,11 +180,11 @@ def _heat(
     ax.set_ylabel("true class" if first else "")
 
 
-@_styled
+@styled
 def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
     """Counts and, beside them, percent of each true class. ``counts`` [K, K]: rows true, columns predicted."""
     counts = np.asarray(counts)
-    figure = _figure(4.8, f"Confusion matrix: {label}")
+    figure = blank(4.8, f"Confusion matrix: {label}")
     left, right = figure.subplots(1, 2)
     shades = sns.light_palette(_style(label)[0], as_cmap=True)
     _heat(left, counts, classes, "d", "pictures", True, cmap=shades, vmin=0)
@@ -195,10 +195,10 @@ def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
     """``{title: [K, K]}`` differences of row-normalised matrices, in points, on one scale centred on 0."""
-    figure = _figure(5.0, "Where the student differs, in points of the true class (diagonal: + is better; elsewhere −)")
+    figure = blank(5.0, "Where the student differs, in points of the true class (diagonal: + is better; elsewhere −)")
     axes = np.atleast_1d(figure.subplots(1, len(differences)))
     sizes = np.abs(np.concatenate([np.ravel(d) for d in differences.values()]))
     # Of many small classes one always changes by 60 points, and would leave all others pale.
@@ -278,7 +278,7 @@ def _verdict(right: bool) -> tuple[str, str]:
     return ("✓", RIGHT) if right else ("✗", WRONG)
 
 
-@_styled
+@styled
 def prediction_grid(
     images: np.ndarray, target: np.ndarray, logits: np.ndarray, classes: Sequence[str], label: str
 ) -> Figure:
@@ -296,7 +296,7 @@ def prediction_grid(
     return figure
 
 
-@_styled
+@styled
 def disagreement_grid(
     images: np.ndarray, target: np.ndarray, teacher: np.ndarray, student: np.ndarray, classes: Sequence[str], total: int
 ) -> Figure:
@@ -317,14 +317,14 @@ def disagreement_grid(
 # --- curves and scores ---------------------------------------------------------------------------------------------
 
 
-@_styled
+@styled
 def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: Mapping[str, int]) -> Figure:
     """Loss and accuracy by epoch; a star marks the epoch that was kept.
 
     Args:
         curves: label -> {"epoch", "loss", "val_loss", "train_accuracy", "val_accuracy"}, arrays [E]; NaN leaves a gap.
     """
-    figure = _figure(4.1, "Training")
+    figure = blank(4.1, "Training")
     left, right = figure.subplots(1, 2)
     for label, curve in curves.items():
         colour, marker = _style(label)
@@ -360,13 +360,13 @@ def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: 
     return figure
 
 
-@_styled
+@styled
 def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], metric: str = "F1") -> Figure:
     """One dot a class and model, sorted by the first model. ``scores``: label -> [K] in [0, 1], NaN for none."""
     count = len(classes)
     first = np.asarray(next(iter(scores.values())), float)
     order = np.argsort(np.where(np.isnan(first), -1, first), kind="stable")
-    figure = _figure(max(1.5 + 0.32 * min(count, 22), 2.6) if count <= NAMES else 5.5, f"{metric} by class")
+    figure = blank(max(1.5 + 0.32 * min(count, 22), 2.6) if count <= NAMES else 5.5, f"{metric} by class")
     ax = figure.subplots()
     place = np.arange(count)
     stacked = 100 * np.array([np.asarray(s, float)[order] for s in scores.values()])
@@ -407,12 +407,12 @@ def reliability_bins(target: np.ndarray, logits: np.ndarray, bins: int = BINS) -
         }
 
 
-@_styled
+@styled
 def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mapping[str, float]) -> Figure:
     """How often a model is right when it is so sure; below, how sure it is how often. Logits [N, K], ECE in [0, 1]."""
     least = max(1, min(10, len(target) // 100))
     left_out = f" (not drawn: those of fewer than {least} pictures)" if least > 1 else ""
-    figure = _figure(5.0, f"Reliability, {BINS} bins of confidence{left_out}")
+    figure = blank(5.0, f"Reliability, {BINS} bins of confidence{left_out}")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 100], [0, 100], color="#b0b0b0", linewidth=1, linestyle=":", label="perfectly calibrated")
     for label, values in logits.items():
@@ -439,7 +439,7 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
     return figure
 
 
-@_styled
+@styled
 def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
     """What accuracy costs: against parameters and against latency, on log axes.
 
@@ -447,7 +447,7 @@ def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
         points: label -> {"accuracy", "error" (one standard error), "params", "latency" (ms)}; accuracy in [0, 1].
         batch: how the latency was measured, for the axis.
     """
-    figure = _figure(3.1, "What the accuracy costs (bars: one standard error of the test)")
+    figure = blank(3.1, "What the accuracy costs (bars: one standard error of the test)")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, key, unit in ((axes[0], "params", 1e-6), (axes[1], "latency", 1.0)):
         for label, point in points.items():

@@ -51,7 +51,8 @@ class SweepCallback(Callback):
         trials = config.hydra.sweeper.get("n_trials") if is_search else None
         keys = [key_of(o.get_key_element()) for o in swept]
         begin_sweep(folder, command, fixed, keys, cells, trials)
-        _watch = Watch(folder)
+        tracking = OmegaConf.to_container(config.tracking, resolve=True)
+        _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         finish()
@@ -93,8 +94,9 @@ def product(swept: Sequence[Override]) -> list[list[str]]:
 class Watch:
     """Reads the ledger while the cells run, and says what became of each and how long the rest will take."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.told = folder, set[tuple[str, ...]]()
+    def __init__(self, folder: Path, outputs: Path, tracking: dict[str, Any]):
+        self.folder, self.outputs, self.tracking = folder, outputs, tracking
+        self.told = set[tuple[str, ...]]()
         self.since = time.time()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._follow, name="sweep progress", daemon=True)
@@ -116,7 +118,7 @@ class Watch:
         """Tell what ended since the last look."""
         from kd.progress import say
 
-        sweep = read_sweep(self.folder)
+        sweep = read_sweep(self.folder, results=False)
         for number, cell in enumerate(sweep.cells, 1):
             ended = cell.status in (*FINISHED, "failed") and (cell.began or 0) >= self.since
             if ended and cell.overrides not in self.told:
@@ -131,9 +133,9 @@ def line_of(cell: Cell, number: int, total: int) -> str:
     overrides = " ".join(cell.overrides)
     if cell.status == "failed":
         return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
-    result = cell.result or {}
-    found = f"validation {100 * result['student']['training']['best_val_accuracy']:.2f} %" if result else ""
-    return f"cell {number}/{total} {cell.status}  {overrides}  {found}  {cell.seconds:.0f} s"
+    return (
+        f"cell {number}/{total} {cell.status}  {overrides}  validation {100 * cell.value:.2f} %  {cell.seconds:.0f} s"
+    )
 
 
 def progress_of(sweep: Sweep, since: float) -> str:
@@ -143,16 +145,11 @@ def progress_of(sweep: Sweep, since: float) -> str:
     left = sweep.total - sweep.count(*FINISHED, "failed")
     told = [f"{sweep.count(*FINISHED)} of {sweep.total} finished"]
     told += [f"{sweep.count(status)} {status}" for status in ("running", "failed") if sweep.count(status)]
-    spent = [own_seconds(cell) for cell in sweep.cells if cell.status == "done" and (cell.began or 0) >= since]
+    run = [cell for cell in sweep.cells if cell.status == "done" and (cell.began or 0) >= since]
+    spent = [max(0.0, cell.seconds - cell.teaching) for cell in run]
     if left and spent:
         told.append(f"about {minutes(left * sum(spent) / len(spent) / max(1, sweep.count('running')))} left")
     return ", ".join(told)
-
-
-def own_seconds(cell: Cell) -> float:
-    """Seconds of a cell without its teacher, which the next cell will find."""
-    seconds = (cell.result or {}).get("seconds", {})
-    return max(0.0, (cell.seconds or 0.0) - seconds.get("teacher", 0.0))
 
 
 def finish(report: bool = True) -> int:
@@ -172,7 +169,7 @@ def finish(report: bool = True) -> int:
         say(f"The same command does what is missing:\n  {sweep.command}")
     if report:
         try:
-            _report(sweep.folder)
+            _report(watch)
         except Exception as error:  # the cells are safe, and the report is a command of its own
             say(f"The report could not be made: {error}\n  python -m kd.report {sweep.folder} tries again.")
     sys.stdout.flush()
@@ -180,9 +177,33 @@ def finish(report: bool = True) -> int:
     return _failed
 
 
-def _report(folder: Path) -> None:
+def _report(watch: Watch) -> None:
     from kd.progress import say
+    from kd.sweeps.grid import cell_rows, groups
     from kd.sweeps.report import write_sweep_report
+    from kd.sweeps.tables import group_rows
+    from kd.sweeps.view import front_rows, points, view
 
-    made = write_sweep_report(folder)
-    say(f"Report: {made['report.html']}")
+    made = write_sweep_report(watch.folder)
+    say(f"Report: {made['html']}")
+    if watch.tracking["mode"] == "disabled":
+        return
+    from kd.track import publish_report
+
+    sweep = read_sweep(watch.folder)
+    shown = view(sweep)
+    hint = publish_report(
+        watch.outputs,
+        run_id=digest({"sweep": sweep.name})[:20],
+        name=f"report of {sweep.name}",
+        config={"sweep": sweep.name},
+        figures={name: path for name, path in made.items() if path.suffix == ".png"},
+        tables={
+            "cells": cell_rows(sweep),
+            "grid": group_rows(groups(sweep)),
+            "fronts": front_rows(points(shown)) if shown.best else [],
+        },
+        summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
+        **watch.tracking,
+    )
+    say(hint)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 from tqdm import tqdm
 
+RANK = int(os.environ.get("RANK", 0))  # among the processes of one run, of which the first speaks
 PACE = 0.0  # seconds between two lines of a stage; a sweep sets it, so that its cells do not fill the screen
 
 
@@ -22,7 +24,7 @@ class Progress:
         self.stage, self.epochs = stage, epochs
         self.epoch, self.images = 0, 0
         self.began = self.mark = self.said = time.perf_counter()
-        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=None)
+        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=RANK > 0 or None)
 
     def step(self, images: int) -> None:
         self.images += images
@@ -55,8 +57,20 @@ class Progress:
 
 def say(line: str) -> None:
     """Print a line for a person: above a progress bar if there is one, and at once."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    if RANK == 0:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def await_turn(error: Exception) -> None:
+    """Wait before an error is told, so that of several processes one tells it: torchrun ends all with the first.
+
+    The first process speaks at once. Another lets it, and speaks if it is still there. Whoever merely lost the others
+    (gloo and NCCL say so) leaves the word to the one that failed.
+    """
+    lost = isinstance(error, RuntimeError) and any(name in str(error).lower() for name in ("gloo", "nccl", "peer"))
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        time.sleep(20 if lost else 5 if RANK else 0)
 
 
 def minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The report of a run, made from its files alone: ``python -m kd.report RUN_FOLDER`` makes it again."""
+"""The report of a run, made from its files alone: ``python -m kd.report FOLDER`` makes it again, a sweep's too."""
 
 from __future__ import annotations
 
@@ -263,24 +263,31 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
-        description="Make report.md and figures/*.png of a run again, from the files in its folder alone, and print "
-        "the table; of several runs that differ in their seed, mean and standard deviation too. Reads "
+        description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
+        "table. A sweep may still be running. Of several runs that differ in their seed, print mean and standard "
+        "deviation too. Of a run this reads "
         + ", ".join(FILES)
-        + ".",
+        + "; of a sweep its ledger and the runs that it names.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, metavar="RUN_FOLDER", help="the folder that holds result.json")
-    folders = parser.parse_args(arguments).folder
+    parser.add_argument("folder", nargs="+", type=Path, help="outputs/runs/NAME or outputs/sweeps/NAME")
+    alone = parser.add_mutually_exclusive_group()
+    for style in ("latex", "markdown"):
+        words = (
+            f"print the paper's table of a sweep as {style}, and nothing else: mean ± std (n), bold where significant"
+        )
+        alone.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=words)
+    chosen = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for an arrow, not a traceback
         stream.reconfigure(errors="replace")
     failed, results = False, []
-    for folder in folders:
+    for folder in chosen.folder:
         try:
-            paths = write_report(folder)
-            results.append(_read(folder, "result.json", _load_json))
-            print(terminal_table(results[-1]))
-            print(f"Report: {paths['report']} with {len(paths) - 1} figures\n")
-        except ReportError as error:
+            if chosen.style or (folder / "sweep.json").is_file():
+                _sweep(folder, chosen.style)
+            else:
+                results.append(_run(folder))
+        except (ReportError, FileNotFoundError) as error:
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
     if len(results) > 1:
@@ -289,6 +296,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             print(error)
     return 2 if failed else 0
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    paths = write_report(folder)
+    result = _read(folder, "result.json", _load_json)
+    print(terminal_table(result))
+    print(f"Report: {paths['report']} with {len(paths) - 1} figures\n")
+    return result
+
+
+def _sweep(folder: Path, style: str | None) -> None:
+    from kd.sweeps import tables
+    from kd.sweeps.grid import groups
+    from kd.sweeps.ledger import read_sweep
+    from kd.sweeps.report import write_sweep_report
+
+    if style:
+        print(getattr(tables, style)(groups(read_sweep(folder))))
+        return
+    made = write_sweep_report(folder)
+    print(tables.markdown(groups(read_sweep(folder))) or "No cell has finished yet.")
+    print(f"Report: {made['html']}\n")
 
 
 if __name__ == "__main__":

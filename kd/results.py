@@ -91,10 +91,11 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
     }
 
 
-def finished(folder: Path, key: str, machine: Machine) -> dict[str, Any] | None:
+def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str, Any] | None:
     """Return the result of a run that was made before, on this kind of device, or None.
 
-    Its report is drawn again where it is missing.
+    Args:
+        drawn: draw its report where it is missing.
     """
     path = folder / "result.json"
     if not path.is_file():
@@ -102,7 +103,7 @@ def finished(folder: Path, key: str, machine: Machine) -> dict[str, Any] | None:
     result = json.loads(path.read_text(encoding="utf-8"))
     if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
         return None
-    if not (folder / "report.md").is_file():
+    if drawn and not (folder / "report.md").is_file():
         write_report(folder)
     return result
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +19,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+if TYPE_CHECKING:
+    from kd.pipeline import Parts, Ran
 
 HEARTBEAT = 30.0  # seconds between the lines of a cell that trains for long
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
@@ -43,15 +46,6 @@ def one_minus(share: float) -> float:
 OmegaConf.register_new_resolver("one_minus", one_minus, replace=True)
 
 
-class Ran(NamedTuple):
-    """What a run came to."""
-
-    result: dict[str, Any]  # of result.json
-    folder: Path
-    found: bool  # it had been made before
-    hint: str = "This run was found: it had been made before. Remove its folder to make it again."
-
-
 def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> Ran:
     """Data, networks, teacher, twin, student, report.
 
@@ -59,6 +53,17 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
         choices: the option taken in each group. folder: where the run goes, if not where its key says.
         command: what starts it again, for the report.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # or DDP warns, in every process, of what is meant
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    parts = prepare(cfg, choices)
+
+    from kd.pipeline import carry_out
+
+    return carry_out(parts, folder, command)
+
+
+def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
+    """Make everything before anything is trained, so that a wrong setting shows at once."""
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
     import torch
@@ -67,25 +72,24 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     from kd.clock import Clock
     from kd.data.loader import Loader
     from kd.machine import find_machine
-    from kd.measure import costs_once
     from kd.methods.supervised import CrossEntropy
     from kd.models.normalized import Normalized, fitting
     from kd.objective import Objective
-    from kd.plan import check, flat, keys_of, readable
-    from kd.progress import say
-    from kd.results import finished, write_files, write_result
-    from kd.stages import Task, train_once
-    from kd.store import SHORT, Store, digest, waiting, write_text
-    from kd.teacher import LiveTeacher, choose_source
-    from kd.track import Tracker
+    from kd.parallel import join
+    from kd.pipeline import Parts
+    from kd.plan import check, keys_of
+    from kd.stages import Task
+    from kd.store import Store
+    from kd.teacher import choose_source
 
     clock = Clock()
-    train = cfg.train
-    machine = find_machine(train.device, train.precision, train.channels_last, train.threads)
+    train, ranks = cfg.train, join()
+    number = ranks.local if ranks.size > 1 else None
+    machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     check(settings)
     store = Store(Path(cfg.outputs or "outputs").expanduser())
-    with clock("data"):
+    with clock("data"), ranks.lead():
         pictures = instantiate(cfg.data, store=store)
 
     def build(role: str, spec: DictConfig, seed: int, attention: DictConfig | None = None) -> Any:
@@ -96,7 +100,6 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
             attach(network, instantiate(attention.wrap), stages)
         return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
 
-    # everything is made before anything is trained, so that a wrong setting shows at once
     objective = Objective(instantiate(cfg.kd.terms), dict(cfg.kd.weights))
     twin_objective = Objective(instantiate(cfg.twin.terms), dict(cfg.twin.weights))
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
@@ -108,77 +111,26 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
     keys = keys_of(settings, pictures.fingerprint, asks_teacher=bool(objective.needs))
     checkpoint = Path(cfg.teacher.checkpoint).expanduser() if cfg.teacher.checkpoint else None
     teacher_parts = (keys.teacher, teacher_network, teacher_objective, teacher_recipe, teacher_loader, checkpoint)
-    teacher_task = Task("teacher", "teachers", *teacher_parts)
-    twin_task = Task("baseline", "students", keys.twin, twin_network, twin_objective, recipe, loader)
-    student_task = Task("student", "students", keys.student, student_network, objective, recipe, loader)
+    tasks = {"teacher": Task("teacher", "teachers", *teacher_parts)}
+    if cfg.baseline:
+        tasks["baseline"] = Task("baseline", "students", keys.twin, twin_network, twin_objective, recipe, loader)
+    tasks["student"] = Task("student", "students", keys.student, student_network, objective, recipe, loader)
     answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
-    source = choose_source(cfg.teacher.source, objective.needs, answers)
-
-    key = digest(keys.run)
-    name = readable(settings, choices, key)
-    with waiting(store.root / ".locks" / f"run-{key[:SHORT]}.lock", f"the run {name}"):
-        folder = folder or store.run(name, key)
-        folder.mkdir(parents=True, exist_ok=True)
-        before = finished(folder, key, machine)
-        if before:
-            return Ran(before, folder, found=True)
-        say(f"{name}\n{len(pictures.train):,} training images, {machine}")
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
-        with Tracker(
-            folder,
-            root=store.root,
-            run_id=key[: 2 * SHORT],
-            config=flat(settings) | {f"choices.{group}": option for group, option in choices.items()},
-            name=name,
-            job_type="distill",
-            **settings["tracking"],
-        ) as tracker:
-            with clock("teacher"):
-                teacher = train_once(store, teacher_task, machine, tracker.log, compile=train.compile)
-            trained = {"teacher": teacher}
-            live = LiveTeacher(teacher.network, machine)
-            if cfg.baseline:
-                with clock("baseline"):
-                    trained["baseline"] = train_once(store, twin_task, machine, tracker.log, compile=train.compile)
-            with clock("student"):
-                trained["student"] = train_once(
-                    store,
-                    student_task,
-                    machine,
-                    tracker.log,
-                    teacher=lambda: source(store, keys.bank, live, loader, recipe.epochs, clock),
-                    compile=train.compile,
-                )
-            published = f"{cfg.teacher.name} {settings['attention']['stages']}"
-            unused = {"teacher": cfg.attention.published_but_unused.get(published, 0)}
-            architecture = {"teacher": [keys.teacher["network"], keys.teacher["attention"]]}
-
-            def cost(role: str, network: Any) -> dict[str, Any]:
-                what = {"network": architecture.get(role, settings["student"]), "classes": len(pictures.classes)}
-                extra = {"published_extra": unused.get(role, 0), **settings["latency"]}
-                return costs_once(store, what, network, pictures.image_size, machine, **extra)
-
-            with clock("evaluate"):
-                merits = write_files(folder, trained, pictures, machine, seed=cfg.seed, cost=cost)
-            about = {"version": 1, "name": name, "key": key, "choices": dict(choices), "command": command}
-            about |= {"seed": cfg.seed, "settings": flat(settings), "seconds": clock.seconds()}
-            result = about | merits
-            write_result(folder, result)
-            publish(folder, result, tracker)
-    return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {clock}.")
-
-
-def publish(folder: Path, result: dict[str, Any], tracker: Any) -> None:
-    """Draw the report from the files of a run and hand it to the tracker."""
-    from kd.report import write_report
-    from kd.tables import comparison_rows, per_class_rows
-
-    made = write_report(folder)
-    tracker.finish(
-        result,
-        figures={name: path for name, path in made.items() if path.suffix == ".png"},
-        tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
-        artifacts={"student": folder / "student.safetensors"},
+    published = f"{cfg.teacher.name} {settings['attention']['stages']}"
+    return Parts(
+        settings=settings,
+        written=OmegaConf.to_yaml(OmegaConf.create(settings)),
+        choices=choices,
+        keys=keys,
+        store=store,
+        machine=machine,
+        ranks=ranks,
+        pictures=pictures,
+        loader=loader,
+        tasks=tasks,
+        source=choose_source(cfg.teacher.source, objective.needs, answers),
+        unused=cfg.attention.published_but_unused.get(published, 0),
+        clock=clock,
     )
 
 
@@ -201,7 +153,7 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | N
     try:
         with entry(folder, [o for o in job.overrides.task if key_of(o) in plan["swept"]]) as page:
             ran = run(cfg, choices, None, command)
-            page.ran(ran.folder, ran.found)
+            page.ran(ran.folder, ran.result, ran.found)
     except Exception:
         if plan["cells"] is None:  # a search wants to know
             raise
@@ -227,8 +179,12 @@ def compose_and_run(cfg: DictConfig) -> float | None:
     given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     try:
         ran = run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
-    except (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+    except Exception as error:
+        from kd.progress import await_turn
+
+        await_turn(error)
+        told = (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException)
+        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, told):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
@@ -239,6 +195,9 @@ def compose_and_run(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and {"-m", "--multirun"} & set(sys.argv):
+        text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
+        raise SystemExit(text if os.environ["RANK"] == "0" else 1)
     failed = 0
     try:
         compose_and_run()

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from kd.data.loader import Loader
-from kd.evaluate import accuracy, predict
+from kd.evaluate import accuracy
 from kd.interfaces import Teacher
 from kd.machine import Machine
 from kd.measure import state_of
 from kd.objective import Objective
+from kd.parallel import ALONE, Ranks
 from kd.store import SHORT, Store, digest
-from kd.train import Recipe, fit
+from kd.train import Recipe, fit, predict_together
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -56,12 +57,14 @@ def train_once(
     log: Log,
     *,
     teacher: Callable[[], Teacher] | None = None,
+    ranks: Ranks = ALONE,
     compile: bool = False,
 ) -> Trained:
     """Return the network of ``task``: found in the store, else trained and published there.
 
     Args:
         teacher: makes the teacher, when there is something to train. log: gets the history, old or new.
+        ranks: who trains it together; all end with what the first published.
     """
     found = True
 
@@ -75,7 +78,7 @@ def train_once(
             log(row)
 
         if task.checkpoint:
-            about = _take(task, machine)
+            about = _take(task, machine, ranks)
         else:
             asked = teacher() if teacher and task.objective.needs else None
             about = fit(
@@ -86,19 +89,21 @@ def train_once(
                 machine,
                 stage=task.stage,
                 teacher=asked,
+                ranks=ranks,
                 compile=compile,
                 log=note,
             )
-        test = predict(task.network, task.loader.plain(task.loader.pictures.test), machine)
+        test = predict_together(task.network, task.loader, task.loader.pictures.test, machine, ranks)
         np.save(folder / "test_logits.npy", test)
         safetensors.torch.save_file(state_of(task.network), folder / "network.safetensors")
         (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         (folder / "settings.json").write_text(json.dumps(task.settings, indent=1, sort_keys=True), encoding="utf-8")
 
-    folder = store.obtain(task.kind, digest(task.settings)[:SHORT], make)
-    if found:
+    folder = ranks.obtain(store, task.kind, digest(task.settings)[:SHORT], make)
+    if found or not ranks.first:
         load_weights(task.network, folder / "network.safetensors")
+    if found:
         for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
             log({**json.loads(line), "stage": task.stage})
     return Trained(
@@ -109,11 +114,11 @@ def train_once(
     )
 
 
-def _take(task: Task, machine: Machine) -> dict[str, Any]:
+def _take(task: Task, machine: Machine, ranks: Ranks) -> dict[str, Any]:
     """Load the checkpoint; what stands in for the account of a training."""
     load_weights(task.network, task.checkpoint)
     pictures = task.loader.pictures
-    logits = predict(machine.prepare(task.network), task.loader.plain(pictures.val), machine)
+    logits = predict_together(machine.prepare(task.network), task.loader, pictures.val, machine, ranks)
     share = accuracy(logits, pictures.targets[pictures.val])
     return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}
 

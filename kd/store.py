@@ -73,12 +73,19 @@ class Store:
             beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
             try:
                 make(beside)
-                beside.chmod(0o755)  # mkdtemp's 0700 would shut out the colleagues who share the store
+                share(beside)
                 os.replace(beside, final)
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
         return final
+
+
+def share(folder: Path) -> None:
+    """Let others read: mkdtemp's 0700 and safetensors' 0600 would shut out the colleagues who share the store."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(path.stat().st_mode | 0o444)
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation (n), as papers write it."""
     mean = sum(values) / len(values)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-    return f"{mean:.2f} ± {deviation:.2f} ({len(values)})"
+    return f"{mean:.2f} ± {deviation:.2f} ({len(values)})".replace("-", "−")
 
 
 def per_class_rows(result: Mapping[str, Any]) -> Rows:

@@ -15,6 +15,7 @@ from kd.clock import Clock
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs, Teacher, observe
 from kd.machine import Machine
+from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
 from kd.store import SHORT, Store, digest
 
@@ -71,7 +72,7 @@ class BankedTeacher:
 
 
 def choose_source(source: str, needs: frozenset[str], answers: int) -> Callable[..., Teacher]:
-    """Return what makes the teacher that a student asks, called as ``make(store, key, live, loader, epochs, clock)``.
+    """Return what makes the teacher that a student asks, called with the arguments of ``open_bank``.
 
     Args:
         source: ``teacher.source``: live, bank, or auto (a bank where the terms read nothing but logits).
@@ -89,35 +90,50 @@ def choose_source(source: str, needs: frozenset[str], answers: int) -> Callable[
             "say teacher.source=live or auto"
         )
     if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * answers > LARGE):
-        return lambda store, key, live, loader, epochs, clock: live
+        return lambda store, key, live, *_: live
     return open_bank
 
 
 def open_bank(
-    store: Store, key: dict[str, Any], live: LiveTeacher, loader: Loader, epochs: int, clock: Clock
+    store: Store,
+    key: dict[str, Any],
+    live: LiveTeacher,
+    loader: Loader,
+    epochs: int,
+    clock: Clock,
+    ranks: Ranks = ALONE,
 ) -> BankedTeacher:
     """Find or fill the bank of ``key``, and check it against the live teacher."""
     with clock("bank"):
-        folder = store.obtain("banks", digest(key)[:SHORT], partial(fill_bank, live=live, loader=loader, epochs=epochs))
+        fill = partial(fill_bank, live=live, loader=loader, epochs=epochs, ranks=ranks)
+        folder = ranks.obtain(store, "banks", digest(key)[:SHORT], fill)
         bank = BankedTeacher(folder, live.machine.device)
         bank.check(live, loader)
     return bank
 
 
-def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int) -> None:
+def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int, ranks: Ranks = ALONE) -> None:
     """Write down the logits of every view of ``epochs`` epochs, walking the very batches that training will see.
 
     (Kernels round differently with the batch; the same batches give the same bits.) Rows that no batch asks for, those
-    of validation and test among them, are NaN.
+    of validation and test among them, are NaN. Of several processes each walks whole epochs, and the first writes.
     """
     shape = (epochs, len(loader.pictures.targets), len(loader.pictures.classes))
-    logits = np.lib.format.open_memmap(folder / "logits.npy", "w+", np.float32, shape)
-    logits[:] = np.nan
-    progress = Progress("bank", epochs, loader.steps)
-    for epoch in range(1, epochs + 1):
-        for batch in loader.epoch(epoch):
-            logits[epoch - 1, batch.index.numpy()] = live(batch).full(False).logits.cpu().numpy()
-            progress.step(len(batch.index))
-        progress.epoch_ends("the teacher answers every view", progress.rate()["images_per_s"])
+    if ranks.first:
+        logits = np.lib.format.open_memmap(folder / "logits.npy", "w+", np.float32, shape)
+    progress = Progress("bank", epochs, loader.steps // ranks.size)
+    for done in range(0, epochs, ranks.size):
+        answers = None
+        if done + ranks.rank < epochs:
+            answers = np.full(shape[1:], np.nan, np.float32)
+            for batch in loader.epoch(done + ranks.rank + 1):
+                answers[batch.index.numpy()] = live(batch).full(False).logits.cpu().numpy()
+                progress.step(len(batch.index))
+        found = [rows for rows in ranks.collect(answers) if rows is not None]
+        images_per_s = len(found) * progress.rate()["images_per_s"]
+        for number, rows in enumerate(found, start=done):
+            logits[number] = rows
+            progress.epoch_ends("the teacher answers every view", images_per_s)
     progress.close()
-    logits.flush()
+    if ranks.first:
+        logits.flush()

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import Tensor, nn
 
 from kd.data.loader import Loader
 from kd.evaluate import accuracy, nll, predict
-from kd.interfaces import Teacher, observe
+from kd.interfaces import Batch, Outputs, Teacher, observe
 from kd.machine import Machine
 from kd.objective import Objective
+from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
 from kd.schedules import warmup_cosine
 
@@ -79,6 +81,7 @@ def fit(
     *,
     stage: str,
     teacher: Teacher | None = None,
+    ranks: Ranks = ALONE,
     compile: bool = False,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
@@ -87,6 +90,7 @@ def fit(
     Args:
         network: takes [B, 3, H, W] in [0, 1]. teacher: answers each batch, in eval mode and without gradients.
         stage: names the rows of the log and the progress bar.
+        ranks: who takes which slice of each batch. All end with the same weights; all get the log.
         log: gets one row an epoch, see ``metrics.jsonl`` in the README.
 
     Returns:
@@ -98,7 +102,6 @@ def fit(
     began = time.perf_counter()
     torch.manual_seed(loader.seed)  # the adapters'; the initial weights of the network are the caller's
     machine.prepare(network).train()
-    see = torch.compile(observe) if compile else observe
     first = next(loader.epoch(1))
     pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
     with torch.no_grad(), machine.autocast():
@@ -107,8 +110,10 @@ def fit(
     answer = teacher(pair).full(maps) if teacher else None
     objective.setup(example.full(maps), answer)
     objective.to(machine.device).train()
-    torch.manual_seed(loader.seed)  # dropout's: the same for every objective
-    learned = nn.ModuleList([network, objective])
+    torch.manual_seed(loader.seed + 1_000_003 * ranks.rank)  # dropout's: the same for every objective
+    learned = Step(network, objective, machine, maps, embedding, compile)
+    together = ranks.wrap(learned)
+    share = torch.tensor(ranks.share(loader.batch_size), device=machine.device)
     optimizer = recipe.optimizer_of(learned)
     averaged = Average(network, recipe.ema) if recipe.ema else None
     kept = averaged.network if averaged else network
@@ -118,28 +123,25 @@ def fit(
     progress = Progress(stage, recipe.epochs, loader.steps)
     for epoch in range(1, recipe.epochs + 1):
         network.train()
-        total = _Sums()
-        for step, batch in enumerate(loader.epoch(epoch)):
+        total = _Sums(["loss", *objective.terms, "train_accuracy"])
+        for step, batch in enumerate(loader.epoch(epoch, ranks.part)):
             done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
             rate = recipe.lr * warmup_cosine(done, recipe.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             answer = teacher(batch).full(maps) if teacher else None
-            with machine.autocast():
-                outputs = see(network, batch.image, embedding)
-            outputs = outputs.full(maps)
-            loss, parts = objective(outputs, answer, batch)
+            loss, numbers = together(batch, answer)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward(share)
             if recipe.clip_norm:
                 nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
             optimizer.step()
             if averaged:
                 averaged.update(network)
-            total.add(rate, loss, parts, (outputs.logits.argmax(-1) == batch.target).float().mean())
-            progress.step(len(batch.target))
-        row = total.means(stage, epoch)
-        logits = predict(kept, loader.plain(positions), machine)
+            total.add(rate, numbers)
+            progress.step(loader.batch_size)
+        row = total.means(stage, epoch, ranks, share)
+        logits = predict_together(kept, loader, positions, machine, ranks)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
         row |= {"lr": rate, **progress.rate()}
         if row["val_accuracy"] >= best["val_accuracy"]:  # of equals the later: it has seen more
@@ -157,6 +159,36 @@ def fit(
         "last_val_accuracy": row["val_accuracy"],
         "seconds": time.perf_counter() - began,
     }
+
+
+class Step(nn.Module):
+    """All that a step differentiates, adapters of the objective too, in one module: what DDP wraps."""
+
+    def __init__(
+        self, network: nn.Module, objective: Objective, machine: Machine, maps: bool, embedding: bool, compile: bool
+    ):
+        super().__init__()
+        self.network, self.objective, self.machine = network, objective, machine
+        self.maps, self.embedding = maps, embedding
+        self.see = torch.compile(observe) if compile else observe
+
+    def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradients, [loss, every part of it, accuracy]."""
+        with self.machine.autocast():
+            outputs = self.see(self.network, batch.image, self.embedding)
+        outputs = outputs.full(self.maps)
+        loss, parts = self.objective(outputs, answer, batch)
+        hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+        return loss, torch.stack([loss, *parts.values(), hits]).detach()
+
+
+def predict_together(
+    network: nn.Module, loader: Loader, positions: np.ndarray, machine: Machine, ranks: Ranks
+) -> np.ndarray:
+    """The logits of the images at ``positions``, float32 [N, K], to all; each process answers a slice."""
+    if len(positions) < ranks.size:
+        ranks = ALONE  # too few to share: each answers every one
+    return np.concatenate(ranks.gather(predict(network, loader.plain(ranks.part(positions)), machine)))
 
 
 class Average:
@@ -179,18 +211,17 @@ class Average:
 class _Sums:
     """Means of an epoch, kept on the device: reading a number at every step would be most of a tiny student's step."""
 
-    def __init__(self):
+    def __init__(self, names: list[str]):
+        self.names = names
         self.rows: list[Tensor] = []
-        self.names: list[str] = []
         self.rates: list[float] = []
 
-    def add(self, lr: float, loss: Tensor, parts: dict[str, Tensor], hits: Tensor) -> None:
-        self.names = ["loss", *parts, "train_accuracy"]
-        self.rows.append(torch.stack([loss, *parts.values(), hits]).detach())
+    def add(self, lr: float, numbers: Tensor) -> None:
+        self.rows.append(numbers)
         self.rates.append(lr)
 
-    def means(self, stage: str, epoch: int) -> dict[str, float]:
-        table = torch.stack(self.rows).cpu().double()
+    def means(self, stage: str, epoch: int, ranks: Ranks, share: Tensor) -> dict[str, float]:
+        table = ranks.mean((share * torch.stack(self.rows)).cpu().double())
         bad = (~table.isfinite()).any(1).nonzero()
         if len(bad):
             step = int(bad[0])

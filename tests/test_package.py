@@ -27,7 +27,7 @@ def test_a_wheel_carries_code_and_configs_and_runs_from_anywhere(tmp_path):
         archive.extractall(tmp_path / "installed")
     for folder, inside in (("conf", "kd/conf"), ("kd", "kd")):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".yaml", ".py"):
+            if path.suffix in (".yaml", ".py", ".css", ".js"):
                 assert f"{inside}/{path.relative_to(ROOT / folder)}" in names
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
     command = [sys.executable, "-m", "kd.run", "--cfg", "job", "teacher=resnet34"]

@@ -157,18 +157,6 @@ def test_without_a_twin(store):
     assert "labels only" not in (folder / "report.md").read_text(encoding="utf-8").split("## Teacher and student")[1]
 
 
-def test_a_sweep_shares_one_teacher_and_one_twin(store, tmp_path):
-    command("-m", "kd.temperature=3,5", "tracking=disabled", *SMALL, outputs=store, cwd=tmp_path)
-    folders = [p for t in (3, 5) for p in (store / "runs").glob(f"*temperature{t}-*")]
-    assert len(folders) == 2
-    assert len(list((store / "teachers").glob("*/about.json"))) <= 3  # this one, resnet18's and the checkpoint's
-    for folder in folders:
-        training = {
-            role: json.loads((folder / "result.json").read_text())[role]["training"] for role in ("teacher", "baseline")
-        }
-        assert training["teacher"]["found"] and training["baseline"]["found"]
-
-
 def test_hydra_run_dir_is_honoured(store, tmp_path):
     command("hydra.run.dir=here", "tracking=disabled", *SMALL, outputs=store, cwd=tmp_path)
     assert (tmp_path / "here" / "report.md").is_file() and not (tmp_path / "outputs").exists()

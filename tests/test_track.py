@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd.track import Tracker, flat
+from kd.track import SHORT_NAMES, Tracker, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 read_runs = runpy.run_path(str(Path(__file__).with_name("wandb_file.py")))["read_runs"]
@@ -118,15 +118,23 @@ def test_a_run_can_be_read_back_from_its_wandb_file(offline):
     assert run.exit_code == 0
 
 
-def test_every_stage_has_its_own_epoch_as_step(offline):
+def test_curves_stand_on_the_epoch_never_on_the_order_of_rows(offline):
     outputs, _, _ = offline
     run = read_runs(outputs)["id-good"]
-    assert run.steps["teacher/*"] == "teacher/epoch" and run.steps["student/*"] == "student/epoch"
+    assert run.steps["teacher/*"] == "epoch" and run.steps["student/*"] == "epoch"
     teacher = [row for row in run.history if "teacher/loss" in row]
-    assert [(row["teacher/epoch"], row["teacher/loss"]) for row in teacher] == [(1, 1), (2, 0.5), (3, 1 / 3)]
+    assert [(row["epoch"], row["teacher/loss"]) for row in teacher] == [(1, 1), (2, 0.5), (3, 1 / 3)]
     student = [row for row in run.history if "student/loss" in row]
-    assert [(row["student/epoch"], row["student/val_accuracy"]) for row in student] == [(1, 0.25), (2, 0.25), (3, 0.5)]
+    assert [(row["epoch"], row["student/val_accuracy"]) for row in student] == [(1, 0.25), (2, 0.25), (3, 0.5)]
     assert not any("teacher/loss" in row for row in student)
+
+
+def test_what_people_filter_by_has_a_short_name_without_a_dot(offline):
+    outputs, _, _ = offline
+    config = read_runs(outputs)["id-good"].config
+    assert (config["temperature"], config["width"]) == (4.0, 16)
+    assert set(SHORT_NAMES) & set(config) == {"temperature", "width"}, "what has no value has no name"
+    assert not any("." in name for name in SHORT_NAMES)
 
 
 def test_the_summary_is_flat(offline):
@@ -219,21 +227,63 @@ assert t.hint() == ""
     assert not (tmp_path / "outputs" / "wandb").exists() and list(home.iterdir()) == []
 
 
-def test_online_without_a_server_goes_on_offline(tmp_path):
+def test_siblings_are_told_once_even_by_jobs_at_the_same_time_and_told_again_when_it_came_to_nothing(tmp_path):
+    scenario = """
+from filelock import FileLock
+
+def cell(name, **more):
+    with tracker(name, **more) as t:
+        t.sibling("teacher", run_id="id-teacher", name="teacher")
+        rows(t, "teacher", 2)
+        rows(t, "student", 2)
+        t.finish({"student": {"accuracy": 0.8}, "teacher": {"accuracy": 0.9}}, {}, {}, {})
+    print(name, t.hint().count("id-teacher"))
+
+try:
+    with tracker("broken") as t:
+        t.sibling("teacher", run_id="id-teacher", name="teacher")
+        rows(t, "teacher", 1)
+        raise ValueError
+except ValueError:
+    print("broken", t.hint().count("id-teacher"))
+with FileLock(root / "wandb" / "told" / "kd-id-teacher.lock"):  # another job is at it
+    cell("beside")
+cell("first")
+cell("second")
+cell("elsewhere", project="other")
+"""
+    done, _ = play(tmp_path, scenario)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["broken 1", "beside 0", "first 1", "second 0", "elsewhere 1"]
+    assert done.stderr == ""
+    runs = read_runs(tmp_path / "outputs")
+    assert runs["id-teacher"].job_type == "teacher" and runs["id-teacher"].exit_code == 0
+    for name in ("beside", "first", "second"):
+        assert not any("teacher/loss" in row for row in runs[f"id-{name}"].history)
+        assert [row["stage"] for row in metrics(tmp_path / "outputs", name)] == ["teacher"] * 2 + ["student"] * 2
+
+
+def test_online_without_a_server_goes_on_offline_and_the_next_run_does_not_ask(tmp_path):
     scenario = """
 with tracker("far", mode="online", timeout=1.5) as t:
     rows(t, "teacher", 3)
 print(t.hint())
+with tracker("next", mode="online", timeout=50) as t:
+    rows(t, "teacher", 3)
 """
     start = time.monotonic()
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "local" + "0" * 40}
     done, _ = play(tmp_path, scenario, WANDB_MODE="offline", **server)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 15
-    assert len(done.stderr.splitlines()) == 1 and "tracked offline" in done.stderr
+    first, second = done.stderr.splitlines()
+    assert "tracked offline" in first and "without asking again" in second
     assert "no API key" not in done.stderr, "WANDB_MODE in the environment spoke before the config"
-    (run,) = read_runs(tmp_path / "outputs").values()
-    assert run.id == "id-far" and run.exit_code == 0 and len(run.history) == 3
+    runs = read_runs(tmp_path / "outputs")
+    assert {name: (run.exit_code, len(run.history)) for name, run in runs.items()} == {
+        "id-far": (0, 3),
+        "id-next": (0, 3),
+    }
     assert "wandb sync" in done.stdout
     assert len(metrics(tmp_path / "outputs", "far")) == 3
 

@@ -145,6 +145,15 @@ def test_a_method_with_weights_of_its_own_learns_them(pictures, machine, live):
         choose_source("bank", objective.needs, 1)
 
 
+def test_a_part_of_a_batch_is_seen_as_in_the_whole(pictures):
+    loader = Loader(pictures, 33, 0, CPU)
+    parts = [list(loader.epoch(2, lambda batch, rank=rank: np.array_split(batch, 3)[rank])) for rank in range(3)]
+    for whole, *slices in zip(loader.epoch(2), *parts, strict=True):
+        assert torch.equal(whole.index, torch.cat([part.index for part in slices]))
+        assert torch.equal(whole.image, torch.cat([part.image for part in slices]))
+    assert Loader(pictures, 10_000, 0, CPU).batch_size == len(pictures.train)
+
+
 def test_the_schedule_rises_and_falls():
     rates = [warmup_cosine(p / 100, warmup=0.1) for p in range(101)]
     assert rates[0] == 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0, abs=1e-12)

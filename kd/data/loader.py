@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ class Loader:
     def __init__(self, pictures: Pictures, batch_size: int, seed: int, device: torch.device):
         if batch_size < 2:
             raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
-        self.pictures, self.batch_size, self.seed, self.device = pictures, batch_size, seed, device
+        self.batch_size = min(batch_size, len(pictures.train))
+        self.pictures, self.seed, self.device = pictures, seed, device
         self._targets = torch.from_numpy(pictures.targets)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
@@ -42,13 +43,17 @@ class Loader:
     @property
     def steps(self) -> int:
         """Training batches an epoch."""
-        return max(1, len(self.pictures.train) // self.batch_size)
+        return len(self.pictures.train) // self.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Training batches: order and views are a pure function of (seed, epoch)."""
+    def epoch(self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole) -> Iterator[Batch]:
+        """Training batches: order and views are a pure function of (seed, epoch).
+
+        Args:
+            part: of the positions of each batch, which are yielded; one of several processes takes its slice.
+        """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
         for step in range(self.steps):
-            batch = self._batch(order[step * self.batch_size : (step + 1) * self.batch_size], epoch)
+            batch = self._batch(part(order[step * self.batch_size : (step + 1) * self.batch_size]), epoch)
             view = self.pictures.augment(batch.image, self.seed, epoch, batch.index)
             yield batch._replace(image=view)
 

@@ -35,12 +35,14 @@ class Cell:
     error: str | None = None
     began: float | None = None  # seconds since 1970
     seconds: float | None = None
+    value: float | None = None  # validation accuracy of the student
+    teaching: float = 0.0  # of the seconds, those that its teacher took, which the next cell will find
     result: Mapping[str, Any] | None = None  # result.json of a finished cell
 
     @property
     def values(self) -> dict[str, str]:
         """What was swept, as it was written: ``{"kd.temperature": "4", "seed": "0"}``."""
-        return {key_of(override): override.split("=", 1)[1] for override in self.overrides}
+        return {key_of(override): override.partition("=")[2] for override in self.overrides}
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,19 @@ class Entry:
         self.began = time.time()
         self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
         self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
+        self.facts |= {"value": None, "teaching": 0.0}
 
     def write(self, status: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         seconds = None if status == "running" else time.time() - self.began
         write_text(self.path, json.dumps({**self.facts, "status": status, "seconds": seconds}, indent=1) + "\n")
 
-    def ran(self, run: Path, found: bool) -> None:
+    def ran(self, run: Path, result: Mapping[str, Any], found: bool) -> None:
         """Say where the run lies (relative, so that a store can be moved), and whether it had been made before."""
-        self.facts |= {"run": os.path.relpath(run, self.path.parents[1]), "found": found}
+        value = result["student"]["training"]["best_val_accuracy"]
+        teaching = 0.0 if found else result["seconds"].get("teacher", 0.0)
+        run_folder = os.path.relpath(run, self.path.parents[1])
+        self.facts |= {"run": run_folder, "found": found, "value": value, "teaching": teaching}
 
 
 @contextmanager
@@ -142,15 +148,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path, results: bool = True) -> Sweep:
     """Read a sweep, finished or not.
+
+    Args:
+        results: read the result of every finished cell, too; without them a ledger of thousands is read at once.
 
     Raises:
         FileNotFoundError: see ``read_plan``.
     """
     folder = Path(folder)
     plan = read_plan(folder)
-    known = {tuple(cell.overrides): cell for cell in map(_read_cell, sorted((folder / "cells").glob("*.json")))}
+    entries = [_read_cell(path, results) for path in sorted((folder / "cells").glob("*.json"))]
+    known = {cell.overrides: cell for cell in entries}
     if plan["cells"] is None:  # a search: in the order in which they began
         cells = sorted(known.values(), key=lambda cell: cell.began or 0)
     else:
@@ -159,21 +169,28 @@ def read_sweep(folder: Path) -> Sweep:
     return Sweep(folder, plan["command"], fixed, swept, plan["trials"], tuple(cells))
 
 
-def _read_cell(path: Path) -> Cell:
+def _read_cell(path: Path, results: bool) -> Cell:
     facts = json.loads(path.read_text(encoding="utf-8"))
-    status, run = facts["status"], None
+    status, run, result = facts["status"], None, None
     if facts["run"]:
         run = Path(os.path.normpath(path.parents[1] / facts["run"]))
     if status == "running" and facts["host"] == platform.node() and not _alive(facts["pid"]):
         status = "lost"
-    result = None
-    if status in FINISHED:
-        if run and (run / "result.json").is_file():
-            result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        else:  # somebody removed it
-            status, run = "waiting", None
-    error, began, seconds = facts["error"], facts["began"], facts["seconds"]
-    return Cell(tuple(facts["overrides"]), status, run, error, began, seconds, result)
+    if status in FINISHED and not (run and (run / "result.json").is_file()):  # somebody removed it
+        status, run = "waiting", None
+    if status in FINISHED and results:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return Cell(
+        overrides=tuple(facts["overrides"]),
+        status=status,
+        run=run,
+        error=facts["error"],
+        began=facts["began"],
+        seconds=facts["seconds"],
+        value=facts["value"],
+        teaching=facts["teaching"],
+        result=result,
+    )
 
 
 def _alive(pid: int) -> bool:

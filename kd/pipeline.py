@@ -1,0 +1,144 @@
+"""A run, once everything is made: teacher, twin and student are found or trained, measured, written down, shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd.clock import Clock
+from kd.data.loader import Loader
+from kd.data.pictures import Pictures
+from kd.machine import Machine
+from kd.measure import costs_once
+from kd.parallel import Ranks
+from kd.plan import Keys, flat, readable
+from kd.progress import say
+from kd.report import write_report
+from kd.results import finished, write_files, write_result
+from kd.stages import Task, Trained, train_once
+from kd.store import SHORT, Store, digest, waiting, write_text
+from kd.tables import comparison_rows, per_class_rows
+from kd.teacher import LiveTeacher
+from kd.track import Tracker
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of. Nothing is trained yet, but all that a wrong setting could break has been made."""
+
+    settings: dict[str, Any]  # resolved
+    written: str  # the same as yaml
+    choices: Mapping[str, str]  # the option taken in each group
+    keys: Keys
+    store: Store
+    machine: Machine
+    ranks: Ranks  # the processes that share the run
+    pictures: Pictures
+    loader: Loader
+    tasks: Mapping[str, Task]  # teacher, baseline (if wanted), student
+    source: Callable[..., Any]  # of the teacher's answers: live or banked
+    unused: int  # parameters of the teacher's published class that no forward pass touches
+    clock: Clock
+
+
+class Ran(NamedTuple):
+    """What a run came to."""
+
+    result: dict[str, Any]  # of result.json
+    folder: Path
+    found: bool  # it had been made before
+    hint: str = "This run was found: it had been made before. Remove its folder to make it again."
+
+
+def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ran:
+    """Find the run under its key, else make it.
+
+    Args:
+        folder: where it goes, if not where its key says. command: what starts it again, for the report.
+    """
+    store, ranks, settings = parts.store, parts.ranks, parts.settings
+    key = digest(parts.keys.run)
+    name = readable(settings, parts.choices, key)
+    lock = store.root / ".locks" / f"run-{key[:SHORT]}.lock"
+    # of several processes all train; the first finds, writes, tracks and measures
+    with waiting(lock, f"the run {name}") if ranks.first else nullcontext():
+        folder = ranks.tell(folder or store.run(name, key))
+        drawn = settings["report"]
+        before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
+        if before:
+            return Ran(before, folder, found=True)
+        processes = f", {ranks.size} processes" if ranks.size > 1 else ""
+        say(f"{name}\n{len(parts.pictures.train):,} training images, {parts.machine}{processes}")
+        if not ranks.first:
+            train_all(parts, lambda row: None)
+            return Ran(ranks.tell(), folder, found=False)  # when there is a result
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", parts.written)
+        with tracked(parts, folder, name, key) as tracker:
+            trained = train_all(parts, tracker.log)
+            with parts.clock("evaluate"):
+                merits = write_files(
+                    folder, trained, parts.pictures, parts.machine, seed=settings["seed"], cost=cost_of(parts)
+                )
+            about = {"version": 1, "name": name, "key": key, "choices": dict(parts.choices), "command": command}
+            about |= {"seed": settings["seed"], "settings": flat(settings), "seconds": parts.clock.seconds()}
+            result = about | merits
+            write_result(folder, result)
+            made = write_report(folder) if drawn else {}
+            tracker.finish(
+                result,
+                figures={name: path for name, path in made.items() if path.suffix == ".png"},
+                tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
+                artifacts={"student": folder / "student.safetensors"},
+            )
+            ranks.tell(result)
+    return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {parts.clock}.")
+
+
+def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, Trained]:
+    """Teacher, twin and student, each found in the store or trained."""
+    clock, tasks, trained = parts.clock, parts.tasks, {}
+    how = {"ranks": parts.ranks, "compile": parts.settings["train"]["compile"]}
+    with clock("teacher"):
+        trained["teacher"] = train_once(parts.store, tasks["teacher"], parts.machine, log, **how)
+    live = LiveTeacher(trained["teacher"].network, parts.machine)
+
+    def teacher() -> Any:
+        epochs = tasks["student"].recipe.epochs
+        return parts.source(parts.store, parts.keys.bank, live, parts.loader, epochs, clock, parts.ranks)
+
+    if "baseline" in tasks:
+        with clock("baseline"):
+            trained["baseline"] = train_once(parts.store, tasks["baseline"], parts.machine, log, **how)
+    with clock("student"):
+        trained["student"] = train_once(parts.store, tasks["student"], parts.machine, log, teacher=teacher, **how)
+    return trained
+
+
+def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:
+    """The run's tracker; teacher and twin are W&B runs of their own, once for all the runs that share them."""
+    settings = parts.settings
+    config = flat(settings) | {f"choices.{group}": option for group, option in parts.choices.items()}
+    about = {"root": parts.store.root, "run_id": key[: 2 * SHORT], "config": config, "name": name}
+    tracker = Tracker(folder, **about, job_type="distill", **settings["tracking"])
+    for stage in parts.tasks.keys() - {"student"}:
+        own = digest(parts.tasks[stage].settings)
+        tracker.sibling(stage, run_id=own[: 2 * SHORT], name=f"{parts.choices['data']}-{stage}-{own[:SHORT]}")
+    return tracker
+
+
+def cost_of(parts: Parts) -> Callable[[str, Any], dict[str, Any]]:
+    """What the networks of the run cost, measured once for each architecture."""
+    teacher = {name: parts.keys.teacher[name] for name in ("network", "attention")}
+
+    def cost(role: str, network: Any) -> dict[str, Any]:
+        architecture = teacher if role == "teacher" else {"network": parts.settings["student"]}
+        whole = {**architecture, "classes": len(parts.pictures.classes)}
+        unused = parts.unused if role == "teacher" else 0
+        size, latency = parts.pictures.image_size, parts.settings["latency"]
+        return costs_once(parts.store, whole, network, size, parts.machine, published_extra=unused, **latency)
+
+    return cost

@@ -1,0 +1,301 @@
+"""From a ledger to the numbers of its report: cells that differ in the seed alone make a group, groups make a grid.
+
+The test split never picks: ``best`` goes by validation accuracy, and every claim on the test split is corrected for
+the number of claims (Holm) over the whole sweep.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd.sweeps.ledger import Cell, Sweep, key_of
+from kd.sweeps.statistics import crossed_t, holm, paired_bootstrap
+
+SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
+LEVEL = 0.05
+SCORES = ("accuracy", "macro_f1", "nll", "ece")
+COSTS = ("params", "macs", "size_mb", "throughput")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over the seeds of a group."""
+
+    mean: float
+    std: float  # with n - 1; nan for n = 1
+    n: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Test accuracy of the student less that of its twin, as fractions in [-1, 1], and what of it is chance.
+
+    Two seeds and more: ``kd.sweeps.statistics.crossed_t``, seeds and test pictures both being chance. One seed: the
+    interval of ``paired_bootstrap`` and the run's own exact McNemar p, which speak of the test pictures alone.
+    """
+
+    mean: float
+    low: float  # of the 95 % interval
+    high: float
+    p: float  # two-sided
+    p_holm: float  # corrected for all groups of the sweep
+    significant: bool  # p_holm < 0.05; a loss can be significant too
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in the seed alone."""
+
+    values: dict[str, Any]  # of what was swept but the seed: {"kd.temperature": 4, "teacher": "resnet18"}
+    overrides: tuple[str, ...]  # they run it, given a seed
+    cells: tuple[Cell, ...]  # finished, at least one, each seed once, in the order of the seeds
+    metrics: dict[str, Spread]  # see METRICS
+    gain: Gain | None  # None without a twin
+    own_twin: bool = False  # the student is the twin, bit for bit (alpha = 0): its gain is 0 by construction, no test
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(cell.result["seed"] for cell in self.cells)
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """Groups with equal runs are one thing under several names: alpha = 0 at every temperature."""
+        return tuple(cell.run for cell in self.cells)
+
+
+# name -> of a result.json, and None or NaN where there is none. Accuracies and gains in [0, 1], ms, MB of 2^20 bytes.
+METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    **{name: lambda result, name=name: result["student"][name] for name in SCORES},
+    "agreement": lambda result: result["comparison"]["agreement"],
+    "val_accuracy": lambda result: result["student"]["training"]["best_val_accuracy"],
+    "gain": lambda result: result["comparison"]["accuracy_gain"],
+    "twin_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
+    "teacher_accuracy": lambda result: result["teacher"]["accuracy"],
+    "latency_1": lambda result: _latencies(result)[0],
+    "latency_large": lambda result: _latencies(result)[-1],
+    **{name: lambda result, name=name: result["student"][name] for name in COSTS},
+}
+
+
+def groups(sweep: Sweep) -> list[Group]:
+    """Return the groups that have a finished cell, sorted by their values; a sweep may still be running.
+
+    Raises:
+        FileNotFoundError: predictions.npz of a finished cell is gone. ValueError: the cells of a group were tested
+            on different pictures, or predictions and result contradict each other.
+    """
+    together: dict[tuple[Any, ...], dict[int, Cell]] = {}
+    for cell in sweep.cells:
+        if cell.result:
+            seeds = together.setdefault(tuple(_values(cell, sweep.swept).items()), {})
+            seeds.setdefault(cell.result["seed"], cell)  # 4 and 4.0 are two cells and one run
+    made = [_group([seeds[seed] for seed in sorted(seeds)], sweep) for seeds in together.values()]
+    made.sort(key=lambda group: [_order(value) for value in group.values.values()])
+    return _corrected(made)
+
+
+def claims(groups: Iterable[Group]) -> list[Group]:
+    """Return the groups whose gains are claims of their own, which Holm's correction counts: with a twin, not the
+    twin itself, and of several groups with the same runs the first."""
+    first: dict[tuple[Path, ...], Group] = {}
+    for group in groups:
+        if group.gain and not group.own_twin:
+            first.setdefault(group.runs, group)
+    return list(first.values())
+
+
+def best(groups: Sequence[Group]) -> Group:
+    """Return the group of the highest mean validation accuracy; of equals the first in the order of the values.
+
+    While a sweep runs, a group of one lucky seed may lead: ``metrics["val_accuracy"].n`` tells.
+
+    Raises:
+        ValueError: there is no group.
+    """
+    if not groups:
+        raise ValueError("no cell of the sweep has finished, so there is no best one yet")
+    return max(groups, key=lambda group: group.metrics["val_accuracy"].mean)  # max returns the first of equals
+
+
+def axes(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """Return what was swept besides the seed, with its distinct values in order; only what has two and more."""
+    found = {name: distinct(groups, name) for name in dict.fromkeys(name for group in groups for name in group.values)}
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def distinct(groups: Iterable[Group], name: str) -> list[Any]:
+    """Return the values of one swept setting: numbers by size, then text by the alphabet."""
+    return sorted({group.values[name] for group in groups if name in group.values}, key=_order)
+
+
+def layout(
+    groups: Sequence[Group], rows: str, columns: str, fixed: Mapping[str, Any] | None = None
+) -> list[list[Group | None]]:
+    """Return the groups as a table over the ``distinct`` values of two settings; None where none has finished.
+
+    Args:
+        fixed: settings that pick one slice of a sweep over more: ``{"student.width": 1}``.
+
+    Raises:
+        ValueError: two groups fall into one place, or a setting was not swept.
+    """
+    names = list(dict.fromkeys(name for group in groups for name in group.values))
+    for name in (rows, columns, *(fixed or {})):
+        if name not in names:
+            raise ValueError(f"{name} was not swept; what was: {', '.join(names) or 'nothing but the seed'}")
+    place: dict[Any, Group] = {}
+    for group in groups:
+        if any(group.values.get(name) != value for name, value in (fixed or {}).items()):
+            continue
+        where = group.values.get(rows), group.values.get(columns)
+        if where in place:
+            other = [name for name in names if group.values.get(name) != place[where].values.get(name)]
+            raise ValueError(f"a table of {rows} and {columns} needs a fixed value of {', '.join(other)}")
+        place[where] = group
+    return [[place.get((row, column)) for column in distinct(groups, columns)] for row in distinct(groups, rows)]
+
+
+def matrix(
+    groups: Sequence[Group], metric: str, rows: str, columns: str, fixed: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Return the means of a metric [rows, columns] as ``layout`` places them; NaN for what is missing."""
+    table = layout(groups, rows, columns, fixed)
+    return np.array([[group.metrics[metric].mean if group else math.nan for group in line] for line in table])
+
+
+def significance(
+    groups: Sequence[Group], rows: str, columns: str, fixed: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Return where the gain is significant, bool [rows, columns], as ``matrix`` places it; a loss can be, too."""
+    table = layout(groups, rows, columns, fixed)
+    return np.array([[bool(group and group.gain and group.gain.significant) for group in line] for line in table])
+
+
+def cell_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one row a cell, finished or not: plain values, None for what is not known (yet).
+
+    Columns: number (from 1), status, every swept setting under its name, the METRICS of that one run,
+    ``mcnemar_p`` (student against twin), ``seconds`` of the job, ``run`` (folder, from the sweep's), ``command``
+    (runs this cell alone) and ``error``.
+    """
+    names = list(dict.fromkeys(name for cell in sweep.cells for name in _values(cell, sweep.swept, seed=True)))
+    rows = []
+    for number, cell in enumerate(sweep.cells, 1):
+        values = _values(cell, sweep.swept, seed=True)
+        row = {"number": number, "status": cell.status, **{name: values.get(name) for name in names}}
+        row |= {name: take(cell.result) if cell.result else None for name, take in METRICS.items()}
+        row["mcnemar_p"] = cell.result["comparison"]["mcnemar_p"] if cell.result else None
+        row["seconds"] = cell.seconds
+        row["run"] = Path(os.path.relpath(cell.run, sweep.folder)).as_posix() if cell.run else None
+        row["command"] = shlex.join(["python", "-m", "kd.run", *_alone(sweep.fixed), *_alone(cell.overrides)])
+        rows.append({**row, "error": cell.error})
+    return rows
+
+
+def spread(values: Iterable[float | None]) -> Spread:
+    """Mean and standard deviation (n - 1) of the values that are known."""
+    known = np.array([value for value in values if value is not None], dtype=float)
+    mean = float(known.mean()) if known.size else math.nan
+    return Spread(mean, float(known.std(ddof=1)) if known.size > 1 else math.nan, known.size)
+
+
+def _group(cells: Sequence[Cell], sweep: Sweep) -> Group:
+    results = [cell.result for cell in cells]
+    metrics = {name: spread(map(take, results)) for name, take in METRICS.items()}
+    teachers = {result["settings"].get("teacher.seed"): result["teacher"]["accuracy"] for result in results}
+    metrics["teacher_accuracy"] = spread(teachers.values())  # one teacher is not three because three students asked it
+    own = [override for override in cells[0].overrides if key_of(override) != SEED]
+    group = Group(_values(cells[0], sweep.swept), (*_alone(sweep.fixed), *_alone(own)), tuple(cells), metrics, None)
+    if not all(result["baseline"] for result in results):
+        return group
+    student, twin, same = _right(cells)
+    if same:
+        return replace(group, gain=Gain(0.0, 0.0, 0.0, 1.0, 1.0, False, len(cells)), own_twin=True)
+    if len(cells) > 1:
+        found = crossed_t(student, twin)
+    else:  # the exact test that the run's own report shows
+        found = replace(paired_bootstrap(student, twin), p=results[0]["comparison"]["mcnemar_p"])
+    return replace(group, gain=Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(cells)))
+
+
+def _right(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return where student and twin are right, each [S, N], and whether they are one network in every cell."""
+    student, twin, same, first = [], [], [], None
+    for cell in cells:
+        path = cell.run / "predictions.npz"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: without the predictions of a run its gain cannot be tested")
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in ("target", "student", "baseline") if name not in arrays.files]
+            if missing:
+                raise ValueError(f"{path} has no {', '.join(missing)}, which its result.json speaks of")
+            target, logits, others = arrays["target"], arrays["student"], arrays["baseline"]
+        first = target if first is None else first
+        if not np.array_equal(target, first):
+            raise ValueError(
+                f"{cells[0].run.name} and {cell.run.name} were tested on different pictures (predictions.npz: target), "
+                f"so they are no two seeds of one thing. If a fixed override ties the data to the seed, sweep it."
+            )
+        student.append(logits.argmax(1) == target)
+        twin.append(others.argmax(1) == target)
+        same.append(np.array_equal(logits, others))
+    return np.array(student), np.array(twin), all(same)
+
+
+def _corrected(groups: Sequence[Group]) -> list[Group]:
+    made = claims(groups)
+    adjusted = holm([group.gain.p for group in made])
+    p_holm = {group.runs: float(p) for group, p in zip(made, adjusted, strict=True)}
+    result = []
+    for group in groups:
+        if group.gain and not group.own_twin:
+            p = p_holm[group.runs]
+            group = replace(group, gain=replace(group.gain, p_holm=p, significant=p < LEVEL))
+        result.append(group)
+    return result
+
+
+def _values(cell: Cell, swept: Sequence[str], seed: bool = False) -> dict[str, Any]:
+    """What was swept, in the order of the command, as the overrides say it: a shared run's settings name the
+    temperature of the cell that made it."""
+    order = {name: place for place, name in enumerate(swept)}
+    texts = sorted(cell.values.items(), key=lambda item: order.get(item[0], len(order)))
+    return {name: _read(text) for name, text in texts if seed or name != SEED}
+
+
+def _read(text: str) -> Any:
+    """An override's value: numbers, booleans and null; anything else as it was written."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))
+
+
+def _alone(overrides: Iterable[str]) -> list[str]:
+    """Leave out what speaks of the sweep and not of a run: its name, launchers and sweepers."""
+    ours = ((key_of(override), override) for override in overrides)
+    return [override for key, override in ours if key != "sweep" and not key.startswith(("hydra.", "hydra/"))]
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Sort key of values of whatever kind: null, then numbers by size, then the rest by its text."""
+    if value is None:
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
+
+
+def _latencies(result: Mapping[str, Any]) -> list[float]:
+    """Medians of the student, ms, the smallest batch first."""
+    times = result["student"]["latency_ms"]
+    return [times[batch]["p50"] for batch in sorted(times, key=lambda name: int(name.rpartition("_")[2]))]

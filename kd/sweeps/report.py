@@ -1,0 +1,255 @@
+"""The report of a sweep, made from its files alone, finished or not: cells.csv, figures, report.md, report.html."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+
+from kd.store import write_text
+from kd.sweeps import page
+from kd.sweeps.grid import Group, cell_rows
+from kd.sweeps.html import html
+from kd.sweeps.ledger import read_sweep
+from kd.sweeps.tables import cells_csv, markdown
+from kd.sweeps.view import (
+    COSTS,
+    LINES,
+    METRICS,
+    Metric,
+    Point,
+    Slice,
+    View,
+    mean,
+    name_of,
+    points,
+    said,
+    spread_of,
+    summed_confusion,
+    view,
+)
+from kd.tables import LABEL
+
+Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
+NAMED = 40  # dots with names at their side: more would make a figure of several screens
+
+
+def write_sweep_report(folder: Path) -> dict[str, Path]:
+    """Make the report in a sweep's folder from what is there now.
+
+    Returns:
+        Paths by name: the figures, "cells" (csv), "markdown" and "html".
+
+    Raises:
+        FileNotFoundError: when the folder is none of a sweep.
+    """
+    sweep = read_sweep(Path(folder))
+    shown, rows = view(sweep), cell_rows(sweep)
+    paths = {"cells": sweep.folder / "cells.csv"}
+    write_text(paths["cells"], cells_csv(rows))
+    found = points(shown) if shown.best else []
+    drawn: dict[str, tuple[Path, str]] = {}
+    if shown.best:
+        from kd import figures  # seaborn takes a second to import
+
+        (sweep.folder / "figures").mkdir(exist_ok=True)
+        for name, (figure, words) in _draw(shown, found).items():
+            drawn[name] = sweep.folder / "figures" / f"{name}.png", words
+            figures.save(figure, drawn[name][0])
+    for old in (sweep.folder / "figures").glob("*.png"):  # of a report on fewer cells
+        if old.stem not in drawn:
+            old.unlink()
+    paths |= {name: path for name, (path, _) in drawn.items()}
+    paths |= {"markdown": sweep.folder / "report.md", "html": sweep.folder / "report.html"}
+    words = {name: words for name, (_, words) in drawn.items()}
+    write_text(paths["markdown"], page.page(shown, found, words, markdown(shown.groups), rows))
+    write_text(paths["html"], html(shown, found, drawn, rows))
+    return paths
+
+
+def _draw(shown: View, found: Sequence[Point]) -> Figures:
+    made: Figures = {}
+    if shown.kind == "grid":
+        made |= {metric.key: _heat(shown, metric) for metric in METRICS}
+        made["curves"] = _curves(shown, METRICS[0])
+    elif shown.kind == "scatter":
+        made["accuracy"] = _scatter(shown)
+    else:
+        draw = _curves if shown.kind == "curve" else _dots
+        made |= {metric.key: draw(shown, metric) for metric in METRICS}
+    made["fronts"] = _fronts(shown, found)
+    made["confusions"] = _confusions(shown)
+    return made
+
+
+def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    rows, columns = shown.rows.values, shown.columns.values
+    heats = []
+    for part in shown.slices:
+        cells = [[part.at(row, column) for column in columns] for row in rows]
+        values = [[metric.scale * mean(cell, metric.key) if cell else math.nan for cell in line] for line in cells]
+        text = [
+            ["\n".join(page.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
+            for r in rows
+        ]
+        picked = [(i, j) for i, line in enumerate(cells) for j, cell in enumerate(line) if cell is shown.best]
+        heats.append(figures.Heat(part.title, np.array(values, float), text, *picked))
+    names = f"{shown.columns.name} ({shown.columns.setting})", f"{shown.rows.name} ({shown.rows.setting})"
+    figure = figures.heat_maps(
+        heats,
+        [said(column) for column in columns],
+        [said(row) for row in rows],
+        names,
+        f"{_capital(metric)}, mean over seeds",
+        _legend(shown, metric),
+        metric.lower,
+    )
+    return figure, f"Heat map of {metric.title} by {shown.columns.name} and {shown.rows.name}, mean over seeds"
+
+
+def _legend(shown: View, metric: Metric) -> str:
+    words = ["darker is better", "outlined: picked by validation"]
+    if shown.twins:
+        star = f"; {page.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
+        words.append(f"below: difference from labels only{star}")
+    return ", ".join(words)
+
+
+def _line(x: Sequence[Any], groups: Sequence[Group], model: str, metric: Metric) -> Any:
+    from kd.sweeps.figures import Line
+
+    spreads = [spread_of(group, model, metric.key) for group in groups]
+    means, stds = (np.array([metric.scale * getattr(s, name) for s in spreads]) for name in ("mean", "std"))
+    return Line(np.array(x, float), means, stds)
+
+
+def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    rows = shown.rows.values if shown.rows else (None,)
+    if len(rows) > LINES:  # the lowest, the highest and some between
+        rows = tuple(rows[round(k * (len(rows) - 1) / (LINES - 1))] for k in range(LINES))
+    slices, twins, teachers = {}, {}, {}
+    for part in shown.slices:
+        lines = {}
+        for row in rows:
+            there = [(c, part.at(row, c)) for c in shown.columns.values if part.at(row, c)]
+            if there:
+                label = f"{shown.rows.name} = {said(row)}" if shown.rows else LABEL["student"]
+                lines[label] = _line([c for c, _ in there], [group for _, group in there], "student", metric)
+        if not lines:
+            continue
+        slices[part.title] = lines
+        twin = _twin(shown, part, metric)
+        twins |= {part.title: twin} if len(twin.x) else {}
+        taught = [metric.scale * spread_of(g, "teacher", metric.key).mean for g in part.groups.values()]
+        if np.isfinite(taught).all():
+            teachers[part.title] = min(taught), max(taught)
+    along = f"{shown.columns.name} ({shown.columns.setting})"
+    title = f"{_capital(metric)}, mean over seeds"
+    if any(np.isfinite(line.std).any() for lines in slices.values() for line in lines.values()):
+        title += "; band" + ("s" if len(rows) <= figures.BANDS else " of labels only") + ": one standard deviation"
+    figure = figures.curves(slices, twins, teachers, (along, metric.title), title)
+    return figure, f"{_capital(metric)} along {along}, a line for each of: {', '.join(next(iter(slices.values())))}"
+
+
+def _capital(metric: Metric) -> str:
+    return metric.title[0].upper() + metric.title[1:]
+
+
+def _twin(shown: View, part: Slice, metric: Metric) -> Any:
+    """Along the columns, the mean over the rows: the twin is one and the same unless a row changes its training."""
+    from kd.sweeps.figures import Line
+
+    points = []
+    for column in shown.columns.values:
+        groups = [part.at(row, column) for row in (shown.rows.values if shown.rows else (None,))]
+        line = _line([column] * len(groups), [g for g in groups if g], "baseline", metric) if any(groups) else None
+        if line is not None and np.isfinite(line.mean).any():
+            points.append((column, np.nanmean(line.mean), np.nan_to_num(line.std).mean()))
+    return Line(*np.array(points, float).reshape(-1, 3).T)
+
+
+def _scatter(shown: View) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    columns, rows = shown.columns, shown.rows
+    there = [g for g in shown.groups if columns.setting in g.values and rows.setting in g.values]
+    x, y = (np.array([group.values[axis.setting] for group in there], float) for axis in (columns, rows))
+    accuracy = np.array([100 * mean(group, "accuracy") for group in there])
+    picked = next((k for k, group in enumerate(there) if group is shown.best), None)
+    names = f"{columns.name} ({columns.setting})", f"{rows.name} ({rows.setting})"
+    figure = figures.scatter(x, y, accuracy, picked, names, "Where the search went, and what it found")
+    return figure, f"Test accuracy of {len(there)} combinations of {columns.name} and {rows.name}, by shade"
+
+
+def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    groups = sorted(shown.groups, key=lambda group: -mean(group, "accuracy"))
+    cut = ""
+    if len(groups) > NAMED:
+        cut = f", the {NAMED} most accurate of {len(groups)}"
+        groups = groups[:NAMED]
+        groups = groups if shown.best in groups else [*groups[:-1], shown.best]
+    place = range(len(groups))
+    figure = figures.dots(
+        [name_of(group.values) for group in groups],
+        _line(place, groups, "student", metric),
+        _line(place, groups, "baseline", metric),
+        _line(place, groups, "teacher", metric).mean,
+        next((k for k, group in enumerate(groups) if group is shown.best), None),
+        metric.title,
+        f"{_capital(metric)} by combination of settings{cut}",
+    )
+    return figure, f"{_capital(metric)} of student, twin and teacher for {len(groups)} combinations of settings"
+
+
+def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    students = [point for point in found if point.kind == "student"]
+    told = [point for point in students if any(point.front.values())] or [max(students, key=lambda p: p.accuracy)]
+    told += [point for point in found if point.kind == "teacher"] if _several(found, "teacher") else []
+    told.sort(key=lambda point: (point.costs["macs"], point.accuracy))
+    letters = {id(point): letter for point, letter in zip(told, ascii_uppercase, strict=False)}
+    panels = [
+        figures.Front(
+            words,
+            np.array([point.costs[cost] for point in found]),
+            np.array([100 * point.accuracy for point in found]),
+            np.array([100 * point.std for point in found]),
+            [LABEL[point.kind] for point in found],
+            [letters.get(id(point), "") for point in found],
+            np.array([point.front[cost] for point in found]),
+        )
+        for cost, words in COSTS.items()
+    ]
+    key = [f"{letters[id(point)]}: {point.name}" for point in told if id(point) in letters]
+    title = "What the accuracy costs; bars: one standard deviation over seeds"
+    figure = figures.fronts(panels, key, title)
+    return figure, f"Test accuracy against {', '.join(COSTS.values())}, with the front of each. {'; '.join(key)}"
+
+
+def _several(found: Sequence[Point], kind: str) -> bool:
+    return sum(point.kind == kind for point in found) > 1
+
+
+def _confusions(shown: View) -> tuple[Any, str]:
+    from kd.sweeps import figures
+
+    over = f"added over {page.many(len(shown.best.cells), 'seed')}"
+    student, twin = (summed_confusion(shown.best, kind) for kind in ("student", "baseline"))
+    figure = figures.confusions(
+        np.array(student),
+        None if twin is None else np.array(twin),
+        shown.result["data"]["classes"],
+        f"Confusion matrices, {over}",
+    )
+    return figure, f"Confusion matrices of the picked cell and of its twin, and their difference, {over}"

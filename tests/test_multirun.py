@@ -1,0 +1,145 @@
+"""A sweep, as a user calls it: real cells on small drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kd.sweeps.ledger import FINISHED, read_sweep
+from tests.conftest import CONF
+from tests.test_run import SMALL, command
+
+QUICK = [*SMALL, "tracking=disabled", "train.threads=1"]
+GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    place = tmp_path_factory.mktemp("a sweep, with 'quotes'")  # people's folders are called like this
+    done = command(*GRID, outputs=place / "outputs", cwd=place)
+    (folder,) = (place / "outputs" / "sweeps").iterdir()
+    return place / "outputs", folder, done
+
+
+def test_one_teacher_one_twin_and_one_bank_a_seed(grid):
+    outputs, folder, done = grid
+    sweep = read_sweep(folder)
+    assert folder.name.startswith("temperature-alpha-seed-")
+    assert len(sweep.cells) == 8 and sweep.count(*FINISHED) == 8
+    assert len(list((outputs / "teachers").iterdir())) == 1
+    assert len(list((outputs / "banks").iterdir())) == 2
+    assert len(list((outputs / "students").iterdir())) == 2 + 4  # twins, students
+    assert "8 of 8 finished" in done.stdout and str(folder / "report.html") in done.stdout
+
+
+def test_alpha_0_does_not_depend_on_the_temperature_and_is_run_once(grid):
+    outputs, folder, _ = grid
+    cells = {tuple(sorted(cell.values.items())): cell for cell in read_sweep(folder).cells}
+    for seed in "01":
+        two, four = (cells[(("kd.alpha", "0"), ("kd.temperature", t), ("seed", seed))] for t in ("2", "4"))
+        assert (two.status, four.status) == ("done", "found") and two.run == four.run
+        assert two.result["comparison"]["accuracy_gain"] == 0
+    assert len(list((outputs / "runs").iterdir())) == 6
+
+
+def test_the_same_command_again_finds_every_cell(grid):
+    outputs, folder, _ = grid
+    before = stamps(outputs / "students") | stamps(outputs / "runs")
+    done = command(*GRID, outputs=outputs, cwd=outputs.parent)
+    assert read_sweep(folder).count("found") == 8 and "8 of 8 finished" in done.stdout
+    assert stamps(outputs / "students") | stamps(outputs / "runs") == before
+    assert len(list((outputs / "sweeps").iterdir())) == 1
+
+
+def test_a_cell_equals_the_single_run_of_its_command(grid):
+    outputs, folder, _ = grid
+    cell = next(cell for cell in read_sweep(folder).cells if cell.values["kd.alpha"] == "0.5")
+    command(*cell.overrides, *QUICK, "teacher.source=live", outputs=outputs.parent / "other", cwd=outputs.parent)
+    (alone,) = (outputs.parent / "other" / "runs").iterdir()
+    assert not (outputs.parent / "other" / "banks").exists()
+    assert alone.name == cell.run.name
+    assert (alone / "student.safetensors").read_bytes() == (cell.run / "student.safetensors").read_bytes()
+
+
+def test_a_failing_cell_is_told_at_once_stops_nobody_and_is_tried_again(grid):
+    outputs, _, _ = grid
+    failing = ["-m", "kd.temperature=0,2,4", "sweep=failing", *QUICK]
+    done = command(*failing, outputs=outputs, cwd=outputs.parent, ok=False)
+    assert done.returncode == 1
+    told = done.stdout.index("kd.temperature must be above 0, got 0")
+    assert told < done.stdout.index("cell 3/3"), "at once, not at the end"
+    assert "FAILED  kd.temperature=0" in done.stdout and "The same command does what is missing" in done.stdout
+    first = read_sweep(outputs / "sweeps" / "failing")
+    assert [cell.status for cell in first.cells] == ["failed", "done", "done"]
+    assert "Traceback" in (outputs / "sweeps" / "failing" / "cells").glob("*.json").__next__().read_text() or any(
+        "Traceback" in path.read_text() for path in (outputs / "sweeps" / "failing" / "cells").iterdir()
+    )
+    assert (outputs / "sweeps" / "failing" / "report.html").is_file(), "a sweep with failures has its report"
+    command(*failing, outputs=outputs, cwd=outputs.parent, ok=False)
+    again = read_sweep(outputs / "sweeps" / "failing")
+    assert [cell.status for cell in again.cells] == ["failed", "found", "found"]
+    assert again.cells[0].began > first.cells[0].began
+
+
+def test_an_interrupted_sweep_does_only_what_is_missing(grid):
+    outputs, _, _ = grid
+    arguments = ["-m", "kd.temperature=3,5,7", "sweep=killed", *QUICK]
+    environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
+    going = subprocess.Popen(
+        [sys.executable, "-m", "kd.run", *arguments], cwd=outputs.parent, env=environment, stdout=subprocess.DEVNULL
+    )
+    ledger = outputs / "sweeps" / "killed"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not ((ledger / "sweep.json").is_file() and read_sweep(ledger).count(*FINISHED)):
+        time.sleep(0.05)
+    going.send_signal(signal.SIGKILL)
+    going.wait()
+    broken = read_sweep(ledger)
+    assert broken.count(*FINISHED) < 3 and broken.count("running") == 0, "the dead are not taken for running"
+    finished = [cell for cell in broken.cells if cell.status in FINISHED]
+    before = {cell.run: stamps(cell.run.parent) for cell in finished}
+    command(*arguments, outputs=outputs, cwd=outputs.parent)
+    whole = read_sweep(ledger)
+    assert whole.count(*FINISHED) == 3
+    assert all(whole.cells[broken.cells.index(cell)].status == "found" for cell in finished)
+    for run, stamp in before.items():
+        assert {path: time_ for path, time_ in stamps(run.parent).items() if path.parent == run} == {
+            path: time_ for path, time_ in stamp.items() if path.parent == run
+        }
+
+
+def test_two_sweeps_at_once_train_one_teacher(tmp_path):
+    environment = os.environ | {"KD_OUTPUTS": str(tmp_path / "outputs"), "PYTHONPATH": str(CONF.parent)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "kd.run", "-m", f"kd.temperature={t}", f"sweep=at_{t}", *QUICK, "kd.alpha=0.5"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for t in (2, 4)
+    ]
+    assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
+    results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "runs").glob("*/result.json")]
+    assert sorted(result["teacher"]["training"]["found"] for result in results) == [False, True]
+    assert len(list((tmp_path / "outputs" / "banks").iterdir())) == 1
+    assert len(list((tmp_path / "outputs" / "students").iterdir())) == 3  # one twin, two students
+
+
+def test_an_experiment_may_be_a_sweep(tmp_path):
+    from tests.conftest import compose
+
+    text = (CONF / "experiment" / "temperature_alpha.yaml").read_text(encoding="utf-8")
+    assert "MULTIRUN" in text and compose("experiment=temperature_alpha").data.image_size == 48

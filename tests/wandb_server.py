@@ -1,0 +1,310 @@
+"""A stand-in for W&B's server on 127.0.0.1: what wandb 0.31 asks when it sends a run, and no user interface.
+
+``with Server() as server:`` and, for whoever shall talk to it, ``server.environment()``. What arrived stands in
+``server.runs``, ``server.artifacts`` and ``server.views``. A process that cannot reach these attributes switches it by
+``GET /switch?down=1``. The protocol is not documented: this is what wandb-core, ``wandb sync`` and wandb-workspaces
+were seen to ask. An operation that is not known here is answered by an error that names it, as W&B does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+ENTITY = "lab"
+DAY = "2026-01-01T00:00:00"
+STREAMS = {"wandb-history.jsonl": "history", "wandb-events.jsonl": "events", "output.log": "lines"}
+
+
+@dataclass
+class Run:
+    """A run as the server has it."""
+
+    id: str
+    project: str
+    name: str = ""
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    stored_config: str = "{}"
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    exit_code: int | None = None  # None: it did not end
+    started: int = 0  # how often wandb.init or wandb sync came for it
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config without the envelope in which W&B stores each value, and without wandb's own entry."""
+        return {key: entry["value"] for key, entry in json.loads(self.stored_config).items() if key != "_wandb"}
+
+
+@dataclass
+class Artifact:
+    """An artifact as the server has it: ``files`` holds what was really uploaded."""
+
+    name: str
+    type: str
+    digest: str
+    run: str
+    state: str = "PENDING"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class Server:
+    """The server, and what it was told."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.artifacts: dict[str, Artifact] = {}
+        self.views: list[dict[str, Any]] = []  # workspaces that were saved
+        self.asked: list[str] = []  # GraphQL operations
+        self.down = False  # every request is answered by 503
+        self.stalled = False  # requests are accepted and not answered
+        self.refused = ""  # a GraphQL operation that is answered by an error
+        self._lock = threading.RLock()
+        self._released = threading.Event()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"server_of": self}))
+        self._http.daemon_threads = True
+        self._http.handle_error = lambda *_: None  # a client that was killed hangs up in the middle
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def environment(self) -> dict[str, str]:
+        """What makes wandb use this server, and try again soon after an outage."""
+        waits = {
+            f"WANDB_X_{kind}_RETRY_WAIT_{limit}_SECONDS": "0.2"
+            for kind in ("FILE_STREAM", "FILE_TRANSFER", "GRAPHQL")
+            for limit in ("MIN", "MAX")
+        }
+        often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.1"}
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "local" + "0" * 40} | waits | often
+
+    def artifact(self, name: str) -> Artifact:
+        (found,) = (artifact for artifact in self.artifacts.values() if artifact.name == name)
+        return found
+
+    def __enter__(self) -> Server:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._released.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    # what a request does; each returns the answer
+
+    def post(self, path: str, body: bytes) -> dict[str, Any]:
+        with self._lock:
+            if path == "/graphql":
+                return self._graphql(json.loads(body))
+            if path.endswith("/file_stream"):
+                return self._stream(path.split("/")[-2], json.loads(body))
+        return {}  # telemetry
+
+    def put(self, path: str, body: bytes) -> dict[str, Any]:
+        kind, owner, name = path.lstrip("/").split("/", 2)
+        with self._lock:
+            if kind == "run":
+                self.runs[owner].files[name] = body
+            elif kind == "artifact":
+                self.artifacts[owner].files[name] = body
+            elif kind == "manifest":
+                self.artifacts[owner].manifest = json.loads(body)
+        return {}
+
+    def _stream(self, run_id: str, told: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[run_id]
+        for name, piece in (told.get("files") or {}).items():
+            if name == "wandb-summary.json":
+                run.summary = json.loads(piece["content"][-1])
+            elif name in STREAMS:
+                stored = getattr(run, STREAMS[name])
+                lines = piece["content"]
+                stored[piece["offset"] :] = lines if name == "output.log" else [json.loads(line) for line in lines]
+        if told.get("complete"):
+            run.exit_code = told.get("exitcode")
+        return {"exitcode": None, "limits": {}}
+
+    def _graphql(self, request: dict[str, Any]) -> dict[str, Any]:
+        said = re.search(r"\b(?:query|mutation)\s+(\w+)", request["query"])
+        name = said[1] if said else "?"
+        self.asked.append(name)
+        answer = getattr(self, f"_on_{name}", None)
+        if answer is None or name == self.refused:
+            return {"data": None, "errors": [{"message": f"the stand-in server does not do {name}"}]}
+        return {"data": answer(request.get("variables") or {})}
+
+    def _on_Viewer(self, _: dict) -> dict:
+        teams = {"edges": [{"node": {"name": ENTITY}}]}
+        return {"viewer": {"id": "1", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": teams}}
+
+    def _on_ServerFeaturesQuery(self, _: dict) -> dict:
+        return {"serverInfo": {"features": []}}
+
+    def _bucket(self, run: Run) -> dict[str, Any]:
+        tail = [json.dumps(row) for row in run.history[-1:]]
+        project = {"id": "p", "name": run.project, "entity": {"id": "e", "name": ENTITY}}
+        return {
+            "id": f"id-{run.id}",
+            "name": run.id,
+            "displayName": run.name,
+            "description": "",
+            "notes": None,
+            "sweepName": None,
+            "project": project,
+            "tags": run.tags,
+            "config": run.stored_config,
+            "summaryMetrics": json.dumps(run.summary),
+            "historyLineCount": len(run.history),
+            "historyTail": json.dumps(tail),
+            "eventsLineCount": len(run.events),
+            "eventsTail": "[]",
+            "logLineCount": len(run.lines),
+            "wandbConfig": json.dumps({"t": 1}),
+        }
+
+    def _on_UpsertBucket(self, told: dict) -> dict:
+        run = self.runs.setdefault(told["name"], Run(told["name"], told["project"]))
+        new = run.started == 0
+        run.started += 1
+        run.stored_config = told.get("config") or run.stored_config
+        run.name = told.get("displayName") or run.name or run.id
+        run.group = told.get("groupName") or run.group
+        run.job_type = told.get("jobType") or run.job_type
+        run.tags = told.get("tags") or run.tags
+        return {"upsertBucket": {"bucket": self._bucket(run), "inserted": new}}
+
+    def _on_RunResumeStatus(self, told: dict) -> dict:
+        run = self.runs.get(told["name"])
+        model = {"id": "p", "name": told["project"], "entity": {"id": "e", "name": ENTITY}}
+        return {"model": model | {"bucket": self._bucket(run) if run else None}}
+
+    def _on_CreateRunFiles(self, told: dict) -> dict:
+        files = [{"name": name, "uploadUrl": f"{self.url}/run/{told['run']}/{name}"} for name in told["files"]]
+        return {"createRunFiles": {"runID": told["run"], "uploadHeaders": [], "files": files}}
+
+    def _on_CreateArtifact(self, told: dict) -> dict:
+        about = told["input"]
+        name, digest = about["artifactCollectionName"], about["digest"]
+        for key, old in self.artifacts.items():  # the same content is not sent twice
+            if (old.name, old.digest, old.state) == (name, digest, "COMMITTED"):
+                return {"createArtifact": {"artifact": self._artifact(key)}}
+        key = str(len(self.artifacts) + 1)
+        metadata = json.loads(about.get("metadata") or "{}")
+        self.artifacts[key] = Artifact(name, about["artifactTypeName"], digest, about["runName"], metadata=metadata)
+        return {"createArtifact": {"artifact": self._artifact(key)}}
+
+    def _artifact(self, key: str) -> dict[str, Any]:
+        return {"id": key, "state": self.artifacts[key].state, "artifactSequence": {"latestArtifact": None}}
+
+    def _manifest(self, key: str, told: dict) -> dict[str, Any]:
+        file = {"id": f"file-{key}"}
+        if told["includeUpload"]:
+            file |= {"uploadUrl": f"{self.url}/manifest/{key}/manifest", "uploadHeaders": []}
+        return {"artifactManifest": {"id": f"manifest-{key}", "file": file}}
+
+    def _on_CreateArtifactManifest(self, told: dict) -> dict:
+        return {"createArtifactManifest": self._manifest(told["artifactID"], told)}
+
+    def _on_UpdateArtifactManifest(self, told: dict) -> dict:
+        return {"updateArtifactManifest": self._manifest(told["artifactManifestID"].partition("-")[2], told)}
+
+    def _on_CreateArtifactFiles(self, told: dict) -> dict:
+        edges = []
+        for file in told["input"]["artifactFiles"]:
+            key, name = file["artifactID"], file["name"]
+            node = {"storagePath": name, "uploadUrl": f"{self.url}/artifact/{key}/{name}", "uploadHeaders": []}
+            edges.append({"node": node | {"uploadMultipartUrls": None, "artifact": {"id": key}}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def _on_CommitArtifact(self, told: dict) -> dict:
+        artifact = self.artifacts[told["artifactID"]]
+        artifact.state = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": told["artifactID"], "digest": artifact.digest}}}
+
+    def _on_ArtifactByID(self, told: dict) -> dict:
+        artifact = self.artifacts[told["id"]]
+        project = {
+            "__typename": "Project",
+            "id": "p",
+            "internalId": "p",
+            "name": "kd",
+            "entity": {"__typename": "Entity", "name": ENTITY},
+        }
+        sequence = {"__typename": "ArtifactSequence", "id": "s", "name": artifact.name, "project": project}
+        about = {"__typename": "Artifact", "id": told["id"], "artifactSequence": sequence, "versionIndex": 0}
+        about |= {"artifactType": {"name": artifact.type}, "description": None, "metadata": None, "tags": []}
+        about |= {"ttlDurationSeconds": -2, "ttlIsInherited": True, "historyStep": None, "state": artifact.state}
+        about |= {"size": sum(map(len, artifact.files.values())), "fileCount": len(artifact.files)}
+        about |= {"digest": artifact.digest, "digestAlgorithm": None, "commitHash": "c"}
+        return {"artifact": about | {"createdAt": DAY, "updatedAt": None, "aliases": []}}
+
+    # for kd.dashboard
+
+    def _on_GetDefaultEntity(self, _: dict) -> dict:
+        return {"viewer": {"id": "1", "entity": ENTITY}}
+
+    def _on_UpsertView2(self, told: dict) -> dict:
+        self.views.append(told)
+        view = {"id": f"view{len(self.views)}", "name": told["name"]}
+        return {"upsertView": {"view": view, "inserted": True}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_of: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path == "/switch":
+            for name, (value,) in parse_qs(parts.query, keep_blank_values=True).items():
+                setattr(self.server_of, name, value if name == "refused" else bool(int(value)))
+            return self._answer(200, {})
+        self._answer(404, {"error": "there is nothing to fetch here"})
+
+    def do_POST(self) -> None:
+        self._serve(self.server_of.post)
+
+    def do_PUT(self) -> None:
+        self._serve(self.server_of.put)
+
+    def _serve(self, act: Any) -> None:
+        body = self._body()  # also when it is not wanted: the connection is used again
+        if self.server_of.stalled:
+            self.server_of._released.wait(60)
+        if self.server_of.down:
+            return self._answer(503, {"error": "down"})
+        self._answer(200, act(unquote(urlsplit(self.path).path), body))
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            data = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                data += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(data) if self.headers.get("Content-Encoding") == "gzip" else data
+
+    def _answer(self, status: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
