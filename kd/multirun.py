@@ -11,6 +11,7 @@ import shlex
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
+
+# our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 
 ASIDE = ("tracking", "outputs", "sweep", "hydra")  # settings that do not change what a sweep computes
 _watch: Watch | None = None  # of the multirun that this process has started
@@ -35,6 +39,9 @@ class SweepCallback(Callback):
         global _watch
         given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         command = shlex.join(["python", "-m", "kd.run", "-m", *(o for o in given if not o.startswith("hydra.mode="))])
+        OmegaConf.to_container(
+            config.hydra.sweeper, resolve=True
+        )  # what is wrong there is told before folders are made
         params = config.hydra.sweeper.get("params") or {}
         written = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
         overrides = list({o.get_key_element(): o for o in OverridesParser.create().parse_overrides(written)}.values())
@@ -48,7 +55,8 @@ class SweepCallback(Callback):
             folder = outputs / "sweeps" / name
         _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs)})
         cells = None if is_search else product(swept)
-        trials = config.hydra.sweeper.get("n_trials") if is_search else None
+        before = len(list((folder / "cells").glob("*.json")))
+        trials = before + config.hydra.sweeper.n_trials if is_search else None
         keys = [key_of(o.get_key_element()) for o in swept]
         begin_sweep(folder, command, fixed, keys, cells, trials)
         tracking = OmegaConf.to_container(config.tracking, resolve=True)

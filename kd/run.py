@@ -5,6 +5,7 @@ Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg j
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import shlex
 import sys
@@ -19,6 +20,8 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from kd.search import directions, values
 
 if TYPE_CHECKING:
     from kd.pipeline import Parts, Ran
@@ -43,7 +46,27 @@ def one_minus(share: float) -> float:
     return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
 
 
+def goals(objective: str | list[str]) -> str | list[str]:
+    """The resolver ``${directions:${objective}}``: maximize or minimize."""
+    try:
+        return directions(objective)
+    except ValueError as error:
+        raise SystemExit(f"kd: {error}") from None
+
+
+def plugin(extra: str, path: str) -> str:
+    """The resolver ``${plugin:extra,class}`` of conf/hydra: a class of a Hydra plugin, which an extra brings."""
+    package = path.split(".")[1]
+    found = importlib.machinery.PathFinder.find_spec("hydra_plugins")
+    if found is None or not any((Path(place) / package).is_dir() for place in found.submodule_search_locations or ()):
+        raise SystemExit(f"kd: the Hydra plugin {package} is not installed: pip install 'kd[{extra}]'")
+    return path
+
+
 OmegaConf.register_new_resolver("one_minus", one_minus, replace=True)
+OmegaConf.register_new_resolver("directions", goals, replace=True)
+OmegaConf.register_new_resolver("plugin", plugin, replace=True)
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> Ran:
@@ -141,7 +164,7 @@ def show(ran: Ran) -> None:
     say(f"\n{terminal_table(ran.result)}\n\nReport: {ran.folder / 'report.md'}\n{ran.hint}")
 
 
-def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | None:
+def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:
     """One job of a multirun: the ledger gets what became of it; see ``kd/multirun.py``."""
     from kd.progress import slow_down
     from kd.sweeps.ledger import entry, key_of, read_plan
@@ -158,15 +181,16 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | N
         if plan["cells"] is None:  # a search wants to know
             raise
         return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
-    return validation_accuracy(ran)
+    return told(ran, cfg)
 
 
-def validation_accuracy(ran: Ran) -> float:
-    return ran.result["student"]["training"]["best_val_accuracy"]
+def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
+    """What a sweeper is told of a run."""
+    return values(ran.result, OmegaConf.to_container(cfg, resolve=True)["objective"])
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
-def compose_and_run(cfg: DictConfig) -> float | None:
+def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Compose, run, and say in a line what went wrong if something did."""
     job = HydraConfig.get()
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
@@ -183,14 +207,14 @@ def compose_and_run(cfg: DictConfig) -> float | None:
         from kd.progress import await_turn
 
         await_turn(error)
-        told = (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException)
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, told):
+        expected = (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException)
+        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, expected):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         raise SystemExit(2) from error
     show(ran)
-    return validation_accuracy(ran)
+    return told(ran, cfg)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests at once, each on a core of its own
 
 GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"

@@ -16,7 +16,7 @@ from kd.sweeps.ledger import FINISHED, read_sweep
 from tests.conftest import CONF
 from tests.test_run import SMALL, command
 
-QUICK = [*SMALL, "tracking=disabled", "train.threads=1"]
+QUICK = [*SMALL, "tracking=disabled", "report=false"]
 GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]
 
 

@@ -22,7 +22,7 @@ def fill(folder, suffix="", dot=False):
     arrays = [generator.integers(0, 256, shape, np.uint8) for shape in ((6, 4, 3), (6,), (2, 4, 3), (2,))]
     for stem, array in zip(STEMS, arrays, strict=True):
         name = (stem.replace("-idx", ".idx") if dot else stem) + suffix
-        (folder / name).write_bytes(gzip.compress(idx(array)) if suffix else idx(array))
+        (folder / name).write_bytes(gzip.compress(idx(array), mtime=0) if suffix else idx(array))
     return arrays
 
 
@@ -49,7 +49,7 @@ def test_a_folder_with_a_missing_file_does_not_count(tmp_path):
         ("x", b"\x00\x00\x0d\x01" + b"\x00" * 8, "no IDX file of unsigned bytes"),  # floats
         ("x", idx(np.zeros((3, 4), np.uint8))[:-1], r"damaged: its header says \[3, 4\], but 11 bytes"),
         ("x", idx(np.zeros((3, 4), np.uint8))[:7], "damaged"),
-        ("x.gz", gzip.compress(idx(np.zeros((300, 4), np.uint8)))[:-9], "cannot be unpacked"),
+        ("x.gz", gzip.compress(idx(np.zeros((300, 4), np.uint8)), mtime=0)[:-9], "cannot be unpacked"),
         ("x.gz", b"<html>", "cannot be unpacked"),
     ],
 )
