@@ -167,7 +167,7 @@ def finish(report: bool = True) -> int:
         return _failed
     watch, _watch = _watch, None
     sweep = watch.stop()
-    from kd.progress import say
+    from kd.progress import here, say
 
     say(f"\n{sweep.name}: {progress_of(sweep, watch.since)}")
     failed = [cell for cell in sweep.cells if cell.status == "failed"]
@@ -179,21 +179,21 @@ def finish(report: bool = True) -> int:
         try:
             _report(watch)
         except Exception as error:  # the cells are safe, and the report is a command of its own
-            say(f"The report could not be made: {error}\n  python -m kd.report {sweep.folder} tries again.")
+            say(f"The report could not be made: {error}\n  python -m kd.report {here(sweep.folder)} tries again.")
     sys.stdout.flush()
     _failed = len(failed)
     return _failed
 
 
 def _report(watch: Watch) -> None:
-    from kd.progress import say
+    from kd.progress import here, say
     from kd.sweeps.grid import cell_rows, groups
     from kd.sweeps.report import write_sweep_report
     from kd.sweeps.tables import group_rows
     from kd.sweeps.view import front_rows, points, view
 
     made = write_sweep_report(watch.folder)
-    say(f"Report: {made['html']}")
+    say(f"Report: {here(made['html'])}")
     if watch.tracking["mode"] == "disabled":
         return
     from kd.track import publish_report
@@ -214,4 +214,4 @@ def _report(watch: Watch) -> None:
         summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
         **watch.tracking,
     )
-    say(hint)
+    say(f"{hint}\nsend all: wandb sync {here(watch.outputs / 'wandb')}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -71,6 +73,11 @@ def await_turn(error: Exception) -> None:
     lost = isinstance(error, RuntimeError) and any(name in str(error).lower() for name in ("gloo", "nccl", "peer"))
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         time.sleep(20 if lost else 5 if RANK else 0)
+
+
+def here(path: Path) -> str:
+    """``path`` as a command takes it: from the working folder when it lies below it, quoted where that is needed."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def minutes(seconds: float) -> str:

@@ -27,7 +27,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +35,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from kd.progress import here
 
 log = logging.getLogger(__name__)
 
@@ -216,13 +217,13 @@ class Tracker:
         """Return how to look at this run and how to send it, for the end of a run; "" when there is nothing to see."""
         if self._place is None:
             return ""
-        look = f"look: {self._url or 'wandb leet ' + _short(self._place.parent)}"
+        look = f"look: {self._url or 'wandb leet ' + here(self._place.parent)}"
         siblings = [sibling for sibling in self._siblings.values() if sibling]
         unsent = [place for tracker in (self, *siblings) for place in dict.fromkeys(tracker._unsent)]
         if not unsent:
             return look
         online = any(not place.name.startswith("offline-") for place in unsent)
-        return f"{look}\nsend: wandb sync {'--include-online ' * online}{' '.join(map(_short, unsent))}"
+        return f"{look}\nsend: wandb sync {'--include-online ' * online}{' '.join(map(here, unsent))}"
 
     def _start(self) -> None:
         mode, began = self.mode, time.monotonic()
@@ -522,11 +523,6 @@ def _finite(value: Any) -> Any:
 
 def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
-
-
-def _short(path: Path) -> str:
-    """Return ``path`` for a shell, from here when it lies below here."""
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _seconds_since(path: Path) -> float:

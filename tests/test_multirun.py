@@ -40,7 +40,7 @@ def test_one_teacher_one_twin_and_one_bank_a_seed(grid):
     assert len(list((outputs / "teachers").iterdir())) == 1
     assert len(list((outputs / "banks").iterdir())) == 2
     assert len(list((outputs / "students").iterdir())) == 2 + 4  # twins, students
-    assert "8 of 8 finished" in done.stdout and str(folder / "report.html") in done.stdout
+    assert "8 of 8 finished" in done.stdout and f"Report: outputs/sweeps/{folder.name}/report.html" in done.stdout
 
 
 def test_alpha_0_does_not_depend_on_the_temperature_and_is_run_once(grid):
