@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
 
-# our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
+# as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 
 ASIDE = ("tracking", "outputs", "sweep", "hydra")  # settings that do not change what a sweep computes

@@ -9,6 +9,7 @@ import importlib.machinery
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from kd.search import directions, values
 if TYPE_CHECKING:
     from kd.pipeline import Parts, Ran
 
+# our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 HEARTBEAT = 30.0  # seconds between the lines of a cell that trains for long
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
