@@ -7,6 +7,7 @@ keep a ledger of files (``kd/sweeps/ledger.py``), this process watches it whatev
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -37,6 +38,9 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _watch
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
+            text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
+            raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
         given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         command = shlex.join(["python", "-m", "kd.run", "-m", *(o for o in given if not o.startswith("hydra.mode="))])
         OmegaConf.to_container(
@@ -187,7 +191,7 @@ def finish(report: bool = True) -> int:
 
 def _report(watch: Watch) -> None:
     from kd.progress import here, say
-    from kd.sweeps.grid import cell_rows, groups
+    from kd.sweeps.grid import cell_rows
     from kd.sweeps.report import write_sweep_report
     from kd.sweeps.tables import group_rows
     from kd.sweeps.view import front_rows, points, view
@@ -208,7 +212,7 @@ def _report(watch: Watch) -> None:
         figures={name: path for name, path in made.items() if path.suffix == ".png"},
         tables={
             "cells": cell_rows(sweep),
-            "grid": group_rows(groups(sweep)),
+            "grid": group_rows(shown.groups),
             "fronts": front_rows(points(shown)) if shown.best else [],
         },
         summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},

@@ -142,6 +142,10 @@ def join() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return ALONE
+    if "RANK" not in os.environ:
+        raise ValueError(
+            f"WORLD_SIZE is {size}, but RANK is not set: torchrun sets both. Unset WORLD_SIZE for one process"
+        )
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0))
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-RANK = int(os.environ.get("RANK", 0))  # among the processes of one run, of which the first speaks
+SEVERAL = int(os.environ.get("WORLD_SIZE", 1)) > 1  # processes of one run, of which the first speaks
+RANK = int(os.environ.get("RANK", 0)) if SEVERAL else 0
 PACE = 0.0  # seconds between two lines of a stage; a sweep sets it, so that its cells do not fill the screen
 
 
@@ -71,7 +72,7 @@ def await_turn(error: Exception) -> None:
     (gloo and NCCL say so) leaves the word to the one that failed.
     """
     lost = isinstance(error, RuntimeError) and any(name in str(error).lower() for name in ("gloo", "nccl", "peer"))
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if SEVERAL:
         time.sleep(20 if lost else 5 if RANK else 0)
 
 

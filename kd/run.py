@@ -222,9 +222,6 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and {"-m", "--multirun"} & set(sys.argv):
-        text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
-        raise SystemExit(text if os.environ["RANK"] == "0" else 1)
     failed = 0
     try:
         compose_and_run()

@@ -18,7 +18,7 @@ Choices that look odd without their reason:
   synced, perhaps weeks later, and the run folder may have been renamed by then; wandb's own answer is a second copy.
 * wandb's own description of the machine (user and host name, command line, paths, git remote) is switched off, and a
   configured absolute path is sent as its last part. What a latency needs to be understood stands in ``machine/...``.
-  One thing remains: the manifest of an artifact names the file it was read from, and wandb sends that along.
+  One thing remains: the manifest of an artifact or a table names the file it was read from, and wandb sends that along.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
 FINISH_TIMEOUT = 60  # seconds that the end of a run may wait for a server that went away; wandb's default is for ever
+# an absolute path of any system within a text; its last part is the group
+PLACE = re.compile(r"(?<![\w./~])(?:~|[A-Za-z]:)?[\\/](?:[^\s,;'\"\\/]*[\\/])*([^\s,;'\"\\/]+)")
 FREE_TEXT = ("notes", "command", "run", "error")  # may name the folders of this machine
 AWAY = 300  # seconds for which no run of this outputs folder asks a server again that did not answer
 
@@ -259,6 +262,7 @@ class Tracker:
             "program": "kd.run",  # else the path of the program
             "x_disable_meta": True,
             "x_disable_machine_info": True,
+            "host": "",  # else the name of this machine
             "x_transaction_log_flush_interval": 1.0,  # wandb's 15 s is what a killed run would lose
         }
         wandb.setup(wandb.Settings(mode=mode, silent=True))  # else WANDB_MODE would speak before the config does
@@ -444,7 +448,7 @@ def publish_report(
     """
 
     def told(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key not in FREE_TEXT}
+        return {key: _without_place(value) for key, value in row.items() if key not in FREE_TEXT}
 
     about = {"run_id": run_id, "name": name, "config": told(config), "job_type": "report", "stage": None}
     with Tracker(None, root=root, **about, **tracking) as tracker:
@@ -509,6 +513,7 @@ def _without_place(value: Any) -> Any:
             return PurePosixPath(value).name
         if PureWindowsPath(value).is_absolute():
             return PureWindowsPath(value).name
+        return PLACE.sub(r"\1", value)
     return value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import pty
 import runpy
 import subprocess
@@ -185,6 +186,8 @@ def test_what_wandb_does_not_know_of_the_machine(offline):
     assert "environment" not in run.kinds, "wandb's record of user, host, command line and paths"
     (written,) = run.folder.glob("*.wandb")
     assert b"somebody" not in written.read_bytes()
+    if len(platform.node()) > 3:
+        assert platform.node().encode() not in written.read_bytes()
     assert str(outputs) not in json.dumps([run.config, run.summary, run.history])
 
 

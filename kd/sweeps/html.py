@@ -39,7 +39,7 @@ def html(shown: View, found: Sequence[Point], figures: Mapping[str, tuple[Path, 
         if "fronts" in figures:
             body += [_section("fronts", [_p(page.costs(shown, found)), _figure(figures, "fronts")])]
         body += [_section("best", _best(shown, figures))]
-    body += [_section("cells", _cells(rows, sweep.swept))]
+    body += [_section("cells", _cells(rows, sweep.swept, sweep.folder))]
     body += [_section("method", [_list(page.method(shown))]), "</main>"]
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return "\n".join(
@@ -240,7 +240,7 @@ COLUMNS = {  # of the table of all cells, beside what was swept; in this order
 }
 
 
-def _cells(rows: Rows, swept: Sequence[str]) -> list[str]:
+def _cells(rows: Rows, swept: Sequence[str], folder: Path) -> list[str]:
     if not rows:
         return [_p("No cell has begun yet.")]
     swept = [name for name in swept if name in rows[0]]
@@ -261,11 +261,8 @@ def _cells(rows: Rows, swept: Sequence[str]) -> list[str]:
         cells = [f"<td>{row['number']}</td>", f'<td class="left status {escape(status)}">{escape(status)}</td>']
         cells += [_value(row[name]) for name in swept]
         cells += [_score(row[name], COLUMNS[name]) for name in shown]
-        link = (
-            f'<a href="{escape(quote(row["run"] + "/report.md"))}">report</a>'
-            if row["run"] and row["accuracy"]
-            else "–"
-        )
+        there = known_number(row["accuracy"]) and (folder / row["run"] / "report.md").is_file()
+        link = f'<a href="{escape(quote(row["run"] + "/report.md"))}">report</a>' if there else "–"
         cells.append(f'<td class="left">{link}</td>')
         cells.append(
             '<td class="left"><div class="take"><button type="button" class="needs-script" data-copy>copy</button>'

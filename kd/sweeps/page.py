@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kd.sweeps.grid import Group, claims
+from kd.sweeps.grid import Group, axes, claims
 from kd.sweeps.ledger import Sweep
 from kd.sweeps.view import (
     METRICS,
@@ -86,21 +87,24 @@ def facts(shown: View) -> list[tuple[str, str]]:
     told = [("cells", progress(shown.sweep))]
     if shown.sweep.fixed:
         told.append(("same in all cells", " ".join(shown.sweep.fixed)))
-    result = shown.result
-    if result is None:
+    results = [cell.result for group in shown.groups for cell in group.cells]
+    if not results:
         return told
-    machines = {_machine(c.result["machine"]): None for group in shown.groups for c in group.cells}
-    data = result["data"]
-    return [
-        *told,
-        ("machine" if len(machines) == 1 else "machines", "; ".join(machines)),
-        (
-            "data set",
-            f"{data['name']}, {len(data['classes'])} classes, {data['image_size']}×{data['image_size']} pixels",
-        ),
-        ("pictures", f"{data['train']:,} to train, {data['val']:,} to validate, {data['test']:,} to test"),
-        ("software", f"torch {result['machine']['torch']}, Python {result['machine']['python']}"),
-    ]
+    each = {
+        "machine": [_machine(result["machine"]) for result in results],
+        "data set": [_data(result["data"]) for result in results],
+        "pictures": [_pictures(result["data"]) for result in results],
+        "software": [f"torch {r['machine']['torch']}, Python {r['machine']['python']}" for r in results],
+    }
+    return told + [(name, "; ".join(dict.fromkeys(values))) for name, values in each.items()]
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    return f"{data['name']}, {len(data['classes'])} classes, {data['image_size']}×{data['image_size']} pixels"
+
+
+def _pictures(data: Mapping[str, Any]) -> str:
+    return f"{data['train']:,} to train, {data['val']:,} to validate, {data['test']:,} to test"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -119,7 +123,7 @@ def answer(shown: View) -> str:
     if group.gain is None:
         return (
             f"Validation picked {name_of(group.values)}: {accuracy}. It has no twin that was trained on labels alone, "
-            "so this sweep cannot say what distillation gained."
+            "or the predictions are gone, so this sweep cannot say what distillation gained."
         )
     gain, tested = group.gain, claims(shown.groups)
     if group.own_twin:
@@ -136,6 +140,10 @@ def answer(shown: View) -> str:
         )
         if gain.seeds == 1:
             first += " With one seed that speaks of the draw of test pictures alone, not of how another seed would do."
+    if any(name.split(".")[0] == "data" for name in axes(shown.groups)):
+        first += (
+            " Cells on different data were validated on different pictures: between them this picks the easier data."
+        )
     up = sum(each.gain.significant and each.gain.mean > 0 for each in tested)
     down = sum(each.gain.significant and each.gain.mean < 0 for each in tested)
     second = f"Of {many(len(tested), 'tested combination')} of settings, {up} gained more than noise"
@@ -210,13 +218,15 @@ def group_rows(shown: View) -> Rows:
     return rows
 
 
-def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> str:
+def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], folder: Path) -> str:
     """All cells as markdown, or the first of very many."""
+    swept = [name for name in swept if name in rows[0]]
     names = ("cell", *swept, "status", "accuracy (%)", "gain (points)", "report", "command")
     lines = [names, [":--" if name in ("status", "report", "command") else "--:" for name in names]]
     for row in rows[:PAGE_ROWS]:
         ended = known(row["accuracy"])
-        link = f"[report]({quote(row['run'])}/report.md)" if ended else "–"
+        drawn = ended and (folder / row["run"] / "report.md").is_file()
+        link = f"[report]({quote(row['run'])}/report.md)" if drawn else "–"
         numbers = (f"{100 * row['accuracy']:.2f}", signed(row["gain"])) if ended else ("–", "–")
         values = (escape(said(row[name])) for name in swept)
         lines.append((str(row["number"]), *values, row["status"], *numbers, link, escape(row["command"])))
@@ -290,17 +300,22 @@ def of_the_best(shown: View) -> tuple[str, Rows, Rows]:
 
 def method(shown: View) -> list[str]:
     """Notes on the test, on what was picked how, and on the clock."""
-    notes = [
+    compared = [
         "A cell's student and its twin share the seed, so the same initial weights, order of pictures and views; the "
         "twin learns from the labels alone. The gain is the mean over seeds of how much their test accuracies differ.",
         "With two seeds and more the interval and p are of a t test on these differences in which both the seeds and "
-        "the test pictures are chance; few seeds make it wide, and rightly so. With one seed, the interval is of a "
+        "the test pictures are chance; two seeds are too few for it. With one seed, the interval is of a "
         "bootstrap over test pictures and p of McNemar's exact test: they say nothing of other seeds.",
-        "Many combinations give chance many attempts. Holm's correction keeps the chance of any false alarm among all "
-        f"that were tested at 5 %. Tested were {len(claims(shown.groups))}: those with a twin, the same runs once, and "
+        "Many combinations give chance many attempts. Holm's correction is to keep the chance of any false alarm among "
+        "all that were tested at 5 %; with three seeds that differ by more than a point and a half it was up to 9 % in "
+        f"simulations. Tested were {len(claims(shown.groups))}: those with a twin, the same runs once, and "
         "none whose student is the twin itself (α = 0).",
+    ]
+    notes = [
+        *(compared if shown.twins else []),
         "The cell was picked by the mean validation accuracy over its seeds; the test split had no say in it. The "
-        "highest test accuracy in the map may therefore be another cell's, and would be too rosy a number to quote.",
+        "highest test accuracy in the map may therefore be another cell's, and would be too rosy a number to quote. "
+        "The fronts are drawn on test accuracy: they describe, and pick nothing.",
         "± is one standard deviation over seeds (n − 1), with the number of seeds behind it in parentheses.",
         "A cell that the sweep found was computed before, by this sweep or another, from the same settings. At α = 0 "
         "the temperature does not matter: all those cells are one run.",
@@ -310,9 +325,9 @@ def method(shown: View) -> list[str]:
         machine = result["machine"]
         notes.append(
             f"Latency is the median over repeated passes of the network alone, in float32 and evaluation mode, on "
-            f"{machine['device_name']} ({machine['device']}) with {machine['threads']} threads. Cells that ran beside "
-            "others, or on other machines, were timed there and then: compare latencies with care. MACs and size are "
-            "exact. MB are 2^20 bytes."
+            f"{machine['device_name']} ({machine['device']}) with {machine['threads']} threads. A network is timed "
+            "once on each machine, and all cells share that number: if the machine was busy then, it is off for all. "
+            "MACs and size are exact. MB are 2^20 bytes."
         )
     return notes
 
@@ -359,7 +374,10 @@ def page(
         parts += [markdown_table(seeds, left=("metric",))] if seeds else []
         parts += show("confusions")
     parts += [f"## {HEADINGS['cells']}", "Sorted, filtered and copied from: [report.html](report.html)."]
-    parts += ["All numbers: [cells.csv](cells.csv).", cell_table(rows, sweep.swept) if rows else "None has begun."]
+    parts += [
+        "All numbers: [cells.csv](cells.csv).",
+        cell_table(rows, sweep.swept, sweep.folder) if rows else "None has begun.",
+    ]
     parts += [f"## {HEADINGS['method']}", "\n".join(f"- {escape(note)}" for note in method(shown))]
     return "\n\n".join(parts) + "\n"
 

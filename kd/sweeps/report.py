@@ -249,7 +249,7 @@ def _confusions(shown: View) -> tuple[Any, str]:
     figure = figures.confusions(
         np.array(student),
         None if twin is None else np.array(twin),
-        shown.result["data"]["classes"],
+        shown.best.cells[0].result["data"]["classes"],
         f"Confusion matrices, {over}",
     )
     return figure, f"Confusion matrices of the picked cell and of its twin, and their difference, {over}"

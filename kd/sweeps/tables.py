@@ -25,7 +25,7 @@ UNSEEN = {  # settings that a network of this role is not made of: sweeping them
     "teacher": (*EITHER, "student", "train.student", "twin", "kd@twin"),
     "baseline": (*EITHER, "teacher", "attention", "train.teacher"),
 }
-SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α"}
+SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
 ANY = "–"
 PICKED = "†"
 BOLD = "\ue000", "\ue001"  # begin and end: characters that no text holds and no escaping touches

@@ -19,7 +19,7 @@ from kd.tables import known
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
 LINES = 8  # nor are more curves than this in one panel
 SPARSE = 0.34  # share of a grid below which it is a search's scatter
-SHORT = {"kd.temperature": "T", "kd.alpha": "α"}
+SHORT = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
 FIRST = ("kd.temperature", "kd.alpha")  # where they are swept, they are columns and rows
 UNFINISHED = ("failed", "lost", "running", "waiting")  # what a group is called where several hold: the first
 MODELS = ("teacher", "baseline", "student")
@@ -111,7 +111,7 @@ def typed(text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    return {"true": True, "false": False, "null": None}.get(text.lower(), text)
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))
 
 
 def _wanted(sweep: Sweep) -> Iterator[tuple[dict[str, Any], str]]:
@@ -137,7 +137,11 @@ def view(sweep: Sweep) -> View:
     everything = [*(group.values for group in found), *(values for values, _ in wanted)]
     names = dict.fromkeys(name for name in (*sweep.swept, *found[0].values) if name in found[0].values)
     swept = {name: _sorted([values[name] for values in everything if name in values]) for name in names}
-    numeric = [name for name, values in swept.items() if len(values) > 1 and all(map(is_number, values))]
+    numeric = [
+        name
+        for name, values in swept.items()
+        if len(values) > 1 and all(map(is_number, values)) and not name.endswith(".seed")
+    ]
     numeric.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     axis = [Axis(name, short(name, list(swept)), swept[name]) for name in numeric[:2]]
     columns, rows = (*axis, None, None)[:2]
