@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd.machine import Machine
-from kd.store import SHORT, Store, digest
+from kd.store import SHORT, Store, digest, waiting
 
 CALM = 1.5  # p95 / p50 up to which a measurement is worth keeping: beyond it something else used the machine
 
@@ -110,8 +110,8 @@ def costs_once(
     """Return ``costs``, found in the store where this architecture was measured on this machine before.
 
     All students of a sweep that differ in their weights alone so have one latency, taken once, and the noise of the
-    clock stands in no comparison between them. A measurement that scatters is returned but not kept. To measure
-    again, remove ``costs/`` from the outputs.
+    clock stands in no comparison between them. A measurement that scatters is returned but not kept: the next cell
+    takes its own. To measure again, remove ``costs/`` from the outputs.
 
     Args:
         settings: what determines the architecture. measured: the further arguments of ``costs``.
@@ -120,14 +120,15 @@ def costs_once(
     whole = {**settings, "image_size": image_size, "machine": about, "channels_last": machine.channels_last, **measured}
     name = digest(whole)[:SHORT]
     found = store.path("costs", name) / "costs.json"
-    if found.is_file():
-        return json.loads(found.read_text(encoding="utf-8"))
-    result = costs(network, image_size, machine, **measured)
-    if all(times["p95"] <= CALM * times["p50"] for times in result["latency_ms"].values()):
+    with waiting(store.root / ".locks" / f"measure-{name}.lock", "a measurement"):  # two at once disturb each other
+        if found.is_file():
+            return json.loads(found.read_text(encoding="utf-8"))
+        result = costs(network, image_size, machine, **measured)
+        if all(times["p95"] <= CALM * times["p50"] for times in result["latency_ms"].values()):
 
-        def publish(folder: Path) -> None:
-            (folder / "costs.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-            (folder / "settings.json").write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
+            def publish(folder: Path) -> None:
+                (folder / "costs.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+                (folder / "settings.json").write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
 
-        store.obtain("costs", name, publish)
+            store.obtain("costs", name, publish)
     return result

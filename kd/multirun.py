@@ -7,18 +7,21 @@ keep a ledger of files (``kd/sweeps/ledger.py``), this process watches it whatev
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
-import sys
 import threading
 import time
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +31,7 @@ from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sw
 # as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 
-ASIDE = ("tracking", "outputs", "sweep", "hydra")  # settings that do not change what a sweep computes
+ASIDE = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
 _watch: Watch | None = None  # of the multirun that this process has started
 _failed = 0  # its cells that failed, once it is over
 
@@ -37,37 +40,61 @@ class SweepCallback(Callback):
     """``hydra.callbacks.sweep``: names the sweep, writes down its cells, follows them, makes the report."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        global _watch
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
-            text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
-            raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
-        given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-        command = shlex.join(["python", "-m", "kd.run", "-m", *(o for o in given if not o.startswith("hydra.mode="))])
-        OmegaConf.to_container(
-            config.hydra.sweeper, resolve=True
-        )  # what is wrong there is told before folders are made
-        params = config.hydra.sweeper.get("params") or {}
-        written = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
-        overrides = list({o.get_key_element(): o for o in OverridesParser.create().parse_overrides(written)}.values())
-        is_search = "BasicSweeper" not in config.hydra.sweeper._target_
-        swept = [o for o in overrides if o.is_sweep_override() or (is_search and o.get_key_element() in params)]
-        fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if o not in swept]
-        outputs = Path(config.outputs).expanduser().absolute()
-        name = config.sweep or name_of(swept, fixed, config.hydra.runtime.choices.get("experiment"))
-        folder = Path(config.hydra.sweep.dir).expanduser().absolute()
-        if not any(o.startswith("hydra.sweep.dir=") for o in given):
-            folder = outputs / "sweeps" / name
-        _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs)})
-        cells = None if is_search else product(swept)
-        before = len(list((folder / "cells").glob("*.json")))
-        trials = before + config.hydra.sweeper.n_trials if is_search else None
-        keys = [key_of(o.get_key_element()) for o in swept]
-        begin_sweep(folder, command, fixed, keys, cells, trials)
-        tracking = OmegaConf.to_container(config.tracking, resolve=True)
-        _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})
+        try:  # Hydra would make a warning of an error, and go on
+            _start(config)
+        except Exception as error:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                traceback.print_exc()
+            raise SystemExit(f"kd: the sweep cannot begin: {error}") from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         finish()
+
+
+def _start(config: DictConfig) -> None:
+    """Name the sweep, settle where it lies, write its cells down, watch them."""
+    global _watch
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
+        text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
+        raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
+    for part in (config.hydra.sweeper, config.hydra.launcher):  # what is wrong there is told before any folder is made
+        OmegaConf.to_container(part, resolve=True)
+    given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    params = config.hydra.sweeper.get("params") or {}
+    written = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = list({o.get_key_element(): o for o in parser.parse_overrides(written)}.values())
+    is_search = "BasicSweeper" not in config.hydra.sweeper._target_
+    swept = [o for o in overrides if o.is_sweep_override() or (is_search and o.get_key_element() in params)]
+    fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if o not in swept]
+    outputs = Path(config.outputs).expanduser().absolute()
+    if "${" in str(outputs):
+        raise ValueError(f"outputs={outputs} would be read as an interpolation; take a folder without ${{ in its name")
+    if any(key_of(o) == "hydra.sweep.dir" for o in given):
+        folder = Path(config.hydra.sweep.dir).expanduser().absolute()
+    else:
+        aside = ASIDE if is_search else (*ASIDE, "objective")
+        name = config.sweep or name_of(swept, fixed, config.hydra.runtime.choices.get("experiment"), aside)
+        folder = outputs / "sweeps" / name
+    command = command_of(given, outputs, folder)
+    _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs)})
+    before = len(list((folder / "cells").glob("*.json")))
+    trials = before + config.hydra.sweeper.n_trials if is_search else None
+    keys = [key_of(o.get_key_element()) for o in swept]
+    lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in ASIDE]
+    begin_sweep(folder, command, fixed, lasting, keys, None if is_search else product(swept), trials)
+    tracking = OmegaConf.to_container(config.tracking, resolve=True)
+    _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})
+
+
+def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
+    """What goes on with the sweep, from whatever folder it is typed in."""
+    kept = [o for o in given if key_of(o) not in ("hydra.mode", "outputs", "hydra.sweep.dir")]
+    if outputs != Path("outputs").absolute():
+        kept.append(f"outputs={_quoted(str(outputs))}")
+    if any(key_of(o) == "hydra.sweep.dir" for o in given):
+        kept.append(f"hydra.sweep.dir={_quoted(str(folder))}")
+    return shlex.join(["python", "-m", "kd.run", "-m", *kept])
 
 
 def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str]) -> None:
@@ -82,14 +109,16 @@ def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    """As a value of Hydra's grammar; a plain path stays plain."""
+    return text if re.fullmatch(r"[\w./-]+", text) else QuotedString(text, Quote.single).with_quotes()
 
 
-def name_of(swept: Sequence[Override], fixed: Sequence[str], experiment: str | None) -> str:
+def name_of(
+    swept: Sequence[Override], fixed: Sequence[str], experiment: str | None, aside: Sequence[str] = ASIDE
+) -> str:
     """Name a sweep by what it computes: the same command, the same folder, so that it can be gone on with."""
     said = [o.input_line for o in swept] + list(fixed)
-    kept = sorted(line for line in said if key_of(line).split(".")[0].split("/")[0] not in ASIDE)
+    kept = sorted(line for line in said if key_of(line).split(".")[0].split("/")[0] not in aside)
     keys = [key_of(o.get_key_element()).split(".")[-1] for o in swept]
     return f"{experiment or '-'.join(keys) or 'sweep'}-{digest({'overrides': kept})[:6]}"
 
@@ -109,7 +138,7 @@ class Watch:
     def __init__(self, folder: Path, outputs: Path, tracking: dict[str, Any]):
         self.folder, self.outputs, self.tracking = folder, outputs, tracking
         self.told = set[tuple[str, ...]]()
-        self.since = time.time()
+        self.before = {cell.overrides: cell.began for cell in read_sweep(folder, results=False).cells}
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._follow, name="sweep progress", daemon=True)
         self.thread.start()
@@ -123,7 +152,8 @@ class Watch:
         pause = 0.5
         while not self.over.wait(pause):
             began = time.perf_counter()
-            self.look()
+            with contextlib.suppress(OSError, ValueError):  # a hiccup of a file system is not the end of the lines
+                self.look()
             pause = max(0.5, 20 * (time.perf_counter() - began))  # a large ledger takes a while to read
 
     def look(self) -> Sweep:
@@ -132,17 +162,21 @@ class Watch:
 
         sweep = read_sweep(self.folder, results=False)
         for number, cell in enumerate(sweep.cells, 1):
-            ended = cell.status in (*FINISHED, "failed") and (cell.began or 0) >= self.since
+            ended = cell.status in (*FINISHED, "failed") and self.is_new(cell)
             if ended and cell.overrides not in self.told:
                 self.told.add(cell.overrides)
                 say(line_of(cell, number, sweep.total))
-                say(f"  {progress_of(sweep, self.since)}")
+                say(f"  {progress_of(sweep, self.is_new)}")
         return sweep
+
+    def is_new(self, cell: Cell) -> bool:
+        """Whether a cell began since this command did; by the ledger, for the clocks of machines differ."""
+        return cell.began is not None and cell.began != self.before.get(cell.overrides)
 
 
 def line_of(cell: Cell, number: int, total: int) -> str:
     """What became of one cell, in a line."""
-    overrides = " ".join(cell.overrides)
+    overrides = " ".join(cell.overrides) or "(nothing swept)"
     if cell.status == "failed":
         return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
     return (
@@ -150,14 +184,17 @@ def line_of(cell: Cell, number: int, total: int) -> str:
     )
 
 
-def progress_of(sweep: Sweep, since: float) -> str:
+def progress_of(sweep: Sweep, is_new: Callable[[Cell], bool]) -> str:
     """How far a sweep is, and how long the rest will take at the pace of the cells that were run."""
     from kd.progress import minutes
 
-    left = sweep.total - sweep.count(*FINISHED, "failed")
+    failed = sum(cell.status == "failed" and is_new(cell) for cell in sweep.cells)  # the others are tried again
+    left = sweep.total - sweep.count(*FINISHED) - failed
     told = [f"{sweep.count(*FINISHED)} of {sweep.total} finished"]
-    told += [f"{sweep.count(status)} {status}" for status in ("running", "failed") if sweep.count(status)]
-    run = [cell for cell in sweep.cells if cell.status == "done" and (cell.began or 0) >= since]
+    told += [
+        f"{count} {status}" for status, count in (("running", sweep.count("running")), ("failed", failed)) if count
+    ]
+    run = [cell for cell in sweep.cells if cell.status == "done" and is_new(cell)]
     spent = [max(0.0, cell.seconds - cell.teaching) for cell in run]
     if left and spent:
         told.append(f"about {minutes(left * sum(spent) / len(spent) / max(1, sweep.count('running')))} left")
@@ -165,27 +202,31 @@ def progress_of(sweep: Sweep, since: float) -> str:
 
 
 def finish(report: bool = True) -> int:
-    """Close the sweep of this process, if there is one: the last lines, the report. Returns how many cells failed."""
+    """Close the sweep of this process, if there is one: the last lines, the report. Returns how many cells failed, or
+    are missing."""
     global _watch, _failed
     if _watch is None:
         return _failed
-    watch, _watch = _watch, None
+    watch, _watch, _failed = _watch, None, 1  # whatever happens now, nobody shall take it for a success
     sweep = watch.stop()
+    missing = ("failed",) if sweep.trials else ("failed", "lost", "running", "waiting")
+    _failed = sweep.count(*missing)
     from kd.progress import here, say
 
-    say(f"\n{sweep.name}: {progress_of(sweep, watch.since)}")
-    failed = [cell for cell in sweep.cells if cell.status == "failed"]
-    for cell in failed:
-        say(f"failed: {' '.join(cell.overrides)}\n  {cell.error}")
-    if sweep.count("failed", "lost", "running", "waiting"):
+    if not any(map(watch.is_new, sweep.cells)):
+        say(f"{sweep.name}: no cell was begun")
+        return _failed
+    say(f"\n{sweep.name}: {progress_of(sweep, watch.is_new)}")
+    for cell in sweep.cells:
+        if cell.status == "failed":
+            say(f"failed: {' '.join(cell.overrides)}\n  {cell.error}")
+    if _failed:
         say(f"The same command does what is missing:\n  {sweep.command}")
     if report:
         try:
             _report(watch)
         except Exception as error:  # the cells are safe, and the report is a command of its own
             say(f"The report could not be made: {error}\n  python -m kd.report {here(sweep.folder)} tries again.")
-    sys.stdout.flush()
-    _failed = len(failed)
     return _failed
 
 

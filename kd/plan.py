@@ -81,6 +81,11 @@ def check(settings: Mapping[str, Any]) -> None:
         value = flat(settings).get(name, least)
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
+    objective, batch = settings["objective"], settings["latency"]["batch"]
+    for name in [objective] if isinstance(objective, str) else objective:
+        measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")
+        if measured not in ("batch_1", f"batch_{batch}"):
+            raise ValueError(f"objective={name}: latency is measured at batch_1 and batch_{batch} (latency.batch)")
 
 
 def active(objective: Mapping[str, Any]) -> Settings:

@@ -61,8 +61,11 @@ class Progress:
 def say(line: str) -> None:
     """Print a line for a person: above a progress bar if there is one, and at once."""
     if RANK == 0:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads along any more, which is no fault of the run's
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def await_turn(error: Exception) -> None:

@@ -287,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _sweep(folder, chosen.style)
             else:
                 results.append(_run(folder))
-        except (ReportError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError) as error:  # ReportError is a ValueError
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
     if len(results) > 1:

@@ -100,7 +100,10 @@ def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str,
     path = folder / "result.json"
     if not path.is_file():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged: it is made again
+        return None
     if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
         return None
     if drawn and not (folder / "report.md").is_file():

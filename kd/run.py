@@ -180,11 +180,11 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
         with entry(folder, [o for o in job.overrides.task if key_of(o) in plan["swept"]]) as page:
             ran = run(cfg, choices, None, command)
             page.ran(ran.folder, ran.result, ran.found)
+            return told(ran, cfg) if plan["cells"] is None else None  # a grid asks for nothing
     except Exception:
         if plan["cells"] is None:  # a search wants to know
             raise
         return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
-    return told(ran, cfg)
 
 
 def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
@@ -222,13 +222,19 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
-    failed = 0
+    failed, interrupted = 0, False
     try:
         compose_and_run()
+    except KeyboardInterrupt:
+        interrupted = True
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
     finally:
-        interrupted = isinstance(sys.exception(), KeyboardInterrupt)
         if "kd.multirun" in sys.modules:
             failed = sys.modules["kd.multirun"].finish(report=not interrupted)
+    if interrupted:
+        print("kd: interrupted; the same command goes on from what is finished", file=sys.stderr)
+        raise SystemExit(130)
     if failed:
         raise SystemExit(1)
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kd.progress import say
+
 SHORT = 10  # hex digits of a key that stand in folder names: 40 bits
 
 
@@ -96,7 +98,7 @@ def waiting(lock: Path, what: str) -> Iterator[None]:
     try:
         held.acquire(timeout=2)
     except Timeout:
-        print(f"waiting for {what}: another process is making it", flush=True)
+        say(f"waiting for {what}: another process is making it")
         held.acquire()
     try:
         yield

@@ -7,6 +7,7 @@ overrides, when it begins and when it ends. A cell's numbers lie in its run fold
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -72,14 +73,25 @@ def begin_sweep(
     folder: Path,
     command: str,
     fixed: Sequence[str],
+    lasting: Sequence[str],
     swept: Sequence[str],
     cells: Sequence[Sequence[str]] | None,
     trials: int | None = None,
 ) -> None:
-    """Write down what will be run; ``cells`` is None where a search decides as it goes."""
+    """Write down what will be run. Pages of an earlier sweep of other settings, under the same name, are taken out;
+    its runs stay where they are.
+
+    Args:
+        fixed: overrides that all cells share. lasting: those of them that change what is computed.
+        cells: None where a search decides as it goes.
+    """
     (folder / "cells").mkdir(parents=True, exist_ok=True)
+    if (folder / "sweep.json").is_file() and read_plan(folder)["lasting"] != sorted(lasting):
+        for page in (folder / "cells").glob("*.json"):
+            page.unlink()
     planned = None if cells is None else [sorted(cell) for cell in cells]
-    plan = {"version": VERSION, "command": command, "fixed": list(fixed), "swept": list(swept)}
+    plan = {"version": VERSION, "command": command, "fixed": list(fixed), "lasting": sorted(lasting)}
+    plan |= {"swept": list(swept)}
     write_text(folder / "sweep.json", json.dumps({**plan, "cells": planned, "trials": trials}, indent=1) + "\n")
 
 
@@ -101,6 +113,11 @@ class Entry:
         self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
         self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
         self.facts |= {"value": None, "teaching": 0.0}
+        with contextlib.suppress(
+            OSError, ValueError, KeyError
+        ):  # what an earlier attempt came to holds until this ends
+            before = json.loads(self.path.read_text(encoding="utf-8"))
+            self.facts |= {name: before[name] for name in ("run", "value", "teaching")}
 
     def write(self, status: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +176,13 @@ def read_sweep(folder: Path, results: bool = True) -> Sweep:
     """
     folder = Path(folder)
     plan = read_plan(folder)
-    entries = [_read_cell(path, results) for path in sorted((folder / "cells").glob("*.json"))]
-    known = {cell.overrides: cell for cell in entries}
+    known = {}
+    for path in sorted((folder / "cells").glob("*.json")):
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError
+        ):  # a damaged page: its cell waits to be run again
+            cell = _read_cell(path, results)
+            known[cell.overrides] = cell
     if plan["cells"] is None:  # a search: in the order in which they began
         cells = sorted(known.values(), key=lambda cell: cell.began or 0)
     else:
@@ -176,10 +198,12 @@ def _read_cell(path: Path, results: bool) -> Cell:
         run = Path(os.path.normpath(path.parents[1] / facts["run"]))
     if status == "running" and facts["host"] == platform.node() and not _alive(facts["pid"]):
         status = "lost"
+    if status in ("running", "lost") and run and (run / "result.json").is_file():
+        status = "found"  # it was about to be found again
     if status in FINISHED and not (run and (run / "result.json").is_file()):  # somebody removed it
         status, run = "waiting", None
     if status in FINISHED and results:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))  # damaged: the page counts as damaged
         for role in ("teacher", "student", "baseline"):  # of a hundred classes it would fill the memory
             (result[role] or {}).pop("per_class", None)
     return Cell(

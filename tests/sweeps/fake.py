@@ -69,7 +69,7 @@ def make_sweep(
     cells = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     named = [[f"{name}={value}" for name, value in cell.items()] for cell in cells]
     command = " ".join(["python -m kd.run -m", *shared, *(f"{k}={','.join(map(str, v))}" for k, v in swept.items())])
-    begin_sweep(folder, command, shared, list(swept), named)
+    begin_sweep(folder, command, shared, shared, list(swept), named)
     for cell, overrides in zip(cells, named, strict=True):
 
         def meant(some: Collection[Mapping[str, Any]], cell: Mapping[str, Any] = cell) -> bool:
