@@ -24,6 +24,7 @@ from kd.store import SHORT, digest, write_text
 VERSION = 1
 STATUSES = ("waiting", "running", "lost", "failed", "found", "done")  # lost: its process died without a word
 FINISHED = ("found", "done")
+DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged page may raise
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,7 @@ class Entry:
         self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
         self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
         self.facts |= {"value": None, "teaching": 0.0}
-        with contextlib.suppress(
-            OSError, ValueError, KeyError
-        ):  # what an earlier attempt came to holds until this ends
+        with contextlib.suppress(*DAMAGE):  # what an earlier attempt came to holds until this one ends
             before = json.loads(self.path.read_text(encoding="utf-8"))
             self.facts |= {name: before[name] for name in ("run", "value", "teaching")}
 
@@ -178,9 +177,7 @@ def read_sweep(folder: Path, results: bool = True) -> Sweep:
     plan = read_plan(folder)
     known = {}
     for path in sorted((folder / "cells").glob("*.json")):
-        with contextlib.suppress(
-            OSError, ValueError, KeyError, TypeError
-        ):  # a damaged page: its cell waits to be run again
+        with contextlib.suppress(*DAMAGE):  # its cell waits to be run again
             cell = _read_cell(path, results)
             known[cell.overrides] = cell
     if plan["cells"] is None:  # a search: in the order in which they began
