@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from kd.plan import flat, keys_of, readable
+from kd.plan import check, flat, keys_of, readable
 from kd.store import digest
 from tests.conftest import compose
 
@@ -38,6 +38,9 @@ CHANGES = {
     "tracking=disabled": set(),
     "teacher.source=live": set(),
     "train.threads=1": set(),
+    "sweep=name": set(),
+    "report=false": set(),
+    "objective=student.macs": set(),
     "train.device=cuda": set(),
     "kd.temperature=2": set(),
 }
@@ -75,3 +78,16 @@ def test_names_are_readable_and_flat():
     name = readable(settings, choices, "0123456789abcdef")
     assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature2-alpha0.7-seed0-0123456789"
     assert flat(settings)["kd.temperature"] == 2.0 and flat(settings)["student.width"] == 0.5
+
+
+def test_at_alpha_1_the_labels_do_not_matter_and_at_alpha_0_the_temperature_does_not():
+    smooth = "train.student.label_smoothing=0.1"
+    assert keys("kd.alpha=1")["student"] == keys("kd.alpha=1", smooth)["student"]
+    assert keys("kd.alpha=0.5")["student"] != keys("kd.alpha=0.5", smooth)["student"]
+    assert keys("kd.alpha=0", asks=False)["run"] == keys("kd.alpha=0", "kd.temperature=8", asks=False)["run"]
+
+
+def test_an_objective_that_is_not_measured_is_refused():
+    settings = OmegaConf.to_container(compose("objective=student.latency_ms.batch_8.p50"), resolve=True)
+    with pytest.raises(ValueError, match="measured at batch_1 and batch_64"):
+        check(settings)

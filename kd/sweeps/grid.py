@@ -272,10 +272,10 @@ def _values(cell: Cell, swept: Sequence[str], seed: bool = False) -> dict[str, A
     temperature of the cell that made it."""
     order = {name: place for place, name in enumerate(swept)}
     texts = sorted(cell.values.items(), key=lambda item: order.get(item[0], len(order)))
-    return {name: _read(text) for name, text in texts if seed or name != SEED}
+    return {name: typed(text) for name, text in texts if seed or name != SEED}
 
 
-def _read(text: str) -> Any:
+def typed(text: str) -> Any:
     """An override's value: numbers, booleans and null; anything else as it was written."""
     for kind in (int, float):
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kd.sweeps.grid import SEED, Group, Spread, best, groups, spread
+from kd.sweeps.grid import SEED, Group, Spread, best, groups, spread, typed
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.statistics import pareto_front
 from kd.tables import known
@@ -102,16 +102,6 @@ def name_of(values: Mapping[str, Any]) -> str:
 
 def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def typed(text: str) -> Any:
-    """An override's text as the resolved settings would hold it, as far as axes and their order need it."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))
 
 
 def _wanted(sweep: Sweep) -> Iterator[tuple[dict[str, Any], str]]:
