@@ -1,7 +1,7 @@
 """Make the W&B workspace of a project: ``python -m kd.dashboard --project kd --entity me``.
 
 A workspace is a page of panels over all runs of a project, and is kept by the server: run this once for a project, and
-again after a change here. It needs the extra (``pip install "kd[dashboard]"``) and, but for ``--dry-run``,
+again after a change here. It needs the extra (``pip install -e ".[dashboard]"``) and, but for ``--dry-run``,
 a key. The panels name what ``kd.track`` logs; their names stand in one place, below.
 """
 
@@ -29,7 +29,7 @@ HEAT_MAPS = [f"sweep/{name}" for name in ("accuracy", "nll", "ece", "agreement",
 FRONTS, BEST_CONFUSIONS = "sweep/fronts", "sweep/confusions"
 COMPARISON, PER_CLASS = "teacher_vs_student", "per_class"
 
-MISSING = 'the dashboard needs wandb-workspaces: pip install "kd[dashboard]"'
+MISSING = 'the dashboard needs wandb-workspaces: pip install -e ".[dashboard]"'
 
 
 def workspace(entity: str, project: str, name: str) -> Any:

@@ -62,7 +62,7 @@ def plugin(extra: str, path: str) -> str:
     package = path.split(".")[1]
     found = importlib.machinery.PathFinder.find_spec("hydra_plugins")
     if found is None or not any((Path(place) / package).is_dir() for place in found.submodule_search_locations or ()):
-        raise SystemExit(f"kd: the Hydra plugin {package} is not installed: pip install 'kd[{extra}]'")
+        raise SystemExit(f"kd: the Hydra plugin {package} is not installed: pip install -e '.[{extra}]'")
     return path
 
 

@@ -149,4 +149,4 @@ def test_without_the_extra_it_says_so_in_one_sentence(monkeypatch, capsys):
     for arguments in (["--dry-run"], []):
         assert main(arguments) == 2
         said = capsys.readouterr()
-        assert said.out == "" and said.err.count("\n") == 1 and 'pip install "kd[dashboard]"' in said.err
+        assert said.out == "" and said.err.count("\n") == 1 and 'pip install -e ".[dashboard]"' in said.err

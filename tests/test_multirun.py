@@ -188,3 +188,10 @@ def test_a_sweep_over_a_glob_of_options(tmp_path):
 def test_a_sweep_that_cannot_begin_says_why(tmp_path):
     done = command("-m", "seed=0,1", "outputs=/proc/nowhere", cwd=tmp_path, outputs=tmp_path, ok=False)
     assert "kd: the sweep cannot begin: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_launcher_whose_plugin_is_missing_says_what_to_install():
+    from kd.run import plugin
+
+    with pytest.raises(SystemExit, match=r"hydra_nowhere is not installed: pip install -e '\.\[nowhere\]'"):
+        plugin("nowhere", "hydra_plugins.hydra_nowhere.Launcher")
