@@ -148,6 +148,7 @@ def test_ctrl_c_says_how_to_go_on(grid):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below a shell's background job
     )
     ledger = outputs / "sweeps" / "interrupted"
     until = time.monotonic() + 60
