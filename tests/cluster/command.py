@@ -74,7 +74,7 @@ def started(*overrides: str, cwd: Path, env: dict[str, str]) -> Iterator[subproc
         process.wait()
 
 
-def sweep(*overrides: str, cwd: Path, env: dict[str, str], code: int = 0, seconds: float = 150) -> str:
+def sweep(*overrides: str, cwd: Path, env: dict[str, str], code: int = 0, seconds: float = 240) -> str:
     """Run a multirun to its end and return what it said."""
     with started(*overrides, cwd=cwd, env=env) as process:
         process.wait(seconds)
@@ -83,7 +83,7 @@ def sweep(*overrides: str, cwd: Path, env: dict[str, str], code: int = 0, second
     return said
 
 
-def wait_for(what: str, look: Callable[[], Any], process: subprocess.Popen | None = None, seconds: float = 90) -> Any:
+def wait_for(what: str, look: Callable[[], Any], process: subprocess.Popen | None = None, seconds: float = 180) -> Any:
     """Return what ``look`` finds, asked many times a second."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -119,7 +119,7 @@ def test_a_killed_cell_queues_again_and_a_cell_that_fails_fails_alone(slurm, exp
         job = re.match(r"JobId=(\d+)", wait_for("a job that was queued again", queued_again, process)).group(1)
         # Slurm lets it wait for two minutes, lest its node is not well
         ask(slurm, "scontrol", "update", f"jobid={job}", "starttime=now")
-        assert process.wait(150) == 1, "one cell failed"
+        assert process.wait(240) == 1, "one cell failed"
     said = (tmp_path / "said.txt").read_text(encoding="utf-8", errors="replace")
     failed = cells(outputs)["0"]
     assert failed.status == "failed" and "kd.temperature must be above 0" in failed.error, said
