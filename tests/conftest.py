@@ -14,6 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests at once, each on 
 
 GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"
+TINY = [  # overrides of a whole run that is over in seconds
+    "data.train_images=150",
+    "data.test_images=60",
+    "data.image_size=16",
+    "data.val_fraction=0.2",
+    "student.width=0.25",
+    "train.batch_size=32",
+]
 
 
 def golden(name: str) -> dict:

@@ -11,15 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import CONF, compose, options
+from tests.conftest import CONF, TINY, compose, options
 
 SMALL = [
-    "data.train_images=150",
-    "data.test_images=60",
-    "data.image_size=16",
-    "data.val_fraction=0.2",
-    "student.width=0.25",
-    "train.batch_size=32",
+    *TINY,
     "train.teacher.epochs=1",
     "train.student.epochs=2",
     "latency.seconds=0.05",

@@ -18,15 +18,11 @@ from typing import Any
 import pytest
 
 from kd.sweeps.ledger import Cell, read_sweep
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "data.train_images=150",
-    "data.test_images=60",
-    "data.image_size=16",
-    "data.val_fraction=0.2",
-    "student.width=0.25",
-    "train.batch_size=32",
+    *TINY,
     "train.teacher.epochs=4",  # long enough for somebody to die in
     "train.student.epochs=1",
     "train.threads=1",
