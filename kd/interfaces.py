@@ -6,10 +6,11 @@ Read this page first. A model is any ``nn.Module`` with timm's two tap methods, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
@@ -19,27 +20,38 @@ class Batch(NamedTuple):
     target: Tensor  # [B], int64
     index: Tensor  # [B], int64: position in the data set
     epoch: int = 0  # with index, it names the view: a teacher's bank is addressed by both
+    progress: float = 1.0  # share of the training that is behind: for schedules, so that no loss counts epochs
+    other: Tensor | None = None  # [B], int64: target of the image that was mixed in (mixup); None where nothing is
+    share: Tensor | None = None  # [B], in [0.5, 1]: of the own image in such a mixture
 
 
 class Outputs(NamedTuple):
-    """What a model shows of a batch. A banked teacher shows logits alone: ``embedding`` is None, ``features`` empty."""
+    """What a model shows of a batch. A banked teacher shows logits alone: the others are None, ``features`` empty."""
 
     logits: Tensor  # [B, K]
     embedding: Tensor | None = None  # [B, D], the input of the classifier
     features: tuple[Tensor, ...] = ()  # ([B, C_i, H_i, W_i], ...), shallow to deep
+    class_maps: Tensor | None = None  # [B, K, H, W]: what the classifier says of each place of the last map
 
-    def full(self, features: bool) -> Outputs:
+    def full(self, show: Set[str]) -> Outputs:
         """The same in float32 (or better): losses are never computed in mixed precision.
 
         Args:
-            features: False leaves the maps out, where no term reads them.
+            show: what is kept beside the logits, of {"embedding", "features", "class_maps"}.
         """
-        embedding = None if self.embedding is None else _full(self.embedding)
-        return Outputs(_full(self.logits), embedding, tuple(map(_full, self.features)) if features else ())
+        return Outputs(
+            logits=_full(self.logits),
+            embedding=_full(self.embedding) if "embedding" in show else None,
+            features=tuple(map(_full, self.features)) if "features" in show else (),
+            class_maps=_full(self.class_maps) if "class_maps" in show else None,
+        )
 
 
-def _full(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+COMMON = frozenset({"embedding", "features"})
+
+
+def _full(x: Tensor | None) -> Tensor | None:
+    return x.float() if x is not None and x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class Teacher(Protocol):
@@ -48,14 +60,38 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> Outputs: ...
 
 
-def observe(model: torch.nn.Module, image: Tensor, embedding: bool = True) -> Outputs:
-    """Run ``model`` once and show everything a KD method may ask for. ``.logits`` equals ``model(image)``.
+class Context(NamedTuple):
+    """What surrounds a training, for the few methods that outputs are not enough for: see ``Objective.enter``."""
+
+    student: nn.Module  # what will be trained
+    teacher: nn.Module | None  # trained, in eval mode; None where labels alone teach
+    fresh: Callable[[int], nn.Module]  # another network like the student, not trained; the number, from 1, seeds it
+    see: Callable[[nn.Module, Tensor, Set[str]], Outputs]  # ``observe`` in the precision of training, then ``full``
+    targets: Tensor  # [N], int64: of every image of the data set; ``Batch.index`` points into it
+    train: Tensor  # [n], int64: the positions that training draws from
+
+
+def observe(model: nn.Module, image: Tensor, show: Set[str] = COMMON) -> Outputs:
+    """Run ``model`` once and show what KD methods ask for. ``.logits`` equals ``model(image)``.
 
     Args:
         model: a network with timm's ``forward_intermediates`` and ``forward_head``.
         image: [B, 3, H, W] in [0, 1].
-        embedding: False leaves it out: the head runs a second time for it, which a batch norm in a head would notice.
+        show: the embedding and the class maps run the head once more each, which a batch norm in a head would notice:
+            they are left out where their name does not stand here.
     """
     last, features = model.forward_intermediates(image)
-    embedded = model.forward_head(last, pre_logits=True) if embedding else None
-    return Outputs(model.forward_head(last), embedded, tuple(features))
+    embedding = model.forward_head(last, pre_logits=True) if "embedding" in show else None
+    class_maps = class_activation(model, last) if "class_maps" in show else None
+    return Outputs(model.forward_head(last), embedding, tuple(features), class_maps)
+
+
+def class_activation(model: nn.Module, last: Tensor) -> Tensor:
+    """The classifier's word on each place of the last map: [B, C, H, W] -> [B, K, H, W].
+
+    Behind a global average pool and a linear classifier these are the class activation maps of Zhou et al. 2016
+    (https://arxiv.org/abs/1512.04150), and their mean over places are the logits.
+    """
+    count, channels, height, width = last.shape
+    places = last.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+    return model.forward_head(places).view(count, height, width, -1).permute(0, 3, 1, 2)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Context, Outputs
+from kd.schedules import window
 
 
 class Objective(nn.Module):
@@ -15,22 +16,49 @@ class Objective(nn.Module):
     Args:
         terms: modules called as ``term(student, teacher, batch)``, each returning an unweighted scalar.
         weights: one number (or tensor, for stacked students) a term, under the same names.
+        schedule: of some of the terms, when they count: the keyword arguments of ``kd.schedules.window``.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float | Tensor]):
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float | Tensor],
+        schedule: Mapping[str, Mapping[str, float]] | None = None,
+    ):
         super().__init__()
+        schedule = schedule or {}
         if set(terms) != set(weights):
             raise ValueError(f"kd.terms has {sorted(terms)}, kd.weights has {sorted(weights)}: the names must agree")
+        if not set(schedule) <= set(terms):
+            raise ValueError(f"kd.schedule names {sorted(set(schedule) - set(terms))}; kd.terms has {sorted(terms)}")
         active = [name for name in terms if isinstance(weights[name], Tensor) or weights[name] != 0]
         if not active:
             raise ValueError("every weight in kd.weights is 0: there is nothing to learn from")
+        for name in schedule:
+            window(0.0, **schedule[name])  # a wrong number shows at once
         self.terms = nn.ModuleDict({name: terms[name] for name in active})
         self.weights = {name: weights[name] for name in active}
+        self.schedule = {name: dict(schedule[name]) for name in active if name in schedule}
+        self.extends = False  # whether a term has put another network in the student's place
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the terms read of the teacher: a subset of {"logits", "embedding", "features"}."""
+        """What the terms read of the teacher, and of the student alike: a subset of {"logits", "embedding", "features", "class_maps"}."""
         return frozenset().union(*(term.needs for term in self.terms.values()))
+
+    def enter(self, context: Context) -> nn.Module:
+        """Show the networks and the data set to the terms that have an ``enter``; return what shall be trained.
+
+        Most methods need nothing but outputs. Three kinds do: contrastive memories are sized by the data set, mutual
+        learning brings a second student, and SimKD deploys more than the student. Each term's ``enter(context)`` may
+        return a network that is trained and deployed in the student's place, or None.
+        """
+        for term in self.terms.values():
+            network = term.enter(context) if hasattr(term, "enter") else None
+            if network is not None:
+                context = context._replace(student=network)
+                self.extends = True
+        return context.student
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Show every term one example, so that adapters and memories exist before the optimiser does."""
@@ -39,4 +67,10 @@ class Objective(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         parts = {name: term(student, teacher, batch) for name, term in self.terms.items()}
-        return sum(self.weights[name] * part for name, part in parts.items()), parts
+        return sum(self.weight(name, batch) * part for name, part in parts.items()), parts
+
+    def weight(self, name: str, batch: Batch) -> float | Tensor:
+        """The weight of a term at this point of the training."""
+        if name not in self.schedule:
+            return self.weights[name]
+        return self.weights[name] * window(batch.progress, **self.schedule[name])

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd.search import directions, values
 
 if TYPE_CHECKING:
+    from kd.objective import Objective
     from kd.pipeline import Parts, Ran
 
 # our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
@@ -126,8 +127,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
             attach(network, instantiate(attention.wrap), stages)
         return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
 
-    objective = Objective(instantiate(cfg.kd.terms), dict(cfg.kd.weights))
-    twin_objective = Objective(instantiate(cfg.twin.terms), dict(cfg.twin.weights))
+    objective, twin_objective = objective_of(cfg.kd), objective_of(cfg.twin)
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
     teacher_objective = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
     teacher_network = build("teacher", cfg.teacher.network, cfg.teacher.seed, cfg.attention)
@@ -158,6 +158,13 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         unused=cfg.attention.published_but_unused.get(published, 0),
         clock=clock,
     )
+
+
+def objective_of(method: DictConfig) -> Objective:
+    """Make what one option of the group `kd` describes."""
+    from kd.objective import Objective
+
+    return Objective(instantiate(method.terms), dict(method.weights), method.get("schedule"))
 
 
 def show(ran: Ran) -> None:

@@ -11,3 +11,19 @@ def warmup_cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> f
         return progress / warmup
     along = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
+
+
+def window(progress: float, start: float = 0.0, end: float = 1.0, rise: float = 0.0) -> float:
+    """1 from ``start`` to ``end``, 0 outside, with a linear rise over the first ``rise`` of it.
+
+    Args:
+        start, end, rise: shares of the training, 0 <= start < end <= 1 and rise >= 0.
+
+    Raises:
+        ValueError: numbers that leave no window.
+    """
+    if not (0 <= start < end <= 1 and rise >= 0):
+        raise ValueError(f"a schedule needs 0 <= start < end <= 1 and rise >= 0, got {start}, {end}, {rise}")
+    if progress < start or (progress >= end and end < 1):
+        return 0.0
+    return min((progress - start) / rise, 1.0) if rise else 1.0

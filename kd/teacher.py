@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 
 from kd.clock import Clock
 from kd.data.loader import Loader
-from kd.interfaces import Batch, Outputs, Teacher, observe
+from kd.interfaces import COMMON, Batch, Outputs, Teacher, observe
 from kd.machine import Machine
 from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
@@ -24,15 +24,19 @@ LARGE = 4 * 2**30  # bytes of a bank that nobody asked for
 
 
 class LiveTeacher:
-    """Asks the network: in eval mode and without gradients, always, in the precision of training."""
+    """Asks the network: in eval mode and without gradients, always, in the precision of training.
 
-    def __init__(self, network: nn.Module, machine: Machine):
+    Args:
+        show: what it shows beside its logits, see ``observe``.
+    """
+
+    def __init__(self, network: nn.Module, machine: Machine, show: Set[str] = COMMON):
         self.network = machine.prepare(network).eval().requires_grad_(False)
-        self.machine = machine
+        self.machine, self.show = machine, show
 
     def __call__(self, batch: Batch) -> Outputs:
         with torch.no_grad(), self.machine.autocast():
-            return observe(self.network.eval(), batch.image)
+            return observe(self.network.eval(), batch.image, self.show)
 
 
 class BankedTeacher:
@@ -62,7 +66,7 @@ class BankedTeacher:
             ValueError: the bank belongs to another teacher, other data or other views.
         """
         batch = next(loader.epoch(1))
-        said, banked = live(batch).full(False).logits, self(batch).logits
+        said, banked = live(batch).full(frozenset()).logits, self(batch).logits
         apart, scale = (said - banked).abs().max().item(), said.abs().max().item()
         if not apart <= 0.05 * scale + 1e-3:
             raise ValueError(
@@ -127,7 +131,7 @@ def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int, rank
         if done + ranks.rank < epochs:
             answers = np.full(shape[1:], np.nan, np.float32)
             for batch in loader.epoch(done + ranks.rank + 1):
-                answers[batch.index.numpy()] = live(batch).full(False).logits.cpu().numpy()
+                answers[batch.index.numpy()] = live(batch).full(frozenset()).logits.cpu().numpy()
                 progress.step(len(batch.index))
         found = [rows for rows in ranks.collect(answers) if rows is not None]
         images_per_s = len(found) * progress.rate()["images_per_s"]

@@ -105,13 +105,13 @@ def fit(
     first = next(loader.epoch(1))
     pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
     with torch.no_grad(), machine.autocast():
-        example = observe(copy.deepcopy(network), pair.image)  # a copy: batch norm must not see it
-    maps, embedding = "features" in objective.needs, "embedding" in objective.needs
-    answer = teacher(pair).full(maps) if teacher else None
-    objective.setup(example.full(maps), answer)
+        # of a copy: batch norm must not see it
+        example = observe(copy.deepcopy(network), pair.image, objective.needs).full(objective.needs)
+    answer = teacher(pair).full(objective.needs) if teacher else None
+    objective.setup(example, answer)
     objective.to(machine.device).train()
     torch.manual_seed(loader.seed + 1_000_003 * ranks.rank)  # dropout's: the same for every objective
-    learned = Step(network, objective, machine, maps, embedding, compile)
+    learned = Step(network, objective, machine, compile)
     together = ranks.wrap(learned)
     share = torch.tensor(ranks.share(loader.batch_size), device=machine.device)
     optimizer = recipe.optimizer_of(learned)
@@ -129,7 +129,8 @@ def fit(
             rate = recipe.lr * warmup_cosine(done, recipe.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            answer = teacher(batch).full(maps) if teacher else None
+            batch = batch._replace(progress=done)
+            answer = teacher(batch).full(objective.needs) if teacher else None
             loss, numbers = together(batch, answer)
             optimizer.zero_grad(set_to_none=True)
             loss.backward(share)
@@ -164,19 +165,16 @@ def fit(
 class Step(nn.Module):
     """All that a step differentiates, adapters of the objective too, in one module: what DDP wraps."""
 
-    def __init__(
-        self, network: nn.Module, objective: Objective, machine: Machine, maps: bool, embedding: bool, compile: bool
-    ):
+    def __init__(self, network: nn.Module, objective: Objective, machine: Machine, compile: bool):
         super().__init__()
         self.network, self.objective, self.machine = network, objective, machine
-        self.maps, self.embedding = maps, embedding
+        self.needs = objective.needs
         self.see = torch.compile(observe) if compile else observe
 
     def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
         """Return the loss and, without gradients, [loss, every part of it, accuracy]."""
         with self.machine.autocast():
-            outputs = self.see(self.network, batch.image, self.embedding)
-        outputs = outputs.full(self.maps)
+            outputs = self.see(self.network, batch.image, self.needs).full(self.needs)
         loss, parts = self.objective(outputs, answer, batch)
         hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
         return loss, torch.stack([loss, *parts.values(), hits]).detach()

@@ -53,14 +53,25 @@ class Loader:
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
         for step in range(self.steps):
-            batch = self._batch(part(order[step * self.batch_size : (step + 1) * self.batch_size]), epoch)
-            view = self.pictures.augment(batch.image, self.seed, epoch, batch.index)
-            yield batch._replace(image=view)
+            batch = self._view(part(order[step * self.batch_size : (step + 1) * self.batch_size]), epoch)
+            yield self._mix(batch) if self.pictures.augment.mixup else batch
 
     def plain(self, positions: np.ndarray, batch_size: int = 128) -> Iterator[Batch]:
         """The images themselves, in the order given, every one."""
         for start in range(0, len(positions), batch_size):
             yield self._batch(positions[start : start + batch_size], 0)
+
+    def _view(self, positions: np.ndarray, epoch: int) -> Batch:
+        batch = self._batch(positions, epoch)
+        return batch._replace(image=self.pictures.augment(batch.image, self.seed, epoch, batch.index))
+
+    def _mix(self, batch: Batch) -> Batch:
+        train = self.pictures.train
+        rows, share = self.pictures.augment.mixture(self.seed, batch.epoch, batch.index, len(train))
+        partner = self._view(train[rows.numpy()], batch.epoch)
+        share = share.to(self.device)
+        own = share[:, None, None, None]
+        return batch._replace(image=own * batch.image + (1 - own) * partner.image, other=partner.target, share=share)
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         index = torch.from_numpy(np.ascontiguousarray(positions))

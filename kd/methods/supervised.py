@@ -20,6 +20,15 @@ def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) 
     return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
 
 
+def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of mixtures of two images, each target weighed by its image's share (mixup, arXiv 1710.09412)."""
+    own, other = (
+        F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+        for target in (batch.target, batch.other)
+    )
+    return (batch.share * own + (1 - batch.share) * other).mean()
+
+
 class CrossEntropy(nn.Module):
     """The hard-label term."""
 
@@ -35,4 +44,6 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return cross_entropy(student.logits, batch.target, self.label_smoothing)
+        if batch.other is None:
+            return cross_entropy(student.logits, batch.target, self.label_smoothing)
+        return mixed_cross_entropy(student.logits, batch, self.label_smoothing)

@@ -2,50 +2,188 @@
 
 from __future__ import annotations
 
+import copy
+import re
+import warnings
+
 import pytest
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object
 
-from kd.interfaces import Batch, observe
+from kd.interfaces import Batch, Context, Outputs, observe
+from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.objective import Objective
-from tests.conftest import compose, options
+from tests.conftest import CONF, compose, options
+from tests.test_shape import targets
+
+HEADER = r"# (Labels|Logits|Features|Relations|Contrastive|Schemes): .+ \(.+ \d{4}\), https://\S+\.$"
+METHODS = options("kd")
 
 
-def objective_of(kd) -> Objective:
-    return Objective(instantiate(kd.terms), dict(kd.weights))
+def network(width: float, classes: int = 6) -> Normalized:
+    return Normalized(TinyCNN(classes, 16, width=width), (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
 
 
-@pytest.mark.parametrize("method", options("kd"))
-def test_a_method_composes_and_lowers_its_loss(method):
-    torch.manual_seed(0)
-    objective = objective_of(compose(f"kd={method}").kd)
-    student, teacher = TinyCNN(6, 16, width=0.25), TinyCNN(6, 16, width=0.5).eval()
-    batch = Batch(torch.rand(12, 3, 16, 16), torch.arange(12) % 6, torch.arange(12))
-    with torch.no_grad():
-        answer = observe(teacher, batch.image)
-    objective.setup(observe(student, batch.image), answer)
-    learned = [*student.parameters(), *objective.parameters()]
-    optimizer = torch.optim.AdamW(learned, 1e-2)
+def see(model, image, show):
+    return observe(model, image, show).full(show)
+
+
+class Lesson:
+    """One method with a student, a teacher and a batch of twelve pictures, as the loop would bring them together."""
+
+    def __init__(self, method: str, *overrides: str, alone: bool = False):
+        from kd.run import objective_of
+
+        torch.manual_seed(0)
+        self.objective = objective_of(compose(f"kd={method}", *overrides).kd)
+        if alone and len(self.objective.terms) > 1 and "hard" in self.objective.terms:
+            del self.objective.terms["hard"]
+        image = torch.rand(12, 3, 16, 16)
+        self.batch = Batch(image, torch.arange(12) % 6, torch.arange(12), epoch=1, progress=0.5)
+        self.teacher = network(0.5).eval()
+        every = torch.arange(40)
+        self.bare = network(0.25)
+        self.student = self.objective.enter(
+            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30])
+        )
+        with torch.no_grad():
+            self.answer = see(self.teacher, image, self.objective.needs)
+        self.objective.setup(self.shown(), self.answer)
+        self.objective.train()
+
+    def shown(self) -> Outputs:
+        return see(self.student, self.batch.image, self.objective.needs)
+
+    def loss(self, shown: Outputs | None = None):
+        return self.objective(shown or self.shown(), self.answer, self.batch)
+
+    def learned(self) -> list[torch.nn.Parameter]:
+        return [p for p in (*self.student.parameters(), *self.objective.parameters()) if p.requires_grad]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twenty_steps_lower_what_a_method_adds_to_the_labels(method):
+    lesson = Lesson(method, alone=True)
+    optimizer = torch.optim.AdamW(lesson.learned(), 1e-2)
+    before = copy.deepcopy(lesson.teacher.state_dict())
     losses = []
     for _ in range(20):
-        loss, parts = objective(observe(student, batch.image), answer, batch)
+        loss, parts = lesson.loss()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         assert loss.isfinite() and all(part.ndim == 0 for part in parts.values())
     assert losses[-1] < losses[0]
-    assert all(p.grad is not None for p in learned)
-    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is None for p in lesson.teacher.parameters())
+    assert all(torch.equal(before[name], value) for name, value in lesson.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_reaches_student_and_adapters(method):
+    lesson = Lesson(method)
+    lesson.loss()[0].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in lesson.learned())
+    assert any(p.grad.abs().sum() > 0 for p in lesson.bare.parameters())
+    adapters = [p for p in lesson.objective.parameters() if p.requires_grad]
+    assert all(p.grad.abs().sum() > 0 for p in adapters if p.ndim > 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_state_of_a_method_goes_round(method):
+    lesson, other = Lesson(method), Lesson(method)
+    state, shown = copy.deepcopy(lesson.objective.state_dict()), lesson.shown()
+    torch.manual_seed(1)
+    expected = lesson.loss(shown)[0]
+    for value in other.objective.state_dict().values():
+        value.zero_()
+    other.objective.load_state_dict(state)
+    torch.manual_seed(1)
+    torch.testing.assert_close(other.loss(shown)[0], expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters_travel_with_the_method_and_not_with_the_student(method):
+    lesson = Lesson(method)
+    assert (lesson.student is not lesson.bare) == lesson.objective.extends == (method == "simkd")
+    if not lesson.objective.extends:
+        assert set(lesson.student.state_dict()) == set(network(0.25).state_dict())
+    inside = {id(p) for p in (*lesson.student.parameters(), *lesson.teacher.parameters())}
+    assert not inside & {id(p) for p in lesson.objective.parameters()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_yaml_says_family_title_authors_year_link_costs_and_defaults(method):
+    lines = (CONF / "kd" / f"{method}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line for line in lines if line.startswith("#") and not line.startswith("# @package")]
+    assert re.match(HEADER, comments[0]), comments[0]
+    assert any(line.startswith("# Costs") for line in comments)
+    numbers = [line for line in lines if re.match(r"\w+: +[\d\[]", line)]
+    assert not numbers or any(line.startswith("# Defaults") for line in comments)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_term_reads_is_all_that_it_needs(method):
+    """The lesson shows nothing but what ``needs`` names; who needs nothing is not even given a teacher."""
+    lesson = Lesson(method)
+    assert lesson.objective.needs <= {"logits", "embedding", "features", "class_maps"}
+    if not lesson.objective.needs:
+        assert lesson.objective(lesson.shown(), None, lesson.batch)[0].isfinite()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_needs_maps_says_so_where_there_are_none(method):
+    lesson = Lesson(method)
+    asked = lesson.objective.needs & {"features", "class_maps", "embedding"}
+    bare = Outputs(lesson.answer.logits)
+    if not asked:
+        lesson.objective.setup(lesson.shown(), bare)
+        return
+    with pytest.raises(ValueError, match="teacher"):
+        lesson.objective.setup(lesson.shown(), bare)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_of_a_method_is_read(method):
+    """No dead settings: each top-level value of the yaml is used by a term, a weight or a schedule."""
+    raw = (CONF / "kd" / f"{method}.yaml").read_text(encoding="utf-8")
+    top = re.findall(r"^(\w+):", raw, flags=re.M)
+    for name in set(top) - {"terms", "weights", "schedule", "defaults"} - {"assistants", "kd", "data", "train"}:
+        assert re.search(rf"\$\{{.*\.{name}\}}", raw), f"{name} is read by nothing in {method}.yaml"
+
+
+def test_every_python_file_of_a_method_has_a_yaml():
+    named = set()
+    for method in METHODS:
+        config = compose(f"kd={method}").kd
+        from omegaconf import OmegaConf
+
+        plain = OmegaConf.to_container(config, resolve=False)
+        named |= {get_object(node["_target_"]).__module__.rpartition(".")[2] for _, node in targets(plain)}
+    files = {path.stem for path in (CONF.parent / "kd" / "methods").glob("*.py")}
+    assert files - named == {"__init__", "features"}
 
 
 def test_a_term_of_weight_zero_is_left_out():
+    from kd.run import objective_of
+
     objective = objective_of(compose("kd.alpha=0").kd)
     assert list(objective.terms) == ["hard"] and not objective.needs
     assert objective_of(compose("kd.alpha=1").kd).needs == {"logits"}
 
 
-def test_names_of_terms_and_weights_must_agree():
+def test_names_of_terms_weights_and_schedule_must_agree():
     with pytest.raises(ValueError, match="the names must agree"):
         Objective({"hard": torch.nn.Identity()}, {"soft": 1.0})
+    with pytest.raises(ValueError, match=r"kd.schedule names \['soft'\]"):
+        Objective({"hard": torch.nn.Identity()}, {"hard": 1.0}, {"soft": {"rise": 0.1}})
+    with pytest.raises(ValueError, match="start < end"):
+        Objective({"hard": torch.nn.Identity()}, {"hard": 1.0}, {"hard": {"start": 0.5, "end": 0.2}})
+
+
+def test_no_method_warns_about_six_classes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for method in METHODS:
+            Lesson(method)
