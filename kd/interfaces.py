@@ -69,6 +69,7 @@ class Context(NamedTuple):
     see: Callable[[nn.Module, Tensor, Set[str]], Outputs]  # ``observe`` in the precision of training, then ``full``
     targets: Tensor  # [N], int64: of every image of the data set; ``Batch.index`` points into it
     train: Tensor  # [n], int64: the positions that training draws from
+    image_size: int  # pixels: images are [B, 3, image_size, image_size]
 
 
 def observe(model: nn.Module, image: Tensor, show: Set[str] = COMMON) -> Outputs:

@@ -43,7 +43,7 @@ class Objective(nn.Module):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the terms read of the teacher, and of the student alike: a subset of {"logits", "embedding", "features", "class_maps"}."""
+        """What the terms read, of teacher and student alike: of {"logits", "embedding", "features", "class_maps"}."""
         return frozenset().union(*(term.needs for term in self.terms.values()))
 
     def enter(self, context: Context) -> nn.Module:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor, nn
+
 from kd.clock import Clock
-from kd.data.loader import Loader
 from kd.data.pictures import Pictures
+from kd.evaluate import accuracy
+from kd.interfaces import Context, Outputs, Teacher, observe
 from kd.machine import Machine
 from kd.measure import costs_once
 from kd.parallel import Ranks
@@ -23,6 +27,7 @@ from kd.store import SHORT, Store, digest, waiting, write_text
 from kd.tables import comparison_rows, per_class_rows
 from kd.teacher import LiveTeacher
 from kd.track import Tracker
+from kd.train import predict_together
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,10 @@ class Parts:
     machine: Machine
     ranks: Ranks  # the processes that share the run
     pictures: Pictures
-    loader: Loader
-    tasks: Mapping[str, Task]  # teacher, baseline (if wanted), student
+    tasks: Mapping[str, Task]  # teacher (or several: teacher_1 ...), baseline (if wanted), assistant_1 ..., student
+    fresh: Mapping[str, Callable[[int], Any]]  # by stage, of those that are taught: makes another such network
+    together: Callable[[list[Any]], Any] | None  # of several teachers: makes them one
+    banks: Mapping[str, Any]  # by stage, of those that are taught: settings of the bank of who teaches it
     source: Callable[..., Any]  # of the teacher's answers: live or banked
     unused: int  # parameters of the teacher's published class that no forward pass touches
     clock: Clock
@@ -99,23 +106,67 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
 
 
 def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, Trained]:
-    """Teacher, twin and student, each found in the store or trained."""
+    """Teacher (or teachers), twin, assistants and student, each found in the store or trained."""
     clock, tasks, trained = parts.clock, parts.tasks, {}
     how = {"ranks": parts.ranks, "compile": parts.settings["train"]["compile"]}
-    with clock("teacher"):
-        trained["teacher"] = train_once(parts.store, tasks["teacher"], parts.machine, log, **how)
-    live = LiveTeacher(trained["teacher"].network, parts.machine)
-
-    def teacher() -> Any:
-        epochs = tasks["student"].recipe.epochs
-        return parts.source(parts.store, parts.keys.bank, live, parts.loader, epochs, clock, parts.ranks)
-
-    if "baseline" in tasks:
-        with clock("baseline"):
-            trained["baseline"] = train_once(parts.store, tasks["baseline"], parts.machine, log, **how)
-    with clock("student"):
-        trained["student"] = train_once(parts.store, tasks["student"], parts.machine, log, teacher=teacher, **how)
+    for stage, task in tasks.items():
+        if stage not in parts.fresh:
+            with clock(stage):
+                trained[stage] = train_once(parts.store, task, parts.machine, log, **how)
+    if parts.together:
+        teachers = [trained.pop(stage) for stage in tasks if stage.startswith("teacher")]
+        trained["teacher"] = combined(teachers, parts)
+    guide = trained["teacher"]
+    for stage in parts.fresh:
+        with clock(stage):
+            task, teacher = lesson(parts, stage, guide)
+            trained[stage] = train_once(parts.store, task, parts.machine, log, teacher=teacher, **how)
+        guide = trained[stage]
     return trained
+
+
+def combined(teachers: list[Trained], parts: Parts) -> Trained:
+    """Several trained teachers as one."""
+    task, machine = next(iter(parts.tasks.values())), parts.machine
+    network = machine.prepare(parts.together([teacher.network for teacher in teachers])).eval()
+    answers = [
+        predict_together(network, task.loader, positions, machine, parts.ranks)
+        for positions in (parts.pictures.val, parts.pictures.test)
+    ]
+    share = accuracy(answers[0], parts.pictures.targets[parts.pictures.val])
+    about = {name: max(teacher.about[name] for teacher in teachers) for name in ("epochs", "best_epoch")}
+    about |= {"best_val_accuracy": share, "last_val_accuracy": share}
+    about |= {"seconds": sum(teacher.about["seconds"] for teacher in teachers)}
+    about |= {"found": all(teacher.about["found"] for teacher in teachers)}
+    return Trained(network, teachers[0].folder, about, answers[1])
+
+
+def lesson(parts: Parts, stage: str, guide: Trained) -> tuple[Task, Callable[[], Teacher]]:
+    """The task of a network that is taught, once its teacher is trained; and what makes that teacher answer."""
+    task, machine = parts.tasks[stage], parts.machine
+    live = LiveTeacher(guide.network, machine, task.objective.needs)
+
+    def see(network: nn.Module, image: Tensor, show: Set[str]) -> Outputs:
+        with machine.autocast():
+            return observe(network, image, show).full(show)
+
+    network = task.objective.enter(
+        Context(
+            student=task.network,
+            teacher=guide.network,
+            fresh=lambda number: machine.prepare(parts.fresh[stage](number)),
+            see=see,
+            targets=torch.from_numpy(parts.pictures.targets),
+            train=torch.from_numpy(parts.pictures.train),
+            image_size=parts.pictures.image_size,
+        )
+    )
+
+    def teacher() -> Teacher:
+        bank, epochs = parts.banks[stage], task.recipe.epochs
+        return parts.source(parts.store, bank, live, task.loader, epochs, parts.clock, parts.ranks)
+
+    return replace(task, network=network), teacher
 
 
 def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:
@@ -124,7 +175,7 @@ def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:
     config = flat(settings) | {f"choices.{group}": option for group, option in parts.choices.items()}
     about = {"root": parts.store.root, "run_id": key[: 2 * SHORT], "config": config, "name": name}
     tracker = Tracker(folder, **about, job_type="distill", **settings["tracking"])
-    for stage in parts.tasks.keys() - {"student"}:
+    for stage in {"teacher", "baseline"} & parts.tasks.keys():
         own = digest(parts.tasks[stage].settings)
         tracker.sibling(stage, run_id=own[: 2 * SHORT], name=f"{parts.choices['data']}-{stage}-{own[:SHORT]}")
     return tracker
@@ -132,11 +183,18 @@ def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:
 
 def cost_of(parts: Parts) -> Callable[[str, Any], dict[str, Any]]:
     """What the networks of the run cost, measured once for each architecture."""
-    teacher = {name: parts.keys.teacher[name] for name in ("network", "attention")}
+
+    def architecture(key: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: key[name] for name in ("network", "attention") if name in key}
+
+    teachers = [architecture(key) for key in parts.keys.members]
+    teacher = {"ensemble": teachers} if parts.together else teachers[0]
 
     def cost(role: str, network: Any) -> dict[str, Any]:
-        architecture = teacher if role == "teacher" else {"network": parts.settings["student"]}
-        whole = {**architecture, "classes": len(parts.pictures.classes)}
+        whole = teacher if role == "teacher" else {"network": parts.settings["student"]}
+        if role == "student" and parts.tasks[role].objective.extends:
+            whole = {**whole, "taught by": teacher, "objective": parts.keys.student["objective"]}
+        whole = {**whole, "classes": len(parts.pictures.classes)}
         unused = parts.unused if role == "teacher" else 0
         size, latency = parts.pictures.image_size, parts.settings["latency"]
         return costs_once(parts.store, whole, network, size, parts.machine, published_extra=unused, **latency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,50 +25,77 @@ class Keys:
     """
 
     teacher: Settings
+    members: tuple[Settings, ...]  # of an ensemble; the teacher itself where there is one
     twin: Settings
-    student: Settings
-    bank: Settings
+    assistants: tuple[Settings, ...]  # each taught by the one before, the first by the teacher
+    student: Settings  # taught by the last of them
+    banks: tuple[Settings, ...]  # of who teaches each assistant and, last, the student
     run: Settings
 
+    @property
+    def bank(self) -> Settings:
+        return self.banks[-1]
 
-def keys_of(settings: Mapping[str, Any], fingerprint: str, asks_teacher: bool) -> Keys:
+
+def keys_of(
+    settings: Mapping[str, Any],
+    fingerprint: str,
+    asks_teacher: bool,
+    members: Sequence[Mapping[str, Any]] = (),
+    assistants: Sequence[Mapping[str, Any]] = (),
+) -> Keys:
     """Return the keys of a run.
 
     Args:
         settings: the resolved config, plain values, with the precision that was found for "auto".
         fingerprint: of the data, by content.
         asks_teacher: whether a term of the student's objective reads the teacher.
+        members: "network", "attention", "seed" and "checkpoint" of every teacher of an ensemble.
+        assistants: "network", "attention" and "seed" of those between teacher and student, in order.
     """
     train, teacher = settings["train"], settings["teacher"]
     seen = {"version": VERSION, "data": fingerprint}
     views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
-    attention = {name: settings["attention"][name] for name in ("wrap", "stages")}
-    network = {"network": teacher["network"], "attention": attention}
-    if teacher["checkpoint"]:
-        teacher_key = {**seen, **network, "checkpoint": content_of(Path(teacher["checkpoint"]).expanduser())}
+
+    def teacher_key(spec: Mapping[str, Any]) -> Settings:
+        attention = {name: spec["attention"][name] for name in ("wrap", "stages")}
+        network = {"network": spec["network"], "attention": attention}
+        if spec["checkpoint"]:
+            return {**seen, **network, "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
+        return {**views, **network, "recipe": _told(train["teacher"]), "seed": spec["seed"]}
+
+    if members:
+        of_members = tuple(teacher_key(spec) for spec in members)
+        whole = {"ensemble": list(of_members), "combine": teacher["combine"]}
     else:
-        teacher_key = {**views, **network, "recipe": train["teacher"], "seed": teacher["seed"]}
-    recipe = {name: value for name, value in train["student"].items() if name != "label_smoothing"}  # a term reads it
+        whole = teacher_key({**teacher, "attention": settings["attention"]})
+        of_members = (whole,)
+    recipe = _told(train["student"])
+    del recipe["label_smoothing"]  # a term reads it
     student = {**views, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
     twin = {**student, "objective": active(settings["twin"]), "teacher": None}
-    distilled = {
-        **student,
-        "objective": active(settings["kd"]),
-        "teacher": digest(teacher_key) if asks_teacher else None,
-    }
-    bank = {
-        **views,
-        "teacher": digest(teacher_key),
-        "seed": settings["seed"],
-        "epochs": train["student"]["epochs"],
-    }
+    taught = {**student, "objective": active(settings["kd"])}
+    guide, chain, banks = digest(whole), [], []
+    for spec in [*assistants, None]:
+        own = {} if spec is None else {name: spec[name] for name in ("network", "seed")}
+        if spec and spec["attention"]:
+            own["attention"] = {name: spec["attention"][name] for name in ("wrap", "stages")}
+        chain.append({**taught, **own, "teacher": guide if asks_teacher else None})
+        seen_views = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
+        banks.append({**views, "teacher": guide, "seed": chain[-1]["seed"], **seen_views})
+        guide = digest(chain[-1])
     run = {
-        "teacher": teacher_key,
-        "student": distilled,
+        "teacher": whole,
+        "student": chain[-1],
         "baseline": twin if settings["baseline"] else None,
         "latency": settings["latency"],
     }
-    return Keys(teacher_key, twin, distilled, bank, run)
+    return Keys(whole, of_members, twin, tuple(chain[:-1]), chain[-1], tuple(banks), run)
+
+
+def _told(recipe: Mapping[str, Any]) -> Settings:
+    """A recipe without what it does not do: a setting that came later leaves keys alone where it is off."""
+    return {name: value for name, value in recipe.items() if name != "mixup" or value}
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -89,9 +116,11 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def active(objective: Mapping[str, Any]) -> Settings:
-    """The terms that count: weight and settings of each whose weight is not 0."""
+    """The terms that count: weight, settings and schedule of each whose weight is not 0."""
+    schedule = objective.get("schedule") or {}
     return {
         name: {"weight": weight, "term": objective["terms"][name]}
+        | ({"schedule": schedule[name]} if name in schedule else {})
         for name, weight in objective["weights"].items()
         if weight != 0
     }

@@ -12,8 +12,9 @@ import numpy as np
 from torch import nn
 
 from kd.data.pictures import Pictures
-from kd.evaluate import agreement, mcnemar, summary
+from kd.evaluate import accuracy, agreement, mcnemar, summary
 from kd.machine import Machine
+from kd.measure import params
 from kd.report import choose_pictures, write_report
 from kd.stages import Trained
 from kd.store import write_text
@@ -31,13 +32,16 @@ def write_files(
     """Write the predictions, the pictures that the report shows and the student; return the figures of merit.
 
     Args:
-        trained: under "teacher", "student" and, where there is one, "baseline".
+        trained: under "teacher", "student" and, where there are any, "baseline" and "assistant_1" and so on.
         seed: draws the pictures.
         cost: what a network costs, by the name it has in ``trained``: see ``kd.measure.costs``.
 
     Returns:
-        What ``result.json`` says under the names of ``trained`` and under "data", "machine" and "comparison".
+        What ``result.json`` says under "teacher", "student", "baseline", "assistants" (from the teacher's end), "data",
+        "machine" and "comparison".
     """
+    assistants = [named for named in trained.items() if named[0].startswith("assistant")]
+    trained = {role: network for role, network in trained.items() if not role.startswith("assistant")}
     targets = pictures.targets[pictures.test]
     logits = {role: network.test_logits for role, network in trained.items()}
     np.savez_compressed(folder / "predictions.npz", index=pictures.test, target=targets, **logits)
@@ -55,6 +59,15 @@ def write_files(
     merits.setdefault("baseline", None)
     return {
         **merits,
+        "assistants": [
+            {
+                "name": role,
+                "accuracy": accuracy(network.test_logits, targets),
+                "params": params(network.network),
+                "training": network.about,
+            }
+            for role, network in assistants
+        ],
         "comparison": compare(merits, logits, targets),
         "machine": machine.describe(),
         "data": {

@@ -5,12 +5,11 @@ Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg j
 
 from __future__ import annotations
 
-import importlib.machinery
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.search import directions, values
+from kd.options import conf_dir, network_of, register, settled
+from kd.search import values
 
 if TYPE_CHECKING:
     from kd.objective import Objective
@@ -31,45 +31,11 @@ if TYPE_CHECKING:
 # our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 HEARTBEAT = 30.0  # seconds between the lines of a cell that trains for long
+ASSISTANT, PEER = 1_000, 1_000_000  # what the seeds of assistants and of a student's peers are apart
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
-def conf_dir() -> str:
-    """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
-    package = Path(__file__).resolve().parent
-    for folder in (os.environ.get("KD_CONF_DIR"), package / "conf", package.parent / "conf"):
-        if folder and (Path(folder) / "config.yaml").is_file():
-            return str(Path(folder).resolve())
-    raise SystemExit("kd: the configs are not where they were installed; set KD_CONF_DIR to the folder of config.yaml")
-
-
-def one_minus(share: float) -> float:
-    """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"kd.alpha is the teacher's share of the loss and must lie in [0, 1], got {share}")
-    return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
-
-
-def goals(objective: str | list[str]) -> str | list[str]:
-    """The resolver ``${directions:${objective}}``: maximize or minimize."""
-    try:
-        return directions(objective)
-    except ValueError as error:
-        raise SystemExit(f"kd: {error}") from None
-
-
-def plugin(extra: str, path: str) -> str:
-    """The resolver ``${plugin:extra,class}`` of conf/hydra: a class of a Hydra plugin, which an extra brings."""
-    package = path.split(".")[1]
-    found = importlib.machinery.PathFinder.find_spec("hydra_plugins")
-    if found is None or not any((Path(place) / package).is_dir() for place in found.submodule_search_locations or ()):
-        raise SystemExit(f"kd: the Hydra plugin {package} is not installed: pip install -e '.[{extra}]'")
-    return path
-
-
-OmegaConf.register_new_resolver("one_minus", one_minus, replace=True)
-OmegaConf.register_new_resolver("directions", goals, replace=True)
-OmegaConf.register_new_resolver("plugin", plugin, replace=True)
+register()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
@@ -91,6 +57,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
 
 def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     """Make everything before anything is trained, so that a wrong setting shows at once."""
+    cfg, choices = settled(cfg, choices)
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
     import torch
@@ -100,6 +67,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     from kd.data.loader import Loader
     from kd.machine import find_machine
     from kd.methods.supervised import CrossEntropy
+    from kd.models.ensemble import Ensemble
     from kd.models.normalized import Normalized, fitting
     from kd.objective import Objective
     from kd.parallel import join
@@ -115,32 +83,42 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     check(settings)
+    objective, twin_objective = objective_of(cfg.kd), objective_of(cfg.twin)
+    members = [teacher_of(entry, settings) for entry in cfg.teacher.ensemble]
+    between = list(cfg.kd.get("assistants", [])) if objective.needs else []
+    assistants = [assistant_of(entry, number, settings) for number, entry in enumerate(between, start=1)]
     store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"), ranks.lead():
         pictures = instantiate(cfg.data, store=store)
 
-    def build(role: str, spec: DictConfig, seed: int, attention: DictConfig | None = None) -> Any:
+    def build(role: str, spec: Mapping[str, Any], seed: int) -> Any:
         torch.manual_seed(seed)
-        network = instantiate(spec, num_classes=len(pictures.classes), image_size=pictures.image_size)
-        if attention:
-            stages = None if attention.stages is None else list(attention.stages)
-            attach(network, instantiate(attention.wrap), stages)
+        network = instantiate(spec["network"], num_classes=len(pictures.classes), image_size=pictures.image_size)
+        if spec.get("attention"):
+            attach(network, instantiate(spec["attention"]["wrap"]), spec["attention"]["stages"])
         return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
 
-    objective, twin_objective = objective_of(cfg.kd), objective_of(cfg.twin)
+    keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
-    teacher_objective = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
-    teacher_network = build("teacher", cfg.teacher.network, cfg.teacher.seed, cfg.attention)
-    student_network, twin_network = build("student", cfg.student, cfg.seed), build("student", cfg.student, cfg.seed)
-    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device)
-    teacher_loader = loader.seeded(cfg.teacher.seed)
-    keys = keys_of(settings, pictures.fingerprint, asks_teacher=bool(objective.needs))
-    checkpoint = Path(cfg.teacher.checkpoint).expanduser() if cfg.teacher.checkpoint else None
-    teacher_parts = (keys.teacher, teacher_network, teacher_objective, teacher_recipe, teacher_loader, checkpoint)
-    tasks = {"teacher": Task("teacher", "teachers", *teacher_parts)}
+    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup)
+    alone = {**settings["teacher"], "attention": settings["attention"]}
+    tasks, fresh = {}, {}
+    for stage, spec, key in zip(stages("teacher", members or [alone]), members or [alone], keys.members, strict=True):
+        checkpoint = Path(spec["checkpoint"]).expanduser() if spec["checkpoint"] else None
+        labels = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
+        own = loader.differing(spec["seed"], teacher_recipe.mixup)
+        network = build("teacher", spec, spec["seed"])
+        tasks[stage] = Task(stage, "teachers", key, network, labels, teacher_recipe, own, checkpoint)
+    student = {"network": settings["student"], "seed": cfg.seed}
     if cfg.baseline:
-        tasks["baseline"] = Task("baseline", "students", keys.twin, twin_network, twin_objective, recipe, loader)
-    tasks["student"] = Task("student", "students", keys.student, student_network, objective, recipe, loader)
+        twin = build("student", student, cfg.seed)
+        tasks["baseline"] = Task("baseline", "students", keys.twin, twin, twin_objective, recipe, loader)
+    taught = [*zip(stages("assistant", assistants, many=True), assistants, keys.assistants, strict=True)]
+    for stage, spec, key in [*taught, ("student", student, keys.student)]:
+        term = objective if stage == "student" else objective_of(cfg.kd)
+        network, own = build(stage, spec, spec["seed"]), loader.differing(spec["seed"], recipe.mixup)
+        tasks[stage] = Task(stage, "students", key, network, term, recipe, own)
+        fresh[stage] = lambda number, stage=stage, spec=spec: build(stage, spec, spec["seed"] + PEER * number)
     answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
     published = f"{cfg.teacher.name} {settings['attention']['stages']}"
     return Parts(
@@ -152,12 +130,34 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         machine=machine,
         ranks=ranks,
         pictures=pictures,
-        loader=loader,
         tasks=tasks,
+        fresh=fresh,
+        together=(lambda networks: Ensemble(networks, cfg.teacher.combine)) if members else None,
+        banks=dict(zip(fresh, keys.banks, strict=True)),
         source=choose_source(cfg.teacher.source, objective.needs, answers),
-        unused=cfg.attention.published_but_unused.get(published, 0),
+        unused=0 if members else cfg.attention.published_but_unused.get(published, 0),
         clock=clock,
     )
+
+
+def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
+    """Names of what plays one role: "teacher", or "teacher_1", "teacher_2" of several."""
+    return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if many or len(specs) > 1 else [role]
+
+
+def teacher_of(entry: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One teacher of ``teacher.ensemble``: a seed of the chosen one, or another option."""
+    if isinstance(entry, int):
+        return {**settings["teacher"], "attention": settings["attention"], "seed": entry}
+    return network_of(entry, ("teacher",), "teacher.ensemble")
+
+
+def assistant_of(entry: Any, number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One network of ``kd.assistants``: "student" is another one like the run's; each has a seed of its own."""
+    seed = settings["seed"] + ASSISTANT * number
+    if entry == "student":
+        return {"name": entry, "network": settings["student"], "attention": None, "seed": seed}
+    return {**network_of(entry, ("student", "teacher"), "kd.assistants"), "seed": seed}
 
 
 def objective_of(method: DictConfig) -> Objective:

@@ -40,6 +40,7 @@ class Recipe:
     momentum: float = 0.9  # for those that have one
     warmup: float = 0.1  # share of the steps that rise to lr; half a cosine to 0 follows
     label_smoothing: float = 0.0
+    mixup: float = 0.0  # probability of mixing another training image into a view
     clip_norm: float | None = None  # of the whole gradient
     ema: float | None = None  # decay of the averaged weights a step, e.g. 0.998; they are what is kept
 
@@ -49,6 +50,7 @@ class Recipe:
             "lr": self.lr > 0,
             "weight_decay": self.weight_decay >= 0,
             "warmup": 0 <= self.warmup < 1,
+            "mixup": 0 <= self.mixup <= 1,
             "ema": self.ema is None or 0 < self.ema < 1,
             "clip_norm": self.clip_norm is None or self.clip_norm > 0,
         }.items():

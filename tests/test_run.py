@@ -228,7 +228,8 @@ def test_help_needs_nothing_heavy():
 def test_help_lists_every_group(tmp_path):
     text = command("--help", outputs=tmp_path, cwd=tmp_path).stdout
     for group in ("data", "attention", "teacher", "student", "kd", "tracking"):
-        assert f"{group}: {', '.join(options(group))}" in text
+        offered = sorted([*options(group), *(["combine"] if group == "kd" else [])])
+        assert f"{group}: {', '.join(offered)}" in text
 
 
 NEEDS_NAME = {"teacher": "teacher.name=resnet18", "student": "student.name=resnet18"}

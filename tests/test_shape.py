@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.conftest import compose, options
 
 KD = Path(__file__).parents[1] / "kd"
-HYDRA = {"run.py", "multirun.py"}
+HYDRA = {"run.py", "multirun.py", "options.py"}
 ONLY = {
     "hydra": HYDRA,
     "omegaconf": HYDRA,  # no DictConfig below

@@ -37,17 +37,16 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flip, shift, zoom, turn, light and mixing; each is off at 0. ``Augment()`` returns images as they are."""
+    """Random flip, shift, zoom, turn and light; each is off at 0. ``Augment()`` returns images as they are."""
 
     flip: float = 0.0  # probability of mirroring left and right
     shift: float = 0.0  # at most this fraction of the side, either way
     zoom: float = 0.0  # scale in [1 - zoom, 1 + zoom]
     turn: float = 0.0  # degrees, either way
     light: float = 0.0  # brightness and contrast factors in [1 - light, 1 + light]
-    mixup: float = 0.0  # probability of mixing another training image in; see ``mixture``
 
     def __post_init__(self):
-        for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "turn": 180, "light": 1, "mixup": 1}.items():
+        for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "turn": 180, "light": 1}.items():
             if not 0 <= getattr(self, name) <= top:
                 raise ValueError(f"data.augment.{name} must lie between 0 and {top}, got {getattr(self, name)}")
 
@@ -79,19 +78,20 @@ class Augment:
             image = (((image - grey) * contrast + grey) * brightness).clamp(0, 1)
         return image
 
-    def mixture(self, seed: int, epoch: int, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Which image is mixed into each, and how much of its own remains (mixup, https://arxiv.org/abs/1710.09412).
 
-        The partner is drawn from the whole training set by (seed, epoch, index), not from the batch: so a mixed view,
-        too, is the same in every batch, on every device and in a teacher's bank. The share is max(u, 1 - u) for u
-        uniform in [0, 1): the own label stays the likelier.
+def mixture(probability: float, seed: int, epoch: int, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which image is mixed into each, and how much of its own remains (mixup, https://arxiv.org/abs/1710.09412).
 
-        Args:
-            index: [B] int64, on the CPU. count: of training images.
+    The partner is drawn from the whole training set by (seed, epoch, index), not from the batch: so a mixed view, too,
+    is the same in every batch, on every device and in a teacher's bank. The share is max(u, 1 - u) for u uniform in
+    [0, 1), the paper's Beta(1, 1) with the two images in order: the own label stays the likelier.
 
-        Returns:
-            Rows among the training images, int64 [B], and shares in [0.5, 1], float32 [B]: 1 where nothing is mixed in.
-        """
-        whether, who, u = uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)
-        share = torch.where(whether < self.mixup, torch.maximum(u, 1 - u), 1.0)
-        return (who * count).long(), share.float()
+    Args:
+        probability: of mixing at all. index: [B] int64, on the CPU. count: of training images.
+
+    Returns:
+        Rows among the training images, int64 [B], and shares in [0.5, 1], float32 [B]: 1 where nothing is mixed in.
+    """
+    whether, who, u = uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)  # the first seven are the view's
+    share = torch.where(whether < probability, torch.maximum(u, 1 - u), 1.0)
+    return (who * count).long(), share.float()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd.data.augment import mixture
 from kd.data.pictures import Pictures
 from kd.interfaces import Batch
 
@@ -22,22 +23,23 @@ class Loader:
         batch_size: images a training batch; an incomplete last batch is left out of the epoch (another lot is
             left out in the next), unless it is the only one.
         seed: names the order and the views, together with the epoch.
+        mixup: probability that another training image is mixed into a training view.
     """
 
-    def __init__(self, pictures: Pictures, batch_size: int, seed: int, device: torch.device):
+    def __init__(self, pictures: Pictures, batch_size: int, seed: int, device: torch.device, mixup: float = 0.0):
         if batch_size < 2:
             raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
         self.batch_size = min(batch_size, len(pictures.train))
-        self.pictures, self.seed, self.device = pictures, seed, device
+        self.pictures, self.seed, self.device, self.mixup = pictures, seed, device, mixup
         self._targets = torch.from_numpy(pictures.targets)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
             self._resident = torch.from_numpy(np.array(pictures.images)).to(device)
 
-    def seeded(self, seed: int) -> Loader:
-        """The same with another seed; what lies on the device is shared."""
+    def differing(self, seed: int, mixup: float) -> Loader:
+        """The same with another order and other views; what lies on the device is shared."""
         other = copy.copy(self)
-        other.seed = seed
+        other.seed, other.mixup = seed, mixup
         return other
 
     @property
@@ -54,7 +56,7 @@ class Loader:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
         for step in range(self.steps):
             batch = self._view(part(order[step * self.batch_size : (step + 1) * self.batch_size]), epoch)
-            yield self._mix(batch) if self.pictures.augment.mixup else batch
+            yield self._mix(batch) if self.mixup else batch
 
     def plain(self, positions: np.ndarray, batch_size: int = 128) -> Iterator[Batch]:
         """The images themselves, in the order given, every one."""
@@ -67,7 +69,7 @@ class Loader:
 
     def _mix(self, batch: Batch) -> Batch:
         train = self.pictures.train
-        rows, share = self.pictures.augment.mixture(self.seed, batch.epoch, batch.index, len(train))
+        rows, share = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(train))
         partner = self._view(train[rows.numpy()], batch.epoch)
         share = share.to(self.device)
         own = share[:, None, None, None]

@@ -40,12 +40,12 @@ class Lesson:
         if alone and len(self.objective.terms) > 1 and "hard" in self.objective.terms:
             del self.objective.terms["hard"]
         image = torch.rand(12, 3, 16, 16)
-        self.batch = Batch(image, torch.arange(12) % 6, torch.arange(12), epoch=1, progress=0.5)
+        self.batch = Batch(image, torch.arange(12) % 6, torch.arange(12), epoch=1, progress=0.25)
         self.teacher = network(0.5).eval()
         every = torch.arange(40)
         self.bare = network(0.25)
         self.student = self.objective.enter(
-            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30])
+            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], 16)
         )
         with torch.no_grad():
             self.answer = see(self.teacher, image, self.objective.needs)
@@ -85,7 +85,7 @@ def test_the_gradient_reaches_student_and_adapters(method):
     lesson = Lesson(method)
     lesson.loss()[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in lesson.learned())
-    assert any(p.grad.abs().sum() > 0 for p in lesson.bare.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in lesson.student.parameters() if p.requires_grad)
     adapters = [p for p in lesson.objective.parameters() if p.requires_grad]
     assert all(p.grad.abs().sum() > 0 for p in adapters if p.ndim > 1)
 
@@ -106,7 +106,7 @@ def test_the_state_of_a_method_goes_round(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_adapters_travel_with_the_method_and_not_with_the_student(method):
     lesson = Lesson(method)
-    assert (lesson.student is not lesson.bare) == lesson.objective.extends == (method == "simkd")
+    assert lesson.objective.extends == (lesson.student is not lesson.bare)
     if not lesson.objective.extends:
         assert set(lesson.student.state_dict()) == set(network(0.25).state_dict())
     inside = {id(p) for p in (*lesson.student.parameters(), *lesson.teacher.parameters())}

@@ -12,6 +12,7 @@ from kd.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, entries
 
+
 @entries("CE_label_smoothing")
 def test_cross_entropy_is_the_published_one(entry, dtype):
     term = CrossEntropy(entry["settings"]["label_smoothing"])

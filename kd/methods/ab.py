@@ -1,0 +1,70 @@
+"""Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons (Heo, Lee, Yun, Choi, AAAI
+2019), https://arxiv.org/abs/1811.03233.
+
+First of all the student learns on which side of 0 each neuron of the teacher is, and nothing else: a squared hinge
+pulls its map, seen through a 1x1 convolution and batch norm, above +margin where the teacher's neuron is active and
+below -margin where it is not. Then it learns from labels alone. Stages weigh 1, 1/2, 1/4, ... from the deepest. Costs a
+1x1 convolution a stage; the teacher goes on being asked in the second part, where its answer has weight 0.
+
+"Active" is a map above 0, which is as exact behind a ReLU as before it; of maps that are not a ReLU's (GELU, SiLU,
+ConvNeXt's blocks) it is only their sign. The paper needs no connector between maps of one shape, since it reads both
+before the ReLU; a student's map behind one is never negative, so that here there always is a connector. Where the
+teacher's map is the larger one it is sampled, not pooled: the mean of a few ReLUs is above 0 nearly everywhere.
+The authors restart the learning rate for the second part and use soft labels there; RepDistiller uses labels alone, as
+is done here, and the one schedule of the training runs on. RepDistiller's further factor of 3/1000 is left to the
+weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import conv_norm, pairs, shrink
+
+
+def boundary_loss(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0) -> Tensor:
+    """Return the squared hinge, a scalar: summed over C, H and W, mean over B.
+
+    It is max(margin - student, 0)^2 where teacher > 0, and max(margin + student, 0)^2 elsewhere.
+
+    Args:
+        student, teacher: [B, C, H, W], of one shape; of the teacher's only the side of 0 counts.
+        margin: above 0, a number or a tensor that broadcasts over [B, C, H, W].
+    """
+    towards = torch.where(teacher > 0, student, -student)
+    return (margin - towards).clamp(min=0).square().sum((1, 2, 3)).mean()
+
+
+class AB(nn.Module):
+    """Activation boundaries through connectors, summed over stages with weights that halve towards the image.
+
+    Args:
+        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        margin: how far on its side of 0 a neuron shall be.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, stages: Sequence[int] | None = None, margin: float | Tensor = 1.0):
+        super().__init__()
+        if not isinstance(margin, Tensor) and not margin > 0:
+            raise ValueError(f"kd.margin must be above 0, got {margin}")
+        self.stages, self.margin = stages, margin
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        self.connectors = nn.ModuleList(
+            conv_norm(own.shape[1], given.shape[1]) for own, given in pairs(student, teacher, self.stages)
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        losses = []
+        for connector, (own, given) in zip(self.connectors, pairs(student, teacher, self.stages), strict=True):
+            size = [min(sides) for sides in zip(own.shape[-2:], given.shape[-2:], strict=True)]
+            own, given = shrink(own, *size), F.interpolate(given, size, mode="nearest-exact")
+            losses.append(boundary_loss(connector(own), given, self.margin))
+        return sum(loss / 2**above for above, loss in enumerate(reversed(losses)))

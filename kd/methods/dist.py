@@ -1,0 +1,85 @@
+"""Knowledge Distillation from A Stronger Teacher (Huang, You, Wang, Qian, Xu 2022), https://arxiv.org/abs/2205.10536.
+
+DIST asks for correlation instead of equality, so that a teacher far surer than the student can be may still be
+followed: inter, 1 - Pearson's correlation of the two rows of probabilities of an image; intra, the same of the two
+columns of a class over the batch, the less noisy the larger the batch. Costs a few passes over [B, K]: nothing beside
+the networks.
+
+The authors' classification code and its ports multiply by T^2; the paper does not, and at T = 1 it is all the same.
+They also add 1e-8 to the product of the norms, which shows where probabilities are close to even (many classes, a
+high T): a student that equals its teacher is then not exactly at 0.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import need_company
+
+EPS = 1e-8  # the authors'
+
+
+def correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson's correlation along the last dimension, 0 where one is constant: [..., N], [..., N] -> [...]."""
+    x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
+    norms = torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
+    return (x * y).sum(-1) / (norms + EPS)
+
+
+def dist(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float | Tensor,
+    inter: float | Tensor = 1.0,
+    intra: float | Tensor = 1.0,
+) -> Tensor:
+    """Return T^2 [inter (1 - mean_b corr of row b) + intra (1 - mean_k corr of column k)], a scalar.
+
+    Args:
+        student_logits, teacher_logits: [B, K], B > 1: in a batch of one no column has a correlation.
+        temperature, inter, intra: T > 0 and two weights, numbers or scalar tensors.
+    """
+    student, teacher = ((logits / temperature).softmax(-1) for logits in (student_logits, teacher_logits))
+    rows = 1 - correlation(student, teacher).mean()
+    columns = 1 - correlation(student.mT, teacher.mT).mean()
+    return temperature**2 * (inter * rows + intra * columns)
+
+
+class DIST(nn.Module):
+    """Correlations between classes and within them.
+
+    Args:
+        temperature: T of both softmaxes.
+        inter: the paper's beta, weight of the correlation of an image's probabilities.
+        intra: the paper's gamma, weight of the correlation of a class's probabilities over the batch.
+    """
+
+    needs = frozenset({"logits"})
+
+    def __init__(self, temperature: float | Tensor = 1.0, inter: float | Tensor = 1.0, intra: float | Tensor = 1.0):
+        super().__init__()
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        for name, weight in {"inter": inter, "intra": intra}.items():
+            if not isinstance(weight, Tensor) and not weight >= 0:
+                raise ValueError(f"kd.{name} must not be negative, got {weight}")
+        self.temperature = temperature
+        self.inter = inter
+        self.intra = intra
+
+    def setup(self, student: Outputs, teacher: Outputs) -> None:
+        """Nothing to build."""
+        if student.logits.shape[-1] == 2:
+            warnings.warn(
+                "DIST with two classes: two numbers that sum to 1 correlate with 1 or -1, whatever they are, so the "
+                "inter part has no gradient. kd.inter does nothing; kd.intra does",
+                stacklevel=2,
+            )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        need_company(len(student.logits), "kd=dist")
+        return dist(student.logits, teacher.logits, self.temperature, self.inter, self.intra)

@@ -1,0 +1,89 @@
+"""Decoupled Knowledge Distillation (Zhao, Cui, Song, Qiu, Liang 2022), https://arxiv.org/abs/2203.08679.
+
+Hinton's term is a sum of two (all at temperature T, p of the target, q of the other K - 1 classes among themselves):
+T^2 KL = TCKD + (1 - p_teacher) NCKD, TCKD = T^2 KL([p, 1 - p]), NCKD = T^2 KL(q). A sure teacher thus silences what
+it knows of the other classes; here each part has a weight of its own. Costs two softmaxes more than Hinton's term:
+nothing beside the networks.
+
+The authors' code takes the logarithm of a softmax, which is infinite in float32 where logits lie far apart at T = 1,
+and leaves the target out by subtracting 1000; here both are exact: log-sum-exp, and the target's column is not there.
+In the code the term's weight rises over 20 epochs from 1/20; here that is a schedule, and it rises from 0. Of a
+mixture of two images (mixup) the target is the larger one's.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.hinton import soft_label_kl
+
+
+def others(logits: Tensor, target: Tensor) -> Tensor:
+    """Leave out each image's target: [B, K], [B] -> [B, K - 1]."""
+    place = torch.arange(logits.shape[-1] - 1, device=logits.device)
+    return logits.gather(-1, place + (place >= target[:, None]))
+
+
+def target_or_not(logits: Tensor, target: Tensor, temperature: float | Tensor) -> Tensor:
+    """Two logits whose softmax at T is [p, 1 - p] of the target: [B, K], [B] -> [B, 2]."""
+    rest = temperature * torch.logsumexp(others(logits, target) / temperature, dim=-1)
+    return torch.stack([logits.gather(-1, target[:, None]).squeeze(-1), rest], dim=-1)
+
+
+def decoupled_kl(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (TCKD, NCKD), scalars with T^2 in them: summed over classes, mean over B.
+
+    Args:
+        student_logits, teacher_logits: [B, K]. target: [B], int64. temperature: T > 0, a number or a scalar tensor.
+    """
+    tckd = soft_label_kl(
+        target_or_not(student_logits, target, temperature),
+        target_or_not(teacher_logits, target, temperature),
+        temperature,
+    )
+    nckd = soft_label_kl(others(student_logits, target), others(teacher_logits, target), temperature)
+    return tckd, nckd
+
+
+class DKD(nn.Module):
+    """target * TCKD + nontarget * NCKD.
+
+    Args:
+        temperature: T of every softmax.
+        target: the paper's alpha, weight of "is it the target, or not".
+        nontarget: the paper's beta, weight of "if not, which other class".
+    """
+
+    needs = frozenset({"logits"})
+
+    def __init__(
+        self, temperature: float | Tensor = 4.0, target: float | Tensor = 1.0, nontarget: float | Tensor = 8.0
+    ):
+        super().__init__()
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        for name, weight in {"target": target, "nontarget": nontarget}.items():
+            if not isinstance(weight, Tensor) and not weight >= 0:
+                raise ValueError(f"kd.{name} must not be negative, got {weight}")
+        self.temperature = temperature
+        self.target = target
+        self.nontarget = nontarget
+
+    def setup(self, student: Outputs, teacher: Outputs) -> None:
+        """Nothing to build."""
+        if student.logits.shape[-1] == 2:
+            warnings.warn(
+                "DKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
+                "gradient. kd.nontarget does nothing; what is left is kd.target times the term of kd=hinton",
+                stacklevel=2,
+            )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        tckd, nckd = decoupled_kl(student.logits, teacher.logits, batch.target, self.temperature)
+        return self.target * tckd + self.nontarget * nckd

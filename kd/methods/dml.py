@@ -1,0 +1,58 @@
+"""Deep Mutual Learning (Zhang et al. 2018), https://arxiv.org/abs/1706.00384.
+
+Two students, no teacher: each learns from the labels and from what the other says of the same picture. The peer is
+another student of the same kind with other initial weights; it lives in the method, learns beside the student and is
+thrown away. Costs a second student in every step.
+
+The paper updates the two in turn; here both take their step at once, from the same forward passes, as most codes do.
+Peers' codes let the gradient of one student's loss run into the other (KD_Lib regresses raw logits, not detached); in
+the paper each loss trains its own network, and so it does here.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Context, Outputs
+from kd.methods.hinton import soft_label_kl
+from kd.methods.supervised import CrossEntropy
+
+
+def mutual(student_logits: Tensor, peer_logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return (T^2 KL(peer || student), T^2 KL(student || peer)): each trains its second argument alone.
+
+    Args:
+        student_logits, peer_logits: [B, K].
+    """
+    return (
+        soft_label_kl(student_logits, peer_logits.detach(), temperature),
+        soft_label_kl(peer_logits, student_logits.detach(), temperature),
+    )
+
+
+class Mutual(nn.Module):
+    """What the peer says of the batch, and the peer's own lesson: weight * KL(peer || student) + CE(peer) + weight *
+    KL(student || peer).
+
+    The weight stands inside, and the term's in ``kd.weights`` is 1: outside, it would scale the peer's steps too.
+    """
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, temperature: float | Tensor = 1.0, weight: float | Tensor = 1.0):
+        super().__init__()
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        self.temperature, self.weight = temperature, weight
+        self.labels = CrossEntropy()
+
+    def enter(self, context: Context) -> None:
+        self.peer, self.see = context.fresh(1), context.see
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Nothing to build."""
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        peer = self.see(self.peer, batch.image, frozenset())
+        to_student, to_peer = mutual(student.logits, peer.logits, self.temperature)
+        return self.weight * (to_student + to_peer) + self.labels(peer, None, batch)

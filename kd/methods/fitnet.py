@@ -1,0 +1,85 @@
+"""FitNets: Hints for Thin Deep Nets (Romero et al. 2015), https://arxiv.org/abs/1412.6550.
+
+Costs a 1x1 convolution (and batch norm) a stage, student's channels x teacher's weights, for the training alone.
+
+The paper trains in two stages: up to the guided layer on the hint, by 1/2 of the squared distance, then the whole
+network on labels and soft labels. Today's code (RepDistiller, mdistiller) adds 100 times the mean squared difference to
+the cross entropy from the first step to the last: that is ``kd=fitnet``; ``kd=fitnet_two_stage`` is nearer to the paper.
+Where maps differ in size peers take a strided or transposed convolution; here the larger map is average-pooled, and the
+regressor is a 1x1 convolution for any two sizes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import conv_norm, pairs, same_size
+
+ADAPTERS = ("conv_norm_relu", "conv", "none")
+
+
+def hint(regressed: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean over all elements of (regressed - teacher)^2, the larger map pooled to the smaller.
+
+    Args:
+        regressed: [B, D, H, W], the student's map in the teacher's channels. teacher: [B, D, I, J].
+    """
+    regressed, teacher = same_size(regressed, teacher)
+    return (regressed - teacher).square().mean()
+
+
+class FitNet(nn.Module):
+    """Hints from one stage or several (their sum), each through a regressor of its own.
+
+    Args:
+        adapter: the regressor. "conv_norm_relu": 1x1 convolution, batch norm, ReLU; "conv": the convolution alone;
+            "none": the student's map as it is.
+        stages: of the maps, from the deep end; None is as many as both networks have.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, adapter: str = "conv_norm_relu", stages: Sequence[int] | None = (-2,)):
+        super().__init__()
+        if adapter not in ADAPTERS:
+            raise ValueError(f"kd.adapter must be one of {', '.join(ADAPTERS)}, got {adapter!r}")
+        self.adapter, self.stages = adapter, stages
+        self.regressors = nn.ModuleList()
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Build a regressor for each pair of maps.
+
+        Raises:
+            ValueError: ``adapter="none"`` between maps of different channel counts.
+        """
+        found = pairs(student, teacher, self.stages)
+        self.regressors = nn.ModuleList(self.regressor(ours, theirs) for ours, theirs in found)
+        if self.adapter == "conv_norm_relu" and any((theirs < 0).any() for _, theirs in found):
+            warnings.warn(
+                "the teacher's maps have negative values, which kd.adapter=conv_norm_relu cannot answer: kd.adapter=conv can",
+                stacklevel=2,
+            )
+
+    def regressor(self, student: Tensor, teacher: Tensor) -> nn.Module:
+        inside, outside = student.shape[1], teacher.shape[1]
+        if self.adapter == "conv_norm_relu":
+            return nn.Sequential(*conv_norm(inside, outside), nn.ReLU())
+        if self.adapter == "conv":
+            return nn.Conv2d(inside, outside, 1, bias=False)
+        if inside != outside:
+            raise ValueError(
+                f"kd.adapter=none compares maps channel by channel; here the student has {inside} and the teacher "
+                f"{outside}: take kd.adapter=conv or conv_norm_relu, or other kd.stages"
+            )
+        return nn.Identity()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        total = 0.0
+        for regressor, pair in zip(self.regressors, pairs(student, teacher, self.stages), strict=True):
+            ours, theirs = same_size(*pair)  # before the regressor, which is the cheaper order
+            total = total + hint(regressor(ours), theirs)
+        return total

@@ -1,0 +1,74 @@
+"""Exploring Inter-Channel Correlation for Diversity-preserved Knowledge Distillation (Liu et al., ICCV 2021),
+https://arxiv.org/abs/2202.03680.
+
+Channels that look alike in an image to the teacher shall look alike to the student: the inner products of every two
+channels of the last map, C x C for each image, are compared after each row got length 1. Places are summed over, so the
+two maps may differ in size. Costs a 1x1 convolution and two matrices of B C^2 numbers (67 MB each for 64 images and 512
+channels).
+
+The authors disagree with themselves: their CIFAR code divides the summed squares by C B, their ImageNet code and
+torchdistill by C B^2, which makes the loss fall with the batch. Both are here as ``variant``. Both of their codes put a
+convolution and batch norm behind the student's map even where channels agree (3x3 for ImageNet); here it is 1x1, and
+always there too. The grid-wise form of the paper, for segmentation, is not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import conv_norm, pairs
+
+VARIANTS = ("cifar", "imagenet")
+
+
+def channel_correlation_loss(student: Tensor, teacher: Tensor, variant: str = "cifar") -> Tensor:
+    """Return the squared differences of the correlations, a scalar: summed over B, C and C, divided.
+
+    Args:
+        student, teacher: [B, C, H, W] and [B, C, I, J].
+        variant: divide by C B ("cifar") or by C B^2 ("imagenet").
+    """
+    count, channels = student.shape[:2]
+    apart = (_correlations(student) - _correlations(teacher)).square().sum()
+    return apart / (channels * count if variant == "cifar" else channels * count**2)
+
+
+def _correlations(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, C], rows of length 1. A channel of zeros has a row of zeros, without gradient."""
+    flat = x.flatten(2)
+    products = flat @ flat.transpose(1, 2)
+    length = torch.linalg.vector_norm(products, dim=-1, keepdim=True)
+    return products / length.masked_fill(length < 1e-12, math.inf)  # peers divide by 1e-12 there, gradient and all
+
+
+class ICKD(nn.Module):
+    """Channel correlations through connectors, summed over stages.
+
+    Args:
+        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        variant: "cifar" or "imagenet": which of the authors' two divisors.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, stages: Sequence[int] | None = (-1,), variant: str = "cifar"):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"kd.variant must be cifar or imagenet, got {variant!r}")
+        self.stages, self.variant = stages, variant
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        self.connectors = nn.ModuleList(
+            conv_norm(own.shape[1], given.shape[1]) for own, given in pairs(student, teacher, self.stages)
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return sum(
+            channel_correlation_loss(connector(own), given, self.variant)
+            for connector, (own, given) in zip(self.connectors, pairs(student, teacher, self.stages), strict=True)
+        )

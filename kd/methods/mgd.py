@@ -1,0 +1,74 @@
+"""Masked Generative Distillation (Yang, Li, Shao, Shi, Yuan, Yuan, ECCV 2022), https://arxiv.org/abs/2205.01529.
+
+A random part of the student's last map is set to 0, and two 3x3 convolutions have to make the teacher's whole map of
+what is left. Costs those convolutions, 18 C^2 weights for C channels of the teacher (4.7 M at 512): they can outweigh a
+small student in training and are not deployed.
+
+The loss is the sum of squared differences over C, H and W, averaged over the batch, as in the authors' code: it grows
+with the map. The paper masks places, the same in all channels; the authors' code for classification masks whole
+channels instead (the line for places is a comment there). Both are here, and both draw for each image anew from torch's
+global generator, as dropout does; what is kept is not scaled up. Maps of unequal size, which the authors refuse, are
+average-pooled to the smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import pairs, same_size
+
+MASKED = ("places", "channels")
+
+
+def masked_generation_loss(
+    student: Tensor, teacher: Tensor, keep: Tensor, generate: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return |generate(keep * student) - teacher|^2, a scalar: summed over C, H and W, mean over B.
+
+    Args:
+        student, teacher: [B, C, H, W], of one shape.
+        keep: 0 or 1, broadcasts over [B, C, H, W]. generate: a map to one of the same shape.
+    """
+    return (generate(student * keep) - teacher).square().sum((1, 2, 3)).mean()
+
+
+def random_keep(x: Tensor, mask: float | Tensor, masked: str = "places") -> Tensor:
+    """Draw 0 with probability ``mask``, else 1: [B, 1, H, W] for places of [B, C, H, W], [B, C, 1, 1] for channels."""
+    count, channels, height, width = x.shape
+    shape = (count, 1, height, width) if masked == "places" else (count, channels, 1, 1)
+    return (torch.rand(shape, device=x.device) >= mask).to(x.dtype)
+
+
+class MGD(nn.Module):
+    """Generate the teacher's last map from a masked one of the student.
+
+    Args:
+        mask: the share that is set to 0, in [0, 1). masked: what is, "places" (paper) or "channels" (code).
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, mask: float | Tensor = 0.15, masked: str = "places"):
+        super().__init__()
+        if not isinstance(mask, Tensor) and not 0 <= mask < 1:
+            raise ValueError(f"kd.mask is the share that is hidden and must lie in [0, 1), got {mask}")
+        if masked not in MASKED:
+            raise ValueError(f"kd.masked must be places or channels, got {masked!r}")
+        self.mask, self.masked = mask, masked
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        ((own, given),) = pairs(student, teacher, (-1,))
+        inside, outside = own.shape[1], given.shape[1]
+        self.align = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
+        self.generate = nn.Sequential(
+            nn.Conv2d(outside, outside, 3, padding=1), nn.ReLU(), nn.Conv2d(outside, outside, 3, padding=1)
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        own, given = same_size(*pairs(student, teacher, (-1,))[0])
+        own = self.align(own)
+        return masked_generation_loss(own, given, random_keep(own, self.mask, self.masked), self.generate)

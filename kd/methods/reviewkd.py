@@ -1,0 +1,119 @@
+"""Distilling Knowledge via Knowledge Review (Chen, Liu, Zhao, Jia, CVPR 2021), https://arxiv.org/abs/2104.09044.
+
+The student's embedding and maps are fused from the deepest to the shallowest, each with what came from above through a
+learned attention (ABF), and every fused map is compared with the teacher's of that depth at several resolutions (HCL).
+Costs a 1x1 and a 3x3 convolution a stage, often more than a small student itself; they are not deployed.
+
+The papers' networks are read before the ReLU; here maps are as the network hands them on, for most networks behind it.
+The width of the fused maps is min(512, the width of the student's last map) in the authors' code, and 512 is what
+mdistiller writes into its own whatever its setting says; here it is ``channels``. Where the teacher's map is the
+smaller one, which none of the published pairs has, the fused map is average-pooled instead of sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import conv_norm, pairs, shrink
+
+
+def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
+    """Return HCL, a scalar: the mean of squared differences at full size and pooled, with weights 1, 1/2, 1/4, ...
+
+    The weights are divided by their sum. A level that is not smaller than the map is left out, and so is its weight.
+
+    Args:
+        student, teacher: [B, C, H, W], of one shape.
+        levels: sides in pixels that the maps are average-pooled to.
+    """
+    apart = student - teacher  # pooling is linear: one pool does for both
+    weight, weights, loss = 1.0, 1.0, apart.square().mean()
+    for level in levels:
+        if level < min(apart.shape[-2:]):
+            weight /= 2
+            weights += weight
+            loss = loss + weight * F.adaptive_avg_pool2d(apart, level).square().mean()
+    return loss / weights
+
+
+class Fusion(nn.Module):
+    """Attention-based fusion (ABF): a map of the student with what was fused above it.
+
+    Args:
+        inside, outside: channels of the student's map, and of the teacher's. channels: of the fused map.
+        alone: the first of the chain, with nothing above.
+    """
+
+    def __init__(self, inside: int, channels: int, outside: int, alone: bool):
+        super().__init__()
+        self.enter, self.leave = conv_norm(inside, channels), conv_norm(channels, outside, 3)
+        self.attention = None if alone else nn.Conv2d(2 * channels, 2, 1)
+        for convolution in (self.enter[0], self.leave[0]):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+
+    def forward(self, x: Tensor, above: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return ([B, outside, *size] to compare, [B, channels, H, W] for the next).
+
+        Args:
+            x: [B, inside, H, W]. above: [B, channels, h, w]. size: height and width of the teacher's map.
+        """
+        fused = self.enter(x)
+        if self.attention is not None:
+            above = _resize(above, fused.shape[-2:])
+            own, other = torch.sigmoid(self.attention(torch.cat([fused, above], 1))).split(1, 1)
+            fused = own * fused + other * above
+        return self.leave(_resize(fused, size)), fused
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Repeat pixels where a side grows, average them where it shrinks."""
+    height, width = (min(sides) for sides in zip(x.shape[-2:], size, strict=True))
+    x = shrink(x, height, width)
+    return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, tuple(size), mode="nearest")
+
+
+class ReviewKD(nn.Module):
+    """HCL between fused maps of the student and maps of the teacher, summed over stages; the embedding is the deepest.
+
+    Args:
+        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        channels: of the fused maps. levels: of HCL, in pixels.
+    """
+
+    needs = frozenset({"features", "embedding"})
+
+    def __init__(self, stages: Sequence[int] | None = None, channels: int = 64, levels: Sequence[int] = (4, 2, 1)):
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"kd.channels is the width of the fused maps and must be at least 1, got {channels}")
+        if any(level < 1 for level in levels):
+            raise ValueError(f"kd.levels are sides in pixels of at least 1, got {list(levels)}")
+        self.stages, self.channels, self.levels = stages, channels, list(levels)
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        self.fusions = nn.ModuleList(
+            Fusion(own.shape[1], self.channels, given.shape[1], alone=depth == 0)
+            for depth, (own, given) in enumerate(self._chain(student, teacher))
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        fused, loss = None, 0.0
+        for fusion, (own, given) in zip(self.fusions, self._chain(student, teacher), strict=True):
+            shown, fused = fusion(own, fused, given.shape[-2:])
+            loss = loss + hierarchical_context_loss(shown, given, self.levels)
+        return loss
+
+    def _chain(self, student: Outputs, teacher: Outputs | None) -> list[tuple[Tensor, Tensor]]:
+        """Embeddings as maps of one pixel, then the pairs of maps, deep to shallow."""
+        maps = pairs(student, teacher, self.stages)
+        if teacher.embedding is None or student.embedding is None:
+            raise ValueError(
+                "kd=reviewkd compares the embedding too, and the teacher shows none: take a single teacher and "
+                "teacher.source=auto"
+            )
+        return [(student.embedding[..., None, None], teacher.embedding[..., None, None]), *reversed(maps)]

@@ -1,0 +1,107 @@
+"""Relational Knowledge Distillation (Park, Kim, Lu, Cho, CVPR 2019), https://arxiv.org/abs/1904.05068.
+
+The student's embeddings keep the teacher's distances between two images and angles between three. No adapter: the two
+widths need not agree. Costs B^3 D operations, and of each network B^2 D numbers for the differences and B^3 for the
+cosines, several times over while the gradient is taken. In float32 one tensor of cosines is 1 MB at B = 64, 0.5 GB at
+B = 512; measured in all, widths 128 and 512: 0.5 GB at B = 256, 2.3 GB at B = 512, and on one CPU core 17 ms a step at
+B = 64, 100 ms at B = 128.
+
+The paper sums over pairs and triplets and weighs 1 : 2; the authors' code and all peers take means over B^2 and B^3,
+images with themselves included, and 25 : 50, as here. mmrazor scales the embeddings to length 1 first: ``normalize``.
+Peers divide by lengths of 1e-12, which turns the gradient of two images in the same place into noise of any size; here
+such images have no direction and no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import need_company
+
+SAME = 1e-12  # squared distance below which two images are in the same place: the published eps
+
+
+def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the losses of distances and of angles, two scalars; h is the smooth L1 (Huber) with its knee at 1.
+
+    Distances: mean over B^2 of h(D_s / mean D_s - D_t / mean D_t), D Euclidean, its mean without the diagonal.
+    Angles: mean over B^3 of h(cos_s(j i k) - cos_t(j i k)), at image i between images j and k; where i is one of them,
+    or in the same place, the cosine counts as 0.
+
+    Args:
+        student, teacher: [B, D] and [B, D'], B > 1.
+    """
+    own, given = _differences(student), _differences(teacher)
+    distances = F.smooth_l1_loss(_relative_distances(own[1]), _relative_distances(given[1]))
+    return distances, F.smooth_l1_loss(_cosines(*own), _cosines(*given))
+
+
+def rows_of_length_one(x: Tensor) -> Tensor:
+    """[B, D] with rows of Euclidean length 1; rows of zeros stay, and have no gradient."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.masked_fill(length < 1e-12, math.inf)
+
+
+def _differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """From i to j: [B, B, D], and their squared lengths, [B, B]. Not by a Gram matrix, which cancels in float32."""
+    apart = x.unsqueeze(0) - x.unsqueeze(1)
+    return apart, apart.square().sum(-1)
+
+
+def _relative_distances(squares: Tensor) -> Tensor:
+    """[B, B] -> [B, B]: the roots, with mean 1 off the diagonal and 0 on it."""
+    count = len(squares)
+    # the root after the clamp: at 0 its slope is infinite and the clamp's is 0
+    distances = squares.clamp_min(SAME).sqrt() * (1 - torch.eye(count, dtype=squares.dtype, device=squares.device))
+    return distances * (count * (count - 1)) / distances.sum()
+
+
+def _cosines(apart: Tensor, squares: Tensor) -> Tensor:
+    """[B, B, D], [B, B] -> [B, B, B]: entry i, j, k is the cosine of the angle at i between j and k."""
+    directions = apart / squares.masked_fill(squares < SAME, math.inf).sqrt().unsqueeze(-1)
+    return directions @ directions.transpose(-1, -2)
+
+
+class RKD(nn.Module):
+    """Distances and angles of a batch's embeddings, each with its weight.
+
+    Args:
+        distance, angle: weights of the two losses, numbers or tensors.
+        normalize: scale embeddings to length 1 first; then their lengths teach nothing.
+    """
+
+    needs = frozenset({"embedding"})
+
+    def __init__(self, distance: float | Tensor = 25.0, angle: float | Tensor = 50.0, normalize: bool = False):
+        super().__init__()
+        for name, weight in (("distance", distance), ("angle", angle)):
+            if not isinstance(weight, Tensor) and not weight >= 0:
+                raise ValueError(f"kd.{name} is a weight and must not be below 0, got {weight}")
+        if not isinstance(distance, Tensor) and not isinstance(angle, Tensor) and distance == angle == 0:
+            raise ValueError("kd.distance and kd.angle are both 0: nothing is left of kd=rkd")
+        self.distance, self.angle, self.normalize = distance, angle, normalize
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Nothing to build.
+
+        Raises:
+            ValueError: a teacher that shows no embedding.
+        """
+        if teacher is None or teacher.embedding is None:
+            raise ValueError(
+                "kd=rkd compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
+                "Choose a single teacher with teacher.source=auto, or a logit method"
+            )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        own, given = student.embedding, teacher.embedding
+        need_company(len(own), "kd=rkd")
+        if self.normalize:
+            own, given = rows_of_length_one(own), rows_of_length_one(given)
+        distances, angles = relation_losses(own, given)
+        return self.distance * distances + self.angle * angles

@@ -1,0 +1,135 @@
+"""Knowledge Distillation with the Reused Teacher Classifier (Chen et al. 2022), https://arxiv.org/abs/2203.14001.
+
+The student keeps its body; its last map goes through a projector into the shape of the teacher's, and the teacher's own
+classifier reads it. Trained by the squared distance of the two maps alone: no labels, no logits.
+
+What is deployed is body + projector + the teacher's head, and that is what parameters, MACs, size and latency count
+here (the published evaluation ran the whole teacher as well, which made the student look slow; and a student of
+tens of thousands of parameters may be smaller than its projector). Costs a projector in training and after it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Context, Outputs
+from kd.methods.features import conv_norm, pairs, same_size, shrink
+
+
+def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference over all elements of two maps [B, C, H, W]."""
+    return (student - teacher).square().mean()
+
+
+class SimKD(nn.Module):
+    """The distance of the projected map from the teacher's; puts ``Reused`` in the student's place.
+
+    Args:
+        factor: the projector works on the teacher's channels divided by this.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, factor: int = 2):
+        super().__init__()
+        if factor < 1:
+            raise ValueError(f"kd.factor must be 1 or more, got {factor}")
+        self.factor = factor
+
+    def enter(self, context: Context) -> nn.Module:
+        return reuse(context.student, context.teacher, self.factor, context.image_size)
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        pairs(student, teacher, (-1,))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return map_distance(*same_size(student.features[-1], teacher.features[-1]))
+
+
+def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) -> nn.Module:
+    """Return a copy of ``student`` (a ``Normalized``) with projector and the teacher's frozen head for a classifier.
+
+    Raises:
+        ValueError: a teacher whose head does not read its last map.
+    """
+    with torch.no_grad():
+        image = torch.rand(1, 3, image_size, image_size, device=next(teacher.parameters()).device)
+        read, features = teacher.forward_intermediates(image)
+        if not features or read.shape != features[-1].shape or not torch.equal(read, features[-1]):
+            raise ValueError(
+                "kd=simkd gives the teacher's classifier a map like the teacher's last one, and the head of this "
+                "teacher reads something else: an ensemble has no head, and some networks put a layer between. "
+                "Choose another teacher"
+            )
+        body = used(student.network, lambda network: network.forward_intermediates(image.to(student.mean.device)))
+        head = used(teacher.network, lambda network: network.forward_head(read))
+        last, _ = copy.deepcopy(body).eval().forward_intermediates(image.to(student.mean.device))
+    projector = project(last.shape[1], read.shape[1], factor)
+    size = tuple(min(sides) for sides in zip(last.shape[-2:], read.shape[-2:], strict=True))
+    extended = copy.deepcopy(student)
+    extended.network = Reused(body, projector, head, size)
+    return extended.to(student.mean.device)
+
+
+def project(inside: int, outside: int, factor: int) -> nn.Sequential:
+    """The published bottleneck: 1x1, 3x3, 1x1 convolutions, each with batch norm and ReLU."""
+    between = max(1, outside // factor)
+    steps = [conv_norm(inside, between), conv_norm(between, between, 3), conv_norm(between, outside)]
+    return nn.Sequential(*(nn.Sequential(*step, nn.ReLU()) for step in steps))
+
+
+def used(network: nn.Module, call: Callable[[nn.Module], object]) -> nn.Module:
+    """Return a copy of ``network`` without the modules that ``call(network)`` does not run."""
+    network = copy.deepcopy(network)
+    was = network.training
+    ran: set[nn.Module] = {network}
+    hooks = [module.register_forward_pre_hook(lambda module, _: ran.add(module)) for module in network.modules()]
+    call(network.eval())
+    for hook in hooks:
+        hook.remove()
+
+    def runs(module: nn.Module) -> bool:
+        return any(part in ran for part in module.modules())
+
+    def prune(module: nn.Module) -> None:
+        for name, child in module.named_children():
+            if runs(child):
+                prune(child)
+            else:
+                setattr(module, name, nn.Identity())
+
+    prune(network)
+    return network.train(was)
+
+
+class Reused(nn.Module):
+    """A student's body, the projector, and the classifier of its teacher, which is not trained.
+
+    Args:
+        size: height and width of the map that is projected: the smaller of the two networks' last maps.
+    """
+
+    def __init__(self, body: nn.Module, projector: nn.Module, head: nn.Module, size: tuple[int, int]):
+        super().__init__()
+        self.body, self.projector, self.head, self.size = body, projector, head.requires_grad_(False), size
+
+    def train(self, mode: bool = True) -> Reused:
+        super().train(mode)
+        self.head.eval()  # it stays the teacher's
+        return self
+
+    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The projected map, and the body's maps with the projected one behind them."""
+        last, features = self.body.forward_intermediates(image)
+        last = self.projector(shrink(last, *self.size))
+        return last, [*features, last]
+
+    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.head.forward_head(last, pre_logits=pre_logits)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.forward_head(self.forward_intermediates(image)[0])

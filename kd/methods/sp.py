@@ -1,0 +1,61 @@
+"""Similarity-Preserving Knowledge Distillation (Tung and Mori, ICCV 2019), https://arxiv.org/abs/1907.09682.
+
+Images that the teacher's last map finds alike shall be alike to the student's. Channels and sizes of the two maps need
+not agree, since only similarities within a batch are compared: no adapter, no pooling. Costs B^2 numbers and 2 B^2 CHW
+operations a map and network.
+
+Rows of the similarity matrix have Euclidean length 1, as in the paper and RepDistiller; torchdistill divides them by
+the sum of magnitudes instead, a slip in an argument, which behind a ReLU shrinks the loss by about the batch size. With
+the rows of the paper, too, twice the batch is half the loss: the published weight of 3000 is for batches of 64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import need_company, pairs
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return ||G_s - G_t||_F^2 / B^2, a scalar; G = F F' with rows of length 1, F the flattened maps.
+
+    Args:
+        student, teacher: [B, C, H, W] and [B, D, I, J], or any [B, ...].
+    """
+    return (_similarities(student) - _similarities(teacher)).square().mean()
+
+
+def _similarities(x: Tensor) -> Tensor:
+    """[B, ...] -> [B, B]. An image of zeros is like none: its row is 0 and without gradient (peers': times 1e12)."""
+    flat = x.flatten(1)
+    alike = flat @ flat.transpose(0, 1)
+    length = torch.linalg.vector_norm(alike, dim=-1, keepdim=True)
+    return alike / length.masked_fill(length < 1e-12, math.inf)
+
+
+class SP(nn.Module):
+    """Similarities of a batch's maps, summed over stages.
+
+    Args:
+        stages: from the deep end, -1 the last map; None takes all that both networks have.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, stages: Sequence[int] | None = (-1,)):
+        super().__init__()
+        self.stages = stages
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Nothing to build; refuses a teacher without maps and stages that are not there."""
+        pairs(student, teacher, self.stages)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        chosen = pairs(student, teacher, self.stages)
+        need_company(len(chosen[0][0]), "kd=sp")
+        return sum(similarity_loss(own, given) for own, given in chosen)

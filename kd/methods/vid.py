@@ -1,0 +1,82 @@
+"""Variational Information Distillation for Knowledge Transfer (Ahn et al. 2019), https://arxiv.org/abs/1904.05835.
+
+The teacher's map is read as a Gaussian around what can be told from the student's: the less likely it is, the higher the
+loss. The variance, one number a channel of the teacher, is learned, so that channels which no student can tell count
+for less; with the mean it bounds the mutual information of the two maps from below.
+
+Costs three 1x1 convolutions a stage in the teacher's channels D, C D + 2 D^2 weights, for the training alone: beside a
+512-channel teacher more than the whole of a small student. As in RepDistiller, who took the authors' code: no bias, no
+norm, ReLU between. mdistiller never gives the variance to its optimiser, and so trains 0.1 of a mean squared error.
+The value may be negative: it is a density's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs
+from kd.methods.features import pairs, same_size
+
+FLOOR = 1e-5  # of the variance
+
+
+def variance_of(rho: Tensor) -> Tensor:
+    """Return softplus(rho) + 1e-5, which neither over- nor underflows."""
+    return torch.logaddexp(rho, torch.zeros_like(rho)) + FLOOR
+
+
+def rho_of(variance: float) -> float:
+    """The inverse of ``variance_of``, for a number."""
+    return math.log(math.expm1(variance - FLOOR))
+
+
+def negative_log_likelihood(mean: Tensor, teacher: Tensor, rho: Tensor) -> Tensor:
+    """Return the mean over all elements of 1/2 [(teacher - mean)^2 / s^2 + log s^2]: log(2 pi) / 2 is left out.
+
+    Args:
+        mean, teacher: [B, D, H, W]. rho: [D], of s^2 = softplus(rho) + 1e-5.
+    """
+    variance = variance_of(rho).view(-1, 1, 1)
+    return 0.5 * ((teacher - mean).square() / variance + variance.log()).mean()
+
+
+class VariationalInformation(nn.Module):
+    """The sum over stages, each with regressor and variance of its own.
+
+    Args:
+        variance: that every channel starts from.
+        stages: of the maps, from the deep end; None is as many as both networks have.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, variance: float = 5.0, stages: Sequence[int] | None = None):
+        super().__init__()
+        if not FLOOR < variance < 700:
+            raise ValueError(f"kd.variance must lie above {FLOOR} and below 700, got {variance}")
+        self.variance, self.stages = variance, stages
+        self.regressors, self.rhos = nn.ModuleList(), nn.ParameterList()
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Build regressor and variances of each pair of maps."""
+        found = pairs(student, teacher, self.stages)
+        self.regressors = nn.ModuleList(_regressor(ours.shape[1], theirs.shape[1]) for ours, theirs in found)
+        self.rhos = nn.ParameterList(torch.full((theirs.shape[1],), rho_of(self.variance)) for _, theirs in found)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        total = 0.0
+        found = pairs(student, teacher, self.stages)
+        for regressor, rho, pair in zip(self.regressors, self.rhos, found, strict=True):
+            ours, theirs = same_size(*pair)
+            total = total + negative_log_likelihood(regressor(ours), theirs, rho)
+        return total
+
+
+def _regressor(inside: int, outside: int) -> nn.Sequential:
+    widths = (inside, outside, outside, outside)
+    first, second, third = (nn.Conv2d(i, o, 1, bias=False) for i, o in zip(widths, widths[1:], strict=False))
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)

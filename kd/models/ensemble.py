@@ -1,0 +1,48 @@
+"""Several teachers as one: their answers are combined, and nothing else of them is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+RULES = ("probabilities", "log_mean_exp", "logits")
+
+
+def combine(logits: Tensor, rule: str) -> Tensor:
+    """Return the logits of M classifiers' common answer: [M, B, K] -> [B, K].
+
+    Args:
+        rule: "probabilities": the logarithm of the mean of the softmaxes (at T = 1), the arithmetic mean of Hinton et
+            al. 2015; "log_mean_exp": of the logits as they are, so that a surer member, whose logits are larger,
+            counts more; "logits": their mean, which is the geometric mean of the softmaxes.
+
+    Raises:
+        ValueError: another rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"teacher.combine must be one of {', '.join(RULES)}, got {rule!r}")
+    if rule == "logits":
+        return logits.mean(0)
+    spoken = logits.log_softmax(-1) if rule == "probabilities" else logits
+    return spoken.logsumexp(0) - math.log(len(logits))
+
+
+class Ensemble(nn.Module):
+    """Networks that take the same image, each with its own normalisation; shows logits alone."""
+
+    def __init__(self, members: Sequence[nn.Module], rule: str = "probabilities"):
+        super().__init__()
+        self.members, self.rule = nn.ModuleList(members), rule
+
+    def forward(self, image: Tensor) -> Tensor:
+        return combine(torch.stack([member(image).float() for member in self.members]), self.rule)
+
+    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The combined logits [B, K] for want of a last map, and no maps."""
+        return self.forward(image), []
+
+    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor | None:
+        return None if pre_logits else last

@@ -1,0 +1,175 @@
+"""What the config groups offer: where they are, options chosen by name in a setting, methods combined by name.
+
+Beside ``run.py`` and ``multirun.py`` the only file that knows Hydra.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib.machinery
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from kd.search import directions
+
+HARD = "hard"  # the term of the labels, in every method's yaml
+
+
+def conf_dir() -> str:
+    """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
+    package = Path(__file__).resolve().parent
+    for folder in (os.environ.get("KD_CONF_DIR"), package / "conf", package.parent / "conf"):
+        if folder and (Path(folder) / "config.yaml").is_file():
+            return str(Path(folder).resolve())
+    raise SystemExit("kd: the configs are not where they were installed; set KD_CONF_DIR to the folder of config.yaml")
+
+
+def names(group: str) -> list[str]:
+    """Every option of a group."""
+    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
+
+
+def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, Any]:
+    """Compose the network that a list names: ``teacher.ensemble`` and ``kd.assistants`` say which options and how.
+
+    Args:
+        entry: the name of an option, ``resnet34``, or its name under its group with settings,
+            ``{student: tiny_cnn, width: 3}``. groups: where a bare name is looked for, in this order.
+        setting: where the entry stands, for messages.
+
+    Returns:
+        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed" and "checkpoint": plain values.
+
+    Raises:
+        ValueError: a name or a setting that there is not.
+    """
+    settings = dict(entry) if isinstance(entry, Mapping | DictConfig) else {}
+    group = next((group for group in groups if group in settings), None)
+    name = settings.pop(group) if group else entry
+    group = group or next((group for group in groups if name in names(group)), None)
+    if not isinstance(name, str) or group is None or name not in names(group):
+        known = [option for each in groups for option in names(each)]
+        near = difflib.get_close_matches(str(name), known, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else f": there are {', '.join(dict.fromkeys(known))}"
+        raise ValueError(f"{setting} names {name!r}, which is no option of {' or '.join(groups)}{hint}")
+    ready = GlobalHydra.instance().is_initialized()
+    with nullcontext() if ready else initialize_config_dir(conf_dir(), version_base="1.3"):
+        cfg = compose("config", [f"{group}={name}"])
+    unknown = sorted(set(settings) - set(cfg[group]))
+    if unknown:
+        raise ValueError(f"{setting}: {group}={name} has no {', '.join(unknown)}; it has {', '.join(cfg[group])}")
+    for key, value in settings.items():
+        OmegaConf.update(cfg, f"{group}.{key}", value)
+    found = OmegaConf.to_container(cfg[group], resolve=True)
+    if group == "student":
+        return {"name": name, "group": group, "network": found, "attention": None}
+    attention = OmegaConf.to_container(cfg.attention, resolve=True)
+    kept = {key: found[key] for key in ("network", "seed", "checkpoint")}
+    return {"name": name, "group": group, "attention": attention, **kept}
+
+
+def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
+    """Return config and choices with ``kd=combine`` written out: terms, weights and schedules of the methods listed.
+
+    The labels count as little as the method that trusts them least lets them, or as much as ``kd.hard`` says.
+
+    Raises:
+        ValueError: a method that there is not, or one listed twice.
+    """
+    if not isinstance(cfg.kd.terms, ListConfig):
+        return cfg, dict(choices)
+    listed = list(cfg.kd.terms)
+    for name in listed:
+        if not isinstance(cfg.kd.get(name), DictConfig):
+            known = [key for key, value in cfg.kd.items() if isinstance(value, DictConfig)]
+            near = difflib.get_close_matches(str(name), known, n=3) or known
+            raise ValueError(f"kd.terms lists {name!r}, which is no method of one run; did you mean {', '.join(near)}?")
+    if len(set(listed)) < len(listed) or not listed:
+        raise ValueError(f"kd.terms={listed}: list at least one method, and each once")
+    methods = {name: OmegaConf.to_container(cfg.kd[name], resolve=True) for name in listed}
+    written = _combined(methods, cfg.kd.hard)
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.kd = written
+    return cfg, {**choices, "kd": "+".join(listed)}
+
+
+def _combined(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[str, Any]:
+    whole: dict[str, Any] = {"terms": {}, "weights": {}, "schedule": {}}
+    lowest = min(method["weights"].get(HARD, 0.0) for method in methods.values())
+    for name, method in methods.items():
+        own = [term for term in method["terms"] if term != HARD]
+        for term in method["terms"]:
+            # a method's only term goes by the method's name; two methods may have terms of one name
+            place = HARD if term == HARD else name if len(own) == 1 else f"{name}_{term}"
+            if place in whole["terms"]:
+                continue
+            whole["terms"][place] = method["terms"][term]
+            whole["weights"][place] = method["weights"][term]
+            if term in method.get("schedule", {}):
+                whole["schedule"][place] = method["schedule"][term]
+        whole[name] = {key: value for key, value in method.items() if key not in whole}
+        if "assistants" in method:
+            whole["assistants"] = method["assistants"]
+    if HARD in whole["terms"]:
+        whole["weights"][HARD] = lowest if hard is None else hard
+    return whole
+
+
+def offer_combinations() -> None:
+    """Make ``kd=combine`` an option: every method's settings under its name, of which those listed are used."""
+    methods = {}
+    for name in names("kd"):
+        node = OmegaConf.load(Path(conf_dir()) / "kd" / f"{name}.yaml")
+        node = node.get("kd", node)  # of a page of package _global_
+        if "defaults" not in node:
+            methods[name] = node
+    node = {"terms": ["hinton", "at"], HARD: None, **methods}
+    ConfigStore.instance().store(group="kd", name="combine", node=OmegaConf.create(node), provider="kd")
+
+
+def one_minus(share: float) -> float:
+    """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"kd.alpha is the teacher's share of the loss and must lie in [0, 1], got {share}")
+    return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
+
+
+def again(generations: int) -> ListConfig:
+    """The resolver ``${again:...}``: the generations before the last one, each a student like the last."""
+    if generations < 1:
+        raise ValueError(f"kd.generations must be 1 or more, got {generations}")
+    return ListConfig(["student"] * (generations - 1))
+
+
+def goals(objective: str | list[str]) -> str | list[str]:
+    """The resolver ``${directions:${objective}}``: maximize or minimize."""
+    try:
+        return directions(objective)
+    except ValueError as error:
+        raise SystemExit(f"kd: {error}") from None
+
+
+def plugin(extra: str, path: str) -> str:
+    """The resolver ``${plugin:extra,class}`` of conf/hydra: a class of a Hydra plugin, which an extra brings."""
+    package = path.split(".")[1]
+    found = importlib.machinery.PathFinder.find_spec("hydra_plugins")
+    if found is None or not any((Path(place) / package).is_dir() for place in found.submodule_search_locations or ()):
+        raise SystemExit(f"kd: the Hydra plugin {package} is not installed: pip install -e '.[{extra}]'")
+    return path
+
+
+def register() -> None:
+    """Tell Hydra our resolvers and the options that are no files."""
+    for name, resolver in {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin}.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+    offer_combinations()
