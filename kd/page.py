@@ -39,12 +39,14 @@ DECISIVE = (  # settings that a reader asks for, beside those of the method
     "teacher.name",
     "teacher.pretrained",
     "teacher.seed",
+    "teacher.ensemble",
     "attention.stages",
     "student.name",
     "student.width",
     "train.batch_size",
     "train.teacher.epochs",
     "train.student.epochs",
+    "train.student.mixup",
     "train.teacher.lr",
     "train.student.lr",
 )
@@ -56,7 +58,7 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
     facts.append(("seed", str(result["seed"])))
     settings = result.get("settings") or {}
     told = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
-    facts += [(key, plain(settings[key])) for key in [*told, *DECISIVE] if key in settings]
+    facts += [(key, plain(settings[key])) for key in [*told, *DECISIVE] if settings.get(key) not in (None, [])]
     facts += [
         (
             "data set",
@@ -122,6 +124,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         "↑ and ↓ say which way the student went, the last column which way is better. MB are 2^20 bytes, p50 and p95 "
         "the median and the 95th percentile. Agreement: share of the test pictures on which a model predicts what the "
         "teacher predicts." + words,
+        *_assistants(result),
         f"One standard error of the accuracy at {count:,} test pictures, in points: {errors}.",
         "## What was run",
         _what_was_run(result),
@@ -160,6 +163,15 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         *remarks,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _assistants(result: Mapping[str, Any]) -> list[str]:
+    """The networks between teacher and student, each taught by the one before."""
+    found = result.get("assistants")
+    if not found:
+        return []
+    told = [f"{percent(each['accuracy'])} % ({each['params'] / 1e6:.3g} M parameters)" for each in found]
+    return [f"Between teacher and student, each taught by the one before it, test accuracy: {' → '.join(told)}."]
 
 
 def _folded(table: str, classes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -145,28 +146,54 @@ def lesson(parts: Parts, stage: str, guide: Trained) -> tuple[Task, Callable[[],
     """The task of a network that is taught, once its teacher is trained; and what makes that teacher answer."""
     task, machine = parts.tasks[stage], parts.machine
     live = LiveTeacher(guide.network, machine, task.objective.needs)
-
-    def see(network: nn.Module, image: Tensor, show: Set[str]) -> Outputs:
-        with machine.autocast():
-            return observe(network, image, show).full(show)
-
-    network = task.objective.enter(
-        Context(
-            student=task.network,
-            teacher=guide.network,
-            fresh=lambda number: machine.prepare(parts.fresh[stage](number)),
-            see=see,
-            targets=torch.from_numpy(parts.pictures.targets),
-            train=torch.from_numpy(parts.pictures.train),
-            image_size=parts.pictures.image_size,
-        )
-    )
+    torch.manual_seed(task.loader.seed)  # what a method adds to the student
+    network = task.objective.enter(context(parts, stage, task.network, guide.network))
 
     def teacher() -> Teacher:
         bank, epochs = parts.banks[stage], task.recipe.epochs
         return parts.source(parts.store, bank, live, task.loader, epochs, parts.clock, parts.ranks)
 
     return replace(task, network=network), teacher
+
+
+def context(parts: Parts, stage: str, student: nn.Module, teacher: nn.Module) -> Context:
+    """What surrounds the training of one network that is taught."""
+    machine, pictures = parts.machine, parts.pictures
+
+    def see(network: nn.Module, image: Tensor, show: Set[str]) -> Outputs:
+        with machine.autocast():
+            return observe(network, image, show).full(show)
+
+    return Context(
+        student=student,
+        teacher=teacher,
+        fresh=lambda number: machine.prepare(parts.fresh[stage](number)),
+        see=see,
+        targets=torch.from_numpy(pictures.targets),
+        train=torch.from_numpy(pictures.train),
+        image_size=pictures.image_size,
+    )
+
+
+def rehearse(parts: Parts) -> None:
+    """Let each method meet copies of its untrained networks, so that what it refuses is refused before any training.
+
+    Raises:
+        ValueError: what the method says.
+    """
+    members = [task.network for stage, task in parts.tasks.items() if stage.startswith("teacher")]
+    guide = parts.together(members) if parts.together else members[0]
+    for stage in parts.fresh:
+        task = parts.tasks[stage]
+        needs, size = task.objective.needs, parts.pictures.image_size
+        objective, student, teacher = (copy.deepcopy(x).cpu() for x in (task.objective, task.network, guide))
+        student = objective.enter(context(parts, stage, student, teacher.eval()))
+        with torch.no_grad():
+            shown = [
+                observe(network, torch.rand(2, 3, size, size), needs).full(needs) for network in (student, teacher)
+            ]
+        objective.setup(*shown)
+        guide = task.network
 
 
 def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:

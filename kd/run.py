@@ -71,7 +71,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     from kd.models.normalized import Normalized, fitting
     from kd.objective import Objective
     from kd.parallel import join
-    from kd.pipeline import Parts
+    from kd.pipeline import Parts, rehearse
     from kd.plan import check, keys_of
     from kd.stages import Task
     from kd.store import Store
@@ -84,7 +84,9 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     check(settings)
     objective, twin_objective = objective_of(cfg.kd), objective_of(cfg.twin)
-    members = [teacher_of(entry, settings) for entry in cfg.teacher.ensemble]
+    members = [teacher_of(entry, settings, choices["teacher"]) for entry in cfg.teacher.ensemble]
+    if members:
+        choices["teacher"] = "+".join(spec["name"] for spec in members)
     between = list(cfg.kd.get("assistants", [])) if objective.needs else []
     assistants = [assistant_of(entry, number, settings) for number, entry in enumerate(between, start=1)]
     store = Store(Path(cfg.outputs or "outputs").expanduser())
@@ -121,7 +123,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         fresh[stage] = lambda number, stage=stage, spec=spec: build(stage, spec, spec["seed"] + PEER * number)
     answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
     published = f"{cfg.teacher.name} {settings['attention']['stages']}"
-    return Parts(
+    parts = Parts(
         settings=settings,
         written=OmegaConf.to_yaml(OmegaConf.create(settings)),
         choices=choices,
@@ -138,6 +140,8 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         unused=0 if members else cfg.attention.published_but_unused.get(published, 0),
         clock=clock,
     )
+    rehearse(parts)
+    return parts
 
 
 def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
@@ -145,10 +149,11 @@ def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
     return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if many or len(specs) > 1 else [role]
 
 
-def teacher_of(entry: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def teacher_of(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, Any]:
     """One teacher of ``teacher.ensemble``: a seed of the chosen one, or another option."""
     if isinstance(entry, int):
-        return {**settings["teacher"], "attention": settings["attention"], "seed": entry}
+        name = f"{choice}_seed{entry}"
+        return {**settings["teacher"], "attention": settings["attention"], "seed": entry, "name": name}
     return network_of(entry, ("teacher",), "teacher.ensemble")
 
 
@@ -227,9 +232,18 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     return told(ran, cfg)
 
 
+def told_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> str:
+    """A warning of ours as a sentence; anybody else's as Python writes it."""
+    return f"kd: {message}\n" if category is UserWarning else _format(message, category, *rest)
+
+
+_format = warnings.formatwarning
+
+
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
+    warnings.formatwarning = told_plainly
     try:
         compose_and_run()
     except KeyboardInterrupt:

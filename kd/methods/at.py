@@ -66,7 +66,7 @@ def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] 
             "together are a single place: take shallower kd.stages, or a larger data.image_size"
         )
     if wide < every:
-        warnings.warn(f"{method}: {every - wide} of {every} pairs of maps are a single place and left out", stacklevel=3)
+        warnings.warn(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each", stacklevel=3)
 
 
 class AttentionTransfer(nn.Module):

@@ -3,9 +3,9 @@
 Costs a 1x1 convolution (and batch norm) a stage, student's channels x teacher's weights, for the training alone.
 
 The paper trains in two stages: up to the guided layer on the hint, by 1/2 of the squared distance, then the whole
-network on labels and soft labels. Today's code (RepDistiller, mdistiller) adds 100 times the mean squared difference to
-the cross entropy from the first step to the last: that is ``kd=fitnet``; ``kd=fitnet_two_stage`` is nearer to the paper.
-Where maps differ in size peers take a strided or transposed convolution; here the larger map is average-pooled, and the
+network on labels and soft labels. RepDistiller and mdistiller add 100 times the mean squared difference to the cross
+entropy from the first step to the last: that is ``kd=fitnet``; ``kd=fitnet_two_stage`` is nearer to the paper. Where
+maps differ in size they take a strided or transposed convolution; here the larger map is average-pooled, and the
 regressor is a 1x1 convolution for any two sizes.
 """
 
@@ -60,7 +60,7 @@ class FitNet(nn.Module):
         self.regressors = nn.ModuleList(self.regressor(ours, theirs) for ours, theirs in found)
         if self.adapter == "conv_norm_relu" and any((theirs < 0).any() for _, theirs in found):
             warnings.warn(
-                "the teacher's maps have negative values, which kd.adapter=conv_norm_relu cannot answer: kd.adapter=conv can",
+                "the teacher's maps have negative values, which no ReLU can answer: kd.adapter=conv can",
                 stacklevel=2,
             )
 

@@ -14,7 +14,7 @@ parameter gets both gradients, and ``weight`` does not reach the paraphraser. Fo
 ``warmup``, the distance does not count; after it the paraphraser goes on learning, so the student follows a target that
 still moves a little. Maps of different size are pooled to the smaller before anything reads them.
 
-RepDistiller compares not the factors but their attention maps: ``variant="repdistiller"``, with p = 2 attention transfer.
+RepDistiller compares not the factors but their attention maps, ``variant="repdistiller"``: at p = 2 attention transfer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ EPS = 1e-12  # of a length, as in F.normalize
 
 
 def direction(x: Tensor) -> Tensor:
-    """Return each image's values at unit length: [B, ...] -> [B, N]. What is zero everywhere stays so, without gradient.
+    """Return each image's values at unit length, [B, ...] -> [B, N]; zero everywhere stays so, with gradient 0.
 
-    F.normalize has the same values; its gradient at zero is 1e12.
+    F.normalize gives the same values, and at zero gradients of 1e12.
     """
     x = x.flatten(1)
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)

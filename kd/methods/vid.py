@@ -1,8 +1,8 @@
 """Variational Information Distillation for Knowledge Transfer (Ahn et al. 2019), https://arxiv.org/abs/1904.05835.
 
-The teacher's map is read as a Gaussian around what can be told from the student's: the less likely it is, the higher the
-loss. The variance, one number a channel of the teacher, is learned, so that channels which no student can tell count
-for less; with the mean it bounds the mutual information of the two maps from below.
+The teacher's map is read as a Gaussian around what can be told from the student's: the less likely it is, the higher
+the loss. The variance, one number a channel of the teacher, is learned, so that channels which the student cannot tell
+count for less; together they bound the mutual information of the two maps from below.
 
 Costs three 1x1 convolutions a stage in the teacher's channels D, C D + 2 D^2 weights, for the training alone: beside a
 512-channel teacher more than the whole of a small student. As in RepDistiller, who took the authors' code: no bias, no

@@ -93,10 +93,10 @@ def test_of_two_classes_only_eps_gives_a_gradient_and_the_term_says_so():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("inside", [Hinton(1.0), DKD(1.0)], ids=["hinton", "dkd"])
 def test_constant_rows_and_far_logits_are_finite_in_value_and_gradient(inside, dtype):
-    far, teacher = (array(name, dtype) for name in ("z_s_ext", "z_t_ext"))
-    flat, other = far.clone(), teacher.clone()
-    flat[0], other[1] = 3.0, 0.0
-    for student, teacher in ((far, teacher), (flat, other), (0 * far, 0 * far), (far, far)):
+    far, sure = (array(name, dtype) for name in ("z_s_ext", "z_t_ext"))
+    flat, even = far.clone(), sure.clone()
+    flat[0], even[1] = 3.0, 0.0
+    for student, teacher in ((far, sure), (flat, even), (0 * far, 0 * far), (far, far)):
         student = student.clone().requires_grad_()
         loss = called(Standardized(inside), student, teacher, array("y_ext"))
         loss.backward()

@@ -1,0 +1,213 @@
+"""Contrastive Representation Distillation (Tian, Krishnan, Isola, ICLR 2020), https://arxiv.org/abs/1910.10699.
+
+What one network shows of an image shall be recognised among K images of other classes, as the other network remembers
+them, and the other way round. Both embeddings go through a linear layer, learned, to ``dim`` numbers of length 1. Each
+network has a memory with a row for every image of the data set, moved a little towards what the image has just shown.
+
+Costs 2 N dim floats of memory (N = 14,000, dim = 128: 14 MB; ImageNet's 1.28 million: 1.3 GB), which each step copies
+once, and 2 B N dim multiplications. Published code gathers the rows of the negatives, B K dim numbers of each memory
+(B = 64, K = 16384, dim = 128: 0.5 GB each, kept for the gradient); here a batch is multiplied with the whole memory and
+B K of the B N products are picked, which is the same and costs less up to N of about K dim / 4.
+
+- Negatives are of other classes and of the training images, as in the published mode "exact": a stratified sample
+  without replacement, in which all are equally likely. The published sample is not stratified, and draws with
+  replacement where a class has fewer than K others; here K is lowered to as many as every class has.
+- The sample is a pure function of (seed, epoch, index), as views are: nothing to save but the seed, the same on every
+  device and in every slice of a batch, and the global random state is not touched. The seed is drawn in ``setup``.
+- The constant Z is N times the mean score of the first batch, as in the published code alone; for N, there and in the
+  loss, we take the number of training images.
+- With several processes each sends the others its rows, so that all memories stay the same; a gather a step.
+- Of a mixture of two images (mixup), the class and the row are those of the image that the index names.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Context, Outputs
+
+GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
+
+
+def log_scores(shown: Tensor, memory: Tensor, rows: Tensor, temperature: float | Tensor) -> Tensor:
+    """Return <shown_b, memory_rows[b, k]> / T: the logarithms of scores before they are divided by Z, [B, 1 + K].
+
+    Args:
+        shown: [B, D]. memory: [N, D]. rows: [B, 1 + K], int64: of the image itself, then of its negatives.
+    """
+    return (shown @ memory.transpose(-1, -2)).gather(-1, rows) / temperature
+
+
+def log_partition(sums: Tensor, columns: int, count: int) -> Tensor:
+    """Return log Z; Z = count times the mean of the batch's exp(scores).
+
+    Args:
+        sums: [B] (or [B, ...]), the logsumexp of each image's scores over its ``columns``.
+    """
+    return sums.logsumexp(0) + math.log(count / (len(sums) * columns))
+
+
+def contrast(scores: Tensor, log_z: Tensor, count: int, eps: float = 1e-7) -> Tensor:
+    """Return -mean_b [log(x_0 / (x_0 + c + eps)) + sum_k log(c / (x_k + c + eps))], a scalar; x = exp(scores) / Z.
+
+    Args:
+        scores: [B, 1 + K], logarithms; the first column is the image itself.
+        log_z: log Z. count: N, the number of images that negatives are drawn from; c = K / N.
+    """
+    chance = (scores.shape[-1] - 1) / count
+    scores = scores - log_z
+    # log(x + c + eps) by logaddexp: a score may be too large for its exponential
+    total = torch.logaddexp(scores, torch.full_like(scores, math.log(chance + eps)))
+    return -((scores[:, 0] - total[:, 0]) + (math.log(chance) - total[:, 1:]).sum(-1)).mean()
+
+
+def moved(memory: Tensor, index: Tensor, shown: Tensor, momentum: float | Tensor) -> Tensor:
+    """Return the memory [N, D] with the rows [B] of a batch moved towards ``shown`` [B, D], again of length 1."""
+    rows = momentum * memory[index] + (1 - momentum) * shown.detach()
+    # a copy: the gradient of the scores still needs the memory as it was
+    return memory.index_copy(0, index, F.normalize(rows, dim=-1))
+
+
+def draw(seed: Tensor, epoch: int, index: Tensor, others: Tensor, count: int) -> Tensor:
+    """Return ``count`` different numbers of range(others_b) for each image, [B, count], int64.
+
+    The range is cut into ``count`` strata and one number is drawn in each; then all are turned by a random number, so
+    that all are equally likely. A pure function of (seed, epoch, index).
+
+    Args:
+        seed: a number as a tensor. index, others: [B], int64; others >= count.
+    """
+    key = _mix(_mix(seed * GOLDEN + 1) ^ (torch.full_like(seed, epoch) * GOLDEN + 2))
+    image = _mix(key ^ (index * GOLDEN + 3))[:, None]
+    bits = _mix(image + torch.arange(1, count + 2, device=index.device) * GOLDEN) & 0x3FFF_FFFF_FFFF_FFFF
+    others = others[:, None]
+    edges = torch.arange(count + 1, device=index.device) * others // count
+    first, width = edges[:, :-1], edges.diff(dim=-1)
+    return (bits[:, :1] % others + first + bits[:, 1:] % width) % others
+
+
+def together(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The rows of all processes, one rank after the other: each [B, ...] -> [sum of all B, ...]; of one as they are."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return tensors
+    own = torch.tensor([len(tensors[0])], device=tensors[0].device)
+    counts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, own)
+    counts = [int(count) for count in counts]
+    found = []
+    for tensor in tensors:
+        padded = tensor.new_zeros(max(counts), *tensor.shape[1:])  # slices differ by an image
+        padded[: len(tensor)] = tensor
+        everyone = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(everyone, padded)
+        found.append(torch.cat([rows[:count] for rows, count in zip(everyone, counts, strict=True)]))
+    return tuple(found)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int64 numbers (the finaliser of splitmix64; products wrap, shifts are made logical by a mask)."""
+    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
+    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
+    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+
+
+class CRD(nn.Module):
+    """Contrast of each image with images of other classes, in the memory of the other network.
+
+    Args:
+        negatives: K, lowered to the number of training images outside of the largest class.
+        temperature: T of the scores. momentum: what a memory keeps of its row. dim: width of the memories.
+        eps: beside the probabilities in the logarithms.
+    """
+
+    needs = frozenset({"embedding"})
+
+    def __init__(
+        self,
+        negatives: int = 16384,
+        temperature: float | Tensor = 0.07,
+        momentum: float | Tensor = 0.5,
+        dim: int = 128,
+        eps: float = 1e-7,
+    ):
+        super().__init__()
+        if negatives < 1:
+            raise ValueError(f"kd.negatives must be 1 or more, got {negatives}")
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        if not isinstance(momentum, Tensor) and not 0 <= momentum < 1:
+            raise ValueError(f"kd.momentum must lie in [0, 1): at 1 a memory learns nothing, got {momentum}")
+        if dim < 1:
+            raise ValueError(f"kd.dim is a width and must be 1 or more, got {dim}")
+        if not eps >= 0:
+            raise ValueError(f"kd.eps must not be below 0, got {eps}")
+        self.negatives, self.temperature, self.momentum, self.dim, self.eps = negatives, temperature, momentum, dim, eps
+        self.images = 0
+
+    def enter(self, context: Context) -> None:
+        """Learn which images there are, and of which classes those of training are.
+
+        Raises:
+            ValueError: training images of one class alone.
+        """
+        targets = context.targets[context.train]
+        sizes = torch.bincount(targets, minlength=int(context.targets.max()) + 1)
+        others = len(targets) - sizes
+        if others.min() < 1:
+            raise ValueError("kd=crd tells images of different classes apart, and all training images are of one class")
+        self.images, self.trained = len(context.targets), len(targets)
+        self.count = min(self.negatives, int(others.min()))
+        # sorted by class: the images of other classes are the run that begins behind a class, round the end
+        self.register_buffer("order", context.train[targets.argsort(stable=True)], persistent=False)
+        self.register_buffer("behind", sizes.cumsum(0), persistent=False)
+        self.register_buffer("others", others, persistent=False)
+
+    def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Build layers and memories; rows begin in random directions.
+
+        Raises:
+            ValueError: a teacher that shows no embedding.
+        """
+        if teacher is None or teacher.embedding is None:
+            raise ValueError(
+                "kd=crd compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
+                "Choose a single teacher with teacher.source=auto, or a logit method"
+            )
+        if not self.images:
+            raise RuntimeError("kd=crd sizes its memories by the data set: call enter before setup")
+        self.student = nn.Linear(student.embedding.shape[-1], self.dim)
+        self.teacher = nn.Linear(teacher.embedding.shape[-1], self.dim)
+        for name in ("student_memory", "teacher_memory"):
+            self.register_buffer(name, F.normalize(torch.randn(self.images, self.dim), dim=-1))
+        self.register_buffer("log_z", torch.zeros(2))  # of the student's scores and of the teacher's
+        self.register_buffer("started", torch.tensor(False))  # whether log_z has been set
+        self.register_buffer("seed", torch.randint(2**62, ()))
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Positions in the memories, [B, 1 + K], int64: each image's own, then those of its negatives."""
+        index, target = batch.index.to(self.order.device), batch.target.to(self.order.device)
+        found = draw(self.seed, batch.epoch, index, self.others[target], self.count)
+        found = self.order[(self.behind[target][:, None] + found) % self.trained]
+        return torch.cat([index[:, None], found], dim=-1)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        own = F.normalize(self.student(student.embedding), dim=-1)
+        given = F.normalize(self.teacher(teacher.embedding), dim=-1)
+        rows = self.rows(batch)
+        scores = (
+            log_scores(own, self.teacher_memory, rows, self.temperature),
+            log_scores(given, self.student_memory, rows, self.temperature),
+        )
+        sums = torch.stack([x.detach().logsumexp(-1) for x in scores], dim=-1)
+        index, own, given, sums = together(rows[:, 0].contiguous(), own.detach(), given.detach(), sums)
+        log_z = torch.where(self.started, self.log_z, log_partition(sums, rows.shape[-1], self.trained))
+        if self.training:
+            self.log_z, self.started = log_z, torch.ones_like(self.started)
+            self.student_memory = moved(self.student_memory, index, own, self.momentum)
+            self.teacher_memory = moved(self.teacher_memory, index, given, self.momentum)
+        return sum(contrast(x, z, self.trained, self.eps) for x, z in zip(scores, log_z, strict=True))
