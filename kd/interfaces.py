@@ -48,6 +48,7 @@ class Outputs(NamedTuple):
 
 
 COMMON = frozenset({"embedding", "features"})
+LOGITS_ONLY = frozenset({"logits"})  # what a bank of answers, an ensemble or a black box can show
 
 
 def _full(x: Tensor | None) -> Tensor | None:
@@ -83,7 +84,7 @@ def observe(model: nn.Module, image: Tensor, show: Set[str] = COMMON) -> Outputs
     """
     last, features = model.forward_intermediates(image)
     embedding = model.forward_head(last, pre_logits=True) if "embedding" in show else None
-    class_maps = class_activation(model, last) if "class_maps" in show else None
+    class_maps = class_activation(model, last) if "class_maps" in show and last.ndim == 4 else None
     return Outputs(model.forward_head(last), embedding, tuple(features), class_maps)
 
 

@@ -13,13 +13,12 @@ from torch import nn
 
 from kd.clock import Clock
 from kd.data.loader import Loader
-from kd.interfaces import COMMON, Batch, Outputs, Teacher, observe
+from kd.interfaces import COMMON, LOGITS_ONLY, Batch, Outputs, Teacher, observe
 from kd.machine import Machine
 from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
 from kd.store import SHORT, Store, digest
 
-LOGITS_ONLY = frozenset({"logits"})  # what a bank can answer
 LARGE = 4 * 2**30  # bytes of a bank that nobody asked for
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from kd.interfaces import LOGITS_ONLY
 from kd.options import conf_dir
 from kd.tables import escape
 
@@ -27,7 +28,7 @@ WIDTH = 120
 HEADER = re.compile(r"(\w+): (.+) \((.+) (\d{4})\), (https://\S+)\.$")  # the first comment of a method's page
 FAMILIES = ("Labels", "Logits", "Features", "Relations", "Contrastive", "Schemes")
 SHOWN = ("logits", "embedding", "features", "class_maps")  # of ``Outputs``, as a teacher shows them
-BANKED = {"logits"}  # kd.teacher.LOGITS_ONLY, whose import would double the time
+
 NO_SETTINGS = {"terms", "weights", "schedule"}
 
 
@@ -159,7 +160,7 @@ def method(path: Path) -> Entry:
     # as in the objective: what weighs nothing is left out, and reads nothing
     needs = set().union(*(needs_of(term) for name, term in terms.items() if number(weights.get(name), page.node) != 0))
     reads = [name for name in SHOWN if name in needs]
-    bank = needs <= BANKED if needs else None
+    bank = needs <= LOGITS_ONLY if needs else None
     match = HEADER.match(page.header[0]) if page.header else None
     return Entry(
         name=path.stem,
@@ -320,10 +321,11 @@ def markdown(found: Sequence[Entry], noun: str) -> str:
     lines = [["family", noun, *extra, "settings and defaults", "paper"]]
     lines.append([":--"] * len(lines[0]))
     for entry in found:
-        paper = f"[{escape(entry.paper.title)}]({entry.paper.link}), {escape(entry.paper.authors)} {entry.paper.year}"
+        paper = entry.paper
+        link = f"[{escape(paper.title)}]({paper.link}), {escape(paper.authors)} {paper.year}" if paper else ""
         settings = " ".join(f"`{choice}`" for choice in choices(entry)).replace("|", r"\|")
         cells = [escape(entry.cells[cell]) for cell in extra]
-        lines.append([entry.family, f"`{entry.name}`", *cells, settings, paper if entry.paper else ""])
+        lines.append([entry.family, f"`{entry.name}`", *cells, settings, link])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
