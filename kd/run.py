@@ -169,7 +169,7 @@ def objective_of(method: DictConfig) -> Objective:
     """Make what one option of the group `kd` describes."""
     from kd.objective import Objective
 
-    return Objective(instantiate(method.terms), dict(method.weights), method.get("schedule"))
+    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
 
 
 def show(ran: Ran) -> None:

@@ -230,3 +230,10 @@ def test_the_command_answers_alone_in_any_folder_and_any_alphabet(tmp_path):
     assert "hinton" in done.stdout and not done.stderr
     done = subprocess.run([*command, "--help"], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "--markdown" in done.stdout and "methods" in done.stdout
+
+
+def test_the_readme_shows_what_there_is(capsys):
+    """`python -m kd.zoo methods --markdown` makes the README's table; put it there again when a method changes."""
+    readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- python -m kd.zoo methods --markdown -->")[1].split("<!-- end -->")[0]
+    assert shown.strip() == said(capsys, "methods", "--markdown").strip()

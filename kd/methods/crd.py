@@ -7,7 +7,7 @@ network has a memory with a row for every image of the data set, moved a little 
 Costs 2 N dim floats of memory (N = 14,000, dim = 128: 14 MB; ImageNet's 1.28 million: 1.3 GB), which each step copies
 once, and 2 B N dim multiplications. Published code gathers the rows of the negatives, B K dim numbers of each memory
 (B = 64, K = 16384, dim = 128: 0.5 GB, kept for the gradient). Here the batch is multiplied with the whole memory and
-B K of the B N products are picked: the same numbers, on one CPU core in a tenth of the time at N = 50,000 (0.4 s of 4).
+B K of the B N products are picked: the same numbers, on one CPU core in about a tenth of the time at N = 50,000.
 
 - Negatives are of other classes and of the training images, as in the published mode "exact": a stratified sample
   without replacement, in which all are equally likely. The published sample is not stratified, and draws with
@@ -16,7 +16,9 @@ B K of the B N products are picked: the same numbers, on one CPU core in a tenth
   device and in every slice of a batch, and the global random state is not touched. The seed is drawn in ``setup``.
 - The constant Z is N times the mean score of the first batch, as in the published code alone; for N, there and in the
   loss, we take the number of training images.
-- With several processes each sends the others its rows, so that all memories stay the same; a gather a step.
+- With several processes each sends the others the rows of its slice, so that all memories and Z stay the same; this
+  costs five small messages a step.
+- The published momentum is 0.5; the default is 0.9, see the yaml.
 - Of a mixture of two images (mixup), the class and the row are those of the image that the index names.
 """
 
