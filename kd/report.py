@@ -261,6 +261,9 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from kd.sweeps.grid import settings_of
+    from kd.sweeps.tables import COLUMNS, OVER
+
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
@@ -277,14 +280,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"print the paper's table of a sweep as {style}, and nothing else: mean ± std (n), bold where significant"
         )
         alone.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=words)
+    table = parser.add_argument_group("the paper's table of a sweep")
+    table.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="a further column: the accuracy of each group less that of the one group of these settings (kd=hinton; "
+        "several divided by commas), paired by seed and test picture; bold where significantly better",
+    )
+    table.add_argument(
+        "--columns", metavar="NAME,…", help=f"which, in this order: {', '.join(COLUMNS)}; {OVER}: that of --against"
+    )
+    table.add_argument("--sort", metavar="NAME", help="the column by which the students descend")
     chosen = parser.parse_args(arguments)
+    shape = {
+        "columns": [name.strip() for name in chosen.columns.split(",") if name.strip()] if chosen.columns else None,
+        "sort": chosen.sort,
+    }
+    asked = bool(chosen.against or chosen.columns or chosen.sort)
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for an arrow, not a traceback
         stream.reconfigure(errors="replace")
     failed, results = False, []
     for folder in chosen.folder:
         try:
-            if chosen.style or (folder / "sweep.json").is_file():
-                _sweep(folder, chosen.style)
+            if chosen.style or asked or (folder / "sweep.json").is_file():
+                _sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_run(folder))
         except (ValueError, FileNotFoundError) as error:  # ReportError is a ValueError
@@ -306,17 +327,19 @@ def _run(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _sweep(folder: Path, style: str | None) -> None:
+def _sweep(folder: Path, style: str | None, **shape: Any) -> None:
+    """``shape`` is what ``kd.sweeps.tables.markdown`` takes."""
     from kd.sweeps import tables
     from kd.sweeps.grid import groups
     from kd.sweeps.ledger import read_sweep
     from kd.sweeps.report import write_sweep_report
 
     if style:
-        print(getattr(tables, style)(groups(read_sweep(folder))))
+        print(getattr(tables, style)(groups(read_sweep(folder)), **shape))
         return
+    table = tables.markdown(groups(read_sweep(folder)), **shape)
     made = write_sweep_report(folder)
-    print(tables.markdown(groups(read_sweep(folder))) or "No cell has finished yet.")
+    print(table or "No cell has finished yet.")
     print(f"Report: {made['html']}\n")
 
 

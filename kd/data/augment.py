@@ -13,26 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def _mix(x: Tensor) -> Tensor:
-    """Scramble int64 numbers (the finaliser of splitmix64; products wrap, shifts are made logical by a mask)."""
-    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
-    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
-    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+from kd.counter import bits
 
 
 def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
-    """Return [B, count] numbers in [0, 1) that depend on (seed, epoch, index) and on nothing else, in float64.
-
-    Counter-based: no generator state, so there is none to save. ``index`` is int64 [B] on the CPU.
-    """
-    golden = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
-    key = _mix(torch.tensor([seed], dtype=torch.int64) * golden + 1)
-    key = _mix(key ^ (torch.tensor([epoch], dtype=torch.int64) * golden + 2))
-    rows = _mix(key ^ (index * golden + 3))
-    columns = torch.arange(1, count + 1, dtype=torch.int64) * golden
-    bits = _mix(rows[:, None] + columns[None, :])
-    return ((bits >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
+    """Return [B, count] numbers in [0, 1) that depend on (seed, epoch, index) and on nothing else, in float64."""
+    return ((bits(seed, epoch, index, count) >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company
+from kd.methods.features import need_company, need_embedding
 
 VARIANTS = ("repdistiller", "paper")
 
@@ -80,11 +80,7 @@ class CC(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        if teacher is None or teacher.embedding is None:
-            raise ValueError(
-                "kd=cc compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
-                "Choose a single teacher with teacher.source=auto, or a logit method"
-            )
+        need_embedding(teacher, "kd=cc")
         self.student = nn.Linear(student.embedding.shape[-1], self.dim)
         self.teacher = nn.Linear(teacher.embedding.shape[-1], self.dim)
 

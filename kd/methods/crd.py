@@ -18,7 +18,6 @@ B K of the B N products are picked: the same numbers, on one CPU core in about a
   loss, we take the number of training images.
 - With several processes each sends the others the rows of its slice, so that all memories and Z stay the same; this
   costs five small messages a step.
-- The published momentum is 0.5; the default is 0.9, see the yaml.
 - Of a mixture of two images (mixup), the class and the row are those of the image that the index names.
 """
 
@@ -31,9 +30,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kd.counter import bits
 from kd.interfaces import Batch, Context, Outputs
-
-GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
+from kd.methods.features import need_embedding
 
 
 def log_scores(shown: Tensor, memory: Tensor, rows: Tensor, temperature: float | Tensor) -> Tensor:
@@ -84,13 +83,11 @@ def draw(seed: Tensor, epoch: int, index: Tensor, others: Tensor, count: int) ->
     Args:
         seed: a number as a tensor. index, others: [B], int64; others >= count.
     """
-    key = _mix(_mix(seed * GOLDEN + 1) ^ (torch.full_like(seed, epoch) * GOLDEN + 2))
-    image = _mix(key ^ (index * GOLDEN + 3))[:, None]
-    bits = _mix(image + torch.arange(1, count + 2, device=index.device) * GOLDEN) & 0x3FFF_FFFF_FFFF_FFFF
+    random = bits(seed, epoch, index, count + 1) & 0x3FFF_FFFF_FFFF_FFFF
     others = others[:, None]
     edges = torch.arange(count + 1, device=index.device) * others // count
     first, width = edges[:, :-1], edges.diff(dim=-1)
-    return (bits[:, :1] % others + first + bits[:, 1:] % width) % others
+    return (random[:, :1] % others + first + random[:, 1:] % width) % others
 
 
 def together(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -111,13 +108,6 @@ def together(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Scramble int64 numbers (the finaliser of splitmix64; products wrap, shifts are made logical by a mask)."""
-    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
-    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
-    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
-
-
 class CRD(nn.Module):
     """Contrast of each image with images of other classes, in the memory of the other network.
 
@@ -133,7 +123,7 @@ class CRD(nn.Module):
         self,
         negatives: int = 16384,
         temperature: float | Tensor = 0.07,
-        momentum: float | Tensor = 0.9,
+        momentum: float | Tensor = 0.5,
         dim: int = 128,
         eps: float = 1e-7,
     ):
@@ -175,11 +165,7 @@ class CRD(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        if teacher is None or teacher.embedding is None:
-            raise ValueError(
-                "kd=crd compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
-                "Choose a single teacher with teacher.source=auto, or a logit method"
-            )
+        need_embedding(teacher, "kd=crd")
         if not self.images:
             raise RuntimeError("kd=crd sizes its memories by the data set: call enter before setup")
         self.student = nn.Linear(student.embedding.shape[-1], self.dim)

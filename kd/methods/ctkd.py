@@ -47,16 +47,6 @@ def learned_temperature(theta: Tensor, lowest: float | Tensor, span: float | Ten
     return lowest + span * torch.sigmoid(theta)
 
 
-def mean_soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: Tensor) -> Tensor:
-    """Return mean_b T_b^2 KL(teacher_b || student_b), a scalar; both softmaxes at the image's own T.
-
-    Args:
-        student_logits, teacher_logits: [B, K]. temperature: [B].
-    """
-    # image by image: in soft_label_kl itself, the square of a T of [B, 1] would meet the [B] sums as [B, B]
-    return torch.func.vmap(soft_label_kl)(student_logits, teacher_logits, temperature).mean()
-
-
 class CTKD(nn.Module):
     """Hinton's term at a temperature that makes it hard.
 
@@ -100,6 +90,6 @@ class CTKD(nn.Module):
             temperature = learned_temperature(reversed_gradient(self.theta, strength), self.lowest, self.span)
             return soft_label_kl(student.logits, teacher.logits, temperature)
         said = torch.cat([student.logits.detach().softmax(-1), teacher.logits.softmax(-1)], dim=-1)
-        theta = reversed_gradient(self.look(said).squeeze(-1), strength)
+        theta = reversed_gradient(self.look(said), strength)  # [B, 1]
         temperature = learned_temperature(theta, self.lowest, self.span)
-        return mean_soft_label_kl(student.logits, teacher.logits, temperature)
+        return soft_label_kl(student.logits, teacher.logits, temperature)

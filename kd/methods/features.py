@@ -69,3 +69,16 @@ def need_company(count: int, method: str) -> None:
             f"{method} compares the images of a batch with each other, and this batch has {count}: take a larger "
             "train.batch_size, or fewer processes"
         )
+
+
+def need_embedding(teacher: Outputs | None, method: str) -> None:
+    """Refuse a teacher that shows no embedding.
+
+    Raises:
+        ValueError: with what would be right.
+    """
+    if teacher is None or teacher.embedding is None:
+        raise ValueError(
+            f"{method} compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
+            "Choose a single teacher, teacher.source=auto, or a logit method"
+        )

@@ -18,12 +18,18 @@ def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: f
 
     Args:
         student_logits, teacher_logits: [B, K].
-        temperature: T > 0, a number or a tensor that broadcasts over [B, K].
+        temperature: T > 0, a number, a tensor of one, or [B, 1]: each image's own.
     """
+    return soft_label_kl_each(student_logits, teacher_logits, temperature).mean()
+
+
+def soft_label_kl_each(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """The same of each image, [B]."""
     # written out: F.kl_div has no batching rule, and a stack of students is trained under vmap
     student = torch.log_softmax(student_logits / temperature, dim=-1)
     teacher = torch.log_softmax(teacher_logits / temperature, dim=-1)
-    return (temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)).mean()
+    apart = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
+    return (temperature**2 * apart).squeeze(-1)
 
 
 class Hinton(nn.Module):

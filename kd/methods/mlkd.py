@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
 from kd.methods.features import need_company
-from kd.methods.hinton import soft_label_kl
+from kd.methods.hinton import soft_label_kl, soft_label_kl_each
 
 Temperatures = Sequence[float | Tensor]
 
@@ -47,9 +47,7 @@ def instance_alignment(
     Args:
         student_logits, teacher_logits: [B, K]. mark: [B].
     """
-    # image by image: soft_label_kl is a mean over the rows that it is given
-    each = torch.func.vmap(soft_label_kl, in_dims=(0, 0, None))(student_logits, teacher_logits, temperature)
-    return (mark * each).mean()
+    return (mark * soft_label_kl_each(student_logits, teacher_logits, temperature)).mean()
 
 
 def batch_alignment(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company
+from kd.methods.features import need_company, need_embedding
 
 EPS = 1e-7  # as published, beside lengths and probabilities
 
@@ -54,11 +54,7 @@ class PKT(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        if teacher is None or teacher.embedding is None:
-            raise ValueError(
-                "kd=pkt compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
-                "Choose a single teacher with teacher.source=auto, or a logit method"
-            )
+        need_embedding(teacher, "kd=pkt")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         need_company(len(student.embedding), "kd=pkt")

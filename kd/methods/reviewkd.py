@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import conv_norm, pairs, shrink
+from kd.methods.features import conv_norm, need_embedding, pairs, shrink
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
@@ -111,9 +111,5 @@ class ReviewKD(nn.Module):
     def _chain(self, student: Outputs, teacher: Outputs | None) -> list[tuple[Tensor, Tensor]]:
         """Embeddings as maps of one pixel, then the pairs of maps, deep to shallow."""
         maps = pairs(student, teacher, self.stages)
-        if teacher.embedding is None or student.embedding is None:
-            raise ValueError(
-                "kd=reviewkd compares the embedding too, and the teacher shows none: take a single teacher and "
-                "teacher.source=auto"
-            )
+        need_embedding(teacher, "kd=reviewkd")
         return [(student.embedding[..., None, None], teacher.embedding[..., None, None]), *reversed(maps)]

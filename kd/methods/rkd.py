@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company
+from kd.methods.features import need_company, need_embedding
 
 SAME = 1e-12  # squared distance below which two images are in the same place: the published eps
 
@@ -92,11 +92,7 @@ class RKD(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        if teacher is None or teacher.embedding is None:
-            raise ValueError(
-                "kd=rkd compares embeddings, and the teacher shows none: a bank and an ensemble have logits alone. "
-                "Choose a single teacher with teacher.source=auto, or a logit method"
-            )
+        need_embedding(teacher, "kd=rkd")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         own, given = student.embedding, teacher.embedding

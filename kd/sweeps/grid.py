@@ -1,13 +1,15 @@
 """From a ledger to the numbers of its report: cells that differ in the seed alone make a group, groups make a grid.
 
 The test split never picks: ``best`` goes by validation accuracy, and every claim on the test split is corrected for
-the number of claims (Holm) over the whole sweep.
+the number of claims (Holm) over the whole sweep: those over the twin, and apart from them those over a reference.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +54,16 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Test accuracy of a group's student less that of the reference's, seed by seed of those that both have."""
+
+    spread: Spread  # of the seeds' differences
+    gain: (
+        Gain | None
+    )  # what of it is chance, p_holm over all groups compared; None where it is one and the same network
+
+
+@dataclass(frozen=True)
 class Group:
     """Cells that differ in the seed alone."""
 
@@ -78,8 +90,10 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "agreement": lambda result: result["comparison"]["agreement"],
     "val_accuracy": lambda result: result["student"]["training"]["best_val_accuracy"],
     "gain": lambda result: result["comparison"]["accuracy_gain"],
+    "recovered": lambda result: _recovered(result),
     "twin_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
     "teacher_accuracy": lambda result: result["teacher"]["accuracy"],
+    "epoch_seconds": lambda result: epoch_seconds(result["student"]),
     "latency_1": lambda result: _latencies(result)[0],
     "latency_large": lambda result: _latencies(result)[-1],
     **{name: lambda result, name=name: result["student"][name] for name in COSTS},
@@ -111,6 +125,93 @@ def claims(groups: Iterable[Group]) -> list[Group]:
         if group.gain and not group.own_twin:
             first.setdefault(group.runs, group)
     return list(first.values())
+
+
+def settings_of(texts: Iterable[str]) -> dict[str, Any]:
+    """``["kd=hinton", "kd.temperature=4,kd.alpha=0.9"]`` by name; a comma divides only where a setting follows it.
+
+    Raises:
+        ValueError: a text that names no setting or no value.
+    """
+    found = {}
+    for text in texts:
+        for one in re.split(r",(?=[^=,\[\]{}]+=)", text):
+            name, equals, value = one.strip().partition("=")
+            if not (name and equals and value):
+                raise ValueError(f"{one!r} says not which setting has which value, as kd=hinton does")
+            found[name] = typed(value)
+    return found
+
+
+def matching(groups: Sequence[Group], wanted: Mapping[str, Any]) -> Group:
+    """Return the one group whose swept values hold all of ``wanted``; of several with the same runs the first.
+
+    Raises:
+        ValueError: no group, or several; with what there is.
+    """
+    names = list(dict.fromkeys(name for group in groups for name in group.values))
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} was not swept; what was: {', '.join(names) or 'nothing but the seed'}")
+    there = [g for g in groups if all(name in g.values and g.values[name] == wanted[name] for name in wanted)]
+    words = ", ".join(f"{name}={said(value)}" for name, value in wanted.items())
+    if not there:
+        values = {name: [said(value) for value in distinct(groups, name)] for name in wanted}
+        near = [text for name in wanted for text in difflib.get_close_matches(said(wanted[name]), values[name], n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near and len(wanted) == 1 else ""
+        known = "; ".join(f"{name}={','.join(texts)}" for name, texts in values.items())
+        raise ValueError(f"no finished cell of the sweep has {words}. There is {known}{hint}")
+    if len({group.runs for group in there}) > 1:
+        others = [name for name in names if name not in wanted and len(distinct(there, name)) > 1]
+        open_ = "; ".join(f"{name}={','.join(said(value) for value in distinct(there, name))}" for name in others)
+        raise ValueError(f"{len(there)} groups have {words}: say which one is meant, by {open_}")
+    return there[0]
+
+
+def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...], Difference]:
+    """Return by ``Group.runs`` what each group's student has over the reference's, which is there too, with itself.
+
+    Paired by seed and by test picture, tested as ``Gain`` says, corrected for all groups compared (those with the same
+    runs once). A group without a seed of the reference's, or without predictions on disk, is left out.
+
+    Raises:
+        FileNotFoundError: predictions of the reference are missing.
+        ValueError: a group was tested on other pictures than the reference.
+    """
+    target, _ = _predictions(reference.cells[0], "student")
+
+    def students(cells: Iterable[Cell]) -> list[np.ndarray]:
+        made = []
+        for cell in cells:
+            pictures, logits = _predictions(cell, "student")
+            if not np.array_equal(pictures, target):
+                raise ValueError(
+                    f"{cell.run.name} and {reference.runs[0].name} were tested on different pictures (predictions.npz: "
+                    "target), so their students cannot be compared picture by picture."
+                )
+            made.append(logits)
+        return made
+
+    theirs = dict(zip(reference.seeds, students(reference.cells), strict=True))
+    found = {reference.runs: Difference(spread([0.0] * len(theirs)), None)}
+    for group in groups:
+        common = [cell for cell in group.cells if cell.result["seed"] in theirs]
+        if group.runs in found or not common:
+            continue
+        try:
+            ours = students(common)
+        except FileNotFoundError:
+            continue
+        others = [theirs[cell.result["seed"]] for cell in common]
+        student, other = (np.array([logits.argmax(1) == target for logits in each]) for each in (ours, others))
+        gain = None
+        if not all(map(np.array_equal, ours, others)):
+            gain = _chance(student, other, lambda ours=ours, others=others: _exact(ours[0], others[0], target))
+        found[group.runs] = Difference(spread(student.mean(1) - other.mean(1)), gain)
+    tested = {runs: each.gain for runs, each in found.items() if each.gain}
+    for (runs, gain), p in zip(tested.items(), holm([gain.p for gain in tested.values()]), strict=True):
+        found[runs] = replace(found[runs], gain=replace(gain, p_holm=float(p), significant=bool(p < LEVEL)))
+    return found
 
 
 def best(groups: Sequence[Group]) -> Group:
@@ -223,25 +324,39 @@ def _group(cells: Sequence[Cell], sweep: Sweep) -> Group:
         return group
     if same:
         return replace(group, gain=Gain(0.0, 0.0, 0.0, 1.0, 1.0, False, len(cells)), own_twin=True)
-    if len(cells) > 1:
-        found = crossed_t(student, twin)
-    else:  # the exact test that the run's own report shows
-        found = replace(paired_bootstrap(student, twin), p=results[0]["comparison"]["mcnemar_p"])
-    return replace(group, gain=Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(cells)))
+    exact = results[0]["comparison"]["mcnemar_p"]  # the test that the run's own report shows
+    return replace(group, gain=_chance(student, twin, lambda: exact))
+
+
+def _chance(student: np.ndarray, other: np.ndarray, exact: Callable[[], float]) -> Gain:
+    """The gain of one over the other, bool [S, N] where they are right, not yet corrected; ``exact`` p for one seed."""
+    found = crossed_t(student, other) if len(student) > 1 else replace(paired_bootstrap(student, other), p=exact())
+    return Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(student))
+
+
+def _exact(logits: np.ndarray, others: np.ndarray, target: np.ndarray) -> float:
+    from kd.evaluate import mcnemar  # it brings torch, which takes seconds to import and is needed for nothing else
+
+    return mcnemar(logits, others, target)
+
+
+def _predictions(cell: Cell, *names: str) -> list[np.ndarray]:
+    """Return the targets [N], then the logits [N, K] of each network named."""
+    path = cell.run / "predictions.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: without the predictions of a run its gain cannot be tested")
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [name for name in ("target", *names) if name not in arrays.files]
+        if missing:
+            raise ValueError(f"{path} has no {', '.join(missing)}, which its result.json speaks of")
+        return [arrays[name] for name in ("target", *names)]
 
 
 def _right(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return where student and twin are right, each [S, N], and whether they are one network in every cell."""
     student, twin, same, first = [], [], [], None
     for cell in cells:
-        path = cell.run / "predictions.npz"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: without the predictions of a run its gain cannot be tested")
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ("target", "student", "baseline") if name not in arrays.files]
-            if missing:
-                raise ValueError(f"{path} has no {', '.join(missing)}, which its result.json speaks of")
-            target, logits, others = arrays["target"], arrays["student"], arrays["baseline"]
+        target, logits, others = _predictions(cell, "student", "baseline")
         first = target if first is None else first
         if not np.array_equal(target, first):
             raise ValueError(
@@ -285,6 +400,11 @@ def typed(text: str) -> Any:
     return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))
 
 
+def said(value: Any) -> str:
+    """A swept value as tables write it."""
+    return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)
+
+
 def _alone(overrides: Iterable[str]) -> list[str]:
     """Leave out what speaks of the sweep and not of a run: its name, launchers and sweepers."""
     ours = ((key_of(override), override) for override in overrides)
@@ -296,6 +416,18 @@ def _order(value: Any) -> tuple[int, float, str]:
     if value is None:
         return 0, 0.0, ""
     return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
+
+
+def _recovered(result: Mapping[str, Any]) -> float | None:
+    """With a teacher that is no better than the twin there is nothing to recover, and the quotient misleads."""
+    teacher, twin = result["teacher"], result["baseline"]
+    return result["comparison"]["gain_recovered"] if twin and teacher["accuracy"] > twin["accuracy"] else None
+
+
+def epoch_seconds(network: Mapping[str, Any]) -> float | None:
+    """Of a network's training in result.json, validation included; None for one from a checkpoint."""
+    about = network["training"]
+    return about["seconds"] / about["epochs"] if about["epochs"] else None
 
 
 def _latencies(result: Mapping[str, Any]) -> list[float]:

@@ -28,6 +28,7 @@ from kd.sweeps.view import (
     name_of,
     points,
     said,
+    short,
     spread_of,
     summed_confusion,
     view,
@@ -199,16 +200,20 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
         groups = groups[:NAMED]
         groups = groups if shown.best in groups else [*groups[:-1], shown.best]
     place = range(len(groups))
+    names = {name for group in groups for name in group.values}
+    setting = next(iter(names)) if len(names) == 1 else None
+    along = short(setting) if setting else "combination of settings"  # what all dots share stands in the title, once
     figure = figures.dots(
-        [name_of(group.values) for group in groups],
+        [said(group.values[setting]) if setting else name_of(group.values) for group in groups],
         _line(place, groups, "student", metric),
         _line(place, groups, "baseline", metric),
         _line(place, groups, "teacher", metric).mean,
         next((k for k, group in enumerate(groups) if group is shown.best), None),
         metric.title,
-        f"{_capital(metric)} by combination of settings{cut}",
+        f"{_capital(metric)} by {along}{cut}",
     )
-    return figure, f"{_capital(metric)} of student, twin and teacher for {len(groups)} combinations of settings"
+    of = f"values of {setting}" if setting else "combinations of settings"
+    return figure, f"{_capital(metric)} of student, twin and teacher for {len(groups)} {of}"
 
 
 def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:

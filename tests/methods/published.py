@@ -24,7 +24,7 @@ def inputs() -> dict[str, np.ndarray]:
 
 def array(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     """An input by its name: floats as ``dtype``, integers as int64."""
-    values = torch.from_numpy(inputs()[name])
+    values = torch.tensor(inputs()[name])  # a copy: a test may write into it
     return values.to(dtype) if values.is_floating_point() else values
 
 

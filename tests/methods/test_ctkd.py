@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.ctkd import CTKD, learned_temperature, mean_soft_label_kl, reversal, reversed_gradient
+from kd.methods.ctkd import CTKD, learned_temperature, reversal, reversed_gradient
 from kd.methods.hinton import soft_label_kl
 from kd.objective import Objective
 from tests.conftest import compose
@@ -99,9 +99,9 @@ def test_images_with_temperatures_of_their_own_are_images_alone():
     student, teacher = pair()
     temperatures = torch.linspace(1, 20, 8, dtype=torch.float64)
     alone = [soft_label_kl(s[None], t[None], T.item()) for s, t, T in zip(student, teacher, temperatures, strict=True)]
-    got = mean_soft_label_kl(student, teacher, temperatures)
+    got = soft_label_kl(student, teacher, temperatures[:, None])
     assert got.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-12)
-    same = mean_soft_label_kl(student, teacher, torch.full((8,), 4.0, dtype=torch.float64))
+    same = soft_label_kl(student, teacher, torch.full((8, 1), 4.0, dtype=torch.float64))
     assert same.item() == pytest.approx(soft_label_kl(student, teacher, 4.0).item(), rel=1e-12)
 
 

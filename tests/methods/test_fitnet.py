@@ -127,7 +127,7 @@ class Stage:
         self.loss.backward()
 
     def learns(self, module: nn.Module) -> bool:
-        return any(p.grad.abs().sum() > 0 for p in module.parameters())
+        return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
 
 def test_the_first_stage_is_the_hint_alone_and_teaches_up_to_the_guided_layer():

@@ -32,11 +32,16 @@ VAL = 400
 CHOICES = {"data": "scenes", "attention": "none", "teacher": "resnet18", "student": "tiny_cnn", "kd": "hinton"}
 TEACHERS = {"resnet18": (11_178_564, 0.0), "resnet34": (21_286_724, 0.25)}  # parameters, and what more it knows
 SKILL = {"teacher": 2.6, "student": 2.1}  # of the right class's logit over noise of one
+METHODS = {"supervised": 0.0, "dkd": 0.6, "at": 0.05, "label_smoothing": -0.3}  # what they add to it; others 0.2
 
 
 def gain_of(temperature: float, alpha: float) -> float:
     """What distillation adds to a student's skill: most at T = 4, alpha = 0.9; 0.55 there is about 6 points."""
     return 0.55 * math.exp(-(math.log2(temperature / 4) ** 2) / 4) * (1 - (1 - alpha / 0.9) ** 2)
+
+
+def gain_of_method(name: str, settings: Mapping[str, Any]) -> float:
+    return gain_of(settings["temperature"], settings["alpha"]) if name == "hinton" else METHODS.get(name, 0.2)
 
 
 def make_sweep(
@@ -59,7 +64,8 @@ def make_sweep(
         temperatures, alphas, seeds: what is swept; a list of one value, or None, is not swept and stands in no cell.
         failed, missing, running: cells by some of their overrides, ``[{"kd.temperature": 4, "seed": 1}]``: every cell
             that holds all of them failed, was not begun, or is running.
-        more: further swept overrides, groups too: ``{"teacher": ["resnet18", "resnet34"], "student.width": [1, 2]}``.
+        more: further swept overrides, groups too: ``{"teacher": ["resnet18", "resnet34"], "student.width": [1, 2]}``;
+            ``{"kd": ["hinton", "dkd"]}`` with temperatures and alphas None, for not every method has them.
         fixed: overrides that all cells share. twin: False leaves the twins out. test: pictures of the test split.
     """
     lists = {"kd.temperature": temperatures, "kd.alpha": alphas, **(more or {}), "seed": seeds}
@@ -95,15 +101,16 @@ def make_sweep(
 def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Path, bool]:
     """Make the run of a command line, or find it. Returns its folder, and whether it was found."""
     choices = CHOICES | {k: v for k, v in (override.split("=", 1) for override in overrides) if k in CHOICES}
-    cfg = _base(choices["teacher"]).copy()
+    cfg = _base(choices["teacher"], choices["kd"]).copy()
     for override in overrides:
         name, value = override.split("=", 1)
         if name not in choices and name != "tracking":
             OmegaConf.update(cfg, name, OmegaConf.create(f"x: {value}").x)
     settings = OmegaConf.to_container(cfg, resolve=True)
     settings["train"]["precision"] = "float32"
-    alpha, seed = settings["kd"]["alpha"], settings["seed"]
-    keys = keys_of(settings, f"fake scenes, {test}", asks_teacher=alpha > 0)
+    seed, weights = settings["seed"], settings["kd"]["weights"]
+    asks_teacher = any(weight for term, weight in weights.items() if term != "hard")
+    keys = keys_of(settings, f"fake scenes, {test}", asks_teacher)
     name = readable(settings, choices, digest(keys.run))
     for same in runs.glob(f"*-{digest(keys.run)[:SHORT]}"):  # made for other settings that compute the same
         return same, True
@@ -113,7 +120,7 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     params, knows_more = TEACHERS[choices["teacher"]]
     skill = SKILL["student"] + 0.2 * math.log2(width)
     asked = {"teacher": (keys.teacher, SKILL["teacher"] + knows_more, None), "student": None}
-    asked["student"] = (keys.student, skill + gain_of(settings["kd"]["temperature"], alpha), seed)
+    asked["student"] = (keys.student, skill + gain_of_method(choices["kd"], settings["kd"]), seed)
     if settings["baseline"]:
         asked["baseline"] = (keys.twin, skill, seed)
     drawn = {role: _logits(digest(key), margin, seed, test) for role, (key, margin, seed) in asked.items()}
@@ -121,7 +128,7 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     merits: dict[str, Any] = {}
     for role in logits:
         cost = _cost(params, 14.2) if role == "teacher" else _cost(int(94_470 * width**2), 1.3 * width)
-        merits[role] = {**summary(logits[role], targets, CLASSES), **cost, "training": _training(drawn[role][1])}
+        merits[role] = {**summary(logits[role], targets, CLASSES), **cost, "training": _training(*drawn[role][1:])}
     merits.setdefault("baseline", None)
 
     folder.mkdir(parents=True)
@@ -146,17 +153,17 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
 
 
 @functools.cache
-def _base(teacher: str) -> DictConfig:
+def _base(teacher: str, kd: str) -> DictConfig:
     """The composed config: Hydra takes too long to ask it for every cell."""
-    return compose("data=scenes", "student=tiny_cnn", "kd=hinton", f"teacher={teacher}", "attention=none")
+    return compose("data=scenes", "student=tiny_cnn", f"kd={kd}", f"teacher={teacher}", "attention=none")
 
 
 def _target(count: int) -> np.ndarray:
     return np.random.default_rng(7).integers(0, len(CLASSES), count)
 
 
-def _logits(key: str, skill: float, seed: int | None, test: int) -> tuple[np.ndarray, float]:
-    """Logits float32 [test, K] of the network of one key, and its validation accuracy.
+def _logits(key: str, skill: float, seed: int | None, test: int) -> tuple[np.ndarray, float, float]:
+    """Logits float32 [test, K] of the network of one key, its validation accuracy, and how long it was trained.
 
     Pictures differ in difficulty for everybody; a seed shares some of its luck with its twin; the rest is the key's.
     """
@@ -169,7 +176,7 @@ def _logits(key: str, skill: float, seed: int | None, test: int) -> tuple[np.nda
     noise = 0.75 * hard + 0.45 * shared + 0.5 * own.normal(size=shape)
     logits = (noise + (skill + luck) * np.eye(len(CLASSES))[targets]).astype(np.float32)
     right = logits.argmax(1) == targets
-    return 1.5 * logits[:test], float(right[test:].mean())
+    return 1.5 * logits[:test], float(right[test:].mean()), 8 + 2 * own.random()
 
 
 def _cost(params: int, milliseconds: float) -> dict[str, Any]:
@@ -181,9 +188,9 @@ def _cost(params: int, milliseconds: float) -> dict[str, Any]:
     }
 
 
-def _training(val_accuracy: float) -> dict[str, Any]:
+def _training(val_accuracy: float, seconds: float) -> dict[str, Any]:
     about = {"epochs": 4, "best_epoch": 3, "best_val_accuracy": val_accuracy, "last_val_accuracy": val_accuracy - 0.01}
-    return {**about, "seconds": 9.0, "found": False}
+    return {**about, "seconds": seconds, "found": False}
 
 
 def _history(training: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,31 @@
+"""Random bits by counting: a pure function of (seed, epoch, index) and of nothing else.
+
+There is no generator and so no state: nothing to save, nothing that depends on order, batch, rank or device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
+
+
+def bits(seed: int | Tensor, epoch: int, index: Tensor, count: int) -> Tensor:
+    """Return [B, count] int64 numbers of 64 random bits each.
+
+    Args:
+        seed: a number, or an int64 tensor of one. index: int64 [B]; the numbers are on its device.
+    """
+    seed = torch.as_tensor(seed, dtype=torch.int64, device=index.device).reshape(1)
+    key = _mix(_mix(seed * GOLDEN + 1) ^ (torch.full_like(seed, epoch) * GOLDEN + 2))
+    rows = _mix(key ^ (index * GOLDEN + 3))
+    columns = torch.arange(1, count + 1, dtype=torch.int64, device=index.device) * GOLDEN
+    return _mix(rows[:, None] + columns[None, :])
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int64 numbers (the finaliser of splitmix64; products wrap, shifts are made logical by a mask)."""
+    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
+    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
+    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
