@@ -131,7 +131,7 @@ def settings_of(texts: Iterable[str]) -> dict[str, Any]:
     """``["kd=hinton", "kd.temperature=4,kd.alpha=0.9"]`` by name; a comma divides only where a setting follows it.
 
     Raises:
-        ValueError: a text that names no setting or no value.
+        ValueError: a text that names no setting or no value, or a setting twice.
     """
     found = {}
     for text in texts:
@@ -139,6 +139,8 @@ def settings_of(texts: Iterable[str]) -> dict[str, Any]:
             name, equals, value = one.strip().partition("=")
             if not (name and equals and value):
                 raise ValueError(f"{one!r} says not which setting has which value, as kd=hinton does")
+            if name in found:
+                raise ValueError(f"{name} is given twice, and a reference is one group")
             found[name] = typed(value)
     return found
 

@@ -117,6 +117,17 @@ def test_a_search_is_a_scatter_and_names_are_dots(tmp_path):
     _save(figures.dots(names, student, none, np.array([NAN, NAN]), 0, "accuracy (%)", "title"), tmp_path / "alone.png")
 
 
+def test_the_names_of_forty_methods_do_not_touch(tmp_path):
+    names = [f"a_method_of_number_{k}" for k in range(40)]
+    student, twin = _line(range(40), np.linspace(90, 80, 40)), _line(range(40), [82.0] * 40)
+    made = figures.dots(names, student, twin, np.full(40, 94.0), 3, "accuracy (%)", "title")
+    _save(made, tmp_path / "dots.png")
+    boxes = [label.get_window_extent() for label in made.axes[0].get_yticklabels()]
+    boxes.sort(key=lambda box: box.y0)
+    assert len(boxes) == 40 and all(a.y1 < b.y0 for a, b in zip(boxes, boxes[1:], strict=False))
+    assert min(box.x0 for box in boxes) >= 0
+
+
 def _front(cost, accuracy, kinds, name, on) -> figures.Front:
     cost, accuracy = np.array(cost, float), np.array(accuracy, float)
     return figures.Front("MACs (millions)", cost, accuracy, np.full(len(cost), NAN), kinds, name, np.array(on, bool))

@@ -48,6 +48,8 @@ def test_cells_that_differ_in_the_seed_alone_are_a_group(sweep):
         "val_accuracy": [r["student"]["training"]["best_val_accuracy"] for r in results],
         "agreement": [r["comparison"]["agreement"] for r in results],
         "gain": [r["student"]["accuracy"] - r["baseline"]["accuracy"] for r in results],
+        "recovered": [r["comparison"]["gain_recovered"] for r in results],
+        "epoch_seconds": [r["student"]["training"]["seconds"] / 4 for r in results],
         "twin_accuracy": [r["baseline"]["accuracy"] for r in results],
         "latency_large": [r["student"]["latency_ms"]["batch_64"]["p50"] for r in results],
         "macs": [r["student"]["macs"] for r in results],
@@ -136,6 +138,8 @@ def test_rows_of_cells(sweep):
     assert done["accuracy"] == result["student"]["accuracy"] and done["gain"] == result["comparison"]["accuracy_gain"]
     assert done["latency_1"] == result["student"]["latency_ms"]["batch_1"]["p50"]
     assert done["mcnemar_p"] == result["comparison"]["mcnemar_p"]
+    assert done["recovered"] == result["comparison"]["gain_recovered"]
+    assert done["epoch_seconds"] == result["student"]["training"]["seconds"] / 4
 
 
 def test_the_command_of_a_cell_runs_that_cell_alone(tmp_path):

@@ -17,11 +17,11 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from kd.sweeps import page
+from kd.sweeps import figures, page, report
 from kd.sweeps.grid import best, claims, groups
 from kd.sweeps.ledger import read_sweep
 from kd.sweeps.report import write_sweep_report
-from kd.sweeps.view import median_cell, one_cost, points, view
+from kd.sweeps.view import METRICS, median_cell, one_cost, points, view
 from kd.tables import comparison_rows
 from tests.sweeps.fake import make_sweep
 
@@ -222,6 +222,21 @@ SHAPES = {  # what is swept beside seeds -> kind, slices, figures
     "a third number": ({"alphas": (0.5, 0.9), "more": {"student.width": [1, 2]}}, "grid", 2, MAPS | {"curves"}),
     "no twin": ({"alphas": (0.5, 0.9), "twin": False}, "grid", 1, MAPS | {"curves"}),
 }
+
+
+def test_one_swept_name_is_said_once_and_not_on_every_line(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "dots", lambda names, *more: drawn.append((names, more[-1])))
+    more = {"kd": ["at", "dkd", "hinton"]}
+    folder = make_sweep(
+        tmp_path / "sweeps" / "x", temperatures=None, alphas=None, more=more, seeds=(0,), twin=False, test=60
+    )
+    shown = view(read_sweep(folder))
+    _, words = report._dots(shown, METRICS[0])
+    ((names, title),) = drawn
+    accuracy = {group.values["kd"]: group.metrics["accuracy"].mean for group in shown.groups}
+    assert names == sorted(accuracy, key=lambda name: -accuracy[name]) and title == "Test accuracy (%) by kd"
+    assert words.endswith("for 3 values of kd")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
