@@ -1,4 +1,4 @@
-"""What a multirun adds to a run: a name, a ledger, progress and a report. Beside run.py the only file that knows Hydra.
+"""What a multirun adds to a run: a name, a ledger, progress and a report. One of the three files that know Hydra.
 
 Hydra 1.3 neither goes on to ``on_multirun_end`` after a failed job nor shows more than the first failure. So the cells
 keep a ledger of files (``kd/sweeps/ledger.py``), this process watches it whatever launcher the cells run under, and

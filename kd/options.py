@@ -1,6 +1,6 @@
 """What the config groups offer: where they are, options chosen by name in a setting, methods combined by name.
 
-Beside ``run.py`` and ``multirun.py`` the only file that knows Hydra.
+Of all files ``run.py``, ``multirun.py`` and this one know Hydra.
 """
 
 from __future__ import annotations

@@ -220,7 +220,8 @@ def cost_of(parts: Parts) -> Callable[[str, Any], dict[str, Any]]:
     def cost(role: str, network: Any) -> dict[str, Any]:
         whole = teacher if role == "teacher" else {"network": parts.settings["student"]}
         if role == "student" and parts.tasks[role].objective.extends:
-            whole = {**whole, "taught by": teacher, "objective": parts.keys.student["objective"]}
+            guides = [architecture(key) for key in parts.keys.assistants] or [teacher]
+            whole = {**whole, "taught by": guides[-1], "objective": parts.keys.student["objective"]}
         whole = {**whole, "classes": len(parts.pictures.classes)}
         unused = parts.unused if role == "teacher" else 0
         size, latency = parts.pictures.image_size, parts.settings["latency"]

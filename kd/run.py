@@ -1,4 +1,4 @@
-"""One run: ``python -m kd.run teacher=vea_resnet18 student=tiny_cnn``. The only file that knows Hydra.
+"""One run: ``python -m kd.run teacher=vea_resnet18 student=tiny_cnn``. Composes, instantiates, runs.
 
 Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg job`` answer at once.
 """

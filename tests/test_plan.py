@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from kd.plan import check, flat, keys_of, readable
+from kd.plan import active, check, flat, keys_of, readable
 from kd.store import digest
 from tests.conftest import compose
 
@@ -25,6 +25,8 @@ CHANGES = {
     "seed=1": {"twin", "student", "bank", "run"},
     "train.student.epochs=3": {"twin", "student", "bank", "run"},
     "train.student.lr=0.1": {"twin", "student", "run"},
+    "train.student.mixup=0.5": {"twin", "student", "bank", "run"},
+    "train.teacher.mixup=0.5": {"teacher", "student", "bank", "run"},
     "teacher.seed=1": {"teacher", "student", "bank", "run"},
     "train.teacher.epochs=3": {"teacher", "student", "bank", "run"},
     "attention=se": {"teacher", "student", "bank", "run"},
@@ -91,3 +93,39 @@ def test_an_objective_that_is_not_measured_is_refused():
     settings = OmegaConf.to_container(compose("objective=student.latency_ms.batch_8.p50"), resolve=True)
     with pytest.raises(ValueError, match="measured at batch_1 and batch_64"):
         check(settings)
+
+
+def spec(**changes) -> dict:
+    network = {"_target_": "kd.models.tiny_cnn.TinyCNN", "width": 3.0}
+    return {"network": network, "attention": {"wrap": None, "stages": None}, "seed": 1, "checkpoint": None} | changes
+
+
+def chained(members=(), assistants=(), asks: bool = True):
+    settings = OmegaConf.to_container(compose(), resolve=True)
+    return keys_of(settings, "pixels", asks, members, assistants)
+
+
+def test_each_of_a_chain_is_determined_by_the_one_before():
+    keys, other = chained(assistants=[spec(), spec(seed=2)]), chained(assistants=[spec(seed=3), spec(seed=2)])
+    first, second = keys.assistants
+    assert first["teacher"] == digest(keys.teacher)
+    assert second["teacher"] == digest(first) and keys.student["teacher"] == digest(second)
+    assert [bank["teacher"] for bank in keys.banks] == [digest(keys.teacher), digest(first), digest(second)]
+    assert [bank["seed"] for bank in keys.banks] == [1, 2, 0]
+    assert digest(keys.student) != digest(other.student), "another first assistant is another student"
+    assert digest(keys.teacher) == digest(chained().teacher)
+
+
+def test_an_ensemble_is_its_members_and_how_they_are_combined():
+    one, two = spec(), spec(seed=2)
+    keys = chained(members=[one, two])
+    assert digest(keys.teacher) != digest(chained(members=[two]).teacher)
+    assert keys.members[0] == chained(members=[one]).members[0], "a member is one teacher in every ensemble"
+    assert keys.bank["teacher"] == digest(keys.teacher)
+
+
+def test_a_schedule_is_in_the_key_of_the_terms_that_count():
+    kd = {"terms": {"a": {}, "b": {}}, "weights": {"a": 1.0, "b": 0.0}}
+    plain = active(kd)
+    assert active({**kd, "schedule": {"b": {"rise": 0.1}}}) == plain
+    assert active({**kd, "schedule": {"a": {"rise": 0.1}}}) != plain

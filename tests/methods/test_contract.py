@@ -103,6 +103,49 @@ def test_the_gradient_reaches_student_and_adapters(method):
     assert all(p.grad.abs().sum() > 0 for p in adapters if p.ndim > 1)
 
 
+def far(outputs: Outputs) -> Outputs:
+    return outputs._replace(logits=60 * outputs.logits / outputs.logits.abs().max())
+
+
+def empty(outputs: Outputs) -> Outputs:
+    return Outputs(*(tuple(0 * x for x in part) if isinstance(part, tuple) else gone(part) for part in outputs))
+
+
+def gone(x: torch.Tensor | None) -> torch.Tensor | None:
+    return None if x is None else 0 * x
+
+
+def alike(outputs: Outputs) -> Outputs:
+    def one(x):
+        return None if x is None else x[:1].expand_as(x)
+
+    return Outputs(*(tuple(map(one, part)) if isinstance(part, tuple) else one(part) for part in outputs))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("extreme", [far, empty, alike])
+def test_a_method_stays_finite_on_extreme_outputs(method, extreme):
+    """|z| = 60, networks that show zeros alone, and a batch of one image twelve times: of student, teacher and both."""
+    lesson = Lesson(method)
+    plain = lesson.shown()
+    for of_student, of_teacher in ((True, False), (False, True), (True, True)):
+        leaves = Outputs(*(leaf(part) for part in (extreme(plain) if of_student else plain)))
+        answer, lesson.answer = lesson.answer, extreme(lesson.answer) if of_teacher else lesson.answer
+        loss, _ = lesson.loss(leaves)
+        loss.backward()
+        lesson.answer = answer
+        assert loss.isfinite()
+        shown = [leaves.logits, leaves.embedding, *leaves.features, leaves.class_maps]
+        grads = [x.grad for x in shown if x is not None] + [p.grad for p in lesson.objective.parameters()]
+        assert all(grad.isfinite().all() for grad in grads if grad is not None)
+
+
+def leaf(part):
+    if isinstance(part, tuple):
+        return tuple(map(leaf, part))
+    return None if part is None else part.detach().clone().requires_grad_()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_state_of_a_method_goes_round(method):
     lesson, other = Lesson(method), Lesson(method)
