@@ -32,6 +32,15 @@ def test_both_orders_of_the_sum_are_the_mean_of_the_kernel(ours, theirs, places)
     assert mean_kernel(u, v).tolist() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(("channels", "places"), [(64, 4), (4, 64)])
+def test_no_table_is_larger_than_the_maps_when_one_side_is_short(channels, places):
+    u, v = torch.randn(2, 1, channels, places, requires_grad=True).unbind()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        mean_kernel(u, v)
+    assert kept and max(kept) <= channels * places
+
+
 def test_a_case_by_hand():
     """One channel of the student, to the right; two of the teacher, to the left and to both sides."""
     student = torch.tensor([[[[2.0, 0.0]]]])
