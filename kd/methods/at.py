@@ -11,7 +11,6 @@ A map of a single place, normalised, is a constant: such pairs are left out.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import Pair, pairs, same_size
+from kd.methods.features import check_wide, same_size, wide_pairs
 
 VARIANTS = ("code", "paper")
 
@@ -45,28 +44,6 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float | Tensor = 2.0
     if variant == "code":
         return apart.square().mean()
     return torch.linalg.vector_norm(apart, dim=1).mean()
-
-
-def wide_pairs(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None) -> list[Pair]:
-    """``pairs`` at one size, without those of a single place: they have no spatial pattern to compare."""
-    sized = [same_size(*pair) for pair in pairs(student, teacher, stages)]
-    return [(ours, theirs) for ours, theirs in sized if ours.shape[-2:] != (1, 1)]
-
-
-def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None, method: str) -> None:
-    """Warn if some pairs of maps are left out, and refuse if all are.
-
-    Raises:
-        ValueError: with what would be right.
-    """
-    every, wide = len(pairs(student, teacher, stages)), len(wide_pairs(student, teacher, stages))
-    if not wide:
-        raise ValueError(
-            f"{method} compares where in its maps a network is active, and all maps of student and teacher that go "
-            "together are a single place: take shallower kd.stages, or a larger data.image_size"
-        )
-    if wide < every:
-        warnings.warn(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each", stacklevel=3)
 
 
 class AttentionTransfer(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ def pairs(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | Non
             "this method reads the maps of the teacher, and the teacher shows none: a bank, an ensemble and a teacher "
             "that is only asked for logits have none. Choose a single teacher, teacher.source=auto, or a logit method"
         )
+    if isinstance(stages, int):
+        raise ValueError(f"kd.stages is a list, counted from the deep end: kd.stages=[{stages}]")
     most = min(len(student.features), len(teacher.features))
     chosen = range(-most, 0) if stages is None else stages
     wrong = [stage for stage in chosen if not -most <= stage <= -1]
@@ -43,6 +46,28 @@ def same_size(student: Tensor, teacher: Tensor) -> Pair:
     """Average-pool the larger of two maps to the height and width of the smaller, as RepDistiller does."""
     height, width = (min(sides) for sides in zip(student.shape[-2:], teacher.shape[-2:], strict=True))
     return shrink(student, height, width), shrink(teacher, height, width)
+
+
+def wide_pairs(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None) -> list[Pair]:
+    """``pairs`` at one size, without those of a single place: they have no spatial pattern to compare."""
+    sized = [same_size(*pair) for pair in pairs(student, teacher, stages)]
+    return [(ours, theirs) for ours, theirs in sized if ours.shape[-2:] != (1, 1)]
+
+
+def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None, method: str) -> None:
+    """Warn if some pairs of maps are left out, and refuse if all are.
+
+    Raises:
+        ValueError: with what would be right.
+    """
+    every, wide = len(pairs(student, teacher, stages)), len(wide_pairs(student, teacher, stages))
+    if not wide:
+        raise ValueError(
+            f"{method} compares where in its maps a network is active, and all maps of student and teacher that go "
+            "together are a single place: take shallower kd.stages, or a larger data.image_size"
+        )
+    if wide < every:
+        warnings.warn(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each", stacklevel=3)
 
 
 def shrink(x: Tensor, height: int, width: int) -> Tensor:
