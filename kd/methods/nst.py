@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import check_wide, wide_pairs
-from kd.methods.features import same_size
+from kd.methods.features import check_wide, same_size, wide_pairs
 
 
 def mean_kernel(u: Tensor, v: Tensor) -> Tensor:
