@@ -6,11 +6,21 @@ Read this page first. A model is any ``nn.Module`` with timm's two tap methods, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Set
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Advice(UserWarning):
+    """What ``advise`` says: the command tells it as a sentence, once, before anything is trained."""
+
+
+def advise(text: str) -> None:
+    """Say that a method works, but not as its user may think."""
+    warnings.warn(text, Advice, stacklevel=3)
 
 
 class Batch(NamedTuple):

@@ -34,11 +34,13 @@ class Objective(nn.Module):
         active = [name for name in terms if isinstance(weights[name], Tensor) or weights[name] != 0]
         if not active:
             raise ValueError("every weight in kd.weights is 0: there is nothing to learn from")
-        for name in schedule:
-            window(0.0, **schedule[name])  # a wrong number shows at once
         self.terms = nn.ModuleDict({name: terms[name] for name in active})
         self.weights = {name: weights[name] for name in active}
         self.schedule = {name: dict(schedule[name]) for name in active if name in schedule}
+        ends = {0.0, *(part.get(end, 0.0) for part in self.schedule.values() for end in ("start", "end"))}
+        for progress in (end for end in ends if end < 1):
+            if not any(self.counts(name, progress) for name in active):
+                raise ValueError(f"kd.schedule leaves no term at {progress:g} of the training: let one count there")
         self.extends = False  # whether a term has put another network in the student's place
 
     @property
@@ -66,14 +68,18 @@ class Objective(nn.Module):
             term.setup(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = {name: self.weight(name, batch) for name in self.terms}
         parts = {  # a term outside of its window is not run: it costs nothing, and its adapters stand still
-            name: student.logits.new_zeros(())
-            if isinstance(weights[name], float) and weights[name] == 0
-            else term(student, teacher, batch)
+            name: term(student, teacher, batch)
+            if self.counts(name, batch.progress if self.schedule else 1.0)
+            else student.logits.new_zeros(())
             for name, term in self.terms.items()
         }
-        return sum(weights[name] * part for name, part in parts.items()), parts
+        return sum(self.weight(name, batch) * part for name, part in parts.items()), parts
+
+    def counts(self, name: str, progress: float) -> bool:
+        """Whether a term is inside of its window."""
+        own = {key: value for key, value in self.schedule.get(name, {}).items() if key != "rise"}
+        return window(progress, **own) > 0
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:
         """The weight of a term at this point of the training."""

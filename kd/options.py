@@ -18,10 +18,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue
 
 from kd.search import directions
 
 HARD = "hard"  # the term of the labels, in every method's yaml
+NOT_OF_A_MEMBER = ("ensemble", "combine", "source")  # settings of a teacher that are the run's
+TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the run, from the seed of its place
 
 
 def conf_dir() -> str:
@@ -34,7 +37,9 @@ def conf_dir() -> str:
 
 
 def names(group: str) -> list[str]:
-    """Every option of a group."""
+    """Every option of a group, those of ``--config-dir`` too."""
+    if GlobalHydra.instance().is_initialized():
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
     return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
 
 
@@ -64,12 +69,18 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     ready = GlobalHydra.instance().is_initialized()
     with nullcontext() if ready else initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("config", [f"{group}={name}"])
-    unknown = sorted(set(settings) - set(cfg[group]))
+    own = [key for key in cfg[group] if key not in NOT_OF_A_MEMBER and (groups[0] == "teacher" or key not in TRAINED)]
+    unknown = sorted(set(settings) - set(own))
     if unknown:
-        raise ValueError(f"{setting}: {group}={name} has no {', '.join(unknown)}; it has {', '.join(cfg[group])}")
+        raise ValueError(f"{setting}: {group}={name} takes no {', '.join(unknown)} here; it takes {', '.join(own)}")
     for key, value in settings.items():
         OmegaConf.update(cfg, f"{group}.{key}", value)
-    found = OmegaConf.to_container(cfg[group], resolve=True)
+    try:
+        found = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        missing = error.full_key.rpartition(".")[2]
+        text = f"{setting}: {group}={name} wants its {missing} said: {{{group}: {name}, {missing}: ...}}"
+        raise ValueError(text) from None
     if group == "student":
         return {"name": name, "group": group, "network": found, "attention": None}
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
@@ -80,19 +91,23 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
 def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """Return config and choices with ``kd=combine`` written out: terms, weights and schedules of the methods listed.
 
-    The labels count as little as the method that trusts them least lets them, or as much as ``kd.hard`` says.
+    The labels count as little as the method that trusts them least lets them, or as much as ``kd.hard`` says. The order
+    of the list means nothing.
 
     Raises:
-        ValueError: a method that there is not, or one listed twice.
+        ValueError: a method that there is not, one listed twice, or methods that contradict each other.
     """
     if not isinstance(cfg.kd.terms, ListConfig):
         return cfg, dict(choices)
-    listed = list(cfg.kd.terms)
+    listed = sorted(map(str, cfg.kd.terms))
     for name in listed:
         if not isinstance(cfg.kd.get(name), DictConfig):
             known = [key for key, value in cfg.kd.items() if isinstance(value, DictConfig)]
-            near = difflib.get_close_matches(str(name), known, n=3) or known
-            raise ValueError(f"kd.terms lists {name!r}, which is no method of one run; did you mean {', '.join(near)}?")
+            near = difflib.get_close_matches(name, known, n=3) or known
+            raise ValueError(
+                f"kd.terms lists {name!r}, which is no method that can be combined; did you mean {', '.join(near)}? "
+                "(One that sets more than its terms, as function_matching does, cannot.)"
+            )
     if len(set(listed)) < len(listed) or not listed:
         raise ValueError(f"kd.terms={listed}: list at least one method, and each once")
     methods = {name: OmegaConf.to_container(cfg.kd[name], resolve=True) for name in listed}
@@ -105,34 +120,47 @@ def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, di
 
 def _combined(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[str, Any]:
     whole: dict[str, Any] = {"terms": {}, "weights": {}, "schedule": {}}
-    lowest = min(method["weights"].get(HARD, 0.0) for method in methods.values())
     for name, method in methods.items():
         own = [term for term in method["terms"] if term != HARD]
-        for term in method["terms"]:
+        for term in own:
             # a method's only term goes by the method's name; two methods may have terms of one name
-            place = HARD if term == HARD else name if len(own) == 1 else f"{name}_{term}"
-            if place in whole["terms"]:
-                continue
-            whole["terms"][place] = method["terms"][term]
-            whole["weights"][place] = method["weights"][term]
+            place = term if len(methods) == 1 else name if len(own) == 1 else f"{name}_{term}"
+            whole["terms"][place], whole["weights"][place] = method["terms"][term], method["weights"][term]
             if term in method.get("schedule", {}):
                 whole["schedule"][place] = method["schedule"][term]
-        whole[name] = {key: value for key, value in method.items() if key not in whole}
-        if "assistants" in method:
-            whole["assistants"] = method["assistants"]
-    if HARD in whole["terms"]:
-        whole["weights"][HARD] = lowest if hard is None else hard
+        whole[name] = {key: value for key, value in method.items() if key not in ("terms", "weights", "schedule")}
+    labels = _agreed("learn from the labels", {n: m["terms"][HARD] for n, m in methods.items() if HARD in m["terms"]})
+    when = _agreed("count the labels", {n: m.get("schedule", {}).get(HARD) for n, m in methods.items()})
+    between = _agreed("put networks between", {n: m["assistants"] for n, m in methods.items() if "assistants" in m})
+    if labels:
+        lowest = min(method["weights"].get(HARD, 0.0) for method in methods.values())
+        whole["terms"][HARD], whole["weights"][HARD] = labels, lowest if hard is None else hard
+    elif hard:
+        raise ValueError(
+            f"kd.hard={hard}: {', '.join(methods)} has no term of the labels to weigh; list supervised too"
+        )
+    if when:
+        whole["schedule"][HARD] = when
+    if between:
+        whole["assistants"] = between
     return whole
+
+
+def _agreed(what: str, said: Mapping[str, Any]) -> Any:
+    """What all methods say of one thing."""
+    different = {repr(value): name for name, value in said.items()}
+    if len(different) > 1:
+        raise ValueError(f"kd.terms: {' and '.join(different.values())} {what} differently, so they do not combine")
+    return next(iter(said.values()), None)
 
 
 def offer_combinations() -> None:
     """Make ``kd=combine`` an option: every method's settings under its name, of which those listed are used."""
     methods = {}
-    for name in names("kd"):
-        node = OmegaConf.load(Path(conf_dir()) / "kd" / f"{name}.yaml")
-        node = node.get("kd", node)  # of a page of package _global_
-        if "defaults" not in node:
-            methods[name] = node
+    for path in sorted((Path(conf_dir()) / "kd").glob("*.yaml")):
+        page = OmegaConf.load(path)
+        if isinstance(page.get("terms"), DictConfig) and "defaults" not in page:
+            methods[path.stem] = page
     node = {"terms": ["hinton", "at"], HARD: None, **methods}
     ConfigStore.instance().store(group="kd", name="combine", node=OmegaConf.create(node), provider="kd")
 

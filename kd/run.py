@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd.options import conf_dir, network_of, register, settled
@@ -83,11 +83,12 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     check(settings)
-    objective, twin_objective = objective_of(cfg.kd), objective_of(cfg.twin)
-    members = [teacher_of(entry, settings, choices["teacher"]) for entry in cfg.teacher.ensemble]
+    objective, twin_objective = objective_of(cfg.kd), twin_of(cfg.twin)
+    entries = listed(cfg.teacher.ensemble, "teacher.ensemble")
+    members = [teacher_of(entry, settings, choices["teacher"]) for entry in entries]
     if members:
         choices["teacher"] = "+".join(spec["name"] for spec in members)
-    between = list(cfg.kd.get("assistants", [])) if objective.needs else []
+    between = listed(cfg.kd.get("assistants", []), "kd.assistants") if objective.needs else []
     assistants = [assistant_of(entry, number, settings) for number, entry in enumerate(between, start=1)]
     store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"), ranks.lead():
@@ -101,6 +102,8 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
 
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
+    if any(key in keys.members[:number] for number, key in enumerate(keys.members)):
+        raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
     loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup)
     alone = {**settings["teacher"], "attention": settings["attention"]}
@@ -149,12 +152,26 @@ def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
     return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if many or len(specs) > 1 else [role]
 
 
+def listed(value: Any, setting: str) -> list[Any]:
+    """A setting that must be a list."""
+    if not isinstance(value, ListConfig | list):
+        raise ValueError(f"{setting} must be a list, e.g. {setting}=[resnet18], got {value}")
+    return list(value)
+
+
 def teacher_of(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, Any]:
-    """One teacher of ``teacher.ensemble``: a seed of the chosen one, or another option."""
-    if isinstance(entry, int):
-        name = f"{choice}_seed{entry}"
-        return {**settings["teacher"], "attention": settings["attention"], "seed": entry, "name": name}
-    return network_of(entry, ("teacher",), "teacher.ensemble")
+    """One teacher of ``teacher.ensemble``: a seed of the chosen one, or another option as it is."""
+    chosen = settings["teacher"]
+    if isinstance(entry, int) and not isinstance(entry, bool):
+        if entry < 0:
+            raise ValueError(f"teacher.ensemble: seeds are 0 or more, got {entry}")
+        return {**chosen, "attention": settings["attention"], "seed": entry, "name": f"{choice}_seed{entry}"}
+    for name in ("checkpoint", "pretrained"):
+        if chosen.get(name):
+            raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
+    spec = network_of(entry, ("teacher",), "teacher.ensemble")
+    own = dict(entry) if isinstance(entry, Mapping | DictConfig) else {}
+    return {**spec, "seed": own.get("seed", chosen["seed"])}
 
 
 def assistant_of(entry: Any, number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +187,18 @@ def objective_of(method: DictConfig) -> Objective:
     from kd.objective import Objective
 
     return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+
+
+def twin_of(method: DictConfig) -> Objective:
+    """The objective of the twin, which has no teacher.
+
+    Raises:
+        ValueError: a method that is more than labels.
+    """
+    labels = isinstance(method.get("terms"), DictConfig) and objective_of(method)
+    if not labels or labels.needs or any(hasattr(term, "enter") for term in labels.terms.values()):
+        raise ValueError("the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing")
+    return labels
 
 
 def show(ran: Ran) -> None:
@@ -233,8 +262,8 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
 
 def told_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> str:
-    """A warning of ours as a sentence; anybody else's as Python writes it."""
-    return f"kd: {message}\n" if category is UserWarning else _format(message, category, *rest)
+    """Advice of ours as a sentence; anybody else's warning as Python writes it."""
+    return f"kd: {message}\n" if category.__name__ == "Advice" else _format(message, category, *rest)
 
 
 _format = warnings.formatwarning

@@ -157,8 +157,15 @@ def method(path: Path) -> Entry:
     """
     page = read_page(path, "kd")
     terms, weights = page.node.get("terms") or {}, page.node.get("weights") or {}
-    # as in the objective: what weighs nothing is left out, and reads nothing
-    needs = set().union(*(needs_of(term) for name, term in terms.items() if number(weights.get(name), page.node) != 0))
+    if isinstance(terms, list):  # a page that combines methods by their names
+        listed = [method(path.with_name(f"{name}.yaml")) for name in terms]
+        needs = {name for entry in listed for name in entry.data["reads"]}
+        parts, named_terms = [part for entry in listed for part in entry.parts], {e.name: e.name for e in listed}
+    else:  # as in the objective: what weighs nothing is left out, and reads nothing
+        asked = (term for name, term in terms.items() if number(weights.get(name), page.node) != 0)
+        needs = set().union(*map(needs_of, asked))
+        parts = [f"{spoken(weights.get(name))} × {name}: {named(term)}" for name, term in terms.items()]
+        named_terms = {name: named(term) for name, term in terms.items()}
     reads = [name for name in SHOWN if name in needs]
     bank = needs <= LOGITS_ONLY if needs else None
     match = HEADER.match(page.header[0]) if page.header else None
@@ -172,8 +179,8 @@ def method(path: Path) -> Entry:
         paper=Paper(match[2], match[3], int(match[4]), match[5]) if match else None,
         elsewhere=page.elsewhere,
         cells={"reads": ", ".join(reads) or "nothing", "bank": {True: "yes", False: "no", None: "–"}[bank]},
-        parts=[f"{spoken(weights.get(name))} × {name}: {named(term)}" for name, term in terms.items()],
-        data={"reads": reads, "bank": bank, "terms": {name: named(term) for name, term in terms.items()}},
+        parts=parts,
+        data={"reads": reads, "bank": bank, "terms": named_terms},
     )
 
 

@@ -7,12 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 
 from kd.data.augment import mixture
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.models.ensemble import combine
+from kd.options import settled
+from tests.conftest import compose
 from tests.test_run import run
 
 QUICK = ["teacher=tiny_cnn", "teacher.width=0.5", "report=false"]
@@ -111,13 +115,28 @@ def test_function_matching_is_the_same_banked_or_live(store, tmp_path):
 
 
 def test_methods_combine_by_name(store):
-    both = ["kd=combine", "kd.terms=[hinton,dist]", "kd.hinton.temperature=3", "kd.dist.weight=0.5"]
+    both = ["kd=combine", "kd.terms=[hinton,dist]", "kd.hard=0.4", "kd.hinton.temperature=3", "kd.dist.weight=0.5"]
     folder, result = run(store, *QUICK, *both, "baseline=false", kd="combine")
-    assert "-hinton+dist-" in folder.name and result["choices"]["kd"] == "hinton+dist"
+    assert "-dist+hinton-" in folder.name and result["choices"]["kd"] == "dist+hinton"
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     last = rows[-1]
-    assert last["loss"] == pytest.approx(0.3 * last["hard"] + 0.7 * last["hinton"] + 0.5 * last["dist"], rel=1e-5)
+    assert last["loss"] == pytest.approx(0.4 * last["hard"] + 0.7 * last["hinton"] + 0.5 * last["dist"], rel=1e-5)
     assert result["settings"]["kd.hinton.temperature"] == 3 and "kd.at.weight" not in result["settings"]
+
+
+def test_a_combination_is_what_it_lists_in_any_order(store, tmp_path):
+    few = ["kd=combine", "baseline=false"]
+    folder, _ = run(store, *QUICK, *few, "kd.terms=[vid,fitnet]", kd="combine")
+    other, _ = run(tmp_path, *QUICK, *few, "kd.terms=[fitnet,vid]", kd="combine")
+    assert folder.name == other.name
+    assert (folder / "student.safetensors").read_bytes() == (other / "student.safetensors").read_bytes()
+
+
+def test_a_combination_of_one_is_that_one():
+    one, choices = settled(compose("kd=combine", "kd.terms=[hinton]"), {"kd": "combine"})
+    alone = OmegaConf.to_container(compose().kd, resolve=True)
+    assert choices["kd"] == "hinton"
+    assert {name: alone[name] for name in ("terms", "weights")} == {n: one.kd[n] for n in ("terms", "weights")}
 
 
 @pytest.mark.parametrize(
@@ -125,8 +144,25 @@ def test_methods_combine_by_name(store):
     [
         (["kd=combine", "kd.terms=[hintn]"], "did you mean hinton"),
         (["kd=combine", "kd.terms=[hinton,hinton]"], "each once"),
+        (["kd=combine", "kd.terms=[hinton,label_smoothing]"], "learn from the labels differently"),
+        (["kd=combine", "kd.terms=[hinton,fitnet_two_stage]"], "count the labels differently"),
+        (["kd=combine", "kd.terms=[takd,born_again]"], "put networks between differently"),
+        (["kd=combine", "kd.terms=[function_matching,hinton]"], "no method that can be combined"),
+        (["kd=combine", "kd.terms=[simkd]", "kd.hard=1"], "has no term of the labels"),
+        (["kd=takd", "kd.assistants=resnet34"], "kd.assistants must be a list"),
+        (["kd=takd", "kd.assistants=[timm]"], "wants its name said"),
+        (["kd=takd", "kd.assistants=[{teacher:resnet18,checkpoint:x.pt}]"], "takes no checkpoint here"),
+        (["teacher.ensemble=3"], "teacher.ensemble must be a list"),
+        (["teacher.ensemble=[-1,0]"], "seeds are 0 or more"),
+        (["teacher.ensemble=[0,0]"], "the same network twice"),
+        (["teacher.ensemble=[{teacher:resnet18,source:live}]"], "takes no source here"),
+        (["teacher.ensemble=[resnet18]", "teacher.checkpoint=x.pt"], "teacher.checkpoint is not a named member's"),
+        (["kd@twin=hinton"], "the twin learns from labels alone"),
+        (["kd@twin=dml"], "the twin learns from labels alone"),
+        (["kd@twin=combine"], "the twin learns from labels alone"),
+        (["+kd.schedule.hard.start=0.9", "+kd.schedule.soft.start=0.8"], "leaves no term at 0 of the training"),
         (["kd=takd", "kd.assistants=[tinycnn]"], "kd.assistants names 'tinycnn'.*did you mean tiny_cnn"),
-        (["kd=takd", "kd.assistants=[{student:tiny_cnn,with:2}]"], "has no with; it has"),
+        (["kd=takd", "kd.assistants=[{student:tiny_cnn,with:2}]"], "takes no with here; it takes"),
         (["teacher.ensemble=[resnet8]"], "teacher.ensemble names 'resnet8'"),
         (["teacher.ensemble=[0,1]", "teacher.combine=vote"], "teacher.combine must be one of"),
         (["teacher.ensemble=[0,1]", "kd=simkd"], "an ensemble has no head"),
@@ -135,7 +171,7 @@ def test_methods_combine_by_name(store):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, overrides, message):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises((ValueError, InstantiationException), match=message):
         run(tmp_path, *QUICK, *overrides)
     assert not (tmp_path / "teachers").exists()
 

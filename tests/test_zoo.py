@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from kd import zoo
 from kd.interfaces import LOGITS_ONLY
 from kd.objective import Objective
+from kd.options import settled
 from tests.conftest import CONF, compose, options
 
 METHODS = options("kd")
@@ -56,13 +57,15 @@ def chosen(method: str):
 def test_every_method_is_listed_with_the_settings_that_hydra_sees(entries, method):
     entry = entries[method]
     config = OmegaConf.to_container(chosen(method), resolve=False)
-    assert entry.settings == {key: value for key, value in config.items() if key not in zoo.NO_SETTINGS}
+    hydra = {key: value for key, value in config.items() if key not in zoo.NO_SETTINGS}
+    assert entry.settings == {key: hydra[key] for key in entry.settings}
+    assert isinstance(config["terms"], list) or set(entry.settings) == set(hydra)
     assert entry.paper and entry.family in zoo.FAMILIES
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_reads_is_what_its_objective_needs(entries, method):
-    kd = chosen(method)
+    kd = settled(compose(f"kd={method}"), {})[0].kd
     needs = Objective(instantiate(kd.terms), dict(kd.weights)).needs
     entry = entries[method]
     assert set(entry.data["reads"]) == needs
@@ -237,3 +240,12 @@ def test_the_readme_shows_what_there_is(capsys):
     readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- python -m kd.zoo methods --markdown -->")[1].split("<!-- end -->")[0]
     assert shown.strip() == said(capsys, "methods", "--markdown").strip()
+
+
+def test_a_page_that_combines_methods_reads_what_they_read(configs):
+    page = "# Logits: A Paper (Somebody 2026), https://arxiv.org/abs/2601.00001.\n# Costs both.\n"
+    page += "defaults: [combine, _self_]\n"
+    (configs / "both.yaml").write_text(page + "terms: [hinton, supervised]\nhinton:\n  temperature: 3.0\n", "utf-8")
+    found, wrong = zoo.entries(zoo.GROUPS["methods"], configs.parent)
+    (both,) = [entry for entry in found if entry.name == "both"]
+    assert not wrong and both.data["reads"] == ["logits"] and both.settings == {"hinton": {"temperature": 3.0}}

@@ -13,12 +13,10 @@ is warned of, since dropout looks the same. With dropout in its head a student's
 
 from __future__ import annotations
 
-import warnings
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Outputs, advise
 
 ROUNDING = 0.02  # of the largest value: bfloat16 came to 0.004; a layer norm behind the pool to 0.08 and more
 
@@ -69,11 +67,10 @@ class CATKD(nn.Module):
                 "with such a head, or a method that reads its maps, e.g. kd=at"
             )
         if not _maps_make_logits(student):
-            warnings.warn(
+            advise(
                 "kd=catkd: the mean of the student's class maps over places is not its logits. With dropout before its "
                 "classifier that is as it must be; else its head is more than a global average pool and a linear "
-                "layer, and what it learns of class maps need not help its logits",
-                stacklevel=2,
+                "layer, and what it learns of class maps need not help its logits"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

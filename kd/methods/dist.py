@@ -13,12 +13,10 @@ get more even, like 1 / their spread, up to some 1e7: a classifier that starts a
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Outputs, advise
 from kd.methods.features import need_company
 
 EPS = 1e-8  # the authors'
@@ -75,10 +73,9 @@ class DIST(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            warnings.warn(
+            advise(
                 "DIST with two classes: two numbers that sum to 1 correlate with 1 or -1, whatever they are, so the "
-                "inter part has no gradient. kd.inter does nothing; kd.intra does",
-                stacklevel=2,
+                "inter part has no gradient. kd.inter does nothing; kd.intra does"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -13,12 +13,10 @@ mixture of two images (mixup) the target is the larger one's.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Outputs, advise
 from kd.methods.hinton import soft_label_kl
 
 
@@ -78,10 +76,9 @@ class DKD(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            warnings.warn(
+            advise(
                 "DKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
-                "gradient. kd.nontarget does nothing; what is left is kd.target times the term of kd=hinton",
-                stacklevel=2,
+                "gradient. kd.nontarget does nothing; what is left is kd.target times the term of kd=hinton"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

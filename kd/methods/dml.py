@@ -31,20 +31,26 @@ def mutual(student_logits: Tensor, peer_logits: Tensor, temperature: float | Ten
 
 
 class Mutual(nn.Module):
-    """What the peer says of the batch, and the peer's own lesson: weight * KL(peer || student) + CE(peer) + weight *
+    """What the peer says of the batch, and the peer's own lesson, which is the student's: hard * CE(peer) + weight *
     KL(student || peer).
 
-    The weight stands inside, and the term's in ``kd.weights`` is 1: outside, it would scale the peer's steps too.
+    The weights stand inside, and the term's in ``kd.weights`` is 1: outside, they would scale the peer's steps too.
     """
 
     needs: frozenset[str] = frozenset()
 
-    def __init__(self, temperature: float | Tensor = 1.0, weight: float | Tensor = 1.0):
+    def __init__(
+        self,
+        temperature: float | Tensor = 1.0,
+        weight: float | Tensor = 1.0,
+        hard: float | Tensor = 1.0,
+        label_smoothing: float = 0.0,
+    ):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
-        self.temperature, self.weight = temperature, weight
-        self.labels = CrossEntropy()
+        self.temperature, self.weight, self.hard = temperature, weight, hard
+        self.labels = CrossEntropy(label_smoothing)
 
     def enter(self, context: Context) -> None:
         self.peer, self.see = context.fresh(1), context.see
@@ -55,4 +61,4 @@ class Mutual(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         peer = self.see(self.peer, batch.image, frozenset())
         to_student, to_peer = mutual(student.logits, peer.logits, self.temperature)
-        return self.weight * (to_student + to_peer) + self.labels(peer, None, batch)
+        return self.weight * (to_student + to_peer) + self.hard * self.labels(peer, None, batch)

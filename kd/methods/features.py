@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Outputs
+from kd.interfaces import Outputs, advise
 
 Pair = tuple[Tensor, Tensor]
 
@@ -67,7 +66,7 @@ def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] 
             "together are a single place: take shallower kd.stages, or a larger data.image_size"
         )
     if wide < every:
-        warnings.warn(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each", stacklevel=3)
+        advise(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each")
 
 
 def shrink(x: Tensor, height: int, width: int) -> Tensor:

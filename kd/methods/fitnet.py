@@ -11,12 +11,11 @@ regressor is a 1x1 convolution for any two sizes.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Outputs, advise
 from kd.methods.features import conv_norm, pairs, same_size
 
 ADAPTERS = ("conv_norm_relu", "conv", "none")
@@ -59,10 +58,7 @@ class FitNet(nn.Module):
         found = pairs(student, teacher, self.stages)
         self.regressors = nn.ModuleList(self.regressor(ours, theirs) for ours, theirs in found)
         if self.adapter == "conv_norm_relu" and any((theirs < 0).any() for _, theirs in found):
-            warnings.warn(
-                "the teacher's maps have negative values, which no ReLU can answer: kd.adapter=conv can",
-                stacklevel=2,
-            )
+            advise("the teacher's maps have negative values, which no ReLU can answer: kd.adapter=conv can")
 
     def regressor(self, student: Tensor, teacher: Tensor) -> nn.Module:
         inside, outside = student.shape[1], teacher.shape[1]

@@ -11,11 +11,9 @@ deviation divides by K - 1, and 1e-7 is added to it. The gradient grows as the s
 
 from __future__ import annotations
 
-import warnings
-
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Context, Outputs
+from kd.interfaces import Batch, Context, Outputs, advise
 
 
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
@@ -55,10 +53,9 @@ class Standardized(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Let the term inside build what it needs."""
         if student.logits.shape[-1] == 2:
-            warnings.warn(
+            advise(
                 "LSKD with two classes: the z-scores of two logits are 0.71 and -0.71, whatever they are, so that "
-                "the student learns from the labels alone. kd=hinton works with two classes",
-                stacklevel=2,
+                "the student learns from the labels alone. kd=hinton works with two classes"
             )
         self.term.setup(standardized(student), standardized(teacher))
 

@@ -13,12 +13,10 @@ is left out, as in the paper. The cross entropy with the labels is a term of its
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs
+from kd.interfaces import Batch, Outputs, advise
 from kd.methods.dkd import others
 
 
@@ -70,10 +68,9 @@ class NKD(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            warnings.warn(
+            advise(
                 "NKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
-                "gradient. kd.nontarget and kd.temperature do nothing; kd=hinton has a temperature that does",
-                stacklevel=2,
+                "gradient. kd.nontarget and kd.temperature do nothing; kd=hinton has a temperature that does"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -73,6 +73,24 @@ def test_the_order_of_channels_matters_unless_it_is_changed_in_both():
 def test_equal_maps_have_no_distance():
     teacher = array("f_t_a")
     assert channel_correlation_loss(teacher * 2, teacher).item() == pytest.approx(0, abs=1e-25)
+    few = draw(4, 16, 3, 3)
+    assert channel_correlation_loss(few * 2, few).item() == pytest.approx(0, abs=1e-14)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_few_places_are_computed_otherwise_and_come_to_the_same(zeros):
+    """Repeated places change every inner product by one factor, and so no row of length 1; but now there are many."""
+    student, teacher = draw(3, 7, 2, 3), draw(3, 7, 2, 2)
+    if zeros:
+        student[:, 2], teacher[:, 4] = 0, 0
+    many = [torch.cat([x] * 3, -1).requires_grad_() for x in (student, teacher)]
+    few = [x.requires_grad_() for x in (student, teacher)]
+    losses = [channel_correlation_loss(*maps) for maps in (few, many)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+    for loss in losses:
+        loss.backward()
+    folded = many[0].grad.unflatten(-1, (3, -1)).sum(-2)
+    torch.testing.assert_close(few[0].grad, folded, rtol=1e-9, atol=1e-12)
 
 
 def test_opposite_channels_by_hand():
@@ -84,8 +102,9 @@ def test_opposite_channels_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("which", ["one channel of zeros", "all zeros", "equal", "large"])
-def test_extreme_maps_leave_value_and_gradient_finite(which, dtype):
-    student, teacher = array("f_s_a", dtype).clone(), array("f_t_a", dtype)
+@pytest.mark.parametrize("side", [8, 3])  # more places than channels, and fewer
+def test_extreme_maps_leave_value_and_gradient_finite(which, dtype, side):
+    student, teacher = (array(name, dtype)[..., :side, :side].clone() for name in ("f_s_a", "f_t_a"))
     if which == "one channel of zeros":
         student[:, 3] = 0
     elif which == "all zeros":
