@@ -37,6 +37,8 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name] for name in active})
         self.weights = {name: weights[name] for name in active}
         self.schedule = {name: dict(schedule[name]) for name in active if name in schedule}
+        for part in schedule.values():
+            window(0.0, **part)  # a wrong number shows at once
         ends = {0.0, *(part.get(end, 0.0) for part in self.schedule.values() for end in ("start", "end"))}
         for progress in (end for end in ends if end < 1):
             if not any(self.counts(name, progress) for name in active):
