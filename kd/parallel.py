@@ -6,7 +6,8 @@ differs is the order in which numbers are added. So N is in no key, no more than
 processes made is found by one, and would have come out a little differently there.
 
 What does depend on N: the masks of dropout (each process draws its own), terms that compare the images of a batch with
-each other (each sees its slice alone), and batch norms of a kind of their own that are no ``nn.BatchNorm``.
+each other (each sees its slice alone; CRD's memories see all), running statistics of terms (OFD's margins), and batch
+norms of a kind of their own that are no ``nn.BatchNorm``.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ below -margin where it is not. Then it learns from labels alone. Stages weigh 1,
 ConvNeXt's blocks) it is only their sign. The paper needs no connector between maps of one shape, since it reads both
 before the ReLU; a student's map behind one is never negative, so that here there always is a connector. Where the
 teacher's map is the larger one it is sampled, not pooled: the mean of a few ReLUs is above 0 nearly everywhere.
-The authors restart the learning rate for the second part and use soft labels there; RepDistiller uses labels alone, as
-is done here, and the one schedule of the training runs on. RepDistiller's further factor of 3/1000 is left to the
-weight.
+The authors restart the learning rate for the second part and use soft labels alone there (T = 3); RepDistiller uses
+labels alone, as is done here, and the one schedule of the training runs on. Their factor of 3/1000 is the weight.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ them, and the other way round. Both embeddings go through a linear layer, learne
 network has a memory with a row for every image of the data set, moved a little towards what the image has just shown.
 
 Costs 2 N dim floats of memory (N = 14,000, dim = 128: 14 MB; ImageNet's 1.28 million: 1.3 GB), which each step copies
-once, and 2 B N dim multiplications. Published code gathers the rows of the negatives, B K dim numbers of each memory
-(B = 64, K = 16384, dim = 128: 0.5 GB, kept for the gradient). Here the batch is multiplied with the whole memory and
-B K of the B N products are picked: the same numbers, on one CPU core in about a tenth of the time at N = 50,000.
+once, 2 B N dim multiplications and two tables of B N numbers (ImageNet, B = 64: 0.33 GB each). Published code gathers
+the rows of the negatives, B K dim numbers of each memory (B = 64, K = 16384, dim = 128: 0.5 GB, kept for the gradient).
+Here the batch is multiplied with the whole memory and B K of the B N products are picked: the same numbers, on one CPU
+core in about a tenth of the time at N = 50,000.
 
 - Negatives are of other classes and of the training images, as in the published mode "exact": a stratified sample
   without replacement, in which all are equally likely. The published sample is not stratified, and draws with

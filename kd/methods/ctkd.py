@@ -37,7 +37,7 @@ def reversal(progress: float, curriculum: float) -> float:
 
 
 def reversed_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
-    """``x`` itself, whose gradient is -strength times what arrives (Ganin et al. 2015, arXiv 1409.7495)."""
+    """``x`` itself, whose gradient is -strength times what arrives (Ganin and Lempitsky 2015, arXiv 1409.7495)."""
     still = x.detach()
     return still - strength * (x - still)  # x - still is 0 exactly; no autograd.Function, so vmap needs no rule
 

@@ -69,6 +69,15 @@ def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] 
         advise(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each")
 
 
+def advise_single(teacher: Tensor, method: str, consequence: str) -> None:
+    """Say what is lost where the teacher's map is a single place, as a ResNet's last one is at 32 pixels."""
+    if teacher.shape[-2:] == (1, 1):
+        advise(
+            f"{method}: the teacher's last map is a single place, so {consequence}. A larger data.image_size, "
+            "teacher.stem=small or another method serves better"
+        )
+
+
 def shrink(x: Tensor, height: int, width: int) -> Tensor:
     """Average-pool [B, C, H, W] to [B, C, height, width]; as it is where it has that size."""
     return x if x.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import conv_norm, pairs
+from kd.methods.features import advise_single, conv_norm, pairs
 
 VARIANTS = ("cifar", "imagenet")
 TINY = 1e-12  # length of a row that counts as zeros
@@ -83,6 +83,8 @@ class ICKD(nn.Module):
         self.stages, self.variant = stages, variant
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
+        for _, given in pairs(student, teacher, self.stages):
+            advise_single(given, "kd=ickd", "all its channels that are active correlate alike")
         self.connectors = nn.ModuleList(
             conv_norm(own.shape[1], given.shape[1]) for own, given in pairs(student, teacher, self.stages)
         )

@@ -6,20 +6,22 @@ small student in training and are not deployed.
 
 The loss is the sum of squared differences over C, H and W, averaged over the batch, as in the authors' code: it grows
 with the map. The paper masks places, the same in all channels; the authors' code for classification masks whole
-channels instead (the line for places is a comment there). Both are here, and both draw for each image anew from torch's
-global generator, as dropout does; what is kept is not scaled up. Maps of unequal size, which the authors refuse, are
-average-pooled to the smaller.
+channels instead (the line for places is a comment there). Both are here. A mask is a pure function of (seed, epoch,
+index), as views are, so that dropout in the student draws what it draws in its twin; what is kept is not scaled up.
+Maps of unequal size, which the authors refuse, are average-pooled to the smaller.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from kd.counter import bits
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import pairs, same_size
+from kd.methods.features import advise_single, pairs, same_size
 
 MASKED = ("places", "channels")
 
@@ -36,11 +38,15 @@ def masked_generation_loss(
     return (generate(student * keep) - teacher).square().sum((1, 2, 3)).mean()
 
 
-def random_keep(x: Tensor, mask: float | Tensor, masked: str = "places") -> Tensor:
-    """Draw 0 with probability ``mask``, else 1: [B, 1, H, W] for places of [B, C, H, W], [B, C, 1, 1] for channels."""
+def random_keep(x: Tensor, mask: float | Tensor, masked: str, seed: int | Tensor, epoch: int, index: Tensor) -> Tensor:
+    """Draw 0 with probability ``mask``, else 1: [B, 1, H, W] for places of [B, C, H, W], [B, C, 1, 1] for channels.
+
+    A pure function of the seed, the epoch and the index, int64 [B], of each image.
+    """
     count, channels, height, width = x.shape
     shape = (count, 1, height, width) if masked == "places" else (count, channels, 1, 1)
-    return (torch.rand(shape, device=x.device) >= mask).to(x.dtype)
+    drawn = (bits(seed, epoch, index.to(x.device), math.prod(shape[1:])) >> 40 & 0xFF_FFFF).to(x.dtype) / 2**24
+    return (drawn.view(shape) >= mask).to(x.dtype)
 
 
 class MGD(nn.Module):
@@ -62,6 +68,9 @@ class MGD(nn.Module):
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         ((own, given),) = pairs(student, teacher, (-1,))
+        if self.masked == "places":
+            advise_single(given, "kd=mgd", "what is hidden is the whole map: kd.masked=channels hides some of it")
+        self.register_buffer("seed", torch.randint(2**62, ()))
         inside, outside = own.shape[1], given.shape[1]
         self.align = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
         self.generate = nn.Sequential(
@@ -71,4 +80,5 @@ class MGD(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         own, given = same_size(*pairs(student, teacher, (-1,))[0])
         own = self.align(own)
-        return masked_generation_loss(own, given, random_keep(own, self.mask, self.masked), self.generate)
+        keep = random_keep(own, self.mask, self.masked, self.seed, batch.epoch, batch.index)
+        return masked_generation_loss(own, given, keep, self.generate)

@@ -6,8 +6,10 @@ cosines, several times over while the gradient is taken. In float32 one tensor o
 B = 512; measured in all, widths 128 and 512: 0.5 GB at B = 256, 2.3 GB at B = 512, and on one CPU core 17 ms a step at
 B = 64, 100 ms at B = 128.
 
-The paper sums over pairs and triplets and weighs 1 : 2; the authors' code and all peers take means over B^2 and B^3,
-images with themselves included, and 25 : 50, as here. mmrazor scales the embeddings to length 1 first: ``normalize``.
+The paper sums over pairs and triplets; the authors' code and all peers take means over B^2 and B^3, images with
+themselves included, as here. The ratio is 1 : 2 everywhere: 25 and 50 in the authors' classification script and most
+peers, 1 and 2 in their metric learning and in torchdistill. That script also scales embeddings to length 1 first
+(``normalize``, mmrazor's default too) and adds Hinton's term at T = 4; RepDistiller and mdistiller do neither.
 Peers divide by lengths of 1e-12, which turns the gradient of two images in the same place into noise of any size; here
 such images have no direction and no gradient.
 """

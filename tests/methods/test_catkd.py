@@ -7,10 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
-from kd.interfaces import Outputs, observe
+from kd.interfaces import Context, Outputs, observe
 from kd.methods.catkd import CATKD, class_attention_loss
 from kd.models.tiny_cnn import TinyCNN
 
@@ -128,10 +129,30 @@ def seen(network: nn.Module) -> Outputs:
 def test_a_teacher_whose_class_maps_do_not_make_its_logits_is_refused():
     torch.manual_seed(0)
     plain, normed = seen(TinyCNN(6, 32, width=0.25)), seen(NormedHead(6, 32, width=0.25).eval())
-    with pytest.raises(ValueError, match="not so: its head is more than a global average pool"):
-        CATKD().setup(plain, normed)
     with pytest.warns(UserWarning, match="the student's class maps over places is not its logits"):
         CATKD().setup(normed, plain)
+
+
+def around(teacher: nn.Module) -> Context:
+    return Context(TinyCNN(6, 32, width=0.25), teacher.eval(), None, None, None, None, 32)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "vgg11"])
+def test_a_head_of_more_than_pool_and_linear_is_found_before_anything_is_trained(name):
+    teacher = timm.create_model(name, num_classes=6)
+    with pytest.raises(ValueError, match="not so: its head is more than a global average pool"):
+        CATKD().enter(around(teacher))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "densenet121"])
+def test_heads_of_pool_and_linear_are_taken(name):
+    assert CATKD().enter(around(timm.create_model(name, num_classes=6))) is None
+
+
+def test_a_single_place_is_told_of():
+    small = Outputs(torch.zeros(2, 3), class_maps=torch.zeros(2, 3, 1, 1))
+    with pytest.warns(UserWarning, match="a single place, so its class maps say no more than its logits"):
+        CATKD().setup(small, small)
 
 
 def test_a_student_with_dropout_is_warned_of_and_rounding_is_not():
