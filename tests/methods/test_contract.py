@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 
 import pytest
+import timm
 import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -27,6 +28,10 @@ def network(width: float, classes: int = 6) -> Normalized:
     return Normalized(TinyCNN(classes, 16, width=width), (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
 
 
+def of_timm(name: str) -> Normalized:
+    return Normalized(timm.create_model(name, num_classes=6), (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+
+
 def see(model, image, show):
     return observe(model, image, show).full(show)
 
@@ -42,20 +47,20 @@ def chosen(method: str, *overrides: str):
 class Lesson:
     """One method with a student, a teacher and a batch of twelve pictures, as the loop would bring them together."""
 
-    def __init__(self, method: str, *overrides: str, alone: bool = False):
+    def __init__(self, method: str, *overrides: str, alone: bool = False, teacher: str | None = None, side: int = 16):
         from kd.run import objective_of
 
         torch.manual_seed(0)
         self.objective = objective_of(chosen(method, *overrides))
         if alone and len(self.objective.terms) > 1 and "hard" in self.objective.terms:
             del self.objective.terms["hard"]
-        image = torch.rand(12, 3, 16, 16)
+        image = torch.rand(12, 3, side, side)
         self.batch = Batch(image, torch.arange(12) % 6, torch.arange(12), epoch=1, progress=0.25)
-        self.teacher = network(0.5).eval()
+        self.teacher = (of_timm(teacher) if teacher else network(0.5)).eval()
         every = torch.arange(40)
         self.bare = network(0.25)
         self.student = self.objective.enter(
-            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], 16)
+            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], side)
         )
         with torch.no_grad():
             self.answer = see(self.teacher, image, self.objective.needs)
@@ -101,8 +106,24 @@ def test_the_gradient_reaches_student_and_adapters(method):
         lesson.loss()[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in lesson.learned())
     assert any(p.grad.abs().sum() > 0 for p in lesson.student.parameters() if p.requires_grad)
-    adapters = [p for p in lesson.objective.parameters() if p.requires_grad]
-    assert all(p.grad.abs().sum() > 0 for p in adapters if p.ndim > 1)
+    adapters = dict(lesson.objective.named_parameters())
+    still = [name for name, p in adapters.items() if p.requires_grad and not p.grad.abs().sum() > 0]
+    assert not [name for name in still if not name.endswith("bias")], "a bias in front of a batch norm does nothing"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_teacher_of_another_kind_teaches_too(method):
+    """A ResNet: five maps of other sizes and widths than the student's three, behind a stem and a max-pool."""
+    lesson = Lesson(method, teacher="resnet10t", side=48)
+    optimizer = torch.optim.AdamW(lesson.learned(), 1e-3)
+    for _ in range(3):
+        loss, _ = lesson.loss()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert loss.isfinite()
+    assert all(p.isfinite().all() for p in lesson.learned())
+    assert all(p.grad is None for p in lesson.teacher.parameters())
 
 
 def far(outputs: Outputs) -> Outputs:
@@ -236,6 +257,9 @@ def test_names_of_terms_weights_and_schedule_must_agree():
         Objective({"hard": torch.nn.Identity()}, {"hard": 1.0}, {"soft": {"rise": 0.1}})
     with pytest.raises(ValueError, match="start < end"):
         Objective({"hard": torch.nn.Identity()}, {"hard": 1.0}, {"hard": {"start": 0.5, "end": 0.2}})
+    both = {name: torch.nn.Identity() for name in ("hard", "soft")}
+    with pytest.raises(ValueError, match="rise >= 0"):
+        Objective(both, {"hard": 1.0, "soft": 1.0}, {"soft": {"rise": -1}})
 
 
 def test_no_method_warns_about_six_classes():
