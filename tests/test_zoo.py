@@ -235,11 +235,12 @@ def test_the_command_answers_alone_in_any_folder_and_any_alphabet(tmp_path):
     assert done.returncode == 0 and "--markdown" in done.stdout and "methods" in done.stdout
 
 
-def test_the_readme_shows_what_there_is(capsys):
-    """`python -m kd.zoo methods --markdown` makes the README's table; put it there again when a method changes."""
+def test_no_row_of_the_readme_is_stale(capsys):
+    """A method of one's own needs no row there; what stands there is what `kd.zoo methods --markdown` prints."""
     readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- python -m kd.zoo methods --markdown -->")[1].split("<!-- end -->")[0]
-    assert shown.strip() == said(capsys, "methods", "--markdown").strip()
+    rows = shown.strip().splitlines()
+    assert len(rows) > 30 and set(rows) <= set(said(capsys, "methods", "--markdown").splitlines())
 
 
 def test_a_page_that_combines_methods_reads_what_they_read(configs):
