@@ -9,7 +9,8 @@ import copy
 import difflib
 import importlib.machinery
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from kd.search import directions
 
+ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
 HARD = "hard"  # the term of the labels, in every method's yaml
 NOT_OF_A_MEMBER = ("ensemble", "combine", "source")  # settings of a teacher that are the run's
 TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the run, from the seed of its place
@@ -57,7 +59,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     Raises:
         ValueError: a name or a setting that there is not.
     """
-    settings = dict(entry) if isinstance(entry, Mapping | DictConfig) else {}
+    settings = dict(entry) if isinstance(entry, Mapping) else {}
     group = next((group for group in groups if group in settings), None)
     name = settings.pop(group) if group else entry
     group = group or next((group for group in groups if name in names(group)), None)
@@ -86,6 +88,53 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
     kept = {key: found[key] for key in ("network", "seed", "checkpoint")}
     return {"name": name, "group": group, "attention": attention, **kept}
+
+
+def members_of(settings: Mapping[str, Any], choice: str) -> list[dict[str, Any]]:
+    """The teachers that ``teacher.ensemble`` lists, as ``network_of`` says; none where it is empty.
+
+    Args:
+        settings: the resolved config. choice: the option of the group `teacher`.
+
+    Raises:
+        ValueError: an entry that is neither a seed of the chosen teacher nor another option.
+    """
+    return [_member(entry, settings, choice) for entry in _listed(settings["teacher"]["ensemble"], "teacher.ensemble")]
+
+
+def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, Any]:
+    chosen = settings["teacher"]
+    if isinstance(entry, int) and not isinstance(entry, bool):
+        if entry < 0:
+            raise ValueError(f"teacher.ensemble: seeds are 0 or more, got {entry}")
+        return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
+    for name in ("checkpoint", "pretrained"):
+        if chosen.get(name):
+            raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
+    spec = network_of(entry, ("teacher",), "teacher.ensemble")
+    return {**spec, "seed": entry.get("seed", chosen["seed"]) if isinstance(entry, Mapping) else chosen["seed"]}
+
+
+def assistants_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The networks that ``kd.assistants`` lists; "student" is another one like the run's. Each has its own seed."""
+    found = []
+    for number, entry in enumerate(_listed(settings["kd"].get("assistants", []), "kd.assistants"), start=1):
+        alike = {"name": entry, "network": settings["student"], "attention": None}
+        spec = alike if entry == "student" else network_of(entry, ("student", "teacher"), "kd.assistants")
+        found.append({**spec, "seed": settings["seed"] + ASSISTANT * number})
+    return found
+
+
+def name_of(members: Sequence[Mapping[str, Any]]) -> str:
+    """``vea_resnet18_x3``, ``resnet18+resnet34``."""
+    each = Counter(spec["name"] for spec in members)
+    return "+".join(f"{name}_x{count}" if count > 1 else name for name, count in each.items())
+
+
+def _listed(value: Any, setting: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{setting} must be a list, e.g. {setting}=[resnet18], got {value}")
+    return value
 
 
 def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:

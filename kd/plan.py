@@ -11,6 +11,7 @@ from typing import Any
 from kd.store import SHORT, digest
 
 VERSION = 2  # stands in every key: raise it with a change of the code that changes numbers
+LONGEST = 180  # characters of a name before its key: file systems take 255, and files beside a folder add theirs
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
 
 Settings = dict[str, Any]
@@ -136,8 +137,8 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
-    parts = [choices["data"], named("teacher"), student, choices["kd"], *kd, f"seed{settings['seed']}", key[:SHORT]]
-    return "-".join(parts)
+    parts = [choices["data"], named("teacher"), student, choices["kd"], *kd, f"seed{settings['seed']}"]
+    return f"{'-'.join(parts)[:LONGEST]}-{key[:SHORT]}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:

@@ -18,10 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.options import conf_dir, network_of, register, settled
+from kd.options import assistants_of, conf_dir, members_of, name_of, register, settled
 from kd.search import values
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 HEARTBEAT = 30.0  # seconds between the lines of a cell that trains for long
-ASSISTANT, PEER = 1_000, 1_000_000  # what the seeds of assistants and of a student's peers are apart
+PEER = 1_000_000  # what the seeds of a student's peers are apart
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
@@ -84,12 +84,10 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     check(settings)
     objective, twin_objective = objective_of(cfg.kd), twin_of(cfg.twin)
-    entries = listed(cfg.teacher.ensemble, "teacher.ensemble")
-    members = [teacher_of(entry, settings, choices["teacher"]) for entry in entries]
+    members = members_of(settings, choices["teacher"])
     if members:
-        choices["teacher"] = "+".join(spec["name"] for spec in members)
-    between = listed(cfg.kd.get("assistants", []), "kd.assistants") if objective.needs else []
-    assistants = [assistant_of(entry, number, settings) for number, entry in enumerate(between, start=1)]
+        choices["teacher"] = name_of(members)
+    assistants = assistants_of(settings) if objective.needs else []
     store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"), ranks.lead():
         pictures = instantiate(cfg.data, store=store)
@@ -150,36 +148,6 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
     """Names of what plays one role: "teacher", or "teacher_1", "teacher_2" of several."""
     return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if many or len(specs) > 1 else [role]
-
-
-def listed(value: Any, setting: str) -> list[Any]:
-    """A setting that must be a list."""
-    if not isinstance(value, ListConfig | list):
-        raise ValueError(f"{setting} must be a list, e.g. {setting}=[resnet18], got {value}")
-    return list(value)
-
-
-def teacher_of(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, Any]:
-    """One teacher of ``teacher.ensemble``: a seed of the chosen one, or another option as it is."""
-    chosen = settings["teacher"]
-    if isinstance(entry, int) and not isinstance(entry, bool):
-        if entry < 0:
-            raise ValueError(f"teacher.ensemble: seeds are 0 or more, got {entry}")
-        return {**chosen, "attention": settings["attention"], "seed": entry, "name": f"{choice}_seed{entry}"}
-    for name in ("checkpoint", "pretrained"):
-        if chosen.get(name):
-            raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
-    spec = network_of(entry, ("teacher",), "teacher.ensemble")
-    own = dict(entry) if isinstance(entry, Mapping | DictConfig) else {}
-    return {**spec, "seed": own.get("seed", chosen["seed"])}
-
-
-def assistant_of(entry: Any, number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One network of ``kd.assistants``: "student" is another one like the run's; each has a seed of its own."""
-    seed = settings["seed"] + ASSISTANT * number
-    if entry == "student":
-        return {"name": entry, "network": settings["student"], "attention": None, "seed": seed}
-    return {**network_of(entry, ("student", "teacher"), "kd.assistants"), "seed": seed}
 
 
 def objective_of(method: DictConfig) -> Objective:
