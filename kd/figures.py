@@ -28,6 +28,7 @@ BINS = 15  # of the reliability diagram, the number that ECE is usually quoted w
 ANNOTATE = 12  # classes: with more, numbers no longer fit into the cells of a confusion matrix
 MATRIX_NAMES, NAMES = 20, 30  # classes: with more, names no longer fit beside a matrix, on an axis
 COLUMNS = 5  # pictures in a row of a grid
+HEAT, ALPHA = "viridis", 0.6  # of attention maps: even steps look even, to the colour-blind too
 
 _PALETTE = sns.color_palette("colorblind")
 STYLE = {  # label -> colour, marker
@@ -40,6 +41,8 @@ RIGHT, WRONG, INK = (
     "#b03a00",
     "#262626",
 )  # the palette's green and vermilion, darkened until they carry text on white
+FAINT = "#6f6f6f"
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
 # Fonts that other scripts need, where the machine has them; matplotlib's own DejaVu Sans has no CJK and no Indic.
 _OTHER_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Noto Sans Arabic", "Noto Sans Devanagari"),
@@ -312,6 +315,96 @@ def disagreement_grid(
             lines.append((f"{mark} {who}: {shown[guess]}", colour))
         _caption(ax, lines)
     return figure
+
+
+@styled
+def attention_maps(
+    images: np.ndarray, target: np.ndarray, logits: np.ndarray, classes: Sequence[str], maps: Mapping[str, np.ndarray]
+) -> Figure:
+    """A row a picture: what the model says, the picture, and the map of each gate laid over it in colour.
+
+    A gate has one scale of colours for all pictures, below its column. It spans what the gate told, less the lowest and
+    the highest percent, and 0.05 at least: a gate that lets everything through alike is shown in one colour.
+
+    Args:
+        images, target, logits: as in ``prediction_grid``. maps: name of the gate -> [M, h, w], stretched over the
+            picture.
+    """
+    count, columns = len(images), 1 + len(maps)
+    gap, words, head, top, foot = 0.08, 1.6, 0.3, 0.4, 0.42  # inches
+    side = min(1.35, (WIDTH - words - gap * (columns + 1)) / columns)
+    height = head + top + count * (side + gap) + foot
+    start = (WIDTH - words - columns * (side + gap)) / 2 + words
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    title = "What the spatial gates of the teacher let through"
+    figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontsize=12)
+
+    def place(row: int, column: int):
+        x, y = start + column * (side + gap), height - head - top - (row + 1) * (side + gap) + gap
+        ax = figure.add_axes((x / WIDTH, y / height, side / WIDTH, side / height))
+        ax.set_axis_off()
+        return ax
+
+    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), _softmax(logits).max(1)
+    for row, (image, true, guess) in enumerate(zip(images, target, predicted, strict=True)):
+        ax = place(row, 0)
+        _show(ax, image)
+        mark, colour = _verdict(true == guess)
+        sure = f"{100 * probability[row]:.0f} %"
+        _beside(ax, [(f"{mark} {shown[guess]}", colour), (sure, colour), (f"true: {shown[true]}", INK)])
+        if row == 0:
+            _caption(ax, [("picture", INK)])
+    for column, (name, values) in enumerate(maps.items(), 1):
+        low, high = _range(values)
+        for row, image in enumerate(images):
+            ax = place(row, column)
+            _overlay(ax, image, values[row], low, high)
+            if row == 0:
+                _caption(ax, [(name, INK), (f"{values.shape[1]}×{values.shape[2]}", FAINT)])
+        left = (start + column * (side + gap)) / WIDTH
+        bar = figure.add_axes((left, 0.27 / height, side / WIDTH, 0.1 / height), facecolor="#c4c4c4")
+        bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, alpha=ALPHA, aspect="auto")
+        bar.spines[:].set_visible(False)
+        bar.set_yticks([])
+        bar.set_xticks([0, 255], [f"{low:.2f}", f"{high:.2f}"])
+        bar.tick_params(length=0, pad=2)
+        for text, end in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
+            text.set_ha(end)
+    return figure
+
+
+def _range(values: np.ndarray, least: float = 0.05) -> tuple[float, float]:
+    """Return what the colours of one gate span."""
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, (0.01, 0.99)).astype(float) if finite.size else (0.0, 1.0)
+    spare = max(0.0, least - (high - low)) / 2
+    shift = max(0.0, spare - low)  # what is let through is not negative
+    return low - spare + shift, high + spare + shift
+
+
+def _overlay(ax, image: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
+    """The picture without its colours, and ``values`` [h, w] in colour over it."""
+    grey = image @ np.array(_LUMINANCE) if image.shape[-1] == 3 else image[..., 0]
+    ax.imshow(grey, cmap="gray", vmin=-110, vmax=255, interpolation="bilinear")  # black would swallow the colours
+    whole = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+    heat = {"cmap": HEAT, "vmin": low, "vmax": high, "alpha": ALPHA}
+    ax.imshow(values, extent=whole, interpolation="bilinear", interpolation_stage="data", **heat)
+
+
+def _beside(ax, lines: Sequence[tuple[str, str]]) -> None:
+    """Write ``(text, colour)`` lines to the left of a picture."""
+    for k, (text, colour) in enumerate(lines):
+        ax.annotate(
+            _left_to_right(text),
+            (0, 0.5),
+            (-7, 13 * ((len(lines) - 1) / 2 - k)),
+            "axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=colour,
+            fontsize=9.5,
+        )
 
 
 # --- curves and scores ---------------------------------------------------------------------------------------------

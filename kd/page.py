@@ -52,6 +52,14 @@ DECISIVE = (  # settings that a reader asks for, beside those of the method
 )
 
 
+ATTENTION = (
+    "Where the teacher looks, on pictures that it gets right (✓) and wrong (✗): how much of each place its gates let "
+    "through. 1 is all; a gate behind a stage, unlike one in front of it (Vision Eagle), may raise a place above 1. "
+    "Each gate has a scale of its own: below it the range on these pictures, less the lowest and the highest percent "
+    "(0.05 at least); above it the size of its map."
+)
+
+
 def _what_was_run(result: Mapping[str, Any]) -> str:
     data, machine = result["data"], result["machine"]
     facts: list[tuple[str, str]] = [(group, str(option)) for group, option in result["choices"].items()]
@@ -153,6 +161,8 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         *show("predictions_teacher", "predictions_student", "predictions_baseline"),
         _disagreement(result),
         *show("disagreement"),
+        *([ATTENTION] if "attention" in figures else []),
+        *show("attention"),
         "## How latency was measured",
         f"On {escape(machine['device_name'])} ({machine['device']}) with {machine['threads']} threads: the network "
         "alone, as it would be deployed, in float32, in evaluation mode and without gradients, after a warm-up, on "

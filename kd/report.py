@@ -32,6 +32,7 @@ from kd.tables import (
 
 SAMPLE = 10  # pictures of the prediction grids
 DISAGREEMENTS = 10  # pictures of the grid on which student and teacher disagree
+ATTENDED = 4  # pictures that the teacher gets right, and as many that it gets wrong, with attention maps
 FILES = {  # what the report reads: what it is for, and where it comes from
     "config.yaml": ("the settings of the run, which the report links to", "kd.run writes it before training"),
     "result.json": ("the numbers of every table", "kd.run writes it after the evaluation on the test split"),
@@ -39,22 +40,39 @@ FILES = {  # what the report reads: what it is for, and where it comes from
     "predictions.npz": ("the logits on the test split", "kd.run writes it when it evaluates the models"),
     "pictures.npz": ("the pictures of the prediction grids", "kd.run writes it beside predictions.npz"),
 }
+OPTIONAL = {  # the same, of what is read where it is there
+    "attention.npz": ("the attention maps of the teacher", "kd.run writes it where the teacher has spatial gates"),
+}
 
 
 class ReportError(ValueError):
     """The report cannot be made; the message says which file is at fault and what would be right."""
 
 
-def choose_pictures(target: np.ndarray, logits_by_model: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+def choose_pictures(
+    target: np.ndarray, logits_by_model: Mapping[str, np.ndarray], seed: int, attended: bool = False
+) -> np.ndarray:
     """Return the rows of predictions.npz whose pictures a report needs: int64, sorted, each once.
 
     A sample for the prediction grids, and some on which student and teacher disagree; both drawn by ``seed``.
 
     Args:
-        target: [N]. logits_by_model: "teacher" and "student" -> [N, K].
+        target: [N]. logits_by_model: "teacher" and "student" -> [N, K]. attended: those of ``choose_attended`` too.
     """
     sample, differ, _ = _draw(target, logits_by_model, seed)
-    return np.unique(np.r_[sample, differ]).astype(np.int64)
+    rows = [sample, differ, *([choose_attended(target, logits_by_model["teacher"], seed)] if attended else [])]
+    return np.unique(np.concatenate(rows)).astype(np.int64)
+
+
+def choose_attended(target: np.ndarray, logits: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows of predictions.npz that get attention maps, int64: up to 4 that are right, then up to 4 wrong.
+
+    Args:
+        target: [N]. logits: the teacher's, [N, K]. seed: draws them; those of each kind are sorted.
+    """
+    random, right = np.random.default_rng([seed, 1]), logits.argmax(1) == target
+    kinds = [np.sort(random.permutation(np.flatnonzero(kind))[:ATTENDED]) for kind in (right, ~right)]
+    return np.concatenate(kinds).astype(np.int64)
 
 
 def _draw(target: np.ndarray, logits: Mapping[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -67,7 +85,7 @@ def _draw(target: np.ndarray, logits: Mapping[str, np.ndarray], seed: int) -> tu
 
 def _read(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
     path = folder / name
-    purpose, origin = FILES[name]
+    purpose, origin = (FILES | OPTIONAL)[name]
     if not path.is_file():
         raise ReportError(f"{path} is missing. It holds {purpose}; {origin}.")
     try:
@@ -119,6 +137,26 @@ def _check_predictions(folder: Path, result: Mapping[str, Any], arrays: Mapping[
             )
 
 
+def _read_attention(folder: Path, result: Mapping[str, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return {"row": [M], "stage 1": [M, h, w], ...}; empty where there is no such file."""
+    path, count = folder / "attention.npz", result["data"]["test"]
+    if not path.exists():
+        return {}
+    arrays = _read(folder, path.name, _load_arrays)
+    rows = arrays.get("row")
+    if rows is None or rows.ndim != 1 or not np.isin(rows, np.intersect1d(pictures["row"], np.arange(count))).all():
+        raise ReportError(
+            f'{path}: the array "row" must name rows whose pictures are in pictures.npz. '
+            "The two files are not of the same run."
+        )
+    for name, maps in arrays.items():
+        if name != "row" and (maps.ndim != 3 or len(maps) != len(rows)):
+            raise ReportError(
+                f'{path}: the array "{name}" has shape {list(maps.shape)}; [{len(rows)}, h, w] would be right.'
+            )
+    return arrays
+
+
 def _curves(metrics: Rows, keys: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     """Return label -> arrays by epoch; NaN for a number that was not logged. A stage without lines is left out."""
     curves = {}
@@ -158,12 +196,13 @@ def write_report(folder: Path) -> dict[str, Path]:
     try:
         page(result, {}, [])  # a missing entry is found here, before seconds go into figures
         _check_predictions(folder, result, arrays)
-        return _write(folder, result, metrics, arrays, pictures)
+        attention = _read_attention(folder, result, pictures)
+        return _write(folder, result, metrics, arrays, pictures, attention)
     except KeyError as error:
         raise ReportError(f"{folder}: the entry {error} is missing in result.json or in an array file.") from error
 
 
-def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: dict) -> dict[str, Path]:
+def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: dict, attention: dict) -> dict[str, Path]:
     from kd import figures  # seaborn takes seconds to import, and the terminal's table does not need it
 
     keys, classes = models(result), result["data"]["classes"]
@@ -246,6 +285,15 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
             f"{len(shown)} test pictures on which student and teacher disagree, with both answers",
         )
 
+    gates = {name: maps for name, maps in attention.items() if name != "row"}
+    if gates and len(attention["row"]):
+        shown = attention["row"]
+        images = pictures["image"][[place[int(row)] for row in shown]]
+        made["attention"] = (
+            figures.attention_maps(images, target[shown], arrays["teacher"][shown], classes, gates),
+            f"{len(shown)} test pictures, and over each what the teacher's gates let through: {', '.join(gates)}",
+        )
+
     (folder / "figures").mkdir(exist_ok=True)
     paths = {}
     for name, (figure, _) in made.items():
@@ -270,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "table. A sweep may still be running. Of several runs that differ in their seed, print mean and standard "
         "deviation too. Of a run this reads "
         + ", ".join(FILES)
-        + "; of a sweep its ledger and the runs that it names.",
+        + f" and, where it is there, {', '.join(OPTIONAL)}; of a sweep its ledger and the runs that it names.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
     parser.add_argument("folder", nargs="+", type=Path, help="outputs/runs/NAME or outputs/sweeps/NAME")

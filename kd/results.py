@@ -1,21 +1,25 @@
-"""From trained networks to the files of a run: ``predictions.npz``, ``pictures.npz``, ``result.json``, the student."""
+"""From trained networks to the files of a run: predictions, pictures, attention maps, ``result.json``, the student."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from kd.attention.maps import gate_maps
+from kd.data.loader import Loader
 from kd.data.pictures import Pictures
 from kd.evaluate import accuracy, agreement, mcnemar, summary
 from kd.machine import Machine
 from kd.measure import params
-from kd.report import choose_pictures, write_report
+from kd.models.ensemble import Ensemble
+from kd.report import choose_attended, choose_pictures, write_report
 from kd.stages import Trained
 from kd.store import write_text
 
@@ -29,7 +33,7 @@ def write_files(
     seed: int,
     cost: Callable[[str, nn.Module], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write the predictions, the pictures that the report shows and the student; return the figures of merit.
+    """Write the predictions, the pictures and attention maps that the report shows and the student.
 
     Args:
         trained: under "teacher", "student" and, where there are any, "baseline" and "assistant_1" and so on.
@@ -45,7 +49,9 @@ def write_files(
     targets = pictures.targets[pictures.test]
     logits = {role: network.test_logits for role, network in trained.items()}
     np.savez_compressed(folder / "predictions.npz", index=pictures.test, target=targets, **logits)
-    rows = choose_pictures(targets, logits, seed)
+    rows = choose_attended(targets, logits["teacher"], seed)
+    attended = write_attention(folder, trained["teacher"].network, pictures, rows, machine)
+    rows = choose_pictures(targets, logits, seed, attended)
     np.savez_compressed(folder / "pictures.npz", row=rows, image=pictures.images[pictures.test[rows]])
     shutil.copyfile(trained["student"].folder / "network.safetensors", folder / "student.safetensors")
     merits: dict[str, Any] = {
@@ -78,6 +84,29 @@ def write_files(
             "notes": dict(pictures.notes),
         },
     }
+
+
+def write_attention(folder: Path, network: nn.Module, pictures: Pictures, rows: np.ndarray, machine: Machine) -> bool:
+    """Write ``attention.npz`` if ``network`` is a single one with spatial gates; return whether it is.
+
+    Args:
+        rows: [M], of the test split. They are written too, and under the name of each gate its maps: [M, h, w].
+    """
+    path = folder / "attention.npz"
+    image = as_tested(pictures, pictures.test[rows], machine)
+    maps = {} if isinstance(network, Ensemble) else gate_maps(network, image)
+    if maps:
+        np.savez_compressed(path, row=rows, **{name: gate.cpu().numpy() for name, gate in maps.items()})
+    else:
+        path.unlink(missing_ok=True)  # another teacher's, in a folder that is used again
+    return bool(maps)
+
+
+def as_tested(pictures: Pictures, positions: np.ndarray, machine: Machine) -> Tensor:
+    """A few images as every network is tested on them: [B, 3, H, W] in [0, 1]."""
+    few = replace(pictures, images=pictures.images[positions], targets=pictures.targets[positions])
+    loader = Loader(few, 2, 0, machine.device)  # of these alone: on an accelerator it would hold all that it is given
+    return next(loader.plain(np.arange(len(positions)), len(positions))).image
 
 
 def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:

@@ -72,6 +72,31 @@ def test_grids_hold_pictures_of_any_shape(tmp_path, shape):
         assert inks & set(map(tuple, pixels[(pixels != 255).any(1)].tolist()))
 
 
+@pytest.mark.parametrize(("gates", "count", "shape"), [(1, 8, (28, 28, 1)), (5, 1, (100, 100, 3)), (9, 2, (40, 64, 3))])
+def test_attention_maps_of_few_and_many_gates(tmp_path, gates, count, shape):
+    random = np.random.default_rng(2)
+    images, target = random.integers(0, 256, (count, *shape), dtype=np.uint8), random.integers(0, 3, count)
+    maps = {f"stage {k}": (k + 1) * random.random((count, 12 // (k + 1), 12 // (k + 1))) for k in range(gates)}
+    names = ["$5 and $6" * 9, "غابة", "山と海" * 20]
+    figure = figures.attention_maps(images, target, _logits(count, 3, 1), names, maps)
+    assert len(figure.axes) == count * (1 + gates) + gates  # pictures and maps, and what the colours mean
+    image = _save(figure, tmp_path / "maps.png")
+    assert image.width == round(figures.WIDTH * figures.DPI) and image.height < 1600
+    assert tuple(np.asarray(image.convert("RGB"))[0, 0]) == (255, 255, 255)
+
+
+def test_the_colours_of_a_gate_are_the_same_in_all_pictures_and_their_range_is_told():
+    images, logits, target = np.zeros((2, 8, 8, 3), np.uint8), np.eye(2), np.array([0, 0])
+    maps = {"dim": np.array([0.1, 0.3])[:, None, None] + np.zeros((2, 2, 2)), "even": np.full((2, 4, 4), 0.9)}
+    maps |= {"shut": np.zeros((2, 3, 3)), "broken": np.full((2, 3, 3), np.nan)}
+    figure = figures.attention_maps(images, target, logits, ["cat", "dog"], maps)
+    spans = [tuple(ax.images[1].get_clim()) for ax in figure.axes if len(ax.images) == 2]
+    told = [(0.1, 0.3), (0.875, 0.925), (0, 0.05), (0, 1)]  # by gate, of two pictures each
+    np.testing.assert_allclose(spans, np.repeat(told, 2, axis=0))
+    said = [text.get_text() for ax in figure.axes for text in (*ax.texts, *ax.get_xticklabels())]
+    assert {"✓ cat", "✗ dog", "true: cat", "dim", "2×2", "0.10", "0.30"} <= set(said)
+
+
 def test_right_and_wrong_do_not_depend_on_colour():
     logits = np.array([[2.0, 0.0], [2.0, 0.0]])
     figure = figures.prediction_grid(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1]), logits, ["cat", "dog"], "x")

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from kd import report, tables
+from tests.conftest import TINY, compose
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["forest", "sea_side", "ice | snow", "never tested"]
 COUNT = 120
 FIGURES = {
-    *("overview", "training", "per_class_f1", "reliability", "disagreement", "confusion_difference"),
+    *("overview", "training", "per_class_f1", "reliability", "disagreement", "confusion_difference", "attention"),
     *(f"{kind}_{model}" for kind in ("confusion", "predictions") for model in ("teacher", "student", "baseline")),
 }
 
@@ -45,7 +46,7 @@ def _model(target: np.ndarray, logits: np.ndarray, params: int, milliseconds: fl
     }
 
 
-def make_run(folder: Path, twin: bool = True) -> dict:
+def make_run(folder: Path, twin: bool = True, gates: bool = True) -> dict:
     """Write the files of a run, with logits drawn from a seed, and return its result."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -86,12 +87,16 @@ def make_run(folder: Path, twin: bool = True) -> dict:
         "gain_recovered": gain / (teacher["accuracy"] - baseline["accuracy"]) if twin else None,
         "mcnemar_p": 0.0123 if twin else None,
     }
-    rows = report.choose_pictures(target, logits, result["seed"])
+    rows = report.choose_pictures(target, logits, result["seed"], gates)
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     (folder / "config.yaml").write_text("seed: 3\n", encoding="utf-8")
     np.savez(folder / "predictions.npz", index=np.arange(COUNT), target=target, **logits)
     images = random.integers(0, 256, (len(rows), 12, 12, 3), dtype=np.uint8)
     np.savez(folder / "pictures.npz", row=rows, image=images)
+    if gates:
+        attended = report.choose_attended(target, logits["teacher"], result["seed"])
+        maps = {f"stage {k}": random.random((len(attended), n, n), np.float32) for k, n in ((0, 12), (2, 3))}
+        np.savez(folder / "attention.npz", row=attended, **maps)
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as lines:
         for stage in logits:
             for epoch in (1, 2, 3):
@@ -207,14 +212,14 @@ def test_latencies_of_a_busy_machine_are_not_passed_over(run):
     assert "p95 is 7.0 times p50 (student, batch 1)" in tables.busy(result | {"student": result["student"] | slow})
 
 
-def test_without_a_twin_its_column_rows_and_figures_are_left_out(tmp_path):
-    result = make_run(tmp_path / "run", twin=False)
+def test_without_a_twin_or_attention_maps_their_columns_rows_and_figures_are_left_out(tmp_path):
+    result = make_run(tmp_path / "run", twin=False, gates=False)
     paths = report.write_report(tmp_path / "run")
-    assert set(paths) - {"report"} == FIGURES - {"confusion_baseline", "predictions_baseline"}
+    assert set(paths) - {"report"} == FIGURES - {"confusion_baseline", "predictions_baseline", "attention"}
     assert all(path.is_file() for path in paths.values())
     assert set(tables.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
     page = paths["report"].read_text("utf-8")
-    assert "labels only |" not in page and "gain recovered" not in page
+    assert "labels only |" not in page and "gain recovered" not in page and "teacher looks" not in page
     assert "cannot say what distillation gained" in page
 
 
@@ -231,6 +236,19 @@ def test_pictures_are_chosen_by_the_seed_and_hold_disagreements(run):
     assert len(same) == report.SAMPLE
 
 
+def test_right_and_wrong_pictures_get_attention_maps_by_the_seed(run):
+    with np.load(run[0] / "predictions.npz") as arrays:
+        target, logits = arrays["target"], {name: arrays[name] for name in ("teacher", "student")}
+    rows = report.choose_attended(target, logits["teacher"], 3)
+    np.testing.assert_array_equal(rows, report.choose_attended(target, logits["teacher"], 3))
+    assert not np.array_equal(rows, report.choose_attended(target, logits["teacher"], 4))
+    right = logits["teacher"].argmax(1) == target
+    assert right[rows].tolist() == [True] * 4 + [False] * 4 and len(set(rows.tolist())) == 8
+    assert len(report.choose_attended(target, 9 * np.eye(4)[target], 3)) == 4  # never wrong
+    others = report.choose_pictures(target, logits, 3)
+    np.testing.assert_array_equal(report.choose_pictures(target, logits, 3, attended=True), np.union1d(others, rows))
+
+
 @pytest.mark.parametrize("name", sorted(report.FILES))
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
@@ -238,7 +256,7 @@ def test_a_missing_file_is_named(copy, name):
         report.write_report(copy)
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "pictures.npz", "predictions.npz", "result.json"])
+@pytest.mark.parametrize("name", ["attention.npz", "metrics.jsonl", "pictures.npz", "predictions.npz", "result.json"])
 def test_a_damaged_file_is_named(copy, name):
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2 - 7])
@@ -255,6 +273,76 @@ def test_predictions_of_another_run_are_refused(copy):
     np.savez(copy / "predictions.npz", **changed | {"student": changed["student"][:5]})
     with pytest.raises(report.ReportError, match=r"\[120, 4\] would be right"):
         report.write_report(copy)
+
+
+def test_attention_maps_of_another_run_are_refused(copy):
+    with np.load(copy / "attention.npz") as arrays:
+        maps = {name: arrays[name] for name in arrays.files}
+    for wrong, says in (
+        ({"row": maps["row"] + COUNT}, "not of the same run"),
+        ({"stage 2": maps["stage 2"][0]}, r'"stage 2" has shape \[3, 3\]; \[8, h, w\] would be right'),
+    ):
+        np.savez(copy / "attention.npz", **maps | wrong)
+        with pytest.raises(report.ReportError, match=f"{re.escape(str(copy / 'attention.npz'))}.*{says}"):
+            report.write_report(copy)
+
+
+SMALL = ("train.teacher.epochs=1", "train.student.epochs=1", "train.precision=float32", "latency.seconds=0.02")
+
+
+def _prepared(outputs: Path, attention: str):
+    from kd.run import prepare
+
+    named = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
+    where = [f"outputs={outputs}", "tracking=disabled", "report=false", "baseline=false"]
+    networks = ["teacher=tiny_cnn", "teacher.width=0.5", f"attention={attention}"]
+    return prepare(compose(*TINY, *SMALL, *where, *networks), named)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+def test_a_run_shows_where_its_teacher_looks(outputs):
+    import torch
+
+    from kd.attention.maps import gate_maps
+    from kd.models.ensemble import Ensemble
+    from kd.pipeline import carry_out
+    from kd.results import write_attention
+
+    parts = _prepared(outputs, "vea")
+    folder, network = carry_out(parts).folder, parts.tasks["teacher"].network.eval()
+    maps, predictions, pictures = (
+        dict(np.load(folder / f"{name}.npz")) for name in ("attention", "predictions", "pictures")
+    )
+    rows, target, logits = maps.pop("row"), predictions["target"], predictions["teacher"]
+    assert (logits.argmax(1) == target)[rows].tolist() == [True] * 4 + [False] * 4
+    images = pictures["image"][np.searchsorted(pictures["row"], rows)]
+    np.testing.assert_array_equal(images, parts.pictures.images[predictions["index"][rows]])
+    image = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        np.testing.assert_allclose(network(image), logits[rows], atol=1e-5)
+    expected = gate_maps(network, image)
+    assert list(maps) == list(expected) == ["stage 0", "stage 1", "stage 2"]
+    for name, gate in expected.items():
+        np.testing.assert_allclose(maps[name], gate, atol=1e-6)
+
+    page = report.write_report(folder)["report"].read_text("utf-8")
+    assert (folder / "figures" / "attention.png").is_file() and "](figures/attention.png)" in page
+    assert not write_attention(folder, Ensemble([network, network]), parts.pictures, rows, parts.machine)
+    assert not (folder / "attention.npz").exists()
+
+
+def test_a_run_of_a_plain_teacher_has_no_attention_maps(outputs):
+    from kd.pipeline import carry_out
+
+    folder = carry_out(_prepared(outputs, "none")).folder
+    assert (folder / "pictures.npz").is_file() and not (folder / "attention.npz").exists()
+    predictions = np.load(folder / "predictions.npz")
+    rows = report.choose_pictures(predictions["target"], predictions, 0)
+    np.testing.assert_array_equal(np.load(folder / "pictures.npz")["row"], rows)
 
 
 def test_a_missing_entry_is_named(copy):

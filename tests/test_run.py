@@ -21,7 +21,7 @@ SMALL = [
     "latency.batch=8",
 ]
 FIGURES = ["training", "confusion_teacher", "confusion_student", "confusion_baseline", "confusion_difference"]
-FIGURES += ["predictions_teacher", "predictions_student", "predictions_baseline", "per_class_f1", "reliability"]
+FIGURES += ["predictions_teacher", "predictions_student", "predictions_baseline", "per_class_f1", "reliability", "attention"]
 
 
 def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", ok: bool = True):
@@ -65,7 +65,8 @@ def store(first) -> Path:
 
 def test_a_run_leaves_every_file_that_it_promises(first):
     folder, result, done = first
-    for name in ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "report.md", "student.safetensors"):
+    files = ("config.yaml", "metrics.jsonl", "predictions.npz", "attention.npz", "result.json", "report.md")
+    for name in (*files, "student.safetensors"):
         assert (folder / name).stat().st_size > 0, name
     for name in FIGURES:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kd.attention.gate import SpatialGate
+
 
 class Scan(nn.Module):
     """What to look at, from what was glanced: conv 3x3 stride 2 - ReLU - conv 1x1 to one channel - sigmoid.
@@ -33,13 +35,15 @@ class Scan(nn.Module):
         return F.interpolate(gate, size=size, mode="bilinear", align_corners=False)
 
 
-class VisionEagle(nn.Module):
+class VisionEagle(SpatialGate, nn.Module):
     """``stage(x * scan(glance(x)))``, where ``glance`` is a copy of ``stage`` with weights of its own.
 
     Args:
         stage: the module that is wrapped. channels: of its output.
         expansion: the scan's hidden channels, as a multiple of ``channels``; 2 as published.
     """
+
+    gate = "scan"
 
     def __init__(self, stage: nn.Module, channels: int, expansion: float = 2.0):
         super().__init__()
@@ -49,3 +53,6 @@ class VisionEagle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.look(x * self.scan(self.glance(x), x.shape[-2:]))
+
+    def let_through(self, seen: Tensor, told: Tensor) -> Tensor:
+        return told[:, 0]
