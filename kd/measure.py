@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def params(network: nn.Module) -> int:
 
 def macs(network: nn.Module, image_size: int) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image [3, S, S]; half of the FLOPs."""
-    device = next(network.parameters()).device
+    device = next(chain(network.parameters(), network.buffers())).device
     was = network.training
     network.eval()
     # with gradients: without them torch takes fused paths that the counter does not see

@@ -11,13 +11,14 @@ import importlib.machinery
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue
 
@@ -40,9 +41,14 @@ def conf_dir() -> str:
 
 def names(group: str) -> list[str]:
     """Every option of a group, those of ``--config-dir`` too."""
-    if GlobalHydra.instance().is_initialized():
+    with composing():
         return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
-    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
+
+
+def composing() -> AbstractContextManager[Any]:
+    """Hydra as the command has it, else, in a script, with our configs."""
+    ready = GlobalHydra.instance().is_initialized()
+    return nullcontext() if ready else initialize_config_dir(conf_dir(), version_base="1.3")
 
 
 def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, Any]:
@@ -54,7 +60,8 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         setting: where the entry stands, for messages.
 
     Returns:
-        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed" and "checkpoint": plain values.
+        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed", "checkpoint", "mean" and "std": plain
+        values.
 
     Raises:
         ValueError: a name or a setting that there is not.
@@ -68,8 +75,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         near = difflib.get_close_matches(str(name), known, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else f": there are {', '.join(dict.fromkeys(known))}"
         raise ValueError(f"{setting} names {name!r}, which is no option of {' or '.join(groups)}{hint}")
-    ready = GlobalHydra.instance().is_initialized()
-    with nullcontext() if ready else initialize_config_dir(conf_dir(), version_base="1.3"):
+    with composing():
         cfg = compose("config", [f"{group}={name}"])
     own = [key for key in cfg[group] if key not in NOT_OF_A_MEMBER and (groups[0] == "teacher" or key not in TRAINED)]
     unknown = sorted(set(settings) - set(own))
@@ -86,7 +92,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     if group == "student":
         return {"name": name, "group": group, "network": found, "attention": None}
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
-    kept = {key: found[key] for key in ("network", "seed", "checkpoint")}
+    kept = {key: found[key] for key in ("network", "seed", "checkpoint", "mean", "std")}
     return {"name": name, "group": group, "attention": attention, **kept}
 
 
@@ -214,6 +220,26 @@ def offer_combinations() -> None:
     ConfigStore.instance().store(group="kd", name="combine", node=OmegaConf.create(node), provider="kd")
 
 
+def offer_students_as_teachers() -> None:
+    """Make every student an option of `teacher` too, its settings among the teacher's: ``teacher=wrn_40_2``.
+
+    A student that stands on timm's page becomes a teacher that stands on timm's. A file in conf/teacher comes first.
+    """
+    for path in sorted((Path(conf_dir()) / "student").glob("*.yaml")):
+        if (Path(conf_dir()) / "teacher" / path.name).is_file():
+            continue
+        page = OmegaConf.load(path)
+        base = page.pop("defaults", None)
+        if base is None:
+            settings = {key: value for key, value in page.items() if key != "_target_"}
+            network = {"_target_": page["_target_"], **{key: f"${{teacher.{key}}}" for key in settings}}
+            node = {"defaults": [{"settings@_here_": "default"}, "_self_"], "name": path.stem}
+            node |= {**settings, "network": network}
+        else:
+            node = {"defaults": list(base), **page}
+        ConfigStore.instance().store(group="teacher", name=path.stem, node=OmegaConf.create(node), provider="kd")
+
+
 def one_minus(share: float) -> float:
     """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
     if not 0 <= share <= 1:
@@ -250,3 +276,20 @@ def register() -> None:
     for name, resolver in {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin}.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     offer_combinations()
+    offer_students_as_teachers()
+
+
+def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int) -> Any:
+    """Make the network of ``spec["network"]`` with the attention of ``spec["attention"]``, if it has one.
+
+    Args:
+        spec: plain values, as ``network_of`` returns them. An attention may stand as its page writes it.
+    """
+    from kd.attention.attach import attach  # imports torch
+
+    network = instantiate(spec["network"], num_classes=num_classes, image_size=image_size)
+    if spec.get("attention"):
+        whole = OmegaConf.create({"attention": spec["attention"]})  # what the page takes from itself is found there
+        attention = OmegaConf.to_container(whole, resolve=True)["attention"]
+        attach(network, instantiate(attention["wrap"]), attention["stages"], image_size)
+    return network

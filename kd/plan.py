@@ -59,11 +59,9 @@ def keys_of(
     views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
 
     def teacher_key(spec: Mapping[str, Any]) -> Settings:
-        attention = {name: spec["attention"][name] for name in ("wrap", "stages")}
-        network = {"network": spec["network"], "attention": attention}
         if spec["checkpoint"]:
-            return {**seen, **network, "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
-        return {**views, **network, "recipe": _told(train["teacher"]), "seed": spec["seed"]}
+            return {**seen, **_drawn(spec), "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
+        return {**views, **_drawn(spec), "recipe": _told(train["teacher"]), "seed": spec["seed"]}
 
     if members:
         of_members = tuple(teacher_key(spec) for spec in members)
@@ -78,9 +76,7 @@ def keys_of(
     taught = {**student, "objective": active(settings["kd"])}
     guide, chain, banks = digest(whole), [], []
     for spec in [*assistants, None]:
-        own = {} if spec is None else {name: spec[name] for name in ("network", "seed")}
-        if spec and spec["attention"]:
-            own["attention"] = {name: spec["attention"][name] for name in ("wrap", "stages")}
+        own = {} if spec is None else {**_drawn(spec), "seed": spec["seed"]}
         chain.append({**taught, **own, "teacher": guide if asks_teacher else None})
         seen_views = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
         banks.append({**views, "teacher": guide, "seed": chain[-1]["seed"], **seen_views})
@@ -92,6 +88,15 @@ def keys_of(
         "latency": settings["latency"],
     }
     return Keys(whole, of_members, twin, tuple(chain[:-1]), chain[-1], tuple(banks), run)
+
+
+def _drawn(spec: Mapping[str, Any]) -> Settings:
+    """The architecture of a network: with its attention, and its own statistics of the input if it was given some."""
+    attention = spec.get("attention")
+    found: Settings = {"network": spec["network"]}
+    if attention:
+        found["attention"] = {name: attention[name] for name in ("wrap", "stages")}
+    return found | {name: spec[name] for name in ("mean", "std") if spec.get(name) is not None}
 
 
 def _told(recipe: Mapping[str, Any]) -> Settings:
@@ -109,6 +114,9 @@ def check(settings: Mapping[str, Any]) -> None:
         value = flat(settings).get(name, least)
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
+    mean, std = (settings["teacher"].get(name) for name in ("mean", "std"))
+    if (mean is None) != (std is None) or (std and (len(mean) != 3 or len(std) != 3 or min(std) <= 0)):
+        raise ValueError(f"teacher.mean and teacher.std: three numbers each, or both null; got {mean} and {std}")
     objective, batch = settings["objective"], settings["latency"]["batch"]
     for name in [objective] if isinstance(objective, str) else objective:
         measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")

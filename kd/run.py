@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.options import assistants_of, conf_dir, members_of, name_of, register, settled
+from kd.options import assistants_of, build_network, conf_dir, members_of, name_of, register, settled
 from kd.search import values
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 
     import torch
 
-    from kd.attention.attach import attach
     from kd.clock import Clock
     from kd.data.loader import Loader
     from kd.machine import find_machine
@@ -73,7 +72,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     from kd.parallel import join
     from kd.pipeline import Parts, rehearse
     from kd.plan import check, keys_of
-    from kd.stages import Task
+    from kd.stages import Task, take
     from kd.store import Store
     from kd.teacher import choose_source
 
@@ -94,10 +93,13 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 
     def build(role: str, spec: Mapping[str, Any], seed: int) -> Any:
         torch.manual_seed(seed)
-        network = instantiate(spec["network"], num_classes=len(pictures.classes), image_size=pictures.image_size)
-        if spec.get("attention"):
-            attach(network, instantiate(spec["attention"]["wrap"]), spec["attention"]["stages"])
-        return fitting(Normalized(network, pictures.mean, pictures.std), role, pictures.image_size)
+        network = build_network(spec, len(pictures.classes), pictures.image_size)
+        if spec.get("mean"):
+            network.input_statistics = (spec["mean"], spec["std"])
+        network = Normalized(network, pictures.mean, pictures.std)
+        if spec.get("checkpoint"):
+            take(network, Path(spec["checkpoint"]).expanduser())
+        return fitting(network, role, pictures.image_size)
 
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
     if any(key in keys.members[:number] for number, key in enumerate(keys.members)):
@@ -107,11 +109,10 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     alone = {**settings["teacher"], "attention": settings["attention"]}
     tasks, fresh = {}, {}
     for stage, spec, key in zip(stages("teacher", members or [alone]), members or [alone], keys.members, strict=True):
-        checkpoint = Path(spec["checkpoint"]).expanduser() if spec["checkpoint"] else None
         labels = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
         own = loader.differing(spec["seed"], teacher_recipe.mixup)
         network = build("teacher", spec, spec["seed"])
-        tasks[stage] = Task(stage, "teachers", key, network, labels, teacher_recipe, own, checkpoint)
+        tasks[stage] = Task(stage, "teachers", key, network, labels, teacher_recipe, own, bool(spec["checkpoint"]))
     student = {"network": settings["student"], "seed": cfg.seed}
     if cfg.baseline:
         twin = build("student", student, cfg.seed)

@@ -37,7 +37,7 @@ class Task:
     objective: Objective
     recipe: Recipe
     loader: Loader
-    checkpoint: Path | None = None  # weights from outside, instead of training
+    given: bool = False  # the network came with its weights: it is not trained
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def train_once(
             rows.append(row)
             log(row)
 
-        if task.checkpoint:
-            about = _take(task, machine, ranks)
+        if task.given:
+            about = _tested(task, machine, ranks)
         else:
             asked = teacher() if teacher and task.objective.needs else None
             about = fit(
@@ -114,35 +114,52 @@ def train_once(
     )
 
 
-def _take(task: Task, machine: Machine, ranks: Ranks) -> dict[str, Any]:
-    """Load the checkpoint; what stands in for the account of a training."""
-    load_weights(task.network, task.checkpoint)
+def _tested(task: Task, machine: Machine, ranks: Ranks) -> dict[str, Any]:
+    """What stands in for the account of a training."""
     pictures = task.loader.pictures
     logits = predict_together(machine.prepare(task.network), task.loader, pictures.val, machine, ranks)
     share = accuracy(logits, pictures.targets[pictures.val])
     return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a .safetensors or a torch file (weights only: nothing in it is ever executed) into a ``Normalized``.
-
-    Names may stand with or without the leading ``network.``; a file without statistics of the input leaves those
-    of the data in place.
+def take(network: nn.Module, path: Path) -> None:
+    """Give a ``Normalized`` the weights of a file from elsewhere.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not a checkpoint, or one of another network: what differs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
+    if hasattr(network.network, "read"):  # a network that is itself a file
+        network.network.read(path)
+    elif path.suffix == ".pt2":
+        raise ValueError(f"{path} is a program, not weights: say teacher=exported teacher.checkpoint={path}")
+    else:
+        load_weights(network, path)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a .safetensors or a torch file (weights only: nothing in it is ever executed) into a ``Normalized``.
+
+    Names may stand with or without the leading ``network.``, or behind ``module.`` as DataParallel writes them; a file
+    without statistics of the input leaves those of the data in place.
+
+    Raises:
+        ValueError: not a checkpoint, or one of another network: what differs.
+    """
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state.get("model", state))
+            if isinstance(state, dict):
+                state = state.get("state_dict", state.get("model", state))
     except Exception as error:
         raise ValueError(f"{path} is not a readable .safetensors or weights-only torch file: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict: tensors by name, alone or under state_dict or model")
     own = network.state_dict()
+    state = {name.removeprefix("module."): value for name, value in state.items()}
     if not any(name.startswith("network.") for name in state):
         state = {f"network.{name}": value for name, value in state.items()}
     state = {"mean": own["mean"], "std": own["std"], **state}

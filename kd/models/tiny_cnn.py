@@ -5,51 +5,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
+
+from kd.models.staged import Staged, enough, widened
 
 
-class TinyCNN(nn.Module):
-    """Three convolutions of ``width`` x (32, 64, 128) channels.
+class TinyCNN(Staged):
+    """``depth`` convolutions of ``width`` x (32, 64, 128, 256 ...) channels.
 
     Args:
-        num_classes: K. image_size: side of the square input in pixels, at least 8 (three halvings).
+        num_classes: K. image_size: side of the square input in pixels, at least 2^depth.
         width: multiplies every channel count; 0.25 ... 4 is the useful range.
+        depth: stages, each with one convolution that doubles the channels and a max-pool that halves the image.
         dropout: probability, before the linear layer.
     """
 
-    def __init__(self, num_classes: int, image_size: int, width: float = 1.0, dropout: float = 0.0):
-        super().__init__()
-        if width <= 0:
-            raise ValueError(f"student.width must be above 0, got {width}")
-        if image_size < 8:
-            raise ValueError(
-                f"tiny_cnn halves the image three times: data.image_size must be 8 or more, got {image_size}"
-            )
-        channels = [3, *(max(1, round(width * base)) for base in (32, 64, 128))]
-        self.stages = nn.ModuleList(
+    def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 3, dropout: float = 0.0):
+        if not 1 <= depth <= 8:
+            raise ValueError(f"student.depth of tiny_cnn must be 1 to 8, got {depth}")
+        enough(image_size, 2**depth, "tiny_cnn")
+        channels = widened([32 * 2**stage for stage in range(depth)], width)
+        stages = [
             nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
-            for i, o in zip(channels, channels[1:], strict=False)
-        )
-        self.feature_info = [
-            {"num_chs": o, "reduction": 2 ** (i + 1), "module": f"stages.{i}"} for i, o in enumerate(channels[1:])
+            for i, o in zip([3, *channels], channels, strict=False)
         ]
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels[-1], num_classes)
-
-    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, 3, H, W] -> (last map, [[B, C_i, H / 2^i, W / 2^i] ...])."""
-        features = []
-        for stage in self.stages:
-            image = stage(image)
-            features.append(image)
-        return image, features
-
-    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:
-        """Last map -> logits [B, K], or the pooled embedding [B, D] with ``pre_logits``."""
-        pooled = last.mean((2, 3))
-        return pooled if pre_logits else self.classifier(self.dropout(pooled))
-
-    def forward(self, image: Tensor) -> Tensor:
-        for stage in self.stages:
-            image = stage(image)
-        return self.forward_head(image)
+        super().__init__(stages, channels, [2 ** (k + 1) for k in range(depth)], num_classes, dropout)

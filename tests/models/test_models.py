@@ -10,6 +10,7 @@ from kd.interfaces import observe
 from kd.models.backbone import build
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
+from kd.options import names
 from tests.conftest import compose, options
 
 NAMED = {"teacher": {"timm": "teacher.name=mobilenetv3_small_050"}, "student": {"timm": "student.name=resnet10t"}}
@@ -26,7 +27,7 @@ def check(network: torch.nn.Module, size: int) -> None:
     assert len(sides) >= 3 and sides == sorted(sides, reverse=True), "maps go from shallow to deep"
 
 
-@pytest.mark.parametrize("option", options("teacher"))
+@pytest.mark.parametrize("option", [option for option in options("teacher") if option != "exported"])
 def test_every_teacher_shows_what_methods_ask_for(option):
     cfg = compose(f"teacher={option}", *filter(None, [NAMED["teacher"].get(option)]))
     check(instantiate(cfg.teacher.network, num_classes=6, image_size=64), 64)
@@ -36,6 +37,45 @@ def test_every_teacher_shows_what_methods_ask_for(option):
 def test_every_student_shows_what_methods_ask_for(option):
     cfg = compose(f"student={option}", *filter(None, [NAMED["student"].get(option)]))
     check(instantiate(cfg.student, num_classes=6, image_size=48), 48)
+
+
+def test_every_student_is_a_teacher_too_under_its_own_name_with_its_settings():
+    assert set(options("student")) < set(names("teacher"))
+    for option in ("resnet8x4", "tiny_resnet", "mobilenetv4_conv_small"):
+        student, teacher = compose(f"student={option}").student, compose(f"teacher={option}").teacher
+        assert teacher.network == student and teacher.checkpoint is None
+    wide = compose("teacher=tiny_resnet", "teacher.width=3", "student=tiny_resnet")
+    assert wide.teacher.network.width == 3 and wide.student.width == 1
+    assert compose("teacher=resnet10t", "teacher.pretrained=true").teacher.network.pretrained
+
+
+TINY = [option for option in options("student") if option.startswith("tiny_")]
+
+
+@pytest.mark.parametrize("option", TINY)
+def test_the_tiny_ones_are_comparable(option):
+    """At width 1 each has at most 0.1 M parameters, and nearly as many as it may; width changes every layer."""
+
+    def size(*overrides: str) -> int:
+        network = instantiate(compose(f"student={option}", *overrides).student, num_classes=10, image_size=32)
+        return sum(p.numel() for p in network.parameters())
+
+    assert 90_000 < size() <= 100_000
+    for width, low, high in ((0.25, 0.05, 0.12), (0.5, 0.2, 0.35), (2, 3, 4.5)):
+        assert low < size(f"student.width={width}") / size() < high
+
+
+@pytest.mark.parametrize("option", TINY)
+@pytest.mark.parametrize(("setting", "says"), [("width=0", "student.width must be above 0"), ("depth=0", "depth")])
+def test_a_tiny_network_of_nothing_is_refused(option, setting, says):
+    with pytest.raises(Exception, match=says):
+        instantiate(compose(f"student={option}", f"student.{setting}").student, num_classes=6, image_size=32)
+
+
+@pytest.mark.parametrize("option", TINY)
+def test_pictures_that_are_too_small_are_refused(option):
+    with pytest.raises(Exception, match="data.image_size must be 8 or more, got 7"):
+        instantiate(compose(f"student={option}").student, num_classes=6, image_size=7)
 
 
 def test_the_tiny_cnn_has_the_size_it_is_known_by():

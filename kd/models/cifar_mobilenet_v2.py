@@ -1,0 +1,84 @@
+"""MobileNetV2 for CIFAR: Inverted Residuals and Linear Bottlenecks (Sandler et al. 2018), https://arxiv.org/abs/1801.04381.
+
+The function and the parameter names of RepDistiller's and mdistiller's MobileNetV2 (mobile_half), so that their
+checkpoints load. It departs from the paper: ReLU for ReLU6, no stride in the second row of blocks, and channels that
+are not rounded to eights. 0.81 M parameters at 100 classes, two fifths of them in the last convolution and the
+classifier.
+
+The maps are theirs, f0 ... f3 without an activation but for f0; the last one is not f4, 160 channels, but the 1280
+that the 1x1 convolution behind it makes for the classifier's pool. So the classifier can be asked about the last map,
+which kd=simkd and kd=catkd do.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from kd.models.chain import Chain, conv, draw, row, taps
+from kd.models.staged import enough, widened
+
+# channels, blocks and the stride of the first one
+ROWS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+LAST = 1280  # channels that the pool reads, at every width up to 1
+
+
+class CifarMobileNetV2(Chain):
+    """A 3x3 stem at stride 2, seven rows of inverted residuals, and a 1x1 convolution: a sixteenth of the size.
+
+    Args:
+        num_classes: K. image_size: side of the square input in pixels, at least 16.
+        width: multiplies the channels that blocks hand on; those that the pool reads only where it is above 1.
+        expansion: channels inside a block over those that come in; 1 in the first.
+    """
+
+    def __init__(self, num_classes: int, image_size: int, width: float = 0.5, expansion: int = 6):
+        super().__init__()
+        if expansion < 1:
+            raise ValueError(f"student.expansion must be 1 or more, got {expansion}")
+        enough(image_size, 16, "a CIFAR MobileNetV2")
+        stem, *channels = widened([32, *(each for each, _, _ in ROWS)], width)
+        (last,) = widened([LAST], max(1.0, width))
+        self.conv1 = _activated(conv(3, stem, 3, 2))
+        self.blocks = nn.ModuleList()
+        inside = stem
+        for outside, (_, count, stride) in zip(channels, ROWS, strict=True):
+            block = partial(InvertedResidual, expansion=expansion if len(self.blocks) else 1)
+            self.blocks.append(row(block, inside, outside, count, stride))
+            inside = outside
+        self.conv2 = _activated(conv(channels[-1], last))
+        self.classifier = nn.Sequential(nn.Linear(last, num_classes))
+        self.feature_info = taps(
+            ("conv1", stem, 2),
+            ("blocks.1", channels[1], 2),
+            ("blocks.2", channels[2], 4),
+            ("blocks.4", channels[4], 8),
+            ("conv2", last, 16),
+        )
+        draw(self, linear=0.01)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 convolution to more channels, 3x3 filter a channel, 1x1 convolution back, without an activation.
+
+    Added to the input where the shapes are the same.
+    """
+
+    def __init__(self, inside: int, outside: int, stride: int, expansion: int):
+        super().__init__()
+        between = inside * expansion
+        self.conv = nn.Sequential(
+            *_activated(conv(inside, between)),
+            *_activated(conv(between, between, 3, stride, groups=between)),
+            conv(between, outside),
+            nn.BatchNorm2d(outside),
+        )
+        self.adds = stride == 1 and inside == outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+def _activated(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU())

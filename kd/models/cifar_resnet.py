@@ -1,0 +1,74 @@
+"""ResNets for CIFAR: Deep Residual Learning (He et al. 2016), https://arxiv.org/abs/1512.03385.
+
+The function and the parameter names of RepDistiller's and mdistiller's resnet8 ... resnet110, resnet8x4 and resnet32x4,
+which KD papers compare on, so that their checkpoints load; and their maps f0 ... f3. They depart from the paper where
+shapes change: a 1x1 convolution with batch norm there, nothing but zeros in the paper. The 4 of resnet8x4 is theirs
+too, four times the channels in each stage but twice in the stem, hence ``channels`` and not ``width``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd.models.chain import Chain, conv, draw, row, taps
+from kd.models.staged import enough, widened
+
+
+class CifarResNet(Chain):
+    """A 3x3 stem, then three stages of residual blocks at full, half and quarter size.
+
+    Args:
+        num_classes: K. image_size: side of the square input in pixels, at least 4.
+        depth: layers with weights that a picture passes: 6 n + 2, n blocks a stage.
+        channels: of the stem and of the three stages. width: multiplies them all.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int,
+        depth: int,
+        channels: Sequence[int] = (16, 16, 32, 64),
+        width: float = 1.0,
+    ):
+        super().__init__()
+        count, rest = divmod(depth - 2, 6)
+        if count < 1 or rest:
+            raise ValueError(f"student.depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, 26, ...), got {depth}")
+        if len(channels) != 4:
+            raise ValueError(f"student.channels must be four numbers, of the stem and three stages, got {channels}")
+        enough(image_size, 4, "a CIFAR ResNet")
+        stem, *stages = widened(channels, width)
+        self.conv1, self.bn1, self.relu = conv(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU()
+        self.layer1 = row(Block, stem, stages[0], count, 1)
+        self.layer2 = row(Block, stages[0], stages[1], count, 2)
+        self.layer3 = row(Block, stages[1], stages[2], count, 2)
+        self.fc = nn.Linear(stages[2], num_classes)
+        self.feature_info = taps(
+            ("relu", stem, 1), ("layer1", stages[0], 1), ("layer2", stages[1], 2), ("layer3", stages[2], 4)
+        )
+        draw(self)
+
+
+class Block(nn.Module):
+    """``relu(bn(conv(relu(bn(conv(x))))) + downsample(x))``."""
+
+    def __init__(self, inside: int, outside: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = conv(inside, outside, 3, stride), nn.BatchNorm2d(outside)
+        self.conv2, self.bn2 = conv(outside, outside, 3), nn.BatchNorm2d(outside)
+        self.downsample = shortcut(inside, outside, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(inner)) + self.downsample(x))
+
+
+def shortcut(inside: int, outside: int, stride: int) -> nn.Sequential:
+    """What a block's input is added through: nothing, or a 1x1 convolution and batch norm where shapes change."""
+    if stride == 1 and inside == outside:
+        return nn.Sequential()
+    return nn.Sequential(conv(inside, outside, 1, stride), nn.BatchNorm2d(outside))

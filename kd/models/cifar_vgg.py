@@ -1,0 +1,55 @@
+"""VGG for CIFAR: Very Deep Convolutional Networks (Simonyan and Zisserman 2015), https://arxiv.org/abs/1409.1556.
+
+The function and the parameter names of the vgg8 ... vgg19 that RepDistiller and mdistiller choose by these names, those
+with batch norm and one linear layer, so that their checkpoints load; and their maps f0 ... f4. Of the paper's five
+max-pools three are left, and a fourth from 64 pixels on. Theirs have the fourth at 64 pixels exactly.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from kd.models.chain import Chain, draw, taps
+from kd.models.staged import enough, widened
+
+LARGE = 64  # pixels: from here on the last stage stands behind a max-pool too
+
+
+class CifarVGG(Chain):
+    """Five stages of 3x3 convolutions, each with bias, batch norm and ReLU; 64 to 512 channels.
+
+    Args:
+        num_classes: K. image_size: side of the square input in pixels, at least 8.
+        convolutions: of each stage. width: multiplies every channel count.
+    """
+
+    def __init__(self, num_classes: int, image_size: int, convolutions: Sequence[int], width: float = 1.0):
+        super().__init__()
+        if len(convolutions) != 5 or min(convolutions) < 1:
+            raise ValueError(f"student.convolutions must be five numbers, 1 or more a stage, got {convolutions}")
+        enough(image_size, 8, "a CIFAR VGG")
+        channels = widened([64, 128, 256, 512, 512], width)
+        pools = (False, True, True, True, image_size >= LARGE)
+        for number, (i, o) in enumerate(zip([3, *channels], channels, strict=False)):
+            setattr(self, f"block{number}", stage(i, o, convolutions[number], pools[number]))
+        self.classifier = nn.Linear(channels[-1], num_classes)
+        self.feature_info = taps(
+            *((f"block{number}", count, 2 ** sum(pools[: number + 1])) for number, count in enumerate(channels))
+        )
+        draw(self, linear=0.01)
+
+
+def stage(inside: int, outside: int, count: int, pool: bool) -> nn.Sequential:
+    """``count`` convolutions with batch norm and ReLU, behind a max-pool or not.
+
+    The pool has a name and the others have numbers, so that the first convolution is 0 either way.
+    """
+    layers = OrderedDict(pool=nn.MaxPool2d(2)) if pool else OrderedDict()
+    for number in range(count):
+        layers[f"{3 * number}"] = nn.Conv2d(inside if number == 0 else outside, outside, 3, padding=1)
+        layers[f"{3 * number + 1}"] = nn.BatchNorm2d(outside)
+        layers[f"{3 * number + 2}"] = nn.ReLU()
+    return nn.Sequential(layers)

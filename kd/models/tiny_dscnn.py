@@ -1,0 +1,43 @@
+"""A tiny network of depthwise separable convolutions: MobileNets (Howard et al. 2017), https://arxiv.org/abs/1704.04861.
+
+The parameters of ``tiny_cnn`` buy four times the layers here, because a 3x3 filter is no longer paid for every pair of
+channels.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kd.models.staged import Staged, enough, widened
+
+
+class TinyDSCNN(Staged):
+    """A full convolution, then three stages of ``depth`` separable ones, each stage behind a max-pool.
+
+    Args:
+        num_classes: K. image_size: side of the square input in pixels, at least 8 (three halvings).
+        width: multiplies every channel count; 0.25 ... 4 is the useful range.
+        depth: separable convolutions a stage.
+        dropout: probability, before the linear layer.
+    """
+
+    def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 2, dropout: float = 0.0):
+        if depth < 1:
+            raise ValueError(f"student.depth of tiny_dscnn must be 1 or more, got {depth}")
+        enough(image_size, 8, "tiny_dscnn")
+        channels = widened([32, 64, 120, 184], width)
+        stages = [nn.Sequential(nn.Conv2d(3, channels[0], 3, padding=1, bias=False), *_normed(channels[0]))]
+        for i, o in zip(channels, channels[1:], strict=False):
+            layers = [separable(i if k == 0 else o, o) for k in range(depth)]
+            stages.append(nn.Sequential(nn.MaxPool2d(2), *layers))
+        super().__init__(stages, channels, [1, 2, 4, 8], num_classes, dropout)
+
+
+def separable(i: int, o: int) -> nn.Sequential:
+    """A 3x3 filter a channel, then all channels mixed at each place, both normalised and rectified."""
+    depthwise = nn.Conv2d(i, i, 3, padding=1, groups=i, bias=False)
+    return nn.Sequential(depthwise, *_normed(i), nn.Conv2d(i, o, 1, bias=False), *_normed(o))
+
+
+def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
+    return nn.BatchNorm2d(channels), nn.ReLU()
