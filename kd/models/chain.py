@@ -1,12 +1,11 @@
-"""What the CIFAR networks have in common: children that run one after another, and names that are theirs to choose.
+"""What the small networks have in common: children that run one after another, a global average pool, a classifier.
 
-``staged`` names its stages itself. Here a network keeps the parameter names of published checkpoints, so its stages
-stand under any names, and a stage may be several children.
+The children's names are the network's to choose, so one can keep the parameter names of published checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -88,3 +87,27 @@ def draw(network: nn.Module, linear: float | None = None) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def widened(channels: Sequence[int], width: float) -> list[int]:
+    """``width`` times as many channels, at least one each.
+
+    Raises:
+        ValueError: a width that is not above 0.
+    """
+    if width <= 0:
+        raise ValueError(f"student.width must be above 0, got {width}")
+    return [max(1, round(width * count)) for count in channels]
+
+
+def enough(image_size: int, least: int, name: str) -> None:
+    """Refuse pictures that a network would shrink to nothing.
+
+    Raises:
+        ValueError: with what would be right.
+    """
+    if image_size < least:
+        raise ValueError(
+            f"{name} halves the image until {least} pixels are one: data.image_size must be {least} or more, "
+            f"got {image_size}"
+        )

@@ -1,4 +1,4 @@
-"""MobileNetV2 for CIFAR: Inverted Residuals and Linear Bottlenecks (Sandler et al. 2018), https://arxiv.org/abs/1801.04381.
+"""MobileNetV2 for CIFAR (Sandler et al. 2018), https://arxiv.org/abs/1801.04381.
 
 The function and the parameter names of RepDistiller's and mdistiller's MobileNetV2 (mobile_half), so that their
 checkpoints load. It departs from the paper: ReLU for ReLU6, no stride in the second row of blocks, and channels that
@@ -16,8 +16,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, row, taps
-from kd.models.staged import enough, widened
+from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
 
 # channels, blocks and the stride of the first one
 ROWS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, row, taps
-from kd.models.staged import enough, widened
+from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
 
 
 class CifarResNet(Chain):

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, row, taps
+from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
 from kd.models.cifar_resnet import shortcut
-from kd.models.staged import enough, widened
 
 EXPANSION = 4  # channels that a block hands on over those that it works in
 

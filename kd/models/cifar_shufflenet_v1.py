@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, row, taps
-from kd.models.staged import enough, widened
+from kd.models.chain import Chain, conv, enough, row, taps, widened
 
 STEM, GROUPS = 24, 3
 BLOCKS = (4, 8, 4)

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, taps
+from kd.models.chain import Chain, conv, enough, taps
 from kd.models.cifar_shufflenet_v1 import shuffle
-from kd.models.staged import enough
 
 STEM = 24
 BLOCKS = (4, 8, 4)

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import Chain, draw, taps
-from kd.models.staged import enough, widened
+from kd.models.chain import Chain, draw, enough, taps, widened
 
 LARGE = 64  # pixels: from here on the last stage stands behind a max-pool too
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from kd.models.staged import Staged, enough, widened
+from kd.models.chain import enough, widened
+from kd.models.staged import Staged
 
 
 class TinyCNN(Staged):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.staged import Staged, enough, widened
+from kd.models.chain import enough, widened
+from kd.models.staged import Staged
 
 
 class TinyResNet(Staged):

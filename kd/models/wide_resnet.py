@@ -15,8 +15,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, row, taps
-from kd.models.staged import enough, widened
+from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
 
 
 class WideResNet(Chain):
