@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from kd.store import Store
 from tests.conftest import compose, options
 
-ROOTED = [option for option in options("data") if "root" in compose(f"data={option}").data]
+ROOTED = [option for option in options("data") if "root" in list(compose(f"data={option}").data)]
 
 
 @pytest.mark.parametrize("option", options("data"))
