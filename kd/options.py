@@ -279,11 +279,12 @@ def register() -> None:
     offer_students_as_teachers()
 
 
-def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int) -> Any:
+def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tried: bool = True) -> Any:
     """Make the network of ``spec["network"]`` with the attention of ``spec["attention"]``, if it has one.
 
     Args:
         spec: plain values, as ``network_of`` returns them. An attention may stand as its page writes it.
+        tried: run the network with and without attention, to refuse what does not go together.
     """
     from kd.attention.attach import attach  # imports torch
 
@@ -291,5 +292,5 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int) ->
     if spec.get("attention"):
         whole = OmegaConf.create({"attention": spec["attention"]})  # what the page takes from itself is found there
         attention = OmegaConf.to_container(whole, resolve=True)["attention"]
-        attach(network, instantiate(attention["wrap"]), attention["stages"], image_size)
+        attach(network, instantiate(attention["wrap"]), attention["stages"], image_size if tried else None)
     return network

@@ -72,11 +72,13 @@ class Exported(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.program is None:
+            raise FileNotFoundError("teacher=exported is a program in a file: say which, teacher.checkpoint=model.pt2")
         return self.program(image)
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The logits [B, K] for want of a last map, and no maps."""
-        return self.program(image), []
+        return self(image), []
 
     def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor | None:
         return None if pre_logits else last

@@ -20,6 +20,8 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
     try:
         with torch.no_grad():
             observe(network, torch.zeros(1, 3, image_size, image_size))
+    except FileNotFoundError:  # of a network that is in a file, which nobody named
+        raise
     except Exception as error:
         raise ValueError(
             f"the {role} cannot take images of {image_size} x {image_size} pixels: {str(error).splitlines()[0]}\n"

@@ -146,6 +146,8 @@ def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):
     assert np.load(folder / "predictions.npz")["teacher"].shape[1] == CLASSES
     with pytest.raises(ValueError, match="the teacher shows none"):
         run(tmp_path / "a", *how, "kd=at")
+    with pytest.raises(FileNotFoundError, match="say which, teacher.checkpoint=model.pt2"):
+        run(tmp_path / "a", "teacher=exported")
     with pytest.raises(ValueError, match="attention"):
         run(tmp_path / "a", *how, "attention=se")
 
