@@ -162,7 +162,8 @@ class Watch:
 
         sweep = read_sweep(self.folder, results=False)
         for number, cell in enumerate(sweep.cells, 1):
-            ended = cell.status in (*FINISHED, "failed") and self.is_new(cell)
+            told = cell.seconds is not None  # one that is about to be found again counts as found, but goes on
+            ended = told and cell.status in (*FINISHED, "failed") and self.is_new(cell)
             if ended and cell.overrides not in self.told:
                 self.told.add(cell.overrides)
                 say(line_of(cell, number, sweep.total))

@@ -292,5 +292,7 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
     if spec.get("attention"):
         whole = OmegaConf.create({"attention": spec["attention"]})  # what the page takes from itself is found there
         attention = OmegaConf.to_container(whole, resolve=True)["attention"]
-        attach(network, instantiate(attention["wrap"]), attention["stages"], image_size if tried else None)
+        attach(
+            network, instantiate(attention["wrap"], _convert_="all"), attention["stages"], image_size if tried else None
+        )
     return network

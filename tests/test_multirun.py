@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kd.sweeps.ledger import FINISHED, read_sweep
+from kd.multirun import Watch
+from kd.sweeps.ledger import FINISHED, entry, read_sweep
 from tests.conftest import CONF
+from tests.sweeps.fake import make_sweep
 from tests.test_run import SMALL, command
 
 QUICK = [*SMALL, "tracking=disabled", "report=false"]
@@ -196,3 +198,13 @@ def test_a_launcher_whose_plugin_is_missing_says_what_to_install():
 
     with pytest.raises(SystemExit, match=r"hydra_nowhere is not installed: pip install -e '\.\[nowhere\]'"):
         plugin("nowhere", "hydra_plugins.hydra_nowhere.Launcher")
+
+
+def test_a_cell_that_is_looked_for_again_is_told_when_it_is_found(tmp_path, capsys):
+    folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(2, 4), alphas=(0.5,), seeds=(0,))
+    watch = Watch(folder, tmp_path, {})
+    with entry(folder, read_sweep(folder).cells[0].overrides) as page:
+        assert watch.look().cells[0].status == "found" and "cell" not in capsys.readouterr().out
+        page.facts["found"] = True
+    watch.stop()
+    assert capsys.readouterr().out.count("cell 1/2 found") == 1

@@ -1,1 +1,2 @@
-"""Attention variants: one file each, a callable ``(stage, channels) -> stage``. See ``attach.py``."""
+"""Attention variants, callables ``(stage, channels) -> stage``: timm's in one file, the others in one each. See
+``attach.py``."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from kd.attention.trial import Trial, name_of
+from kd.attention.trial import TAKE_IT, Trial, name_of
 
 Attention = Callable[[nn.Module, int], nn.Module]
 Stage = tuple[list[str], int]
@@ -32,12 +32,14 @@ def stages_of(network: nn.Module) -> list[Stage]:
     paths = [boundary["module"] for boundary in boundaries]
     units = _units(network, "", paths)
     stages, start = [], 0
-    for number, (path, boundary) in enumerate(zip(paths, boundaries, strict=True)):
+    for path, boundary in zip(paths, boundaries, strict=True):
         end = next((i + 1 for i, unit in enumerate(units) if f"{path}.".startswith(f"{unit}.")), None)
-        known = start is not None and end is not None and end > start
-        found = [] if not known else units[start:end] if units[end - 1] == path else [path]
-        if known and number == 0:
-            while path != paths[-1] and units[end] not in paths and _is_bare(network.get_submodule(units[end])):
+        if start is None or end is None or end <= start:
+            found = []
+        else:
+            found = units[start:end] if units[end - 1] == path else [path]
+        if found and not stages and len(paths) > 1:
+            while end < len(units) and units[end] not in paths and _is_bare(network.get_submodule(units[end])):
                 found.append(units[end])
                 end += 1
         stages.append((found, boundary["num_chs"]))
@@ -46,8 +48,8 @@ def stages_of(network: nn.Module) -> list[Stage]:
 
 
 def boundaries_of(network: nn.Module) -> Sequence[Mapping]:
-    """``feature_info`` as a list of ``{"module", "num_chs", ...}``."""
-    info = network.feature_info
+    """``feature_info`` as a list of ``{"module", "num_chs", ...}``; empty where the network has none."""
+    info = getattr(network, "feature_info", ())
     return info.get_dicts() if hasattr(info, "get_dicts") else info
 
 
@@ -88,14 +90,16 @@ def attach(
 def _places(network: nn.Module, stages: Sequence[int] | None) -> dict[int, Stage]:
     found = stages_of(network)
     chosen = range(1, len(found)) if stages is None else stages
+    if not len(chosen):
+        raise ValueError(f"attention.wrap: {name_of(network)} has no stage behind its stem to stand on: attention=none")
     for number in chosen:
         if not 0 <= number < len(found):
             raise ValueError(f"attention.stages names stage {number}; {name_of(network)} has 0 to {len(found) - 1}")
         if not found[number][0]:
             known = [i for i, (paths, _) in enumerate(found) if paths and i]
             raise ValueError(
-                f"attention.stages: nobody knows where stage {number} of {name_of(network)} begins or ends; "
-                + (f"leave it out: attention.stages={known}" if known else "it takes no attention: attention=none")
+                f"attention.stages: {name_of(network)} does not say where its stage {number} begins or ends; "
+                + (f"leave it out: attention.stages={known}" if known else f"it takes none.\n{TAKE_IT}")
             )
     return {number: found[number] for number in chosen}
 

@@ -37,7 +37,8 @@ def gate_maps(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 def _gates(network: nn.Module) -> list[tuple[str, SpatialGate]]:
     """Spatial gates by the stage that they stand in; the members of an ensemble are told apart by their paths."""
-    backbones = {path: module for path, module in network.named_modules() if hasattr(module, "feature_info")}
+    shows = ("forward_intermediates", "feature_info")  # timm's blocks have a method of the second name
+    backbones = {path: m for path, m in network.named_modules() if all(hasattr(m, name) for name in shows)}
     found = []
     for path, backbone in backbones.items():
         for number, (paths, _) in enumerate(stages_of(backbone)):

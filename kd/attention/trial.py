@@ -54,7 +54,7 @@ class Trial:
         self.places, told = places, None
         try:
             now = look(self.network, self.image, list(places.values()))
-            same = torch.allclose(now.logits, self.sight.logits) and torch.allclose(now.again, self.sight.again)
+            same = _same(now.logits, self.sight.logits) and _same(now.again, self.sight.again)
         except Exception as error:
             same, told = False, error
         if not same:
@@ -77,7 +77,7 @@ class Trial:
             was, told = self.sight.maps[number].shape, now.maps[number].shape
             if told != was:
                 raise ValueError(f"attention.wrap makes {list(told)} of stage {number} of {name}, which is {list(was)}")
-        if not torch.allclose(now.logits, now.again):
+        if not _same(now.logits, now.again):
             raise ValueError(f"attention.wrap: {name} says one thing in forward and another where it shows its maps")
 
 
@@ -125,6 +125,10 @@ def still(network: nn.Module) -> Iterator[None]:
 def name_of(network: nn.Module) -> str:
     """timm's name of the network, or its class's."""
     return (getattr(network, "pretrained_cfg", None) or {}).get("architecture") or type(network).__name__
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, equal_nan=True)
 
 
 def _line(error: Exception) -> str:

@@ -24,7 +24,7 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
         raise
     except Exception as error:
         raise ValueError(
-            f"the {role} cannot take images of {image_size} x {image_size} pixels: {str(error).splitlines()[0]}\n"
+            f"the {role} cannot take images of {image_size} x {image_size} pixels: {(str(error).splitlines() or [type(error).__name__])[0]}\n"
             f"Choose another network, a larger data.image_size or, for a network of timm, stem=large."
         ) from error
     return network
