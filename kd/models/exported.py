@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.export.pt2_archive import constants
 
+from kd.models.normalized import first_line
+
 NEVER_PICKLED = "was not read: it carries a pickle, which could run code"
 PICKLES = (constants.CUSTOM_OBJ_FILENAME_PREFIX, constants.OPAQUE_OBJ_FILENAME_PREFIX)
 
@@ -110,7 +112,3 @@ def refuse_pickles(path: Path) -> None:
         if isinstance(error, ValueError | OSError):
             raise
         raise ValueError(f"{path} {NEVER_PICKLED}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -24,10 +24,15 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
         raise
     except Exception as error:
         raise ValueError(
-            f"the {role} cannot take images of {image_size} x {image_size} pixels: {(str(error).splitlines() or [type(error).__name__])[0]}\n"
+            f"the {role} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n"
             f"Choose another network, a larger data.image_size or, for a network of timm, stem=large."
         ) from error
     return network
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or what it is where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Normalized(nn.Module):
