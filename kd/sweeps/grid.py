@@ -94,8 +94,8 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "twin_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
     "teacher_accuracy": lambda result: result["teacher"]["accuracy"],
     "epoch_seconds": lambda result: epoch_seconds(result["student"]),
-    "latency_1": lambda result: _latencies(result)[0],
-    "latency_large": lambda result: _latencies(result)[-1],
+    "latency_1": lambda result: latencies(result["student"])[0],
+    "latency_large": lambda result: latencies(result["student"])[-1],
     **{name: lambda result, name=name: result["student"][name] for name in COSTS},
 }
 
@@ -432,7 +432,7 @@ def epoch_seconds(network: Mapping[str, Any]) -> float | None:
     return about["seconds"] / about["epochs"] if about["epochs"] else None
 
 
-def _latencies(result: Mapping[str, Any]) -> list[float]:
-    """Medians of the student, ms, the smallest batch first."""
-    times = result["student"]["latency_ms"]
+def latencies(network: Mapping[str, Any]) -> list[float]:
+    """Medians of a network of result.json, ms, the smallest batch first."""
+    times = network["latency_ms"]
     return [times[batch]["p50"] for batch in sorted(times, key=lambda name: int(name.rpartition("_")[2]))]

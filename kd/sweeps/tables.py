@@ -22,6 +22,7 @@ from kd.sweeps.grid import (
     claims,
     compared,
     epoch_seconds,
+    latencies,
     matching,
     said,
     spread,
@@ -49,6 +50,8 @@ COLUMNS = {
     "epoch_seconds": Column("s an epoch", 1, 2),
     "params": Column("params (K)", 1e-3, 1, exact=True),
     "macs": Column("MACs (M)", 1e-6, 2, exact=True),
+    "latency_1": Column("ms, batch 1", 1, 2, exact=True),
+    "latency_large": Column("ms, large batch", 1, 1, exact=True),
 }
 DEFAULT = ("accuracy", "macro_f1", "nll", "ece", "agreement", "gain")
 OVER = "over"  # the column of the comparison with a reference group
@@ -154,6 +157,8 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
     row["values"] |= {name: _joined(groups, name) for name in (_names(everyone) if odd else _seen(role, everyone))}
     row |= {name: spread(result[role][name] for result in once.values()) for name in (*SCORES, "params", "macs")}
     row["epoch_seconds"] = spread(epoch_seconds(result[role]) for result in once.values())
+    for name, place in (("latency_1", 0), ("latency_large", -1)):
+        row[name] = spread(latencies(result[role])[place] for result in once.values())
     one_teacher = role == "baseline" and all(len(values) == 1 for values in agreements.values())
     row["agreement"] = spread(value for values in agreements.values() for value in values) if one_teacher else None
     row |= {"gain": None, "recovered": None, "over": None}
@@ -252,6 +257,8 @@ def notes(
             "s an epoch: the training of the network itself, validation included; what its teachers were trained for, "
             "and answers of theirs that were written down beforehand, come on top."
         )
+    if {"latency_1", "latency_large"} & {*columns}:
+        told.append("ms: median latency of the network alone, in float32; the large batch is latency.batch.")
     return [*told, f"{PICKED}: picked by validation accuracy; the test split had no part in the choice."]
 
 

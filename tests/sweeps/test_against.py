@@ -196,11 +196,21 @@ def test_latex_has_the_column_too(found):
 
 
 def test_chosen_columns_in_their_order(found):
-    names = ["epoch_seconds", "recovered", "accuracy", "params", "macs"]
+    names = ["epoch_seconds", "recovered", "accuracy", "params", "macs", "latency_1", "latency_large"]
     head, _, *lines = lines_of(markdown(found, columns=names))
-    assert head[2:] == ["s an epoch", "recovered (%)", "accuracy (%)", "params (K)", "MACs (M)"]
+    assert head[2:] == [
+        "s an epoch",
+        "recovered (%)",
+        "accuracy (%)",
+        "params (K)",
+        "MACs (M)",
+        "ms, batch 1",
+        "ms, large batch",
+    ]
     teacher, twin, odd, *students = lines
-    assert teacher[3] == twin[3] == "–" and teacher[5:] == ["11,178.6", "447.14"] and twin[5:] == ["94.5", "3.78"]
+    assert teacher[3] == twin[3] == "–" and teacher[5:7] == ["11,178.6", "447.14"] and twin[5:7] == ["94.5", "3.78"]
+    times = found[0].cells[0].result["teacher"]["latency_ms"]
+    assert teacher[7:] == [f"{times['batch_1']['p50']:.2f}", f"{times['batch_64']['p50']:.1f}"]
     for line, group in zip(students, found, strict=True):
         results = [cell.result for cell in group.cells]
         seconds = [result["student"]["training"]["seconds"] / 4 for result in results]
@@ -209,7 +219,7 @@ def test_chosen_columns_in_their_order(found):
             n = len(values)
             std = f" ± {np.std(values, ddof=1):.{decimals}f}" if n > 1 else ""
             assert text == f"{np.mean(values):.{decimals}f}{std} ({n})".replace("-", "−")
-        assert line[5:] == ["94.5", "3.78"]
+        assert line[5:7] == ["94.5", "3.78"] and float(line[7]) < float(line[8])
     trained = [cell.result["baseline"]["training"]["seconds"] / 4 for cell in found[0].cells]
     assert twin[2] == f"{np.mean(trained):.2f} ± {np.std(trained, ddof=1):.2f} (5)"
     text = markdown(found, columns=names)
@@ -262,7 +272,7 @@ def test_columns_that_there_are_not(found):
         ValueError, match=r"no column 'recoverd'; did you mean recovered\? There are accuracy, macro_f1"
     ):
         markdown(found, columns=["accuracy", "recoverd"])
-    with pytest.raises(ValueError, match="no column 'zzz'. There are accuracy.*macs, over$"):
+    with pytest.raises(ValueError, match="no column 'zzz'. There are accuracy.*macs, latency_1, latency_large, over$"):
         latex(found, sort="zzz", against=AT)
     for wrong in ({"columns": ["over"]}, {"sort": "over"}):
         with pytest.raises(ValueError, match="say which one, as --against kd=hinton does"):
