@@ -23,6 +23,11 @@ def advise(text: str) -> None:
     warnings.warn(text, Advice, stacklevel=3)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, or what it is where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Batch(NamedTuple):
     """One mini-batch: the view of each image that belongs to ``(seed, epoch, index)``, and nothing else."""
 

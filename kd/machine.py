@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from kd.interfaces import first_line
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -82,7 +84,7 @@ def find_machine(
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"train.device={device} is not usable here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"train.device={device} is not usable here: {first_line(error)}") from error
     place = torch.device(device)
     choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":

@@ -87,6 +87,9 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         found = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         missing = error.full_key.rpartition(".")[2]
+        if missing in TRAINED and missing not in own:
+            text = f"{setting}: {name} comes trained, and what stands here is trained in the run"
+            raise ValueError(text) from None
         text = f"{setting}: {group}={name} wants its {missing} said: {{{group}: {name}, {missing}: ...}}"
         raise ValueError(text) from None
     if group == "student":
@@ -114,7 +117,7 @@ def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, A
         if entry < 0:
             raise ValueError(f"teacher.ensemble: seeds are 0 or more, got {entry}")
         return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
-    for name in ("checkpoint", "pretrained"):
+    for name in ("checkpoint", "pretrained", "mean", "std"):
         if chosen.get(name):
             raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
     spec = network_of(entry, ("teacher",), "teacher.ensemble")
@@ -225,19 +228,31 @@ def offer_students_as_teachers() -> None:
 
     A student that stands on timm's page becomes a teacher that stands on timm's. A file in conf/teacher comes first.
     """
-    for path in sorted((Path(conf_dir()) / "student").glob("*.yaml")):
-        if (Path(conf_dir()) / "teacher" / path.name).is_file():
+    students, teachers = Path(conf_dir()) / "student", Path(conf_dir()) / "teacher"
+    for path in sorted(students.glob("*.yaml")):
+        if (teachers / path.name).is_file():
             continue
-        page = OmegaConf.load(path)
-        base = page.pop("defaults", None)
-        if base is None:
-            settings = {key: value for key, value in page.items() if key != "_target_"}
-            network = {"_target_": page["_target_"], **{key: f"${{teacher.{key}}}" for key in settings}}
-            node = {"defaults": [{"settings@_here_": "default"}, "_self_"], "name": path.stem}
-            node |= {**settings, "network": network}
+        of_timm, page = student_page(path)
+        if of_timm:
+            node = {"defaults": ["timm", "_self_"], **page}
         else:
-            node = {"defaults": list(base), **page}
+            settings = {key: value for key, value in page.items() if key != "_target_"}
+            network = {"_target_": page.get("_target_"), **{key: f"${{teacher.{key}}}" for key in settings}}
+            node = {"defaults": ["/every_teacher@_here_", "_self_"], "checkpoint": None, **settings, "network": network}
         ConfigStore.instance().store(group="teacher", name=path.stem, node=OmegaConf.create(node), provider="kd")
+
+
+def student_page(path: Path) -> tuple[bool, dict[str, Any]]:
+    """Whether a student's page stands on timm's, and what it says, with the other pages of its folder below it."""
+    page = OmegaConf.to_container(OmegaConf.load(path))
+    of_timm, below = False, {}
+    for name in page.pop("defaults", []):
+        if name == "timm":
+            of_timm = True
+        elif name != "_self_" and (path.parent / f"{name}.yaml").is_file():
+            also, more = student_page(path.parent / f"{name}.yaml")
+            of_timm, below = of_timm or also, {**below, **more}
+    return of_timm, {**below, **page}
 
 
 def one_minus(share: float) -> float:

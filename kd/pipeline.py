@@ -212,7 +212,7 @@ def cost_of(parts: Parts) -> Callable[[str, Any], dict[str, Any]]:
     """What the networks of the run cost, measured once for each architecture."""
 
     def architecture(key: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: key[name] for name in ("network", "attention") if name in key}
+        return {name: key[name] for name in ("network", "attention", "checkpoint") if name in key}
 
     teachers = [architecture(key) for key in parts.keys.members]
     teacher = {"ensemble": teachers} if parts.together else teachers[0]

@@ -114,9 +114,6 @@ def check(settings: Mapping[str, Any]) -> None:
         value = flat(settings).get(name, least)
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
-    mean, std = (settings["teacher"].get(name) for name in ("mean", "std"))
-    if (mean is None) != (std is None) or (std and (len(mean) != 3 or len(std) != 3 or min(std) <= 0)):
-        raise ValueError(f"teacher.mean and teacher.std: three numbers each, or both null; got {mean} and {std}")
     objective, batch = settings["objective"], settings["latency"]["batch"]
     for name in [objective] if isinstance(objective, str) else objective:
         measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")
@@ -139,7 +136,7 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     """Name a run for people: data, teacher, student, method, the method's numbers, seed and the key's first digits."""
 
     def named(group: str) -> str:
-        network = settings[group].get("name") or ""  # of timm's
+        network = "" if settings[group].get("ensemble") else settings[group].get("name") or ""  # of timm's
         return choices[group] if network in choices[group] else f"{choices[group]}_{network}"
 
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]

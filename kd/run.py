@@ -93,12 +93,16 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 
     def build(role: str, spec: Mapping[str, Any], seed: int) -> Any:
         torch.manual_seed(seed)
-        network = build_network(spec, len(pictures.classes), pictures.image_size)
-        if spec.get("mean"):
-            network.input_statistics = (spec["mean"], spec["std"])
+        try:
+            network = build_network(spec, len(pictures.classes), pictures.image_size)
+        except InstantiationException as error:  # of a setting of the network's
+            cause = error.__cause__ or error
+            raise ValueError(f"{role}: {cause}") from error
         network = Normalized(network, pictures.mean, pictures.std)
         if spec.get("checkpoint"):
             take(network, Path(spec["checkpoint"]).expanduser())
+        if spec.get("mean") is not None or spec.get("std") is not None:  # over what a checkpoint brings
+            network.normalize_by(spec.get("mean"), spec.get("std"))
         return fitting(network, role, pictures.image_size)
 
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
@@ -124,7 +128,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         tasks[stage] = Task(stage, "students", key, network, term, recipe, own)
         fresh[stage] = lambda number, stage=stage, spec=spec: build(stage, spec, spec["seed"] + PEER * number)
     answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
-    published = f"{cfg.teacher.name} {settings['attention']['stages']}"
+    published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
     parts = Parts(
         settings=settings,
         written=OmegaConf.to_yaml(OmegaConf.create(settings)),

@@ -15,7 +15,7 @@ from torch import nn
 
 from kd.data.loader import Loader
 from kd.evaluate import accuracy
-from kd.interfaces import Teacher
+from kd.interfaces import Teacher, first_line
 from kd.machine import Machine
 from kd.measure import state_of
 from kd.objective import Objective
@@ -155,8 +155,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
             if isinstance(state, dict):
                 state = state.get("state_dict", state.get("model", state))
     except Exception as error:
-        raise ValueError(f"{path} is not a readable .safetensors or weights-only torch file: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(
+            f"{path} is not a readable .safetensors or weights-only torch file: {first_line(error)}\n"
+            "Whatever else than tensors a checkpoint holds is not opened: save the network's state_dict() alone."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise ValueError(f"{path} holds no state dict: tensors by name, alone or under state_dict or model")
     own = network.state_dict()
     state = {name.removeprefix("module."): value for name, value in state.items()}

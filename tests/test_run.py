@@ -181,7 +181,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
     [
         ("kd.alpha=1.5", "must lie in [0, 1], got 1.5"),
         ("kd.temperature=0", "kd.temperature must be above 0"),
-        ("student.width=-1", "student.width must be above 0"),
+        ("student.width=-1", "student: width must be above 0"),
         ("teacher.name=resnet_18", "did you mean"),
         ("teacher.checkpoint=nowhere.pt", "nowhere.pt"),
         ("train.student.optimizer=adamm", "timm has no optimizer 'adamm'; did you mean adam"),

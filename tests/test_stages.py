@@ -54,6 +54,7 @@ REFUSED = {
     "text.pt": (lambda path: path.write_text("weights"), "not a readable"),
     "text.safetensors": (lambda path: path.write_text("weights"), "not a readable"),
     "list.pt": (lambda path: torch.save([torch.ones(2)], path), "holds no state dict"),
+    "unnamed.pt": (lambda path: torch.save({0: torch.ones(2)}, path), "holds no state dict"),
     "number.pt": (lambda path: torch.save({"lr": 0.1}, path), "holds no state dict"),
     "other.pt": (lambda path: torch.save({"fc.weight": torch.ones(2)}, path), "another network: .* is missing"),
     "shape.pt": (
@@ -79,10 +80,14 @@ def test_a_checkpoint_brings_the_statistics_that_it_was_trained_with(tmp_path):
     _, data = run(tmp_path / "a", *how)
     _, own = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
     assert data["teacher"]["nll"] != own["teacher"]["nll"], "other statistics are another teacher"
+    safetensors.torch.save_file(network(1).state_dict(), tmp_path / "ours.safetensors")
+    how[1] = f"teacher.checkpoint={tmp_path / 'ours.safetensors'}"
+    _, said = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
+    assert said["teacher"]["nll"] == own["teacher"]["nll"], "what is said counts more than what a file brings"
     for wrong in (
         "teacher.mean=[0,0,0]",
         "teacher.std=[1,1,0] teacher.mean=[0,0,0]",
         "teacher.std=[1] teacher.mean=[0]",
     ):
-        with pytest.raises(ValueError, match="teacher.mean and teacher.std: three numbers each"):
+        with pytest.raises(ValueError, match="mean and std must be three numbers each"):
             run(tmp_path / "a", *how, *wrong.split())

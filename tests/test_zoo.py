@@ -277,11 +277,10 @@ def test_no_row_of_the_readme_is_stale(entries, listed, group):
     """An option of one's own needs no row there; what stands there is what `kd.zoo GROUP --markdown` prints."""
     readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
     _, marker, shown = readme.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
-    if not marker:
-        pytest.skip("the README does not show it")
     rows = shown.split("<!-- end -->")[0].strip().splitlines()
     found = [*entries.values()] if group == "methods" else listed[group]
-    assert len(rows) > 5 and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
+    least = {"methods": 33, "attentions": 15, "teachers": 7, "students": 28, "data": 7}[group] + 2  # when it was written
+    assert marker and len(rows) >= least and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
 
 
 def test_a_page_that_combines_methods_reads_what_they_read(configs):
@@ -334,8 +333,7 @@ def test_what_hydra_makes_of_a_page_is_what_is_shown():
         cfg = compose(*(f"{group}={name}" for group, name in chosen.items()))
         for group, name in chosen.items():
             node, made = read_page(CONF / group / f"{name}.yaml", group).node, OmegaConf.to_container(cfg[group])
-            said = {key: value for key, value in node.items() if value != "???"}
-            assert said == {key: made[key] for key in said} and set(node) == set(made)
+            assert node == made
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kd.interfaces import first_line
+
 TAKE_IT = "Convolutional networks take it: resnet18, convnext_atto, mobilenetv3_small_100, efficientnet_b0, densenet121"
 
 
@@ -38,7 +40,7 @@ class Trial:
             self.sight = look(network, self.image, list(boundaries.values()))
         except Exception as error:
             raise ValueError(
-                f"{name_of(network)} cannot take images of {image_size} x {image_size} pixels: {_line(error)}"
+                f"{name_of(network)} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}"
             ) from error
         for number, path in boundaries.items():
             given, shown = self.sight.intermediates.get(path), self.sight.maps[number].shape
@@ -60,7 +62,7 @@ class Trial:
         if not same:
             raise ValueError(
                 f"attention.stages: the stages {list(places)} of {name_of(self.network)} are not chains of modules"
-                f"{f' ({_line(told)})' if told else ''}, and cannot be cut out.\n{TAKE_IT}"
+                f"{f' ({first_line(told)})' if told else ''}, and cannot be cut out.\n{TAKE_IT}"
             ) from told
         self.sight = now
 
@@ -70,7 +72,7 @@ class Trial:
         try:
             now = look(self.network, self.image, list(self.places.values()))
         except Exception as error:
-            raise ValueError(f"attention.wrap does not fit {name}: {_line(error)}") from error
+            raise ValueError(f"attention.wrap does not fit {name}: {first_line(error)}") from error
         for number, path in self.places.items():
             if path not in now.forward or path not in now.intermediates:
                 raise ValueError(f"attention.wrap: {name} goes past what stands at its stage {number}, {path}")
@@ -129,7 +131,3 @@ def name_of(network: nn.Module) -> str:
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, equal_nan=True)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

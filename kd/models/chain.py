@@ -96,7 +96,7 @@ def widened(channels: Sequence[int], width: float) -> list[int]:
         ValueError: a width that is not above 0.
     """
     if width <= 0:
-        raise ValueError(f"student.width must be above 0, got {width}")
+        raise ValueError(f"width must be above 0, got {width}")
     return [max(1, round(width * count)) for count in channels]
 
 

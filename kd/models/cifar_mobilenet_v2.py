@@ -35,7 +35,7 @@ class CifarMobileNetV2(Chain):
     def __init__(self, num_classes: int, image_size: int, width: float = 0.5, expansion: int = 6):
         super().__init__()
         if expansion < 1:
-            raise ValueError(f"student.expansion must be 1 or more, got {expansion}")
+            raise ValueError(f"expansion must be 1 or more, got {expansion}")
         enough(image_size, 16, "a CIFAR MobileNetV2")
         stem, *channels = widened([32, *(each for each, _, _ in ROWS)], width)
         (last,) = widened([LAST], max(1.0, width))

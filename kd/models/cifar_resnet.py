@@ -36,9 +36,9 @@ class CifarResNet(Chain):
         super().__init__()
         count, rest = divmod(depth - 2, 6)
         if count < 1 or rest:
-            raise ValueError(f"student.depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, 26, ...), got {depth}")
+            raise ValueError(f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, 26, ...), got {depth}")
         if len(channels) != 4:
-            raise ValueError(f"student.channels must be four numbers, of the stem and three stages, got {channels}")
+            raise ValueError(f"channels must be four numbers, of the stem and three stages, got {channels}")
         enough(image_size, 4, "a CIFAR ResNet")
         stem, *stages = widened(channels, width)
         self.conv1, self.bn1, self.relu = conv(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU()

@@ -31,7 +31,7 @@ class CifarResNet50(Chain):
     def __init__(self, num_classes: int, image_size: int, blocks: Sequence[int] = (3, 4, 6, 3), width: float = 1.0):
         super().__init__()
         if len(blocks) != 4 or min(blocks) < 1:
-            raise ValueError(f"student.blocks must be four numbers, 1 or more blocks a stage, got {blocks}")
+            raise ValueError(f"blocks must be four numbers, 1 or more blocks a stage, got {blocks}")
         enough(image_size, 8, "resnet50_cifar")
         stem, *stages = widened([64, 64, 128, 256, 512], width)
         stages = [EXPANSION * channels for channels in stages]

@@ -38,9 +38,7 @@ class CifarShuffleNetV2(Chain):
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0):
         super().__init__()
         if width not in CHANNELS:
-            raise ValueError(
-                f"student.width of shufflenetv2 must be one of {', '.join(map(str, CHANNELS))}, got {width}"
-            )
+            raise ValueError(f"width of shufflenetv2 must be one of {', '.join(map(str, CHANNELS))}, got {width}")
         enough(image_size, 8, "a CIFAR ShuffleNetV2")
         *channels, last = CHANNELS[width]
         self.conv1, self.bn1, self.relu = conv(3, STEM), nn.BatchNorm2d(STEM), nn.ReLU()

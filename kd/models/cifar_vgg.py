@@ -28,7 +28,7 @@ class CifarVGG(Chain):
     def __init__(self, num_classes: int, image_size: int, convolutions: Sequence[int], width: float = 1.0):
         super().__init__()
         if len(convolutions) != 5 or min(convolutions) < 1:
-            raise ValueError(f"student.convolutions must be five numbers, 1 or more a stage, got {convolutions}")
+            raise ValueError(f"convolutions must be five numbers, 1 or more a stage, got {convolutions}")
         enough(image_size, 8, "a CIFAR VGG")
         channels = widened([64, 128, 256, 512, 512], width)
         pools = (False, True, True, True, image_size >= LARGE)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kd.models.logits_only import LogitsOnly
+
 RULES = ("probabilities", "log_mean_exp", "logits")
 
 
@@ -30,7 +32,7 @@ def combine(logits: Tensor, rule: str) -> Tensor:
     return spoken.logsumexp(0) - math.log(len(logits))
 
 
-class Ensemble(nn.Module):
+class Ensemble(LogitsOnly):
     """Networks that take the same image, each with its own normalisation; shows logits alone."""
 
     def __init__(self, members: Sequence[nn.Module], rule: str = "probabilities"):
@@ -39,10 +41,3 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return combine(torch.stack([member(image).float() for member in self.members]), self.rule)
-
-    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The combined logits [B, K] for want of a last map, and no maps."""
-        return self.forward(image), []
-
-    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor | None:
-        return None if pre_logits else last

@@ -6,109 +6,101 @@ Its owner writes one with an open batch, from a network in eval mode::
     program = torch.export.export(network.eval(), (torch.zeros(2, 3, 64, 64),), dynamic_shapes=batch)
     torch.export.save(program, "model.pt2")
 
-torch's own loader unpickles what a program may carry beside its graph, and pickles run code. Here such programs are
-refused. The graph itself is read by torch: take programs only from whom you would take Python.
+A program is code. torch's loader unpickles what one carries, evaluates its symbolic shapes and may load libraries, so
+one is opened only for who says ``teacher.trusted=true``.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.pt2_archive import constants
 
-from kd.models.normalized import first_line
+from kd.interfaces import first_line
+from kd.models.logits_only import LogitsOnly
 
-NEVER_PICKLED = "was not read: it carries a pickle, which could run code"
-PICKLES = (constants.CUSTOM_OBJ_FILENAME_PREFIX, constants.OPAQUE_OBJ_FILENAME_PREFIX)
+LARGE = 1024  # images: more than any batch that a run makes
 
 
-class Exported(nn.Module):
-    """What stands in for a network: empty until ``read``, shows logits alone.
+class Exported(LogitsOnly):
+    """What stands in for a network: empty until ``read``.
 
     Args:
         num_classes: K, that the program must answer with. image_size: side of the square input in pixels.
+        trusted: whether the program may be loaded, which may run any code.
     """
 
-    def __init__(self, num_classes: int, image_size: int):
+    def __init__(self, num_classes: int, image_size: int, trusted: bool = False):
         super().__init__()
-        self.num_classes, self.image_size = num_classes, image_size
+        self.num_classes, self.image_size, self.trusted = num_classes, image_size, trusted
         self.program: nn.Module | None = None
 
     def read(self, path: Path) -> None:
         """Take the program of a .pt2 file.
 
         Raises:
-            ValueError: no program, one with pickles in it, or one for other images, classes or a fixed batch.
+            ValueError: not trusted, no program, one for other images, classes or a bounded batch, or one that was
+                exported while it was training.
         """
-        refuse_pickles(path)
+        if not self.trusted:
+            raise ValueError(
+                f"{path} is a program, and loading one may run any code. If it is from somebody from whom you would "
+                "run Python code, say teacher.trusted=true"
+            )
         try:
-            self.program = torch.export.load(path).module()
+            program = torch.export.load(path)
+            self.program = program.module()
         except Exception as error:
             raise ValueError(f"{path} is no program that torch.export.save wrote: {first_line(error)}") from error
-        for count in (1, 3):
-            image = torch.zeros(count, 3, self.image_size, self.image_size)
-            try:
-                with torch.no_grad():
-                    logits = self.program(image)
-            except Exception as error:
-                raise ValueError(
-                    f"{path} does not take {list(image.shape)}: {first_line(error)}\n"
-                    "Export it for images of data.image_size, with the batch left open: "
-                    'dynamic_shapes={"image": {0: torch.export.Dim("batch")}}, by the name of forward\'s argument.'
-                ) from error
-            if not isinstance(logits, Tensor) or logits.shape != (count, self.num_classes):
-                shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-                raise ValueError(
-                    f"{path} answers {count} images with {shown}; the data's {self.num_classes} classes "
-                    f"want logits [{count}, {self.num_classes}]"
-                )
+        most = min((int(span.upper) for span in program.range_constraints.values() if span.upper < LARGE), default=None)
+        if most is not None:
+            raise ValueError(f"{path} takes {most} images at most; {OPEN}")
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(3, 3, self.image_size, self.image_size, generator=generator)
+        try:
+            with torch.no_grad():
+                logits, again, alone = self.program(image), self.program(image), self.program(image[:1])
+        except Exception as error:
+            shape = f"[B, 3, {self.image_size}, {self.image_size}]"
+            raise ValueError(f"{path} does not take images {shape}: {first_line(error)}\n{OPEN}") from error
+        if not isinstance(logits, Tensor) or logits.shape != (3, self.num_classes):
+            shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"{path} answers 3 images with {shown}; the data's {self.num_classes} classes "
+                f"want logits [3, {self.num_classes}]"
+            )
+        if not torch.equal(logits, again) or not torch.allclose(logits[:1], alone, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"{path} answers one picture differently by itself, in a batch and twice: it was exported while it "
+                "was training. Export network.eval()."
+            )
 
     def train(self, mode: bool = True) -> Exported:
-        """A program is in the mode that it was exported in, and says so with an error if asked for another."""
+        """Of no effect: a program has the one mode that it was exported in."""
         self.training = mode
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any, **more: Any) -> Exported:
+        """Move the graph where the weights go: it names the device that it was exported on."""
+        super()._apply(fn, *rest, **more)
+        like = next((tensor for tensor in (*self.parameters(), *self.buffers())), None)
+        if isinstance(self.program, torch.fx.GraphModule) and like is not None:
+            for node in self.program.graph.nodes:
+                if "device" in node.kwargs:
+                    node.kwargs = {**node.kwargs, "device": like.device}
+            self.program.recompile()
         return self
 
     def forward(self, image: Tensor) -> Tensor:
         if self.program is None:
-            raise FileNotFoundError("teacher=exported is a program in a file: say which, teacher.checkpoint=model.pt2")
+            raise FileNotFoundError("a program is in a file: say which, {teacher: exported, checkpoint: model.pt2}")
         return self.program(image)
 
-    def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The logits [B, K] for want of a last map, and no maps."""
-        return self(image), []
 
-    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor | None:
-        return None if pre_logits else last
-
-
-def refuse_pickles(path: Path) -> None:
-    """Look at a .pt2 archive before torch does.
-
-    Raises:
-        ValueError: no such archive, or one in which torch's loader would unpickle anything but tensors.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if not any(name.endswith("archive_format") for name in names):
-                raise ValueError(f"{path} is no program of torch.export.save, or one of torch before 2.8: save it anew")
-            for name in names:
-                if name.endswith("_config.json"):
-                    for entry in json.loads(archive.read(name))["config"].values():
-                        if entry["use_pickle"] or entry["path_name"].startswith(PICKLES):
-                            raise ValueError(f"{path} {NEVER_PICKLED} ({entry['path_name']})")
-                elif name.endswith(".pt"):  # example inputs: torch falls back to a full pickle where this fails
-                    blob = archive.read(name)
-                    if blob:
-                        torch.load(io.BytesIO(blob), weights_only=True)
-    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no program that torch.export.save wrote: {first_line(error)}") from error
-    except Exception as error:
-        if isinstance(error, ValueError | OSError):
-            raise
-        raise ValueError(f"{path} {NEVER_PICKLED}: {first_line(error)}") from error
+OPEN = (
+    "Export it for images of data.image_size, with the batch left open: "
+    'dynamic_shapes={"image": {0: torch.export.Dim("batch")}}, by the name of forward\'s argument.'
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import observe
+from kd.interfaces import first_line, observe
 
 
 def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
@@ -30,11 +30,6 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
     return network
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, or what it is where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 class Normalized(nn.Module):
     """``network((image - mean) / std)``. What is exported needs no side knowledge, and no batch can be
     normalised for the wrong network.
@@ -46,10 +41,21 @@ class Normalized(nn.Module):
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        mean, std = getattr(network, "input_statistics", None) or (mean, std)
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.normalize_by(*(getattr(network, "input_statistics", None) or (mean, std)))
+
+    def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take other statistics.
+
+        Raises:
+            ValueError: not three numbers each, or a ``std`` that is not above 0.
+        """
+        for name, values in (("mean", mean), ("std", std)):
+            numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+            if not numbers or len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise ValueError(f"mean and std must be three numbers each, std above 0; got {mean} and {std}")
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         return self.network((image - self.mean) / self.std)

@@ -23,7 +23,7 @@ class TinyCNN(Staged):
 
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 3, dropout: float = 0.0):
         if not 1 <= depth <= 8:
-            raise ValueError(f"student.depth of tiny_cnn must be 1 to 8, got {depth}")
+            raise ValueError(f"depth of tiny_cnn must be 1 to 8, got {depth}")
         enough(image_size, 2**depth, "tiny_cnn")
         channels = widened([32 * 2**stage for stage in range(depth)], width)
         stages = [

@@ -1,7 +1,7 @@
 """A tiny network of depthwise separable convolutions: MobileNets (Howard et al. 2017), https://arxiv.org/abs/1704.04861.
 
-The parameters of ``tiny_cnn`` buy four times the layers here, because a 3x3 filter is no longer paid for every pair of
-channels.
+The parameters of ``tiny_cnn`` buy 13 convolutions here instead of three, because a 3x3 filter is no longer paid for
+every pair of channels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TinyDSCNN(Staged):
 
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 2, dropout: float = 0.0):
         if depth < 1:
-            raise ValueError(f"student.depth of tiny_dscnn must be 1 or more, got {depth}")
+            raise ValueError(f"depth of tiny_dscnn must be 1 or more, got {depth}")
         enough(image_size, 8, "tiny_dscnn")
         channels = widened([32, 64, 120, 184], width)
         stages = [nn.Sequential(nn.Conv2d(3, channels[0], 3, padding=1, bias=False), *_normed(channels[0]))]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from kd.models.chain import enough, widened
+from kd.models.chain import conv, enough, row, widened
+from kd.models.cifar_resnet import Block
 from kd.models.staged import Staged
 
 
@@ -34,28 +34,10 @@ class TinyResNet(Staged):
         dropout: float = 0.0,
     ):
         if not isinstance(depth, Sequence) or len(depth) != 3 or min(depth) < 1:
-            raise ValueError(f"student.depth of tiny_resnet must be three numbers of blocks, 1 or more, got {depth}")
+            raise ValueError(f"depth of tiny_resnet must be three numbers of blocks, 1 or more, got {depth}")
         enough(image_size, 8, "tiny_resnet")
         channels = widened([16, 16, 32, 64], width)
-        stem = [nn.Conv2d(3, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()]
-        stages = [nn.Sequential(*stem, nn.MaxPool2d(2))]
-        for number, (i, o, count) in enumerate(zip(channels, channels[1:], depth, strict=False)):
-            stride = 1 if number == 0 else 2
-            stages.append(nn.Sequential(*(Block(i if k == 0 else o, o, stride if k == 0 else 1) for k in range(count))))
+        stem = nn.Sequential(conv(3, channels[0], 3), nn.BatchNorm2d(channels[0]), nn.ReLU(), nn.MaxPool2d(2))
+        shapes = zip(channels, channels[1:], depth, (1, 2, 2), strict=False)
+        stages = [stem, *(row(Block, i, o, count, stride) for i, o, count, stride in shapes)]
         super().__init__(stages, channels, [2, 2, 4, 8], num_classes, dropout)
-
-
-class Block(nn.Module):
-    """``relu(shortcut(x) + bn(conv(relu(bn(conv(x))))))``; the shortcut is a 1x1 convolution where shapes change."""
-
-    def __init__(self, i: int, o: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
-        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
-        same = i == o and stride == 1
-        self.shortcut = (
-            nn.Identity() if same else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))

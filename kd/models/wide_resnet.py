@@ -31,9 +31,9 @@ class WideResNet(Chain):
         super().__init__()
         count, rest = divmod(depth - 4, 6)
         if count < 1 or rest:
-            raise ValueError(f"student.depth of a wide ResNet must be 6 n + 4 (10, 16, 22, 28, ...), got {depth}")
+            raise ValueError(f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, 28, ...), got {depth}")
         if widen <= 0:
-            raise ValueError(f"student.widen must be above 0, got {widen}")
+            raise ValueError(f"widen must be above 0, got {widen}")
         enough(image_size, 4, "a wide ResNet")
         stem, stages, block = 16, widened([16, 32, 64], widen), partial(Block, dropout=dropout)
         self.conv1 = conv(3, stem, 3)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kd.interfaces import first_line
 from kd.options import build_network, names, network_of
 
 if TYPE_CHECKING:
@@ -124,4 +125,4 @@ def sentence(error: BaseException) -> str:
     """The first line of what went wrong, without what Hydra wraps around it."""
     while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

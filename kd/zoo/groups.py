@@ -25,6 +25,7 @@ class Group(NamedTuple):
     entry: Callable[[Path, Case], Entry]
     source: str = "source"  # heading of the last column
     takes: tuple[str, ...] = ()  # which of the command's options its numbers depend on
+    also: str = ""  # the folder of pages that are options of this group too; they are listed in their own
 
 
 NUMBERS = (
@@ -55,6 +56,7 @@ GROUPS = {
         "own name: teacher=resnet56. python -m kd.zoo teachers NAME says what one costs and what its settings mean.",
         teacher,
         takes=("size", "classes"),
+        also="student",
     ),
     "students": Group(
         "student",
@@ -100,6 +102,8 @@ def entries(
     """
     pages = pages_of(group, folder)
     if name is not None:
+        more = {path.stem: path for path in (folder / group.also).glob("*.yaml")} if group.also else {}
+        pages = more | pages
         pages = {name: pages[known(name, pages, group.noun)]}
     case, found, wrong = case or default_case(folder), [], []
     for path in pages.values():

@@ -54,7 +54,7 @@ def spec_of(path: Path, node: dict[str, Any], group: str) -> dict[str, Any]:
 
     A student that refers to nothing is what its page says: Hydra takes a tenth of a second to find the same.
     """
-    if group == "student" and "${" not in str(node):
+    if "_target_" in node and "${" not in str(node):
         return {"network": node}
     return network_of(path.stem, (group,), group)
 

@@ -132,15 +132,14 @@ def overrides(listed: Sequence[Any]) -> Iterator[tuple[str, str]]:
 def base_of(item: Any, path: Path) -> Path | None:
     """Return the file that an item of a defaults list puts below the page, if there is one.
 
-    Such are a page of the same folder (``timm``) and one of a folder in it (``settings@_here_: default``).
+    Such are a page of the same folder (``timm``) and one at the root of the configs (``/every_teacher@_here_``).
     """
-    if isinstance(item, str):
-        base = path.with_name(f"{item.partition('@')[0].rpartition('/')[2]}.yaml")
-    else:
-        name, _, package = next(iter(item)).partition("@")
-        base = path.parent / name / f"{next(iter(item.values()))}.yaml"
-        if package != "_here_" or name.startswith("/"):
-            return None
+    if not isinstance(item, str):
+        return None
+    name, _, package = item.partition("@")
+    stem = name.rpartition("/")[2]
+    root = name.startswith("/") and package == "_here_"
+    base = path.parents[1] / f"{stem}.yaml" if root else path.with_name(f"{stem}.yaml")
     return base if base.is_file() and base != path else None
 
 

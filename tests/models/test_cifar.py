@@ -162,16 +162,16 @@ def test_any_size_from_the_least_on(name):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("resnet8", {"depth": 10}, "student.depth of a CIFAR ResNet must be 6 n \\+ 2 .*got 10"),
-        ("resnet8", {"depth": 2}, "student.depth .*got 2"),
-        ("resnet8", {"channels": [16, 32, 64]}, "student.channels must be four numbers"),
-        ("resnet8", {"width": 0}, "student.width must be above 0"),
-        ("wrn_16_1", {"depth": 20}, "student.depth of a wide ResNet must be 6 n \\+ 4 .*got 20"),
-        ("wrn_16_1", {"widen": 0}, "student.widen must be above 0, got 0"),
-        ("vgg8", {"convolutions": [1, 1]}, "student.convolutions must be five numbers"),
-        ("mobilenetv2", {"expansion": 0}, "student.expansion must be 1 or more, got 0"),
-        ("shufflenetv2", {"width": 0.7}, "student.width of shufflenetv2 must be one of 0.5, 1.0, 1.5, 2.0, got 0.7"),
-        ("resnet50_cifar", {"blocks": [3, 4]}, "student.blocks must be four numbers"),
+        ("resnet8", {"depth": 10}, "depth of a CIFAR ResNet must be 6 n \\+ 2 .*got 10"),
+        ("resnet8", {"depth": 2}, "depth .*got 2"),
+        ("resnet8", {"channels": [16, 32, 64]}, "channels must be four numbers"),
+        ("resnet8", {"width": 0}, "width must be above 0"),
+        ("wrn_16_1", {"depth": 20}, "depth of a wide ResNet must be 6 n \\+ 4 .*got 20"),
+        ("wrn_16_1", {"widen": 0}, "widen must be above 0, got 0"),
+        ("vgg8", {"convolutions": [1, 1]}, "convolutions must be five numbers"),
+        ("mobilenetv2", {"expansion": 0}, "expansion must be 1 or more, got 0"),
+        ("shufflenetv2", {"width": 0.7}, "width of shufflenetv2 must be one of 0.5, 1.0, 1.5, 2.0, got 0.7"),
+        ("resnet50_cifar", {"blocks": [3, 4]}, "blocks must be four numbers"),
     ],
 )
 def test_wrong_settings_are_answered_with_what_would_be_right(name, settings, message):

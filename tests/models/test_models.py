@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from kd.interfaces import observe
 from kd.models.backbone import build
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
-from kd.options import names
-from tests.conftest import compose, options
+from kd.options import names, student_page
+from tests.conftest import CONF, compose, options
 
 NAMED = {"teacher": {"timm": "teacher.name=mobilenetv3_small_050"}, "student": {"timm": "student.name=resnet10t"}}
 
@@ -41,9 +43,15 @@ def test_every_student_shows_what_methods_ask_for(option):
 
 def test_every_student_is_a_teacher_too_under_its_own_name_with_its_settings():
     assert set(options("student")) < set(names("teacher"))
-    for option in ("resnet8x4", "tiny_resnet", "mobilenetv4_conv_small"):
+    for option in set(options("student")) - set(options("teacher")):
+        of_timm, page = student_page(CONF / "student" / f"{option}.yaml")
+        node = OmegaConf.create({"teacher": ConfigStore.instance().repo["teacher"][f"{option}.yaml"].node})
+        made = OmegaConf.to_container(node, resolve=not of_timm)["teacher"]
+        assert {"name": made.get("name")} == page if of_timm else made["network"] == page
+    for option in ("resnet8x4", "mobilenetv4_conv_small"):
         student, teacher = compose(f"student={option}").student, compose(f"teacher={option}").teacher
         assert teacher.network == student and teacher.checkpoint is None
+    assert compose("teacher=tiny_cnn", "teacher.depth=2").teacher.network.depth == 2
     wide = compose("teacher=tiny_resnet", "teacher.width=3", "student=tiny_resnet")
     assert wide.teacher.network.width == 3 and wide.student.width == 1
     assert compose("teacher=resnet10t", "teacher.pretrained=true").teacher.network.pretrained
@@ -66,7 +74,7 @@ def test_the_tiny_ones_are_comparable(option):
 
 
 @pytest.mark.parametrize("option", TINY)
-@pytest.mark.parametrize(("setting", "says"), [("width=0", "student.width must be above 0"), ("depth=0", "depth")])
+@pytest.mark.parametrize(("setting", "says"), [("width=0", "width must be above 0"), ("depth=0", "depth")])
 def test_a_tiny_network_of_nothing_is_refused(option, setting, says):
     with pytest.raises(Exception, match=says):
         instantiate(compose(f"student={option}", f"student.{setting}").student, num_classes=6, image_size=32)
