@@ -236,7 +236,8 @@ def test_help_needs_nothing_heavy():
 def test_help_lists_every_group(tmp_path):
     text = command("--help", outputs=tmp_path, cwd=tmp_path).stdout
     for group in ("data", "attention", "teacher", "student", "kd", "tracking"):
-        offered = sorted([*options(group), *(["combine"] if group == "kd" else [])])
+        more = {"kd": ["combine"], "teacher": options("student")}.get(group, [])  # a student may teach
+        offered = sorted({*options(group), *more})
         assert f"{group}: {', '.join(offered)}" in text
 
 
