@@ -163,7 +163,7 @@ def test_a_combination_of_one_is_that_one():
         (["+kd.schedule.hard.start=0.9", "+kd.schedule.soft.start=0.8"], "leaves no term at 0 of the training"),
         (["kd=takd", "kd.assistants=[tinycnn]"], "kd.assistants names 'tinycnn'.*did you mean tiny_cnn"),
         (["kd=takd", "kd.assistants=[{student:tiny_cnn,with:2}]"], "takes no with here; it takes"),
-        (["teacher.ensemble=[resnet8]"], "teacher.ensemble names 'resnet8'"),
+        (["teacher.ensemble=[resnet9]"], "teacher.ensemble names 'resnet9'"),
         (["teacher.ensemble=[0,1]", "teacher.combine=vote"], "teacher.combine must be one of"),
         (["teacher.ensemble=[0,1]", "kd=simkd"], "an ensemble has no head"),
         (["teacher.ensemble=[0,1]", "kd=fitnet"], "shows none"),
