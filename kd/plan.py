@@ -139,10 +139,12 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
         network = "" if settings[group].get("ensemble") else settings[group].get("name") or ""  # of timm's
         return choices[group] if network in choices[group] else f"{choices[group]}_{network}"
 
+    attention = choices.get("attention", "none")
+    looks = "" if attention == "none" or attention in choices["teacher"] else f"_{attention}"
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
-    parts = [choices["data"], named("teacher"), student, choices["kd"], *kd, f"seed{settings['seed']}"]
+    parts = [choices["data"], named("teacher") + looks, student, choices["kd"], *kd, f"seed{settings['seed']}"]
     return f"{'-'.join(parts)[:LONGEST]}-{key[:SHORT]}"
 
 

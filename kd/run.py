@@ -19,7 +19,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kd.options import assistants_of, build_network, conf_dir, members_of, name_of, register, settled
 from kd.search import values
@@ -228,6 +228,8 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
         if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, expected):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if isinstance(error, MissingMandatoryValue):
+            cause = f"{error.full_key} must be said: {error.full_key}=…; python -m kd.zoo shows what there is"
         print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         raise SystemExit(2) from error
     show(ran)

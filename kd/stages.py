@@ -155,8 +155,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
             if isinstance(state, dict):
                 state = state.get("state_dict", state.get("model", state))
     except Exception as error:
+        said = first_line(error).partition(". ")[0]  # torch goes on to advise what is unsafe
         raise ValueError(
-            f"{path} is not a readable .safetensors or weights-only torch file: {first_line(error)}\n"
+            f"{path} is not a readable .safetensors or weights-only torch file: {said}\n"
             "Whatever else than tensors a checkpoint holds is not opened: save the network's state_dict() alone."
         ) from error
     if not isinstance(state, dict) or not all(

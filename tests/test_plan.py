@@ -79,6 +79,8 @@ def test_names_are_readable_and_flat():
     choices = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     name = readable(settings, choices, "0123456789abcdef")
     assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature2-alpha0.7-seed0-0123456789"
+    for attention, teacher in (("vea", "vea_resnet18"), ("none", "vea_resnet18"), ("se", "vea_resnet18_se")):
+        assert readable(settings, {**choices, "attention": attention}, "0").startswith(f"scenes-{teacher}-tiny_cnn")
     assert flat(settings)["kd.temperature"] == 2.0 and flat(settings)["student.width"] == 0.5
 
 

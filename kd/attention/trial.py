@@ -40,7 +40,8 @@ class Trial:
             self.sight = look(network, self.image, list(boundaries.values()))
         except Exception as error:
             raise ValueError(
-                f"{name_of(network)} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}"
+                f"{name_of(network)} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n"
+                f"As for attention: {TAKE_IT[0].lower()}{TAKE_IT[1:]}"
             ) from error
         for number, path in boundaries.items():
             given, shown = self.sight.intermediates.get(path), self.sight.maps[number].shape

@@ -2,7 +2,7 @@
 
 Its owner writes one with an open batch, from a network in eval mode::
 
-    batch = {"image": {0: torch.export.Dim("batch")}}  # by the name of forward's argument
+    batch = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(network.eval(), (torch.zeros(2, 3, 64, 64),), dynamic_shapes=batch)
     torch.export.save(program, "model.pt2")
 
@@ -12,6 +12,7 @@ one is opened only for who says ``teacher.trusted=true``.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Exported(LogitsOnly):
             ValueError: not trusted, no program, one for other images, classes or a bounded batch, or one that was
                 exported while it was training.
         """
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is no program that torch.export.save wrote: it is no zip file")
         if not self.trusted:
             raise ValueError(
                 f"{path} is a program, and loading one may run any code. If it is from somebody from whom you would "
@@ -102,5 +105,5 @@ class Exported(LogitsOnly):
 
 OPEN = (
     "Export it for images of data.image_size, with the batch left open: "
-    'dynamic_shapes={"image": {0: torch.export.Dim("batch")}}, by the name of forward\'s argument.'
+    'dynamic_shapes=({0: torch.export.Dim("batch")},)'
 )

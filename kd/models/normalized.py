@@ -25,7 +25,7 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
     except Exception as error:
         raise ValueError(
             f"the {role} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n"
-            f"Choose another network, a larger data.image_size or, for a network of timm, stem=large."
+            f"Choose another network, a data.image_size that it takes or, for a network of timm, {role}.stem=large."
         ) from error
     return network
 

@@ -107,7 +107,10 @@ def alone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
         ValueError: a backbone that there is not, or one that does not take the picture.
     """
     node = _backbone(case.backbone, folder)
-    counts = count({"network": node}, case)
+    try:
+        counts = count({"network": node}, case)
+    except ValueError as error:
+        raise ValueError(f"--backbone {case.backbone} --size {case.image_size}: {error}") from error
     if counts is None:
         raise ValueError(f"--backbone {case.backbone} is empty until it is read: nothing can be put on it")
     return node, counts
