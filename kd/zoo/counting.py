@@ -110,7 +110,7 @@ def alone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
     try:
         counts = count({"network": node}, case)
     except ValueError as error:
-        raise ValueError(f"--backbone {case.backbone} --size {case.image_size}: {error}") from error
+        raise ValueError(f"{error} (--backbone {case.backbone} --size {case.image_size})") from error
     if counts is None:
         raise ValueError(f"--backbone {case.backbone} is empty until it is read: nothing can be put on it")
     return node, counts
