@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class Gated(nn.Module):
         return self.layer(self.stage(x))
 
 
-class SpatialGate:
+class SpatialGate(ABC):
     """Mixed into what stands in a stage's place where it treats places differently; ``maps.py`` shows these.
 
     ``gate`` names the submodule that is the gate; ``let_through`` reads its input and output.
@@ -26,9 +28,9 @@ class SpatialGate:
 
     gate: str
 
+    @abstractmethod
     def let_through(self, seen: Tensor, told: Tensor) -> Tensor:
         """The gate's input and output -> [B, h, w]."""
-        raise NotImplementedError
 
 
 class SpatiallyGated(SpatialGate, Gated):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import safetensors.torch
+import timm
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
@@ -119,3 +123,32 @@ def test_wrong_names_are_answered_with_near_ones():
         build("resnet_18", 6, 64)
     with pytest.raises(ValueError, match="data.image_size must be 8 or more"):
         TinyCNN(6, 4)
+
+
+def test_pretrained_weights_keep_what_they_know_and_what_they_were_normalised_with(tmp_path, monkeypatch):
+    """timm's own loading, of a file of this machine in the place of one that would be fetched."""
+    torch.manual_seed(1)
+    published = timm.create_model("resnet10t", num_classes=1000).eval()
+    safetensors.torch.save_file(published.state_dict(), tmp_path / "published.safetensors")
+    cfg = timm.get_pretrained_cfg("resnet10t")
+    local = replace(cfg, file=str(tmp_path / "published.safetensors"), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    known = timm.models._registry._model_pretrained_cfgs
+    for name in [name for name in known if name.partition(".")[0] == "resnet10t"]:
+        monkeypatch.setitem(known, name, local)
+    network = build("resnet10t", 6, 64, pretrained=True).eval()
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network.forward_features(image), published.forward_features(image))
+        assert network(image).shape == (2, 6)
+    normalized = Normalized(network, (0.5,) * 3, (0.5,) * 3)
+    assert normalized.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert normalized.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_told_with_what_to_do(tmp_path, monkeypatch):
+    cfg = replace(timm.get_pretrained_cfg("resnet10t"), file=str(tmp_path / "nowhere.safetensors"))
+    known = timm.models._registry._model_pretrained_cfgs
+    for name in [name for name in known if name.partition(".")[0] == "resnet10t"]:
+        monkeypatch.setitem(known, name, cfg)
+    with pytest.raises(ValueError, match="could not be fetched(?s:.*)pretrained=false(?s:.*)HF_HOME"):
+        build("resnet10t", 6, 64, pretrained=True)
