@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from kd.models.chain import enough, widened
+from kd.models.chain import conv, enough, widened
 from kd.models.staged import Staged
 
 
@@ -27,7 +27,7 @@ class TinyDSCNN(Staged):
             raise ValueError(f"depth of tiny_dscnn must be 1 or more, got {depth}")
         enough(image_size, 8, "tiny_dscnn")
         channels = widened([32, 64, 120, 184], width)
-        stages = [nn.Sequential(nn.Conv2d(3, channels[0], 3, padding=1, bias=False), *_normed(channels[0]))]
+        stages = [nn.Sequential(conv(3, channels[0], 3), *_normed(channels[0]))]
         for i, o in zip(channels, channels[1:], strict=False):
             layers = [separable(i if k == 0 else o, o) for k in range(depth)]
             stages.append(nn.Sequential(nn.MaxPool2d(2), *layers))
@@ -36,8 +36,7 @@ class TinyDSCNN(Staged):
 
 def separable(i: int, o: int) -> nn.Sequential:
     """A 3x3 filter a channel, then all channels mixed at each place, both normalised and rectified."""
-    depthwise = nn.Conv2d(i, i, 3, padding=1, groups=i, bias=False)
-    return nn.Sequential(depthwise, *_normed(i), nn.Conv2d(i, o, 1, bias=False), *_normed(o))
+    return nn.Sequential(conv(i, i, 3, groups=i), *_normed(i), conv(i, o), *_normed(o))
 
 
 def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
