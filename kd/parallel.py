@@ -16,7 +16,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +94,14 @@ class Ranks:
             dist.all_reduce(table)
         return table
 
+    def most(self, value: int) -> int:
+        """The largest of everybody's numbers, to all."""
+        if self.size > 1:
+            largest = torch.tensor([value])
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+            value = int(largest)
+        return value
+
     def wait(self) -> None:
         """Go on when all have come here."""
         self.mean(torch.zeros(1))  # and not dist.barrier(), which with NCCL would keep the GPUs busy waiting
@@ -133,6 +141,10 @@ class Ranks:
     def wrap(self, step: nn.Module) -> nn.Module:
         """The module whose gradients are means over all processes: ``step`` itself for one."""
         return step if self.size == 1 else _Together(step)
+
+    def hold(self, step: nn.Module) -> AbstractContextManager[None]:
+        """For a backward pass of what ``wrap`` returned, behind which more gradients are added before they are sent."""
+        return nullcontext() if self.size == 1 else step.no_sync()
 
 
 ALONE = Ranks()

@@ -6,23 +6,26 @@ import copy
 from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kd.aptitude import refuse_constant, refuse_weak
 from kd.clock import Clock
 from kd.data.pictures import Pictures
 from kd.evaluate import accuracy
 from kd.interfaces import Context, Outputs, Teacher, observe
 from kd.machine import Machine
 from kd.measure import costs_once
+from kd.memory import in_memory, of_training
 from kd.parallel import Ranks
 from kd.plan import Keys, flat, readable
 from kd.progress import say
 from kd.report import write_report
-from kd.results import finished, write_files, write_result
+from kd.results import UNFINISHED, finished, write_files, write_result
 from kd.stages import Task, Trained, train_once
 from kd.store import SHORT, Store, digest, waiting, write_text
 from kd.tables import comparison_rows, per_class_rows
@@ -84,10 +87,12 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / UNFINISHED).touch()
         write_text(folder / "config.yaml", parts.written)
         with tracked(parts, folder, name, key) as tracker:
             trained = train_all(parts, tracker.log)
-            with parts.clock("evaluate"):
+            large = settings["latency"]["batch"]
+            with parts.clock("evaluate"), in_memory("evaluate", f"latency.batch={large}", "a smaller latency.batch"):
                 merits = write_files(
                     folder, trained, parts.pictures, parts.machine, seed=settings["seed"], cost=cost_of(parts)
                 )
@@ -102,28 +107,51 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
                 tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
                 artifacts={"student": folder / "student.safetensors"},
             )
-            ranks.tell(result)
+        (folder / UNFINISHED).unlink(missing_ok=True)
+        ranks.tell(result)
     return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {parts.clock}.")
 
 
 def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, Trained]:
     """Teacher (or teachers), twin, assistants and student, each found in the store or trained."""
     clock, tasks, trained = parts.clock, parts.tasks, {}
-    how = {"ranks": parts.ranks, "compile": parts.settings["train"]["compile"]}
-    for stage, task in tasks.items():
-        if stage not in parts.fresh:
-            with clock(stage):
-                trained[stage] = train_once(parts.store, task, parts.machine, log, **how)
-    if parts.together:
-        teachers = [trained.pop(stage) for stage in tasks if stage.startswith("teacher")]
-        trained["teacher"] = combined(teachers, parts)
-    guide = trained["teacher"]
+    train = parts.settings["train"]
+    how = {"ranks": parts.ranks, "compile": train["compile"], "minutes": train["checkpoint_minutes"]}
+    how["run"] = digest(parts.keys.run)
+    fits = partial(in_memory, **of_training(train["batch_size"], train["pieces"]))
+
+    def made(stage: str, task: Task, **more: Any) -> Trained:
+        with clock(stage), fits(stage):
+            return train_once(parts.store, task, parts.machine, log, **how, **more)
+
+    teachers = [made(stage, task) for stage, task in tasks.items() if stage.startswith("teacher")]
+    guide = combined(teachers, parts) if parts.together else teachers[0]
+    trained["teacher"] = admitted("teacher", guide, parts)
+    if "baseline" in tasks:
+        trained["baseline"] = made("baseline", tasks["baseline"])
     for stage in parts.fresh:
-        with clock(stage):
+        with clock(stage), fits(stage):
             task, teacher = lesson(parts, stage, guide)
-            trained[stage] = train_once(parts.store, task, parts.machine, log, teacher=teacher, **how)
-        guide = trained[stage]
+        guide = trained[stage] = made(stage, task, teacher=teacher)
+        if stage != "student":
+            admitted(stage, guide, parts)
     return trained
+
+
+def admitted(stage: str, guide: Trained, parts: Parts) -> Trained:
+    """Return ``guide`` if it may teach.
+
+    Raises:
+        ValueError: it knows too little, where anybody learns from it; see ``kd.aptitude``.
+    """
+    if parts.tasks["student"].objective.needs:
+        refuse_constant(stage, guide.test_logits)
+        if not parts.settings["teacher"]["allow_weak"]:
+            pictures, loader = parts.pictures, parts.tasks["student"].loader
+            answers = partial(predict_together, guide.network, loader, pictures.val, parts.machine, parts.ranks)
+            share, targets = guide.about["best_val_accuracy"], pictures.targets[pictures.val]
+            refuse_weak(stage, share, targets, pictures.classes, answers)
+    return guide
 
 
 def combined(teachers: list[Trained], parts: Parts) -> Trained:

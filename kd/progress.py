@@ -23,11 +23,15 @@ def slow_down(seconds: float) -> None:
 class Progress:
     """Stage, epoch, loss, validation accuracy, images a second, time left."""
 
-    def __init__(self, stage: str, epochs: int, steps: int):
+    def __init__(self, stage: str, epochs: int, steps: int, epoch: int = 0, step: int = 0):
+        """``epoch`` whole epochs and ``step`` steps were made before."""
         self.stage, self.epochs = stage, epochs
-        self.epoch, self.images = 0, 0
+        self.epoch, self.images = epoch, 0
+        self.before = epoch + step / max(1, steps)
         self.began = self.mark = self.said = time.perf_counter()
-        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=RANK > 0 or None)
+        hidden = RANK > 0 or None
+        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=hidden)
+        self.bar.update(epoch * steps + step)
 
     def step(self, images: int) -> None:
         self.images += images
@@ -48,7 +52,7 @@ class Progress:
         if now - self.said < PACE:
             return
         self.said = now
-        left = (now - self.began) / self.epoch * (self.epochs - self.epoch)
+        left = (now - self.began) / (self.epoch - self.before) * (self.epochs - self.epoch)
         say(
             f"{self.stage:<8} epoch {self.epoch:>3}/{self.epochs}  {found}  "
             f"{images_per_s:.0f} images/s  {minutes(left)} left"

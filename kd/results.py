@@ -23,6 +23,8 @@ from kd.report import choose_attended, choose_pictures, write_report
 from kd.stages import Trained
 from kd.store import write_text
 
+UNFINISHED = ".unfinished"  # in the folder of a run that is being made, or whose process was killed
+
 
 def write_files(
     folder: Path,
@@ -140,7 +142,7 @@ def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str,
         drawn: draw its report where it is missing.
     """
     path = folder / "result.json"
-    if not path.is_file():
+    if not path.is_file() or (folder / UNFINISHED).exists():
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))

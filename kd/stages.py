@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from torch import nn
 
+from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
 from kd.evaluate import accuracy
-from kd.interfaces import Teacher, first_line
+from kd.interfaces import Teacher
 from kd.machine import Machine
 from kd.measure import state_of
 from kd.objective import Objective
 from kd.parallel import ALONE, Ranks
 from kd.store import SHORT, Store, digest
 from kd.train import Recipe, fit, predict_together
+from kd.weights import load_weights
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -59,14 +60,17 @@ def train_once(
     teacher: Callable[[], Teacher] | None = None,
     ranks: Ranks = ALONE,
     compile: bool = False,
+    minutes: float = 10.0,
+    run: str | None = None,
 ) -> Trained:
     """Return the network of ``task``: found in the store, else trained and published there.
 
     Args:
         teacher: makes the teacher, when there is something to train. log: gets the history, old or new.
-        ranks: who trains it together; all end with what the first published.
+        ranks: who trains it together; all end with what the first published. minutes: between two checkpoints.
+        run: key of who asks. What the same run trained before it was killed is not "found".
     """
-    found = True
+    found, name = True, digest(task.settings)[:SHORT]
 
     def make(folder: Path) -> None:
         nonlocal found
@@ -91,25 +95,29 @@ def train_once(
                 teacher=asked,
                 ranks=ranks,
                 compile=compile,
+                checkpoints=Checkpoints(store.unfinished(task.kind, name), minutes),
                 log=note,
             )
         test = predict_together(task.network, task.loader, task.loader.pictures.test, machine, ranks)
         np.save(folder / "test_logits.npy", test)
-        safetensors.torch.save_file(state_of(task.network), folder / "network.safetensors")
+        # as bytes: save_file would make an error of its own of a full disk's
+        (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(task.network)))
         (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / "about.json").write_text(json.dumps({**about, "run": run}, indent=1), encoding="utf-8")
         (folder / "settings.json").write_text(json.dumps(task.settings, indent=1, sort_keys=True), encoding="utf-8")
 
-    folder = ranks.obtain(store, task.kind, digest(task.settings)[:SHORT], make)
+    folder = ranks.obtain(store, task.kind, name, make)
     if found or not ranks.first:
         load_weights(task.network, folder / "network.safetensors")
     if found:
         for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
             log({**json.loads(line), "stage": task.stage})
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    by = about.pop("run", None)
     return Trained(
         network=machine.prepare(task.network).eval(),
         folder=folder,
-        about={**json.loads((folder / "about.json").read_text(encoding="utf-8")), "found": found},
+        about={**about, "found": found and (run is None or by != run)},
         test_logits=np.load(folder / "test_logits.npy"),
     )
 
@@ -120,63 +128,3 @@ def _tested(task: Task, machine: Machine, ranks: Ranks) -> dict[str, Any]:
     logits = predict_together(machine.prepare(task.network), task.loader, pictures.val, machine, ranks)
     share = accuracy(logits, pictures.targets[pictures.val])
     return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}
-
-
-def take(network: nn.Module, path: Path) -> None:
-    """Give a ``Normalized`` the weights of a file from elsewhere.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: not a checkpoint, or one of another network: what differs.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    if hasattr(network.network, "read"):  # a network that is itself a file
-        network.network.read(path)
-    elif path.suffix == ".pt2":
-        raise ValueError(f"{path} is a program, not weights: say teacher=exported teacher.checkpoint={path}")
-    else:
-        load_weights(network, path)
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a .safetensors or a torch file (weights only: nothing in it is ever executed) into a ``Normalized``.
-
-    Names may stand with or without the leading ``network.``, or behind ``module.`` as DataParallel writes them; a file
-    without statistics of the input leaves those of the data in place.
-
-    Raises:
-        ValueError: not a checkpoint, or one of another network: what differs.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, dict):
-                state = state.get("state_dict", state.get("model", state))
-    except Exception as error:
-        said = first_line(error).partition(". ")[0]  # torch goes on to advise what is unsafe
-        raise ValueError(
-            f"{path} is not a readable .safetensors or weights-only torch file: {said}\n"
-            "Whatever else than tensors a checkpoint holds is not opened: save the network's state_dict() alone."
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise ValueError(f"{path} holds no state dict: tensors by name, alone or under state_dict or model")
-    own = network.state_dict()
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    if not any(name.startswith("network.") for name in state):
-        state = {f"network.{name}": value for name, value in state.items()}
-    state = {"mean": own["mean"], "std": own["std"], **state}
-    wrong = [f"{name} is missing" for name in sorted(set(own) - set(state))]
-    wrong += [f"{name} is not known" for name in sorted(set(state) - set(own))]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)} and should be {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if wrong:
-        few = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise ValueError(f"{path.name} holds the weights of another network: {few}")
-    network.load_state_dict(state)

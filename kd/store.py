@@ -6,21 +6,26 @@ or of what ran beside it. So two jobs that want one teacher train it once, and a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from kd.progress import say
 
 SHORT = 10  # hex digits of a key that stand in folder names: 40 bits
+SIZES = "sizes.json"  # in a published folder: {file: bytes}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # what flock says there
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -64,23 +69,65 @@ class Store:
         process that dies, and what it had half written is never seen under the published name.
         """
         final = self.path(kind, name)
-        if final.is_dir():
+        if final.is_dir() and not damage(final):
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
         with waiting(self.root / ".locks" / f"{kind}-{name}.lock", f"{kind}/{name}"):
             if final.is_dir():
-                return final
+                wrong = damage(final)
+                if not wrong:
+                    return final
+                aside = Path(tempfile.mkdtemp(prefix=f"{name}.damaged-", dir=final.parent))
+                os.replace(final, aside)
+                say(f"{kind}/{name} is damaged ({wrong}): it is set aside as {aside.name} and made again")
             for left_over in final.parent.glob(f".{name}.*"):  # we hold the lock: nobody is writing there
                 shutil.rmtree(left_over, ignore_errors=True)
             beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
             try:
                 make(beside)
-                share(beside)
+                seal(beside)
                 os.replace(beside, final)
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
+            shutil.rmtree(self.unfinished(kind, name), ignore_errors=True)
         return final
+
+    def unfinished(self, kind: str, name: str) -> Path:
+        """Where ``make`` keeps what shall outlive it if it is killed; gone when the folder is published."""
+        return self.root / "unfinished" / f"{kind}-{name}"
+
+
+def seal(folder: Path) -> None:
+    """Write down how large each file is, get all of it to the disk, and let others read it."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    (folder / SIZES).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+    for path in folder.iterdir():
+        with suppress(OSError), path.open("rb") as file:  # some file systems know no fsync
+            os.fsync(file.fileno())
+    share(folder)
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with the files of a published folder, by their sizes: "" when nothing is.
+
+    A power cut, a full quota or a copy that was broken off leaves files that are too short. Folders of before there
+    were sizes are taken as they are.
+    """
+    try:
+        sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    except ValueError:
+        return f"{SIZES} cannot be read"
+    for name, size in sizes.items():
+        try:
+            found = (folder / name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if found != size:
+            return f"{name} has {found:,} bytes instead of {size:,}"
+    return ""
 
 
 def share(folder: Path) -> None:
@@ -90,20 +137,43 @@ def share(folder: Path) -> None:
         path.chmod(path.stat().st_mode | 0o444)
 
 
+_warned = False  # that there are no locks
+
+
 @contextmanager
 def waiting(lock: Path, what: str) -> Iterator[None]:
-    """Hold ``lock``; say so when somebody else does, for that may take as long as a training."""
+    """Hold ``lock``; say so when somebody else does, for that may take as long as a training.
+
+    The operating system drops the lock of a process that dies, and whoever waits goes on within a tenth of a second;
+    the file itself blocks nobody. On a file system without locks there is none, and a line says what that means.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    held = lock_of(lock)
     try:
         held.acquire(timeout=2)
     except Timeout:
         say(f"waiting for {what}: another process is making it")
         held.acquire()
+    except (OSError, NotImplementedError) as error:
+        global _warned
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        if not _warned:
+            say(
+                f"{lock.parent.parent} lies on a file system without locks ({error}): start one command at a time there"
+            )
+        _warned = True
+        yield
+        return
     try:
         yield
     finally:
         held.release()
+
+
+def lock_of(path: Path) -> FileLock:
+    """A lock that dies with its process, and never a file whose mere existence locks."""
+    return FileLock(path, fallback_to_soft=False)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,3 +181,26 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def allocated(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+    """Make an ``.npy`` file of its full size and map it for writing.
+
+    Mapped alone, the file would have holes, and a full disk would end the process by a signal when one is filled.
+
+    Raises:
+        OSError: there is no room for all of it: nothing is left behind.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)  # sets the size, which a limit may forbid
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
+    except (OSError, OverflowError) as error:  # too large for a number of the system's
+        array = None
+        path.unlink(missing_ok=True)
+        wanted, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
+        number = getattr(error, "errno", None) or errno.EFBIG
+        text = f"{os.strerror(number)}: {wanted:,} bytes are wanted and {free:,} are free"
+        raise OSError(number, text, str(path)) from error

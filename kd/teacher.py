@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,14 @@ from torch import nn
 
 from kd.clock import Clock
 from kd.data.loader import Loader
-from kd.interfaces import COMMON, LOGITS_ONLY, Batch, Outputs, Teacher, observe
+from kd.interfaces import COMMON, LOGITS_ONLY, Batch, Outputs, Teacher, first_line, observe
 from kd.machine import Machine
 from kd.parallel import ALONE, Ranks
-from kd.progress import Progress
-from kd.store import SHORT, Store, digest
+from kd.progress import Progress, here, say
+from kd.store import SHORT, Store, allocated, digest, write_text
 
+BANK = "logits.npy"  # float32 [epochs, N, K]
+HASHES = "epochs.sha256"  # beside a bank that grows: a line for each of its epochs
 LARGE = 4 * 2**30  # bytes of a bank that nobody asked for
 
 
@@ -43,35 +47,51 @@ class BankedTeacher:
 
     Args:
         folder: what ``fill_bank`` wrote: ``logits.npy``, float32 [epochs, N, K].
+
+    Raises:
+        ValueError: no such file, or one that is damaged.
     """
 
     def __init__(self, folder: Path, device: torch.device):
         self.folder, self.device = folder, device
-        self.logits = np.load(folder / "logits.npy", mmap_mode="r")
+        try:
+            self.logits = np.load(folder / BANK, mmap_mode="r")
+        except (OSError, EOFError, ValueError) as error:
+            raise self._refusal(f"is damaged ({first_line(error)})") from error
 
     def __call__(self, batch: Batch) -> Outputs:
         logits = torch.from_numpy(self.logits[batch.epoch - 1, batch.index.numpy()])
         if logits.isnan().any():
-            raise ValueError(
-                f"the teacher's bank {self.folder.name} has no answer for some views of epoch {batch.epoch}: "
-                "it was filled for another order. Remove that folder, or say teacher.source=live."
-            )
+            raise self._refusal(f"has no answer for some views of epoch {batch.epoch}: it was filled for another order")
         return Outputs(logits.to(self.device))
 
-    def check(self, live: LiveTeacher, loader: Loader) -> None:
-        """Ask the live teacher about one batch and compare; another machine may round differently, no more.
+    def check(self, live: LiveTeacher, loader: Loader, epochs: int) -> None:
+        """See that every view of ``epochs`` epochs has its answer, and ask the live teacher about one batch.
+
+        Another machine may round differently, no more.
 
         Raises:
-            ValueError: the bank belongs to another teacher, other data or other views.
+            ValueError: the bank belongs to another teacher, other data or other views, or is damaged.
         """
+        shape = (epochs, len(loader.pictures.targets), len(loader.pictures.classes))
+        if self.logits.shape != shape or self.logits.dtype != np.float32:
+            found = f"{self.logits.dtype} {list(self.logits.shape)}"
+            raise self._refusal(f"holds {found} and should hold float32 {list(shape)} (epochs, images, classes)")
+        for epoch, answers in enumerate(self.logits, start=1):
+            bad = int((~np.isfinite(answers[loader.order(epoch)])).any(-1).sum())
+            if bad:
+                raise self._refusal(
+                    f"has no answer for {bad} views of epoch {epoch}: it is damaged, or was filled for another order"
+                )
         batch = next(loader.epoch(1))
         said, banked = live(batch).full(frozenset()).logits, self(batch).logits
         apart, scale = (said - banked).abs().max().item(), said.abs().max().item()
         if not apart <= 0.05 * scale + 1e-3:
-            raise ValueError(
-                f"the teacher's bank {self.folder.name} does not match the teacher: logits differ by {apart:.3g}, "
-                f"on a scale of {scale:.3g}. Remove that folder, or say teacher.source=live."
-            )
+            raise self._refusal(f"does not match the teacher: logits differ by {apart:.3g}, on a scale of {scale:.3g}")
+
+    def _refusal(self, what: str) -> ValueError:
+        folder = here(self.folder)
+        return ValueError(f"the teacher's bank {what}. Remove {folder} and run again, or say teacher.source=live.")
 
 
 def choose_source(source: str, needs: frozenset[str], answers: int) -> Callable[..., Teacher]:
@@ -108,35 +128,75 @@ def open_bank(
 ) -> BankedTeacher:
     """Find or fill the bank of ``key``, and check it against the live teacher."""
     with clock("bank"):
-        fill = partial(fill_bank, live=live, loader=loader, epochs=epochs, ranks=ranks)
-        folder = ranks.obtain(store, "banks", digest(key)[:SHORT], fill)
+        name = digest(key)[:SHORT]
+        unfinished = store.unfinished("banks", name)
+        fill = partial(fill_bank, live=live, loader=loader, epochs=epochs, ranks=ranks, unfinished=unfinished)
+        folder = ranks.obtain(store, "banks", name, fill)
         bank = BankedTeacher(folder, live.machine.device)
-        bank.check(live, loader)
+        bank.check(live, loader, epochs)
     return bank
 
 
-def fill_bank(folder: Path, live: LiveTeacher, loader: Loader, epochs: int, ranks: Ranks = ALONE) -> None:
+def fill_bank(
+    folder: Path,
+    live: LiveTeacher,
+    loader: Loader,
+    epochs: int,
+    ranks: Ranks = ALONE,
+    unfinished: Path | None = None,
+) -> None:
     """Write down the logits of every view of ``epochs`` epochs, walking the very batches that training will see.
 
     (Kernels round differently with the batch; the same batches give the same bits.) Rows that no batch asks for, those
     of validation and test among them, are NaN. Of several processes each walks whole epochs, and the first writes.
+
+    Args:
+        unfinished: where the bank grows, on the same file system: whoever comes after a kill goes on behind the epochs
+            that are whole there.
     """
     shape = (epochs, len(loader.pictures.targets), len(loader.pictures.classes))
+    place, done = unfinished or folder, 0
     if ranks.first:
-        logits = np.lib.format.open_memmap(folder / "logits.npy", "w+", np.float32, shape)
-    progress = Progress("bank", epochs, loader.steps // ranks.size)
-    for done in range(0, epochs, ranks.size):
+        place.mkdir(parents=True, exist_ok=True)
+        done = epochs_in(place, shape)
+        logits = np.load(place / BANK, mmap_mode="r+") if done else allocated(place / BANK, shape, np.float32)
+    done = ranks.tell(done)
+    if done:
+        say(f"the teacher goes on from epoch {done + 1} of its bank")
+    progress = Progress("bank", epochs, loader.steps // ranks.size, done)
+    for first in range(done, epochs, ranks.size):
         answers = None
-        if done + ranks.rank < epochs:
+        if first + ranks.rank < epochs:
             answers = np.full(shape[1:], np.nan, np.float32)
-            for batch in loader.epoch(done + ranks.rank + 1):
+            for batch in loader.epoch(first + ranks.rank + 1):
                 answers[batch.index.numpy()] = live(batch).full(frozenset()).logits.cpu().numpy()
                 progress.step(len(batch.index))
         found = [rows for rows in ranks.collect(answers) if rows is not None]
         images_per_s = len(found) * progress.rate()["images_per_s"]
-        for number, rows in enumerate(found, start=done):
+        for number, rows in enumerate(found, start=first):
             logits[number] = rows
+            with (place / HASHES).open("a", encoding="utf-8") as file:
+                file.write(f"{hashlib.sha256(rows).hexdigest()}\n")
             progress.epoch_ends("the teacher answers every view", images_per_s)
     progress.close()
     if ranks.first:
         logits.flush()
+        os.replace(place / BANK, folder / BANK)
+
+
+def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
+    """How many epochs of a bank of ``shape`` are whole in a folder where it grows; what follows them is forgotten."""
+    bank, hashes = folder / BANK, folder / HASHES
+    try:
+        logits = np.load(bank, mmap_mode="r")
+        lines = hashes.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    done = 0
+    if lines and logits.shape == shape:
+        for rows, line in zip(logits, lines, strict=False):
+            if hashlib.sha256(rows).hexdigest() != line:
+                break
+            done += 1
+    write_text(hashes, "".join(f"{line}\n" for line in lines[:done]))
+    return done

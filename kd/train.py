@@ -6,8 +6,10 @@ import copy
 import difflib
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import Tensor, nn
 
+from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
+from kd.divergence import is_due, verify, verify_logits
 from kd.evaluate import accuracy, nll, predict
 from kd.interfaces import Batch, Outputs, Teacher, observe
 from kd.machine import Machine
@@ -23,10 +27,7 @@ from kd.objective import Objective
 from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
 from kd.schedules import warmup_cosine
-
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a number."""
+from kd.standing import Keeper, Standing
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def fit(
     teacher: Teacher | None = None,
     ranks: Ranks = ALONE,
     compile: bool = False,
+    checkpoints: Checkpoints | None = None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Train ``network`` in place; it ends with the weights of the epoch that validation picks.
@@ -93,13 +95,15 @@ def fit(
         network: takes [B, 3, H, W] in [0, 1]. teacher: answers each batch, in eval mode and without gradients.
         stage: names the rows of the log and the progress bar.
         ranks: who takes which slice of each batch. All end with the same weights; all get the log.
-        log: gets one row an epoch, see ``metrics.jsonl`` in the README.
+        checkpoints: where it goes on from, and what it leaves for the next who does.
+        log: gets one row an epoch, see ``metrics.jsonl`` in the README; of an earlier part of the training, too.
 
     Returns:
         ``{"epochs", "best_epoch", "best_val_accuracy", "last_val_accuracy", "seconds"}``.
 
     Raises:
-        Diverged: with epoch, step and learning rate, when the loss is not finite.
+        Diverged: with term, epoch, step and learning rate, when the loss is not finite.
+        KeyboardInterrupt: asked to stop, behind a checkpoint.
     """
     began = time.perf_counter()
     torch.manual_seed(loader.seed)  # the adapters'; the initial weights of the network are the caller's
@@ -115,52 +119,74 @@ def fit(
     torch.manual_seed(loader.seed + 1_000_003 * ranks.rank)  # dropout's: the same for every objective
     learned = Step(network, objective, machine, compile)
     together = ranks.wrap(learned)
-    share = torch.tensor(ranks.share(loader.batch_size), device=machine.device)
     optimizer = recipe.optimizer_of(learned)
     averaged = Average(network, recipe.ema) if recipe.ema else None
     kept = averaged.network if averaged else network
+    stand = Standing(learned, optimizer, averaged, ranks)
+    keeper = Keeper(stand, checkpoints, stage, loader.steps, began)
+    keeper.go_on(loader.seed)
+    for row in stand.rows:
+        log({**row, "stage": stage})
 
+    # the mean over processes of means over slices, and the sum over pieces, are the mean over the batch
+    shares = [torch.tensor(ranks.share(n) * n / loader.batch_size, device=machine.device) for n in loader.sizes]
     positions, targets = loader.pictures.val, loader.pictures.targets[loader.pictures.val]
-    best: dict[str, Any] = {"val_accuracy": -1.0}
-    progress = Progress(stage, recipe.epochs, loader.steps)
-    for epoch in range(1, recipe.epochs + 1):
-        network.train()
-        total = _Sums(["loss", *objective.terms, "train_accuracy"])
-        for step, batch in enumerate(loader.epoch(epoch, ranks.part)):
-            done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
-            rate = recipe.lr * warmup_cosine(done, recipe.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = batch._replace(progress=done)
-            answer = teacher(batch).full(objective.needs) if teacher else None
-            loss, numbers = together(batch, answer)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward(share)
-            if recipe.clip_norm:
-                nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
-            optimizer.step()
-            if averaged:
-                averaged.update(network)
-            total.add(rate, numbers)
-            progress.step(loader.batch_size)
-        row = total.means(stage, epoch, ranks, share)
-        logits = predict_together(kept, loader, positions, machine, ranks)
-        row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
-        row |= {"lr": rate, **progress.rate()}
-        if row["val_accuracy"] >= best["val_accuracy"]:  # of equals the later: it has seen more
-            best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": copy.deepcopy(kept.state_dict())}
-        log({"stage": stage, "epoch": epoch, **row})
-        found = f"loss {row['loss']:.3f}  val {100 * row['val_accuracy']:.1f} %"
-        progress.epoch_ends(found, row["images_per_s"])
+    names = ["loss", *objective.terms, "train_accuracy"]
+    progress = Progress(stage, recipe.epochs, loader.steps, stand.epoch - 1, stand.step)
+
+    def again(step: int) -> Iterator[tuple[Batch, Outputs | None]]:
+        for batch in islice(loader.epoch(stand.epoch, ranks.part, step), loader.pieces):
+            yield batch, teacher(batch).full(frozenset()) if teacher else None
+
+    with keeper.watch():
+        for epoch in range(stand.epoch, recipe.epochs + 1):
+            network.train()
+            pieces = loader.epoch(epoch, ranks.part, stand.step)
+            for step in range(stand.step, loader.steps):
+                done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
+                rate = recipe.lr * warmup_cosine(done, recipe.warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
+                keeper.step_begins()
+                for left, share in zip(range(loader.pieces, 0, -1), shares, strict=True):
+                    batch = next(pieces)._replace(progress=done)
+                    answer = teacher(batch).full(objective.needs) if teacher else None
+                    with ranks.hold(together) if left > 1 else nullcontext():
+                        loss, numbers = together(batch, answer)
+                        loss.backward(share)
+                    stand.add(rate, share * numbers, new=left == loader.pieces)
+                if recipe.clip_norm:
+                    nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
+                optimizer.step()
+                if averaged:
+                    averaged.update(network)
+                progress.step(loader.batch_size)
+                if is_due(step + 1):
+                    verify(stand, names, stage, again)
+                keeper.step_ends()
+            row = dict(zip(names, verify(stand, names, stage, again).mean(0).tolist(), strict=True))
+            logits = predict_together(kept, loader, positions, machine, ranks)
+            verify_logits(logits, stage, epoch)
+            row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
+            row |= {"lr": stand.rates[-1], **progress.rate()}
+            row = {"stage": stage, "epoch": epoch, **row}
+            if row["val_accuracy"] >= stand.best["val_accuracy"]:  # of equals the later: it has seen more
+                best = copy.deepcopy(kept.state_dict())
+                stand.best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": best}
+            keeper.epoch_ends(row)
+            log(row)
+            found = f"loss {row['loss']:.3f}  val {100 * row['val_accuracy']:.1f} %"
+            progress.epoch_ends(found, row["images_per_s"])
     progress.close()
-    network.load_state_dict(best["state"])
+    network.load_state_dict(stand.best["state"])
     network.eval()
     return {
         "epochs": recipe.epochs,
-        "best_epoch": best["epoch"],
-        "best_val_accuracy": best["val_accuracy"],
-        "last_val_accuracy": row["val_accuracy"],
-        "seconds": time.perf_counter() - began,
+        "best_epoch": stand.best["epoch"],
+        "best_val_accuracy": stand.best["val_accuracy"],
+        "last_val_accuracy": stand.rows[-1]["val_accuracy"],
+        "seconds": keeper.seconds(),
     }
 
 
@@ -179,6 +205,7 @@ class Step(nn.Module):
             outputs = self.see(self.network, batch.image, self.needs).full(self.needs)
         loss, parts = self.objective(outputs, answer, batch)
         hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+        hits = hits + 0 * outputs.logits.sum()  # NaN where a logit is not finite: it was no guess
         return loss, torch.stack([loss, *parts.values(), hits]).detach()
 
 
@@ -206,28 +233,3 @@ class Average:
                 mine.lerp_(new, 1 - decay)
             else:
                 mine.copy_(new)
-
-
-class _Sums:
-    """Means of an epoch, kept on the device: reading a number at every step would be most of a tiny student's step."""
-
-    def __init__(self, names: list[str]):
-        self.names = names
-        self.rows: list[Tensor] = []
-        self.rates: list[float] = []
-
-    def add(self, lr: float, numbers: Tensor) -> None:
-        self.rows.append(numbers)
-        self.rates.append(lr)
-
-    def means(self, stage: str, epoch: int, ranks: Ranks, share: Tensor) -> dict[str, float]:
-        table = ranks.mean((share * torch.stack(self.rows)).cpu().double())
-        bad = (~table.isfinite()).any(1).nonzero()
-        if len(bad):
-            step = int(bad[0])
-            terms = [name for name, value in zip(self.names, table[step], strict=True) if not value.isfinite()]
-            raise Diverged(
-                f"{stage}: {' and '.join(terms)} is not finite at epoch {epoch}, step {step + 1}, "
-                f"learning rate {self.rates[step]:.3g}. A lower train.*.lr or train.*.clip_norm=1 often helps."
-            )
-        return dict(zip(self.names, table.mean(0).tolist(), strict=True))

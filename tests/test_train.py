@@ -9,6 +9,7 @@ from torch import nn
 
 from kd.clock import Clock
 from kd.data.loader import Loader
+from kd.divergence import Diverged
 from kd.methods.hinton import Hinton
 from kd.methods.supervised import CrossEntropy
 from kd.models.normalized import Normalized
@@ -16,8 +17,8 @@ from kd.models.tiny_cnn import TinyCNN
 from kd.objective import Objective
 from kd.schedules import warmup_cosine
 from kd.store import Store
-from kd.teacher import BankedTeacher, LiveTeacher, choose_source, fill_bank, open_bank
-from kd.train import Diverged, Recipe, fit
+from kd.teacher import LiveTeacher, choose_source, open_bank
+from kd.train import Recipe, fit
 
 CPU = torch.device("cpu")
 
@@ -74,20 +75,6 @@ def test_a_banked_teacher_is_the_live_one_to_the_bit(pictures, live, tmp_path, p
     assert same(trained(pictures, machine, bank)[0], trained(pictures, machine, teacher)[0])
 
 
-def test_a_bank_that_does_not_match_is_refused(pictures, machine, live, tmp_path):
-    loader = Loader(pictures, 20, 0, CPU)  # leaves 16 of 96 images out of the epoch
-    fill_bank(tmp_path, live, loader, 1)
-    logits = np.load(tmp_path / "logits.npy")
-    np.save(tmp_path / "logits.npy", np.roll(logits, 1, axis=-1))
-    with pytest.raises(ValueError, match="does not match the teacher"):
-        BankedTeacher(tmp_path, CPU).check(live, loader)
-    np.save(tmp_path / "logits.npy", logits)
-    BankedTeacher(tmp_path, CPU).check(live, loader)
-    with pytest.raises(ValueError, match="no answer for some views"):
-        for batch in Loader(pictures, 20, 1, CPU).epoch(1):  # another order leaves out other images
-            BankedTeacher(tmp_path, CPU)(batch)
-
-
 def test_the_teacher_is_in_eval_mode_and_without_gradients_always(pictures, machine, live):
     before = {name: value.clone() for name, value in live.network.state_dict().items()}
     live.network.train()  # somebody forgot
@@ -119,7 +106,7 @@ def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(pictures, machi
     objective = Objective({"good": CrossEntropy(), "spoilt": Spoilt()}, {"good": 1.0, "spoilt": 1.0})
     loader = Loader(pictures, 16, 0, CPU)
     with pytest.raises(
-        Diverged, match=r"student: loss and spoilt is not finite at epoch 2, step 3, learning rate 0\.0"
+        Diverged, match=r"student: spoilt is not finite at epoch 2, step 3, learning rate 0\.0.* it is the term"
     ):
         fit(student(pictures), objective, loader, Recipe(3), machine, stage="student")
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from kd.data.augment import mixture
 from kd.data.pictures import Pictures
-from kd.interfaces import Batch
+from kd.interfaces import Batch, advise
 
+LOOKED = 128  # images that are answered at a time where nothing is learned
 RESIDENT = 8 * 2**30  # bytes of uint8 images that may lie on an accelerator for the length of a run
 
 
@@ -24,13 +25,39 @@ class Loader:
             left out in the next), unless it is the only one.
         seed: names the order and the views, together with the epoch.
         mixup: probability that another training image is mixed into a training view.
+        pieces: in which a batch is computed, one after another, where memory does not hold it at once. They differ by
+            one image at most, see ``sizes``.
+
+    Raises:
+        ValueError: a batch or a piece of fewer than 2 images.
     """
 
-    def __init__(self, pictures: Pictures, batch_size: int, seed: int, device: torch.device, mixup: float = 0.0):
+    def __init__(
+        self,
+        pictures: Pictures,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        mixup: float = 0.0,
+        pieces: int = 1,
+    ):
         if batch_size < 2:
             raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
+        if len(pictures.train) < 2:
+            raise ValueError(
+                f"training wants 2 images or more (batch norm needs company), and there are {len(pictures.train)}"
+            )
+        if batch_size > len(pictures.train):
+            advise(
+                f"train.batch_size={batch_size}: there are {len(pictures.train)} training images, so that many a batch"
+            )
         self.batch_size = min(batch_size, len(pictures.train))
-        self.pictures, self.seed, self.device, self.mixup = pictures, seed, device, mixup
+        if not 1 <= pieces <= self.batch_size // 2:
+            raise ValueError(
+                f"train.pieces must lie between 1 and {self.batch_size // 2}, so that each piece of a batch of "
+                f"{self.batch_size} has 2 images or more (batch norm needs company); got {pieces}"
+            )
+        self.pictures, self.seed, self.device, self.mixup, self.pieces = pictures, seed, device, mixup, pieces
         self._targets = torch.from_numpy(pictures.targets)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
@@ -44,22 +71,36 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Training batches an epoch."""
+        """Training batches an epoch; each is yielded in ``pieces``."""
         return len(self.pictures.train) // self.batch_size
 
-    def epoch(self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole) -> Iterator[Batch]:
-        """Training batches: order and views are a pure function of (seed, epoch).
+    @property
+    def sizes(self) -> list[int]:
+        """Images in each piece of a batch, in order."""
+        return [len(piece) for piece in np.array_split(np.arange(self.batch_size), self.pieces)]
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Positions of the images that an epoch shows, one batch behind the other."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
+        return order[: self.steps * self.batch_size]
+
+    def epoch(
+        self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
+    ) -> Iterator[Batch]:
+        """Training batches, piece by piece: order and views are a pure function of (seed, epoch).
 
         Args:
-            part: of the positions of each batch, which are yielded; one of several processes takes its slice.
+            part: of the positions of each piece, which are yielded; one of several processes takes its slice.
+            start: the first step whose pieces are yielded; those before are not made.
         """
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
-        for step in range(self.steps):
-            batch = self._view(part(order[step * self.batch_size : (step + 1) * self.batch_size]), epoch)
-            yield self._mix(batch) if self.mixup else batch
+        for batch in self.order(epoch).reshape(self.steps, self.batch_size)[start:]:
+            for piece in np.array_split(batch, self.pieces):
+                view = self._view(part(piece), epoch)
+                yield self._mix(view) if self.mixup else view
 
-    def plain(self, positions: np.ndarray, batch_size: int = 128) -> Iterator[Batch]:
-        """The images themselves, in the order given, every one."""
+    def plain(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
+        """The images themselves, in the order given, every one; fewer at a time where batches come in pieces."""
+        batch_size = batch_size or max(1, LOOKED // self.pieces)
         for start in range(0, len(positions), batch_size):
             yield self._batch(positions[start : start + batch_size], 0)
 

@@ -1,0 +1,303 @@
+"""Kill runs at random and look whether anything was lost: ``python -m kd.chaos --runs 100 --seed 0``.
+
+A few small runs, each of another method, are made once in peace. Then each is made again, in a folder of its own, by a
+process that is killed (``kill -9``) again and again: after a random while, at the very moment when a file of a kind
+that is drawn begins to be written, or by itself when no file may be larger than a number that is drawn (a full disk).
+The same command goes on each time. In the end everything must be as if nothing had happened, to the bit: weights,
+teachers' answers, predictions, ``metrics.jsonl``, ``result.json`` and what W&B was told; but for what a clock measures.
+
+Exit code 0: it is. 1: it is not, and the folders are left for you to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SMALL = [  # a run of a second, with a teacher that is good enough to teach
+    "data.train_images=150",
+    "data.test_images=60",
+    "data.image_size=16",
+    "data.val_fraction=0.2",
+    "teacher=tiny_cnn",
+    "student.width=0.25",
+    "train.batch_size=16",
+    "train.checkpoint_minutes=0.0005",
+    "train.teacher.epochs=3",
+    "train.student.epochs=4",
+    "train.threads=1",
+    "latency.seconds=0.02",
+    "latency.batch=8",
+]
+STORIES = {  # what is killed: a bank, an average of weights, memories, a second student, a chain of students, adapters
+    "bank": ["kd=hinton"],
+    "average and memory": ["kd=crd", "train.student.ema=0.9", "report=false"],
+    "second student": ["kd=dml", "tracking=disabled", "report=false"],
+    "generations": ["kd=born_again", "kd.generations=2", "tracking=disabled", "report=false"],
+    "adapters, SGD": ["kd=ofd", "train.student.optimizer=sgd", "tracking=disabled", "report=false"],
+}
+AIMS = (  # files whose first appearance is a moment to kill at
+    "unfinished/*/.*",
+    "unfinished/*/*.pt",
+    "unfinished/banks-*/epochs.sha256",
+    "data/.*",
+    "teachers/.*",
+    "students/.*",
+    "banks/.*",
+    "costs/.*",
+    "runs/*/.unfinished",
+    "runs/*/metrics.jsonl",
+    "runs/*/predictions.npz",
+    "runs/*/student.safetensors",
+    "runs/*/result.json",
+    "runs/*/figures/*.png",
+    "runs/*/report.md",
+)
+CLOCK = {"seconds", "images_per_s", "latency_ms", "throughput", "speed_up", "_runtime", "_timestamp"}
+
+
+class Killed(NamedTuple):
+    """One kill."""
+
+    moment: str  # what was aimed at, or when
+    stage: str  # what the run was at, by what it had published
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
+    parser.add_argument("--folder", type=Path, default=None, help="where the runs go (default: a temporary folder)")
+    parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
+    given = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="kd-chaos-"))
+    print(f"{given.runs} kills, --seed {seed}, in {folder}", flush=True)
+    lost, kills = chaos(folder, given.runs, seed, given.overrides)
+    for name, count in (
+        ("stage", Counter(kill.stage for kill in kills)),
+        ("moment", Counter(kill.moment for kill in kills)),
+    ):
+        print(f"killed by {name}: " + ", ".join(f"{what} {number}" for what, number in sorted(count.items())))
+    for line in lost:
+        print(f"LOST  {line}")
+    print(f"{len(kills)} killed, {len(lost)} differences (--seed {seed})", flush=True)
+    return 1 if lost else 0
+
+
+def chaos(folder: Path, runs: int, seed: int, overrides: Sequence[str] = ()) -> tuple[list[str], list[Killed]]:
+    """Kill ``runs`` processes; return what differs from runs in peace, and the kills."""
+    _import_everything()
+    draw, lost, kills = random.Random(seed), [], []
+    shares = [runs // len(STORIES) + (number < runs % len(STORIES)) for number in range(len(STORIES))]
+    for (name, own), share in zip(STORIES.items(), shares, strict=True):
+        if not share:
+            continue
+        settings = [*SMALL, *own, *overrides]
+        peace = folder / f"{name.partition(' ')[0].strip(',')}-peace"
+        began = time.monotonic()
+        _await(_start(settings, peace), peace)
+        length = time.monotonic() - began
+        done, round_ = 0, 0
+        while done < share:
+            war = folder / f"{name.partition(' ')[0].strip(',')}-killed-{round_}"
+            # each folder takes a few kills, so that all parts of a run are met
+            planned = min(share - done, draw.randint(1, 6))
+            found = _kill_often(settings, war, planned, length, draw)
+            done, round_ = done + len(found), round_ + 1
+            kills += found
+            lost += [f"{name}, {war.name}: {line}" for line in differences(peace, war)]
+            print(f"{name}: {done} of {share} killed, {len(lost)} differences", flush=True)
+    return lost, kills
+
+
+def _kill_often(settings: list[str], outputs: Path, times: int, length: float, draw: random.Random) -> list[Killed]:
+    """End up to ``times`` processes that make one run, then let one finish it."""
+    kills: list[Killed] = []
+    for _ in range(times):
+        way = draw.random()
+        if way < 0.2:
+            limit = int(10 ** draw.uniform(2.5, 6))
+            if _await(_start(settings, outputs, limit), outputs, codes=(0, 2)):
+                kills.append(Killed("disk full", _stage(outputs)))
+            continue
+        aim = draw.choice(AIMS) if way < 0.6 else None
+        before = set(outputs.glob(aim)) if aim else set()
+        pid = _start(settings, outputs)
+        end = time.monotonic() + (20 * length if aim else draw.uniform(0, length))
+        while time.monotonic() < end and not _ended(pid):
+            if aim and set(outputs.glob(aim)) - before:
+                break
+            time.sleep(0.0005)
+        if _ended(pid):  # quicker than we
+            continue
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _gone.add(pid)
+        kills.append(Killed(aim or "after a while", _stage(outputs)))
+    _await(_start(settings, outputs), outputs)
+    return kills
+
+
+_gone: set[int] = set()  # children that were waited for
+
+
+def _start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
+    """Start the command in a child that has everything imported; return its process.
+
+    Args:
+        limit: bytes beyond which no file may grow.
+    """
+    outputs.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        log = os.open(outputs / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit + os.fstat(log).st_size, resource.RLIM_INFINITY))
+        sys.argv = ["kd.run", *settings, f"outputs={outputs}"]
+        runpy.run_module("kd.run", run_name="__main__")  # what python -m does
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _ended(pid: int) -> bool:
+    if pid not in _gone and os.waitpid(pid, os.WNOHANG)[0]:
+        _gone.add(pid)
+    return pid in _gone
+
+
+def _await(pid: int, outputs: Path, codes: Sequence[int] = (0,)) -> int:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code not in codes:
+        raise SystemExit(f"a run that nobody killed ended with exit code {code}: {outputs / 'log.txt'}")
+    return code
+
+
+def _stage(outputs: Path) -> str:
+    """What a killed run was at."""
+    if not list(outputs.glob("data/[!.]*")):
+        return "data"
+    if not list(outputs.glob("teachers/[!.]*")):
+        return "teacher"
+    run = next(outputs.glob("runs/*"), Path())
+    students = len(list(outputs.glob("students/[!.]*")))
+    if not (run / "predictions.npz").exists():
+        return "bank" if list(outputs.glob("unfinished/banks-*")) else "twin" if not students else "students"
+    return "evaluation" if not (run / "result.json").exists() else "report"
+
+
+def differences(peace: Path, war: Path) -> list[str]:
+    """What two outputs folders of the same command do not have in common, but for what a clock measures."""
+    found = []
+    ours, theirs = contents(peace), contents(war)
+    for name in sorted(set(ours) | set(theirs)):
+        if name not in theirs or name not in ours:
+            found.append(f"{name} is {'missing' if name in ours else 'left over'}")
+        elif ours[name] != theirs[name]:
+            found.append(f"{name} differs")
+    return found
+
+
+def contents(outputs: Path) -> dict[str, Any]:
+    """By name, what a run computed and what W&B was told of it; and whatever should not be there any more."""
+    found: dict[str, Any] = {}
+    for kind in ("data", "teachers", "students", "banks"):
+        for path in sorted(outputs.glob(f"{kind}/*/*")):
+            if path.suffix in (".safetensors", ".npy", ".jsonl"):
+                found[str(path.relative_to(outputs))] = _read(path)
+    for path in sorted(outputs.glob("runs/*/*")):
+        if path.suffix in (".safetensors", ".jsonl", ".npz", ".yaml") or path.name == "result.json":
+            # config.yaml names the outputs folder
+            found[str(path.relative_to(outputs))] = _read(path, str(outputs))
+        elif path.is_file():
+            found[str(path.relative_to(outputs))] = "there"
+    for path in sorted(outputs.glob("runs/*/figures/*")):
+        found[str(path.relative_to(outputs))] = "there"
+    for path in [*outputs.glob("unfinished/*/*"), *outputs.glob("*/.*.*"), *outputs.glob("runs/*/.*")]:
+        if ".locks" not in str(path):
+            found[f"half-made {path.relative_to(outputs)}"] = "there"
+    for path in sorted(outputs.glob("wandb/offline-run-*")):
+        about, history = _tracked(path)
+        found[f"W&B {about}"] = [*found.get(f"W&B {about}", []), history]
+    return found
+
+
+def _read(path: Path, place: str = "") -> Any:
+    if path.suffix == ".jsonl":
+        return [_without_clock(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    if path.suffix == ".json":
+        return _without_clock(json.loads(path.read_text(encoding="utf-8").replace(place, "outputs")))
+    if path.suffix == ".yaml":
+        return path.read_text(encoding="utf-8").replace(place, "outputs")
+    if path.suffix == ".npz":
+        import numpy as np
+
+        with np.load(path) as arrays:
+            return {name: hashlib.sha256(arrays[name].tobytes()).hexdigest() for name in arrays.files}
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tracked(piece: Path) -> tuple[str, Any]:
+    """Which run a piece of W&B's is of, and its history."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    history, about = [], piece.name.rpartition("-")[2]
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        if record.get("history"):
+            history.append(_without_clock(record["history"]["item"]))
+    return about, history
+
+
+def _without_clock(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: inner for name, inner in value.items() if not CLOCK & set(name.replace("/", ".").split("."))}
+        return {name: _without_clock(inner) for name, inner in kept.items()}
+    return [_without_clock(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _import_everything() -> None:
+    """So that a child begins to work at once. Nothing is computed here: threads would not survive the fork."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import importlib
+
+    for name in (
+        "hydra",
+        "kd.multirun",
+        "kd.pipeline",
+        "kd.figures",
+        "kd.report",
+        "kd.data.scenes",
+        "kd.models.tiny_cnn",
+        "wandb",
+    ):
+        importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Where a training stands, in files: so that the same command, run again, goes on there.
+
+A checkpoint is written beside the others and renamed when it is whole; the last two are kept. Its name holds its place
+in the training and the first digits of its own SHA-256. So one that a kill, a power cut or a full disk left half
+written, or that was damaged later, is recognised and passed over, and the one before it serves. (That is also why no
+write waits for the disk: what a power cut takes with it does not match its name.)
+
+The files are plain torch files, ``torch.load(path, weights_only=True)``: nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd.interfaces import first_line
+from kd.progress import say
+
+KEPT = 2
+DIGITS = 16  # of the hash, in a name
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder of their own.
+
+    Args:
+        folder: made when it is needed. minutes: between two that are written inside of an epoch.
+    """
+
+    def __init__(self, folder: Path, minutes: float = 10.0):
+        self.folder, self.minutes = folder, minutes
+
+    def write(self, place: int, state: dict[str, Any]) -> Path:
+        """Write ``state`` (tensors and plain values) as the newest.
+
+        Args:
+            place: how far the training is; later is higher.
+
+        Raises:
+            OSError: no room, or no permission. What was there before stays.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = self.folder / f".{os.getpid()}"
+        try:
+            with beside.open("wb") as file:
+                hashed = _Hashed(file)
+                try:
+                    torch.save(state, hashed)
+                except RuntimeError as error:  # torch's own words for a write that failed
+                    raise hashed.error or error from None
+            final = self.folder / f"{place:09d}-{hashed.sha256.hexdigest()[:DIGITS]}.pt"
+            os.replace(beside, final)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        for old in self._all()[KEPT:]:
+            old.unlink(missing_ok=True)
+        return final
+
+    def newest(self) -> Path | None:
+        """The latest that is whole; those that are not are removed, with a line."""
+        for left_over in self.folder.glob(".*"):  # whoever is here holds the store's lock: nobody is writing
+            left_over.unlink(missing_ok=True)
+        for path in self._all():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS] == path.stem.rpartition("-")[2]:
+                    return path
+            say(f"{self.folder.name}: the checkpoint {path.name} is damaged and passed over")
+            path.unlink()
+        return None
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """What ``write`` wrote, on the CPU; None, with a line, where this version of torch cannot read it."""
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            say(f"{self.folder.name}: the checkpoint {path.name} cannot be read here ({first_line(error)})")
+            return None
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("*-*.pt"), reverse=True)
+
+
+class _Hashed:
+    """A file that hashes what is written to it, and remembers why it could not be."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.sha256, self.error = file, hashlib.sha256(), None
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        try:
+            return self.file.write(data)
+        except BaseException as error:  # torch would make words of its own of a full disk, and of Ctrl-C
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def random_states() -> dict[str, Any]:
+    """The states of every generator that has one: torch's on each device, NumPy's and Python's."""
+    numpy = np.random.get_state(legacy=False)
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [torch.from_numpy(numpy["state"]["key"].astype(np.int64)), int(numpy["state"]["pos"])],
+        "numpy_gauss": [int(numpy["has_gauss"]), float(numpy["gauss"])],
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Undo what was drawn since ``random_states``."""
+    torch.set_rng_state(states["torch"])
+    key, position = states["numpy"]
+    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), position, *states["numpy_gauss"]))
+    random.setstate(states["python"])
+    if "cuda" in states and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
+
+
+def differing(mine: dict[str, Tensor], hashes: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors that are not those of ``hashes``."""
+    return {name: value for name, value in mine.items() if hash_of(value) != hashes.get(name)}
+
+
+def hash_of(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(plain.numpy()).hexdigest()

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM (what Slurm and Kubernetes send before they kill): the end within two seconds, nothing lost.
+
+Both end in ``KeyboardInterrupt``. While a network is trained it is raised between two steps, behind a checkpoint; a
+second signal, or a step of more than a second, raises it at once, and the last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PATIENCE = 1.0  # seconds that a step may take to its end
+
+_asked: int | None = None  # the signal that came
+_between_steps = False  # whether somebody looks for it
+_hurry = True  # whether that may take no longer than PATIENCE
+
+
+def listen() -> None:
+    """Take over SIGINT and SIGTERM where nobody else has; in the main thread of a command, not in a library's."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is default:
+            signal.signal(number, _note)
+
+
+def asked() -> int | None:
+    """The signal that came, if one did."""
+    return _asked
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """For the time that it takes to write a checkpoint: a signal waits for the end of it."""
+    global _hurry
+    _hurry = False
+    _alarm(0)
+    try:
+        yield
+    finally:
+        _hurry = True
+        _alarm(PATIENCE)
+
+
+@contextmanager
+def between_steps() -> Iterator[None]:
+    """For the time of a training that calls ``asked`` after every step.
+
+    Raises:
+        KeyboardInterrupt: also behind the last step.
+    """
+    global _between_steps
+    _between_steps = True
+    try:
+        yield
+        if _asked is not None:
+            raise KeyboardInterrupt
+    finally:
+        _between_steps = False
+        _alarm(0)
+
+
+def end() -> None:
+    """End the process as the signal that came would have, now: what other libraries do at an exit may take long."""
+    if _asked is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + _asked)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _asked
+    again, _asked = _asked is not None, number
+    if again or not _between_steps:
+        raise KeyboardInterrupt
+    if _hurry:
+        _alarm(PATIENCE)
+
+
+def _alarm(seconds: float) -> None:
+    """Raise KeyboardInterrupt in a while; 0 takes it back."""
+    if _asked is not None and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _at_once)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _at_once(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

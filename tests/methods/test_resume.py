@@ -1,0 +1,82 @@
+"""Whatever method teaches: a training that is broken off anywhere and gone on with ends with the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kd.checkpoint import Checkpoints
+from kd.data.loader import Loader
+from kd.interfaces import Context
+from kd.models.normalized import Normalized
+from kd.models.tiny_cnn import TinyCNN
+from kd.teacher import LiveTeacher
+from kd.train import Recipe, fit
+from tests.methods.test_contract import METHODS, chosen, see
+
+
+class Killed(Exception):
+    """Like a kill: nothing is written because of it."""
+
+
+class Killing(Checkpoints):
+    """Writes a checkpoint behind every step, and with the last of ``writes`` all is over."""
+
+    writes = 0
+
+    def write(self, place, state):
+        super().write(place, state)
+        self.writes -= 1
+        if self.writes == 0:
+            raise Killed
+
+
+def network(pictures, width: float, seed: int) -> Normalized:
+    torch.manual_seed(seed)
+    return Normalized(TinyCNN(6, 16, width=width, dropout=0.3), pictures.mean, pictures.std)
+
+
+def train(method, pictures, machine, checkpoints: Checkpoints | None = None) -> tuple[dict, list[dict]]:
+    """Two epochs of three steps: eight checkpoints."""
+    from kd.run import objective_of
+
+    objective = objective_of(chosen(method))
+    teacher = LiveTeacher(network(pictures, 0.5, 9), machine, objective.needs)
+    targets, train = torch.from_numpy(pictures.targets), torch.from_numpy(pictures.train)
+    context = Context(
+        student=network(pictures, 0.25, 0),
+        teacher=teacher.network,
+        fresh=lambda number: network(pictures, 0.25, number),
+        see=see,
+        targets=targets,
+        train=train,
+        image_size=16,
+    )
+    student, rows = objective.enter(context), []
+    torch.manual_seed(torch.initial_seed() + 1)  # a process that goes on has drawn other numbers before
+    fit(
+        student,
+        objective,
+        Loader(pictures, 32, 0, machine.device),
+        Recipe(2, ema=0.9, clip_norm=1.0),
+        machine,
+        stage="student",
+        teacher=teacher if objective.needs else None,
+        checkpoints=checkpoints,
+        log=rows.append,
+    )
+    whole = {**student.state_dict(), **{f"term.{name}": value for name, value in objective.state_dict().items()}}
+    return whole, [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_goes_on_to_the_bit(method, pictures, machine, tmp_path):
+    weights, rows = train(method, pictures, machine)
+    checkpoints = Killing(tmp_path / "student", minutes=0)
+    for checkpoints.writes in (2, 3, 1):  # within the first epoch, the second, and in the step behind that
+        with pytest.raises(Killed):
+            train(method, pictures, machine, checkpoints)
+    weights_of_pieces, rows_of_pieces = train(method, pictures, machine, checkpoints)
+    assert rows_of_pieces == rows
+    assert set(weights_of_pieces) == set(weights)
+    assert not [name for name, value in weights.items() if not torch.equal(value, weights_of_pieces[name])]

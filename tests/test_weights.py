@@ -1,0 +1,208 @@
+"""Weights from elsewhere: what is taken, under which names, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hydra.utils import instantiate
+
+from kd.interfaces import Advice
+from kd.models.normalized import Normalized
+from kd.weights import take
+from tests.conftest import compose
+from tests.test_run import run
+
+CLASSES, SIZE = 6, 16
+
+
+def network(seed: int = 0) -> Normalized:
+    torch.manual_seed(seed)
+    made = instantiate(compose("student=resnet8").student, num_classes=CLASSES, image_size=SIZE)
+    return Normalized(made, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)).eval()
+
+
+def bare(prefix: str = "") -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in network(1).network.state_dict().items()}
+
+
+def changed(**tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+    return bare() | {name.replace("__", "."): value for name, value in tensors.items()}
+
+
+def as_type(kind: torch.dtype) -> dict[str, torch.Tensor]:
+    return {name: value.to(kind) if value.is_floating_point() else value for name, value in bare().items()}
+
+
+AVERAGED = {"n_averaged": torch.tensor(7), **bare("module.")}
+WRITTEN = {
+    "plain.pt": lambda path: torch.save(bare(), path),
+    "parallel.pth": lambda path: torch.save({"epoch": 240, "model": bare("module."), "best_acc": 72.5}, path),
+    "lightning.ckpt": lambda path: torch.save({"state_dict": bare(), "optimizer_states": [{"state": {}}]}, path),
+    "tutorial.pt": lambda path: torch.save({"optimizer_state_dict": {"lr": 1}, "model_state_dict": bare()}, path),
+    "averaged.pth": lambda path: torch.save({"model_ema": AVERAGED, "lr_scheduler": {"last_epoch": 3}}, path),
+    "compiled.pt": lambda path: torch.save(bare("module._orig_mod."), path),
+    "ours.safetensors": lambda path: safetensors.torch.save_file(network(1).state_dict(), path),
+    "bare.safetensors": lambda path: safetensors.torch.save_file(bare(), path),
+    "double.pt": lambda path: torch.save(as_type(torch.float64), path),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.filterwarnings("ignore:.*does not say how its input was normalised")
+def test_weights_are_taken_under_the_names_that_trainers_give_them(tmp_path, name):
+    WRITTEN[name](tmp_path / name)
+    taken, image = network(), torch.rand(2, 3, SIZE, SIZE)
+    take(taken, tmp_path / name)
+    assert torch.equal(taken(image), network(1)(image))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_converted(tmp_path, kind):
+    safetensors.torch.save_file(as_type(kind), tmp_path / "half.safetensors")
+    taken = network()
+    take(taken, tmp_path / "half.safetensors", told=True)
+    assert {value.dtype for value in taken.state_dict().values()} == {torch.float32, torch.int64}
+    assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight.to(kind).float())
+
+
+def test_a_file_that_leaves_something_open_is_taken_with_a_word(tmp_path):
+    torch.save({"model": bare(), "model_ema": AVERAGED}, tmp_path / "two.pt")
+    with pytest.warns(Advice) as said:
+        take(network(), tmp_path / "two.pt")
+    assert "the weights under model are taken; for those under model_ema save them alone" in str(said[0].message)
+    assert "mean [0.5,0.4,0.3] and std [0.2,0.3,0.4]" in str(said[1].message)
+    torch.save(bare(), tmp_path / "one.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take(network(), tmp_path / "one.pt", told=True)
+
+
+class Harm:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def statistics(**values: float):
+    """Ours, with other statistics of the input."""
+    buffers = {name: torch.full((3, 1, 1), value) for name, value in values.items()}
+    return lambda path: safetensors.torch.save_file(network(1).state_dict() | buffers, path)
+
+
+def truncated(path: Path) -> None:
+    WRITTEN["ours.safetensors" if path.suffix == ".safetensors" else "plain.pt"](path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def lying(length: int | None = None, **entries: tuple[int, int]):
+    """A .safetensors file whose header says what is not so."""
+
+    def write(path: Path) -> None:
+        about = {name: {"dtype": "F32", "shape": [2], "data_offsets": list(where)} for name, where in entries.items()}
+        header = json.dumps(about).encode()
+        path.write_bytes(struct.pack("<Q", length or len(header)) + header + bytes(16))
+
+    return write
+
+
+CONV = torch.ones(16, 3, 3, 3)
+REFUSED = {
+    "pickle.pt": (
+        lambda path: torch.save({"model": Harm()}, path),
+        r"(?s)weights-only torch file: it holds \w+.mkdir, which is code and was not run.*save\(network.state_dict",
+    ),
+    "text.pt": (lambda path: path.write_text("weights"), "not a readable"),
+    "text.safetensors": (lambda path: path.write_text("weights"), "not a readable"),
+    "empty.pt": (lambda path: path.touch(), "not a readable .*: it is empty"),
+    "empty.safetensors": (lambda path: path.touch(), "not a readable .*: it is empty"),
+    "cut.pt": (truncated, "not a readable"),
+    "cut.safetensors": (truncated, "not a readable"),
+    "folder.pt": (lambda path: path.mkdir(), "is a folder: name a file in it"),
+    "length.safetensors": (lying(length=2**62, a=(0, 8)), "not a readable"),
+    "outside.safetensors": (lying(a=(0, 8), b=(2**40, 2**40 + 8)), "not a readable"),
+    "overlap.safetensors": (lying(a=(0, 8), b=(4, 12)), "not a readable"),
+    "list.pt": (lambda path: torch.save([torch.ones(2)], path), "holds no state dict"),
+    "unnamed.pt": (lambda path: torch.save({0: torch.ones(2)}, path), "holds no state dict"),
+    "number.pt": (lambda path: torch.save({"lr": 0.1}, path), "holds no state dict"),
+    "other.pt": (lambda path: torch.save({"fc.weight": torch.ones(2)}, path), "another network: .* is missing"),
+    "more.pt": (lambda path: torch.save(changed(gate=torch.ones(2)), path), "another network: gate is not known"),
+    "classes.pt": (
+        lambda path: torch.save(changed(fc__weight=torch.ones(10, 64), fc__bias=torch.ones(10)), path),
+        r"knows other classes: its classifier has 10 classes, the data has 6 \(fc.weight; fc.bias\)",
+    ),
+    "shape.pt": (
+        lambda path: torch.save(changed(fc__weight=torch.ones(6, 32)), path),
+        r"another network: fc.weight is \(6, 32\) and should be \(6, 64\)",
+    ),
+    "nothing.pt": (
+        lambda path: torch.save(changed(conv1__weight=torch.ones(0, 3, 3, 3), fc__weight=torch.ones(6, 0)), path),
+        r"another network: conv1.weight is \(0, 3, 3, 3\)",
+    ),
+    "nan.pt": (
+        lambda path: torch.save(changed(fc__bias=torch.tensor([0, 1, 2, 3, 4, torch.nan])), path),
+        r"NaN or infinite, in 1 of \d+ tensors: fc.bias \(1 of 6\)",
+    ),
+    "inf.safetensors": (
+        lambda path: safetensors.torch.save_file(changed(fc__bias=torch.full((6,), torch.inf)), path),
+        r"fc.bias \(6 of 6\)",
+    ),
+    "beyond.pt": (lambda path: torch.save(changed(conv1__weight=1e300 * CONV.double()), path), "NaN or infinite"),
+    "whole.pt": (
+        lambda path: torch.save(changed(conv1__weight=CONV.to(torch.int8)), path),
+        "floating-point weights: conv1.weight is torch.int8",
+    ),
+    "sparse.pt": (lambda path: torch.save(changed(conv1__weight=CONV.to_sparse()), path), "conv1.weight is sparse"),
+    "meta.pt": (lambda path: torch.save(changed(conv1__weight=CONV.to("meta")), path), "not a readable|no numbers"),
+    "pixels.safetensors": (
+        statistics(mean=123.7, std=58.4),
+        "pixels.safetensors brings .*divide those .* by 255",
+    ),
+    "flat.safetensors": (statistics(std=0.0), "std above 0"),
+    "unknown.safetensors": (statistics(mean=torch.nan), "three numbers each"),
+    "negative.safetensors": (statistics(mean=-0.5), r"must lie in \[0, 1\]"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+def test_what_is_no_such_network_is_refused_and_never_executed(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write, says = REFUSED[name]
+    write(tmp_path / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as told:
+        take(network(), tmp_path / name)
+    assert len(str(told.value).splitlines()) <= 2 and len(str(told.value)) < 500, "few lines"
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+def test_a_checkpoint_brings_the_statistics_that_it_was_trained_with(tmp_path):
+    torch.save(changed(fc__bias=torch.full((6,), torch.nan)), tmp_path / "teacher.pt")
+    for says, path in {"fc.bias": tmp_path / "teacher.pt", "is a folder": tmp_path}.items():
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            run(tmp_path / "a", "teacher=resnet8", f"teacher.checkpoint={path}")
+    assert [path.name for path in (tmp_path / "a").glob("[!.]*")] == ["data"], "before anything is trained"
+    torch.save(bare(), tmp_path / "teacher.pt")
+    how = ["teacher=resnet8", f"teacher.checkpoint={tmp_path / 'teacher.pt'}", "report=false", "baseline=false"]
+    _, data = run(tmp_path / "a", *how)
+    _, own = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
+    assert data["teacher"]["nll"] != own["teacher"]["nll"], "other statistics are another teacher"
+    safetensors.torch.save_file(network(1).state_dict(), tmp_path / "ours.safetensors")
+    how[1] = f"teacher.checkpoint={tmp_path / 'ours.safetensors'}"
+    _, said = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
+    assert said["teacher"]["nll"] == own["teacher"]["nll"], "what is said counts more than what a file brings"
+    for wrong in (
+        "teacher.mean=[0,0,0]",
+        "teacher.std=[1,1,0] teacher.mean=[0,0,0]",
+        "teacher.std=[1] teacher.mean=[0]",
+        "teacher.std=[1,1,.nan] teacher.mean=[0,0,0]",
+        "teacher.std=[58,57,57] teacher.mean=[124,117,104]",
+    ):
+        with pytest.raises(ValueError, match="mean and std must (be three numbers each|lie in .*divide)"):
+            run(tmp_path / "a", *how, *wrong.split())
