@@ -45,7 +45,7 @@ SMALL = [  # a run of a second, with a teacher that is good enough to teach
 ]
 STORIES = {  # what is killed: a bank, an average of weights, memories, a second student, a chain of students, adapters
     "bank": ["kd=hinton"],
-    "average and memory": ["kd=crd", "train.student.ema=0.9", "report=false"],
+    "average and memory": ["kd=crd", "train.student.ema=0.9", "tracking=disabled", "report=false"],
     "second student": ["kd=dml", "tracking=disabled", "report=false"],
     "generations": ["kd=born_again", "kd.generations=2", "tracking=disabled", "report=false"],
     "adapters, SGD": ["kd=ofd", "train.student.optimizer=sgd", "tracking=disabled", "report=false"],
@@ -82,12 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
     parser.add_argument("--folder", type=Path, default=None, help="where the runs go (default: a temporary folder)")
+    parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
     folder = given.folder or Path(tempfile.mkdtemp(prefix="kd-chaos-"))
     print(f"{given.runs} kills, --seed {seed}, in {folder}", flush=True)
-    lost, kills = chaos(folder, given.runs, seed, given.overrides)
+    lost, kills = chaos(folder, given.runs, seed, given.overrides, given.stories)
     for name, count in (
         ("stage", Counter(kill.stage for kill in kills)),
         ("moment", Counter(kill.moment for kill in kills)),
@@ -99,18 +100,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if lost else 0
 
 
-def chaos(folder: Path, runs: int, seed: int, overrides: Sequence[str] = ()) -> tuple[list[str], list[Killed]]:
+def chaos(
+    folder: Path, runs: int, seed: int, overrides: Sequence[str] = (), stories: int = len(STORIES)
+) -> tuple[list[str], list[Killed]]:
     """Kill ``runs`` processes; return what differs from runs in peace, and the kills."""
-    _import_everything()
+    import_everything()
     draw, lost, kills = random.Random(seed), [], []
-    shares = [runs // len(STORIES) + (number < runs % len(STORIES)) for number in range(len(STORIES))]
-    for (name, own), share in zip(STORIES.items(), shares, strict=True):
+    shares = [runs // stories + (number < runs % stories) for number in range(stories)]
+    for (name, own), share in zip(STORIES.items(), shares, strict=False):
         if not share:
             continue
         settings = [*SMALL, *own, *overrides]
         peace = folder / f"{name.partition(' ')[0].strip(',')}-peace"
         began = time.monotonic()
-        _await(_start(settings, peace), peace)
+        code_of(start(settings, peace), peace)
         length = time.monotonic() - began
         done, round_ = 0, 0
         while done < share:
@@ -132,12 +135,12 @@ def _kill_often(settings: list[str], outputs: Path, times: int, length: float, d
         way = draw.random()
         if way < 0.2:
             limit = int(10 ** draw.uniform(2.5, 6))
-            if _await(_start(settings, outputs, limit), outputs, codes=(0, 2)):
+            if code_of(start(settings, outputs, limit), outputs, codes=(0, 2)):
                 kills.append(Killed("disk full", _stage(outputs)))
             continue
         aim = draw.choice(AIMS) if way < 0.6 else None
         before = set(outputs.glob(aim)) if aim else set()
-        pid = _start(settings, outputs)
+        pid = start(settings, outputs)
         end = time.monotonic() + (20 * length if aim else draw.uniform(0, length))
         while time.monotonic() < end and not _ended(pid):
             if aim and set(outputs.glob(aim)) - before:
@@ -149,14 +152,14 @@ def _kill_often(settings: list[str], outputs: Path, times: int, length: float, d
         os.waitpid(pid, 0)
         _gone.add(pid)
         kills.append(Killed(aim or "after a while", _stage(outputs)))
-    _await(_start(settings, outputs), outputs)
+    code_of(start(settings, outputs), outputs)
     return kills
 
 
 _gone: set[int] = set()  # children that were waited for
 
 
-def _start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
+def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
     """Start the command in a child that has everything imported; return its process.
 
     Args:
@@ -191,7 +194,7 @@ def _ended(pid: int) -> bool:
     return pid in _gone
 
 
-def _await(pid: int, outputs: Path, codes: Sequence[int] = (0,)) -> int:
+def code_of(pid: int, outputs: Path, codes: Sequence[int] = (0,)) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code not in codes:
         raise SystemExit(f"a run that nobody killed ended with exit code {code}: {outputs / 'log.txt'}")
@@ -270,7 +273,11 @@ def _tracked(piece: Path) -> tuple[str, Any]:
     for line in done.stdout.splitlines():
         record = json.loads(line)
         if record.get("history"):
-            history.append(_without_clock(record["history"]["item"]))
+            item = record["history"]["item"]
+            shown = {name.removesuffix("._type") for name in item if name.endswith("._type")}
+            # figures and tables hold latencies, and artifacts have random names: that they are there must do
+            numbers = {name: value for name, value in item.items() if name.partition(".")[0] not in shown}
+            history.append(_without_clock(numbers) | dict.fromkeys(shown, "there"))
     return about, history
 
 
@@ -281,7 +288,7 @@ def _without_clock(value: Any) -> Any:
     return [_without_clock(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """So that a child begins to work at once. Nothing is computed here: threads would not survive the fork."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import importlib

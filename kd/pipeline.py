@@ -87,6 +87,8 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
         folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*.*"):  # we hold the lock: nobody is writing there
+            left_over.unlink()
         (folder / UNFINISHED).touch()
         write_text(folder / "config.yaml", parts.written)
         with tracked(parts, folder, name, key) as tracker:

@@ -179,8 +179,12 @@ def lock_of(path: Path) -> FileLock:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def allocated(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:

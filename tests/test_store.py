@@ -75,6 +75,68 @@ def test_threads_of_one_process_wait_for_each_other(tmp_path):
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("damage", ["cut", "missing", "sizes"])
+def test_what_was_damaged_later_is_set_aside_and_made_again(tmp_path, capsys, damage):
+    store = Store(tmp_path)
+
+    def make(folder):
+        (folder / "weights").write_bytes(b"x" * 1000)
+
+    folder = store.obtain("things", "one", make)
+    assert store.obtain("things", "one", None) == folder
+    if damage == "missing":
+        (folder / "weights").unlink()
+    else:
+        (folder / {"cut": "weights", "sizes": "sizes.json"}[damage]).write_bytes(b"x" * 7)
+    assert store.obtain("things", "one", make) == folder and (folder / "weights").stat().st_size == 1000
+    said = capsys.readouterr().out
+    assert "things/one is damaged" in said and "made again" in said
+    (aside,) = (path for path in folder.parent.iterdir() if path != folder)
+    assert aside.name in said
+
+
+def test_what_a_maker_leaves_beside_outlives_its_kill_and_goes_when_it_is_done(tmp_path):
+    store = Store(tmp_path)
+
+    def make(folder):
+        beside = store.unfinished("things", "one")
+        beside.mkdir(parents=True, exist_ok=True)
+        (beside / "half").touch()
+        assert len(list(beside.iterdir())) == 1
+        if tries.pop():
+            raise KeyboardInterrupt
+
+    tries = [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        store.obtain("things", "one", make)
+    assert (store.unfinished("things", "one") / "half").exists()
+    store.obtain("things", "one", make)
+    assert not store.unfinished("things", "one").exists()
+
+
+NO_LOCKS = """
+import ctypes, errno, platform, struct, sys
+number = {"x86_64": 73, "aarch64": 32}[platform.machine()]  # flock
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | errno.ENOLCK), (0x06, 0, 0, 0x7FFF0000)]
+filter = b"".join(struct.pack("HBBI", *step) for step in steps)  # the kernel answers that call with ENOLCK
+buffer = ctypes.create_string_buffer(filter)
+program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+from kd.store import Store
+for name in ("one", "two", "one"):
+    print(Store(sys.argv[1]).obtain("things", name, lambda folder: (folder / "whole").write_text("x")).name)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes the locks away by a filter of Linux's kernel")
+def test_a_file_system_without_locks_is_told_once_and_works(tmp_path):
+    done = subprocess.run([sys.executable, "-c", NO_LOCKS, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    warning, *names = done.stdout.splitlines()
+    assert "without locks" in warning and "one command at a time" in warning and names == ["one", "two", "one"]
+
+
 def test_keys_know_values_not_their_order_or_spelling():
     assert digest({"a": 1, "b": [4.0, True]}) == digest({"b": (4, True), "a": 1.0})
     assert digest({"a": 1}) != digest({"a": 2}) and digest({"a": 0.1}) != digest({"a": 0.10000001})

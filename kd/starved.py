@@ -1,0 +1,32 @@
+"""What the system says when a disk is full or may not be written, in words that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+KEPT = "What was finished is kept, and the same command goes on from there"
+
+
+def in_words(error: object, outputs: str | Path) -> str:
+    """What an error says; of a disk that is full or closed, also what that means for the run.
+
+    Args:
+        outputs: where the run writes, if the error does not say where it was.
+    """
+    if not isinstance(error, OSError) or error.errno not in FULL | CLOSED:
+        return str(error)
+    place = error.filename if isinstance(error.filename, str) else str(outputs)
+    if error.errno in CLOSED:
+        return f"{place}: {error.strerror}.\n{KEPT} when that is mended."
+    return f"{place}: {error.strerror}{_free(Path(outputs))}.\n{KEPT} when there is room."
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(folder).free / 2**20:,.1f} MB are free there)"
+    except OSError:
+        return ""
