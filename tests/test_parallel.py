@@ -8,9 +8,12 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +24,7 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from kd.chaos import differences
 from kd.clock import Clock
 from kd.data.augment import Augment
 from kd.data.loader import Loader
@@ -255,9 +259,9 @@ def commands(place) -> tuple[Path, Path, str]:
 
     few = ["train.batch_size=33", "train.threads=1", "train.precision=float32"]
     alone, _ = run(place / "alone", *few)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
     done = subprocess.run(
-        [sys.executable, *torchrun, *SMALL, *few, "tracking=disabled"],
+        [sys.executable, *start, *SMALL, *few, "tracking=disabled"],
         env=os.environ | ONE_THREAD | {"KD_OUTPUTS": str(place / "both")},
         capture_output=True,
         text=True,
@@ -307,6 +311,56 @@ def test_what_two_made_one_finds(commands):
     named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     run(compose(*SMALL, *few, f"outputs={folder.parents[1]}"), named)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def torchrun(outputs: Path, *more: str) -> subprocess.Popen:
+    """Two processes with dropout, adapters with statistics of their own slices, an average, and a live teacher."""
+    from tests.test_run import SMALL
+
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
+    settings = ["kd=ofd", "teacher=tiny_cnn", "train.student.ema=0.9", "train.batch_size=33", "train.teacher.epochs=3"]
+    settings += ["train.checkpoint_minutes=0.002", "train.threads=1", "baseline=false", "report=false"]
+    return subprocess.Popen(
+        [sys.executable, *start, *SMALL, *settings, "tracking=disabled", f"outputs={outputs}", *more],
+        env=os.environ | ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def started_with(outputs: Path) -> list[int]:
+    """The processes that were told this outputs folder."""
+    said, found = f"outputs={outputs}".encode(), []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # over in the meantime
+            found += [int(place.parent.name)] * (said in place.read_bytes().split(b"\0"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_two_processes_go_on_to_the_bit_where_they_were_ended(tmp_path, sent):
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    whole = torchrun(peace)
+    said = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, said
+    for kind in ("teachers", "students"):
+        ended = torchrun(war)
+        while len(list(war.glob(f"unfinished/{kind}-*/*.pt"))) < 2:
+            time.sleep(0.01)
+            assert ended.poll() is None, ended.communicate()
+        if sent == signal.SIGKILL:
+            for pid in started_with(war):  # torchrun and both processes, which are in sessions of their own
+                os.kill(pid, sent)
+        else:
+            ended.send_signal(sent)  # torchrun hands it on
+        ended.communicate(timeout=60)
+    again = torchrun(war)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    assert "student goes on from" in said
+    assert not differences(peace, war)
 
 
 if __name__ == "__main__":
