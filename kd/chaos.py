@@ -34,6 +34,7 @@ SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "data.image_size=16",
     "data.val_fraction=0.2",
     "teacher=tiny_cnn",
+    "teacher.allow_weak=true",
     "student.width=0.25",
     "train.batch_size=16",
     "train.checkpoint_minutes=0.0005",
@@ -48,7 +49,7 @@ STORIES = {  # what is killed: a bank, an average of weights, memories, a second
     "average and memory": ["kd=crd", "train.student.ema=0.9", "tracking=disabled", "report=false"],
     "second student": ["kd=dml", "tracking=disabled", "report=false"],
     "generations": ["kd=born_again", "kd.generations=2", "tracking=disabled", "report=false"],
-    "adapters, SGD": ["kd=ofd", "train.student.optimizer=sgd", "tracking=disabled", "report=false"],
+    "adapters, SGD, pieces": ["kd=ofd", "train.student.optimizer=sgd", "train.pieces=2", "tracking=disabled", "report=false"],
 }
 AIMS = (  # files whose first appearance is a moment to kill at
     "unfinished/*/.*",
@@ -246,7 +247,7 @@ def contents(outputs: Path) -> dict[str, Any]:
             found[f"half-made {path.relative_to(outputs)}"] = "there"
     for path in sorted(outputs.glob("wandb/offline-run-*")):
         about, history = _tracked(path)
-        found[f"W&B {about}"] = [*found.get(f"W&B {about}", []), history]
+        found[f"W&B {about}"] = [*found.get(f"W&B {about}", []), *history]  # as wandb sync joins them
     return found
 
 

@@ -8,9 +8,12 @@ a key. The panels name what ``kd.track`` logs; their names stand in one place, b
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from kd.redact import without_secrets
 
 # config: of ``kd.track.SHORT_NAMES``
 TEMPERATURE, ALPHA, WIDTH, ATTENTION, METHOD = "temperature", "alpha", "width", "attention", "method"
@@ -167,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="Distillation", help="of the workspace; default: Distillation")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made; needs no network and no key")
     given = parser.parse_args(arguments)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # as kd.track has it
     try:
         if given.dry_run:
             print(outline(workspace(given.entity or "your account", given.project, given.name)))
@@ -183,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kd.dashboard: {MISSING}", file=sys.stderr)
         return 2
     except Exception as error:  # wandb has no common class for its errors
-        print(f"kd.dashboard: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"kd.dashboard: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr)
         return 2
     print(f"{outline(made)}\n{made.url}")
     return 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import math
 from contextlib import redirect_stdout
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ from kd.teacher import LiveTeacher
 from kd.train import fit
 
 AUTO = 64  # images of a batch where train.batch_size=auto
+ROOM = 1.25  # times as many images must fit: memory falls to pieces of its own in a long run
 
 
 def fewest_pieces(parts: Parts) -> int:
@@ -78,10 +81,11 @@ def _try(parts: Parts, stage: str, pieces: int) -> None:
 
 
 def _one_batch(loader: Loader, pieces: int, processes: int) -> Loader:
-    """The same on the first batch alone, or what one of several processes gets of it."""
+    """The same on one batch that is larger by ``ROOM``, or on what one of several processes gets of it."""
     one = copy.copy(loader)
-    one.batch_size, one.pieces = -(-loader.batch_size // processes), pieces
-    one.pictures = replace(loader.pictures, train=loader.order(1)[: one.batch_size], val=loader.pictures.val[:LOOKED])
+    one.batch_size, one.pieces = math.ceil(ROOM * loader.batch_size / processes), pieces
+    train = np.resize(loader.order(1), one.batch_size)
+    one.pictures = replace(loader.pictures, train=train, val=loader.pictures.val[:LOOKED])
     return one
 
 

@@ -8,6 +8,7 @@ keep a ledger of files (``kd/sweeps/ledger.py``), this process watches it whatev
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -15,16 +16,20 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from kd.options import begin, told, values_of
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
 
@@ -32,23 +37,69 @@ from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sw
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 
 ASIDE = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
+MOST = 100_000  # cells of a sweep
 _watch: Watch | None = None  # of the multirun that this process has started
 _failed = 0  # its cells that failed, once it is over
 
 
 class SweepCallback(Callback):
-    """``hydra.callbacks.sweep``: names the sweep, writes down its cells, follows them, makes the report."""
+    """``hydra.callbacks.sweep``: examines what is asked for; names a sweep, writes down its cells, follows them, makes
+    the report."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from kd.examine import examine
+
+        begin()
+        with refusing():
+            examine(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:  # Hydra would make a warning of an error, and go on
+        begin()
+        with refusing("the sweep cannot begin: "):
             _start(config)
-        except Exception as error:
-            if os.environ.get("HYDRA_FULL_ERROR"):
-                traceback.print_exc()
-            raise SystemExit(f"kd: the sweep cannot begin: {error}") from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         finish()
+
+
+@contextmanager
+def refusing(prefix: str = "") -> Iterator[None]:
+    """End the command where an error is raised inside: Hydra would make a warning of it, and go on."""
+    try:
+        yield
+    except Exception as error:
+        from kd.progress import await_turn
+
+        await_turn(error)
+        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, ValueError | OSError):
+            traceback.print_exc()
+        raise SystemExit(f"kd: {prefix}{error}") from error
+
+
+def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
+    """Examine every value of a sweep once, with the others at their first.
+
+    Raises:
+        ValueError: as of ``examine``.
+    """
+    from kd.examine import examine_all
+
+    values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
+    if math.prod(map(len, values.values())) > MOST:
+        raise ValueError(f"the sweep has more than {MOST:,} cells")
+    first = {key: found[0] for key, found in values.items()}
+    cells = [first, *({**first, key: value} for key, found in values.items() for value in found[1:])]
+    name = config.hydra.job.config_name
+    of_hydra = [o for o in config.hydra.overrides.hydra if key_of(o) != "hydra.mode"]
+
+    def composed(cell: Mapping[str, str]) -> DictConfig:
+        overrides = [*fixed, *(f"{key}={value}" for key, value in cell.items())]
+        try:
+            return compose(name, [*of_hydra, *overrides], return_hydra_config=True)
+        except Exception as error:
+            raise ValueError(told(error, overrides, name)) from error
+
+    examine_all(map(composed, cells))
 
 
 def _start(config: DictConfig) -> None:
@@ -59,14 +110,16 @@ def _start(config: DictConfig) -> None:
         raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
     for part in (config.hydra.sweeper, config.hydra.launcher):  # what is wrong there is told before any folder is made
         OmegaConf.to_container(part, resolve=True)
-    given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    task = OmegaConf.to_container(config.hydra.overrides.task)  # as typed, interpolations too
+    given = [*config.hydra.overrides.hydra, *task]
     params = config.hydra.sweeper.get("params") or {}
-    written = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    written = [f"{name}={value}" for name, value in params.items()] + task
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = list({o.get_key_element(): o for o in parser.parse_overrides(written)}.values())
     is_search = "BasicSweeper" not in config.hydra.sweeper._target_
     swept = [o for o in overrides if o.is_sweep_override() or (is_search and o.get_key_element() in params)]
     fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if o not in swept]
+    try_each(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
         raise ValueError(f"outputs={outputs} would be read as an interpolation; take a folder without ${{ in its name")
@@ -200,6 +253,11 @@ def progress_of(sweep: Sweep, is_new: Callable[[Cell], bool]) -> str:
     if left and spent:
         told.append(f"about {minutes(left * sum(spent) / len(spent) / max(1, sweep.count('running')))} left")
     return ", ".join(told)
+
+
+def is_on() -> bool:
+    """Whether this process has started a multirun that is not over."""
+    return _watch is not None
 
 
 def finish(report: bool = True) -> int:

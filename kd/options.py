@@ -1,32 +1,69 @@
-"""What the config groups offer: where they are, options chosen by name in a setting, methods combined by name.
+"""What the config groups offer: where they are, options chosen by name in a setting, methods combined by name; and
+what a composed config holds, as plain values.
 
 Of all files ``run.py``, ``multirun.py`` and this one know Hydra.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import difflib
 import importlib.machinery
 import os
+import re
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from kd.search import directions
+from kd.settings import (
+    TWIN,
+    at,
+    blame,
+    check_keys,
+    check_values,
+    is_number,
+    leaves,
+    missing,
+    near,
+    references,
+    shown,
+    typable,
+    typed_as,
+)
+
+if TYPE_CHECKING:
+    from kd.objective import Objective
 
 ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
 HARD = "hard"  # the term of the labels, in every method's yaml
-NOT_OF_A_MEMBER = ("ensemble", "combine", "source")  # settings of a teacher that are the run's
+NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of a teacher that are the run's
 TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the run, from the seed of its place
 
 
@@ -257,15 +294,15 @@ def student_page(path: Path) -> tuple[bool, dict[str, Any]]:
 
 def one_minus(share: float) -> float:
     """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"kd.alpha is the teacher's share of the loss and must lie in [0, 1], got {share}")
+    if not is_number(share) or not 0 <= share <= 1:
+        raise ValueError(f"the teacher's share of the loss must lie in [0, 1], got {shown(share)}")
     return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
 
 
 def again(generations: int) -> ListConfig:
     """The resolver ``${again:...}``: the generations before the last one, each a student like the last."""
-    if generations < 1:
-        raise ValueError(f"kd.generations must be 1 or more, got {generations}")
+    if type(generations) is not int or not 1 <= generations <= 100:
+        raise ValueError(f"generations are 1 to 100, got {shown(generations)}")
     return ListConfig(["student"] * (generations - 1))
 
 
@@ -311,3 +348,240 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
             network, instantiate(attention["wrap"], _convert_="all"), attention["stages"], image_size if tried else None
         )
     return network
+
+
+def objective_of(method: DictConfig) -> Objective:
+    """Make what one option of the group `kd` describes."""
+    from kd.objective import Objective
+
+    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+
+
+def twin_of(method: DictConfig) -> Objective:
+    """The objective of the twin, which has no teacher.
+
+    Raises:
+        ValueError: a method that is more than labels.
+    """
+    labels = isinstance(method.get("terms"), DictConfig) and objective_of(method)
+    if not labels or labels.needs or any(hasattr(term, "enter") for term in labels.terms.values()):
+        raise ValueError(TWIN)
+    return labels
+
+
+def made(page: DictConfig) -> Any:
+    """The object that a page describes."""
+    return instantiate(page)
+
+
+@contextmanager
+def blaming(cfg: DictConfig, page: str | None = None) -> Iterator[None]:
+    """Put the key before what a constructor says of its arguments.
+
+    Args:
+        page: of what is made inside, where Hydra does not know it.
+
+    Raises:
+        ValueError: instead of whatever a constructor raised.
+    """
+    try:
+        yield
+    except InstantiationException as error:
+        found, cause = re.search(r"full_key: (\S+)", str(error)), error.__cause__ or error
+        raw, key = OmegaConf.to_container(cfg), found[1] if found else page
+        if isinstance(cause, ImportError):
+            target = at(raw, f"{key}._target_")
+            raise ValueError(f"{key}._target_={target}: there is no such class or function") from error
+        said = str(cause) if isinstance(cause, ValueError | OSError) else _plain(cause)
+        raise ValueError(blame(raw, key, said)) from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{page}: {_plain(error)}" if page else _plain(error)) from error
+
+
+def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
+    """Return what a job will get of a config with Hydra's part: itself, its plain values, the option of each group.
+
+    Raises:
+        ValueError: keys that nobody reads or that are missing, values that cannot be.
+    """
+    whole, before = copy.deepcopy(config), HydraConfig.instance().cfg
+    with read_write(whole), open_dict(whole):  # as in a job, for who refers to it: ${hydra:job.num}
+        whole.hydra.job.update({"id": "0", "num": 0})
+        whole.hydra.runtime.output_dir = "."
+    HydraConfig.instance().set_config(whole)
+    try:
+        cfg = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+        raw, hydra = OmegaConf.to_container(cfg), OmegaConf.to_container(whole.hydra)
+        typed = [key_of(line) for line in hydra["overrides"]["task"]]
+        check_keys(raw, [key for key in typed if "." in key], hydra)
+        settings = resolved(cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+    check_values(raw, settings)
+    return cfg, settings, {group: name for group, name in whole.hydra.runtime.choices.items() if name}
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The plain values of a config.
+
+    Raises:
+        ValueError: with the key, for what is not said and for interpolations that lead nowhere.
+    """
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except RecursionError as error:
+        raise ValueError("settings refer to each other in a circle") from error
+    except OmegaConfBaseException as error:
+        raise ValueError(_unresolved(error, OmegaConf.to_container(cfg))) from error
+
+
+def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
+    key = (error.full_key or "").partition("[")[0]
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        key = typed_as(raw, key)
+        return f"{key} must be said: {key}=…; python -m kd.zoo shows what there is"
+    used = list(references(at(raw, key), key))
+    for name in used if isinstance(error, InterpolationKeyError) else ():
+        if missing(raw, name):
+            return f"{name} is not there, and {key} refers to it{near(name, typable(raw))}"
+    own = typed_as(raw, used[0]) if used and at(raw, used[0]) is not None else key
+    said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
+    return f"{own}={at(raw, own)}: {said}"
+
+
+def key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def told(error: BaseException, overrides: Sequence[str], name: str = "config", beside: Sequence[str] = ()) -> str:
+    """What is wrong with a command line, in place of what Hydra says.
+
+    Args:
+        overrides: of the command line. name: of the main config. beside: overrides that are not the user's.
+    """
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group}={option}: there is no such option{near(option, error.options)} {_offered(error.options)}"
+    if isinstance(error, OverrideParseException):
+        noise = ("Error parsing", "LexerNoViable", "See ", "^")
+        said = [line.strip() for line in text.splitlines() if not line.strip().startswith(noise)]
+        return (
+            f"cannot read {error.override!r}{f' ({said[0]})' if said else ''}: "
+            "a setting is key=value, a list key=[a,b], and text with signs in it is quoted, 'key=\"a, b\"'"
+        )
+    if isinstance(error, ConfigCompositionException | ValueError):
+        with suppress(Exception), composing():  # what cannot be composed even so is told in Hydra's words
+            return _mistaken(overrides, name, beside, alone="--multirun" in text) or _plain(error)
+    return _plain(error)
+
+
+def _plain(error: BaseException) -> str:
+    """The first lines of what an error says, behind its kind where that is not one that speaks to people."""
+    lines = [line.strip()[:300] for line in str(error).splitlines() if line.strip()][:2]
+    lines = [line for line in lines if not line.startswith(("Config search path", "Search path"))]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines.append(str(error.__cause__).partition("\n")[0])
+    known = isinstance(error, HydraException | OmegaConfBaseException | OSError | ValueError) and lines
+    return " ".join(lines) if known else ": ".join([type(error).__name__, *lines])
+
+
+def _mistaken(overrides: Sequence[str], name: str, beside: Sequence[str], alone: bool) -> str | None:
+    """The override that Hydra could not compose, if it is one of those that people mistype."""
+    loader = GlobalHydra.instance().config_loader()
+    chosen, added, others = [], [], []
+    for o in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        key, group, sweeps = o.get_key_element().lstrip("+~"), o.key_or_group, o.is_sweep_override()
+        options = group and loader.get_group_options(group, config_name=name, overrides=list(beside))
+        if sweeps and alone:
+            return f"{o.input_line} is several values: -m runs each, {key}=[...] is a list, '{key}=\"...\"' is text"
+        if not options or isinstance(o.value(), dict):
+            others.append(o)
+        elif o.is_add() or o.is_force_add():
+            added.append(o)
+        elif sweeps:
+            chosen.append(f"{key}={next(values_of(o))}")
+        elif o.is_delete() or isinstance(o.value(), str | list):
+            chosen.append(o.input_line)
+        else:
+            return f"{o.input_line} is no option of {group} {_offered(options)}"
+    cfg = compose(name, [*beside, *chosen], return_hydra_config=True)
+    raw, unknown = OmegaConf.to_container(cfg), []
+    there = [o for o in added if o.get_key_element().lstrip("+") in cfg.hydra.runtime.choices]
+    for o in [*there, *(o for o in others if o.is_add() and not missing(raw, o.key_or_group))]:
+        return f"{o.key_or_group} is there already: {o.input_line.lstrip('+')} changes it, without +"
+    known = [*typable(raw), *loader.list_groups("")]
+    for o in others:
+        inside = [f"{o.key_or_group}.{key}" for key, _ in leaves(o.value())] if isinstance(o.value(), dict) else []
+        for key in inside or [o.key_or_group]:
+            if not (o.is_add() or o.is_force_add()) and missing(raw, key):
+                unknown.append(f"there is no setting {key or repr(key)}{near(key, known)}")
+    return "\n".join(dict.fromkeys(unknown)) or None
+
+
+def _offered(options: Sequence[str]) -> str:
+    return f"(there are {', '.join(options)})"
+
+
+def values_of(override: Override) -> Iterator[str]:
+    """The values of a sweep, as they are typed; of an interval its ends."""
+    if override.is_interval_sweep():
+        yield from (str(end) for end in (override.value().start, override.value().end))
+    else:
+        yield from override.sweep_string_iterator()
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Around a command: what is wrong with the command line is told in a line, with exit code 2.
+
+    Hydra would print it its own way and exit with 1, unless HYDRA_FULL_ERROR says that it is to be raised. So we say
+    that, until the job begins (``begin``), where nobody else has.
+    """
+    global _silenced
+    _silenced = not os.environ.get("HYDRA_FULL_ERROR")
+    if _silenced:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        _say(end.code)
+        raise SystemExit(2) from end
+    except Exception as error:
+        if not _silenced:
+            raise
+        from kd.progress import await_turn
+
+        await_turn(error)
+        _say(f"kd: {told(error, *_typed(sys.argv[1:]))}")
+        raise SystemExit(2) from error
+    finally:
+        begin()
+
+
+def _say(text: str) -> None:
+    """Control characters that somebody typed are shown, and not sent to the terminal."""
+    print(re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text), file=sys.stderr)
+
+
+_silenced = False  # whether HYDRA_FULL_ERROR is ours
+
+
+def begin() -> None:
+    """From here on Hydra speaks for itself, and so do the processes that it starts."""
+    global _silenced
+    if _silenced:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+    _silenced = False
+
+
+def _typed(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """(overrides, name of the main config, overrides that stand for --config-dir) of a command line."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-name", "-cn", default="config")
+    parser.add_argument("--config-dir", "-cd")
+    known, rest = parser.parse_known_args(arguments)
+    beside = [f"hydra.searchpath=['file://{Path(known.config_dir).absolute()}']"] if known.config_dir else []
+    return [o for o in rest if "=" in o or o.startswith("~")], known.config_name, beside

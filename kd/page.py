@@ -141,8 +141,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
     if result.get("command"):
         parts += ["The same run again:", f"```sh\n{result['command']}\n```"]
     if data.get("notes"):
-        notes = "\n".join(f"- {escape(name)}: {escape(plain(note))}" for name, note in data["notes"].items())
-        parts += ["Notes on the data:", notes]
+        parts += ["Notes on the data:", notes_on(data["notes"])]
     parts += ["Minutes by stage:", _time_table(result)] if _time_table(result) else []
     parts += [
         "## Training",
@@ -173,6 +172,16 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         *remarks,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def notes_on(data: Mapping[str, Any]) -> str:
+    """What was found when a data set was decoded; of a list, as of files that were left out, each on its own line."""
+    lines = []
+    for name, note in data.items():
+        below = note if isinstance(note, list) else []
+        lines.append(f"- {escape(name.replace('_', ' '))}:{'' if below else f' {escape(plain(note))}'}")
+        lines += [f"  - {escape(each)}" for each in below]
+    return "\n".join(lines)
 
 
 def _assistants(result: Mapping[str, Any]) -> list[str]:

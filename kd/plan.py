@@ -57,6 +57,8 @@ def keys_of(
     train, teacher = settings["train"], settings["teacher"]
     seen = {"version": VERSION, "data": fingerprint}
     views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
+    if train["pieces"] > 1:  # batch norm, and what compares the images of a batch, see a piece
+        views["pieces"] = train["pieces"]
 
     def teacher_key(spec: Mapping[str, Any]) -> Settings:
         if spec["checkpoint"]:
@@ -102,23 +104,6 @@ def _drawn(spec: Mapping[str, Any]) -> Settings:
 def _told(recipe: Mapping[str, Any]) -> Settings:
     """A recipe without what it does not do: a setting that came later leaves keys alone where it is off."""
     return {name: value for name, value in recipe.items() if name != "mixup" or value}
-
-
-def check(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers that no constructor looks at.
-
-    Raises:
-        ValueError: with the setting, its value and what would be right.
-    """
-    for name, least in {"seed": 0, "teacher.seed": 0, "data.seed": 0, "latency.batch": 1, "latency.seconds": 0}.items():
-        value = flat(settings).get(name, least)
-        if value < least:
-            raise ValueError(f"{name} must be {least} or more, got {value}")
-    objective, batch = settings["objective"], settings["latency"]["batch"]
-    for name in [objective] if isinstance(objective, str) else objective:
-        measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")
-        if measured not in ("batch_1", f"batch_{batch}"):
-            raise ValueError(f"objective={name}: latency is measured at batch_1 and batch_{batch} (latency.batch)")
 
 
 def active(objective: Mapping[str, Any]) -> Settings:

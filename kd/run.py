@@ -5,8 +5,10 @@ Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg j
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,13 +21,28 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from kd.options import assistants_of, build_network, conf_dir, members_of, name_of, register, settled
+from kd.interrupt import asked, end, listen
+from kd.options import (
+    assistants_of,
+    begin,
+    build_network,
+    conf_dir,
+    members_of,
+    name_of,
+    objective_of,
+    plainly,
+    register,
+    resolved,
+    settled,
+    twin_of,
+)
 from kd.search import values
+from kd.settings import check_values
+from kd.starved import in_words
 
 if TYPE_CHECKING:
-    from kd.objective import Objective
     from kd.pipeline import Parts, Ran
 
 # our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
@@ -57,8 +74,11 @@ def run(cfg: DictConfig, choices: Mapping[str, str], folder: Path | None = None,
 
 def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     """Make everything before anything is trained, so that a wrong setting shows at once."""
+    if cfg.train.batch_size == "auto":
+        return prepare_in_pieces(cfg, choices)
+    check_values(OmegaConf.to_container(cfg), resolved(cfg))
     cfg, choices = settled(cfg, choices)
-    settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    settings = resolved(cfg)
 
     import torch
 
@@ -71,17 +91,17 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     from kd.objective import Objective
     from kd.parallel import join
     from kd.pipeline import Parts, rehearse
-    from kd.plan import check, keys_of
-    from kd.stages import Task, take
+    from kd.plan import keys_of
+    from kd.stages import Task
     from kd.store import Store
     from kd.teacher import choose_source
+    from kd.weights import take
 
     clock = Clock()
     train, ranks = cfg.train, join()
     number = ranks.local if ranks.size > 1 else None
     machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
-    check(settings)
     objective, twin_objective = objective_of(cfg.kd), twin_of(cfg.twin)
     members = members_of(settings, choices["teacher"])
     if members:
@@ -99,9 +119,10 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
             cause = error.__cause__ or error
             raise ValueError(f"{role}: {cause}") from error
         network = Normalized(network, pictures.mean, pictures.std)
+        told = spec.get("mean") is not None or spec.get("std") is not None
         if spec.get("checkpoint"):
-            take(network, Path(spec["checkpoint"]).expanduser())
-        if spec.get("mean") is not None or spec.get("std") is not None:  # over what a checkpoint brings
+            take(network, Path(spec["checkpoint"]).expanduser(), told)
+        if told:  # over what a checkpoint brings
             network.normalize_by(spec.get("mean"), spec.get("std"))
         return fitting(network, role, pictures.image_size)
 
@@ -109,7 +130,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     if any(key in keys.members[:number] for number, key in enumerate(keys.members)):
         raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
     recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
-    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup)
+    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup, train.pieces)
     alone = {**settings["teacher"], "attention": settings["attention"]}
     tasks, fresh = {}, {}
     for stage, spec, key in zip(stages("teacher", members or [alone]), members or [alone], keys.members, strict=True):
@@ -150,28 +171,24 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     return parts
 
 
+def prepare_in_pieces(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
+    """``prepare``, with the fewest pieces of a batch that fit into memory."""
+    from kd.fits import AUTO, fewest_pieces
+
+    cfg = copy.deepcopy(cfg)
+    cfg.train.batch_size = AUTO
+    parts = prepare(cfg, choices)
+    pieces = fewest_pieces(parts)
+    if pieces > cfg.train.pieces:
+        del parts  # and with it what lies on the device
+        cfg.train.pieces = pieces
+        parts = prepare(cfg, choices)
+    return parts
+
+
 def stages(role: str, specs: Sequence[Any], many: bool = False) -> list[str]:
     """Names of what plays one role: "teacher", or "teacher_1", "teacher_2" of several."""
     return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if many or len(specs) > 1 else [role]
-
-
-def objective_of(method: DictConfig) -> Objective:
-    """Make what one option of the group `kd` describes."""
-    from kd.objective import Objective
-
-    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
-
-
-def twin_of(method: DictConfig) -> Objective:
-    """The objective of the twin, which has no teacher.
-
-    Raises:
-        ValueError: a method that is more than labels.
-    """
-    labels = isinstance(method.get("terms"), DictConfig) and objective_of(method)
-    if not labels or labels.needs or any(hasattr(term, "enter") for term in labels.terms.values()):
-        raise ValueError("the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing")
-    return labels
 
 
 def show(ran: Ran) -> None:
@@ -209,6 +226,7 @@ def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Compose, run, and say in a line what went wrong if something did."""
+    begin()
     job = HydraConfig.get()
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
     own = [o for o in job.overrides.task if not o.startswith("outputs=")]
@@ -228,9 +246,7 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
         if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, expected):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if isinstance(error, MissingMandatoryValue):
-            cause = f"{error.full_key} must be said: {error.full_key}=…; python -m kd.zoo shows what there is"
-        print(f"kd: {cause}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        print(f"kd: {in_words(cause, cfg.outputs)}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         raise SystemExit(2) from error
     show(ran)
     return told(ran, cfg)
@@ -248,18 +264,24 @@ def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
     warnings.formatwarning = told_plainly
+    listen()
     try:
-        compose_and_run()
+        with plainly():
+            compose_and_run()
     except KeyboardInterrupt:
         interrupted = True
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
     finally:
-        if "kd.multirun" in sys.modules:
-            failed = sys.modules["kd.multirun"].finish(report=not interrupted)
+        multirun = sys.modules.get("kd.multirun")
+        sweeps = multirun is not None and multirun.is_on()
+        if multirun:
+            failed = multirun.finish(report=not interrupted)
     if interrupted:
-        print("kd: interrupted; the same command goes on from what is finished", file=sys.stderr)
-        raise SystemExit(130)
+        print("kd: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        if not sweeps:  # whose launcher has processes to end
+            end()
+        raise SystemExit(128 + (asked() or signal.SIGINT))
     if failed:
         raise SystemExit(1)
 

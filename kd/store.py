@@ -68,8 +68,9 @@ class Store:
         Whoever comes second, in this process or another, waits and finds. The operating system drops the lock of a
         process that dies, and what it had half written is never seen under the published name.
         """
-        final = self.path(kind, name)
+        final, unfinished = self.path(kind, name), self.unfinished(kind, name)
         if final.is_dir() and not damage(final):
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a maker that was killed at its very end
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
         with waiting(self.root / ".locks" / f"{kind}-{name}.lock", f"{kind}/{name}"):
@@ -90,7 +91,7 @@ class Store:
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
-            shutil.rmtree(self.unfinished(kind, name), ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
         return final
 
     def unfinished(self, kind: str, name: str) -> Path:

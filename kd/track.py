@@ -1,24 +1,33 @@
 """What a run measures: ``metrics.jsonl`` always, Weights & Biases when asked. Of the others only kd.dashboard knows it.
 
 W&B is a copy for looking at, never the record: whatever breaks inside it (no server, no key, a full disk, its service
-process killed) costs one warning line, and the run goes on with a complete ``metrics.jsonl``.
+process killed) costs one warning line, and the run goes on with a complete ``metrics.jsonl``. A server that does not
+answer is waited for ``timeout`` seconds at the start and ``FINISH_TIMEOUT`` at the end of each W&B run.
+
+A run that is started again logs all its rows again, from the first on, in the same order and with the same values.
+Behind a kill at any moment W&B ends with the history of a run that was never killed:
+
+* An offline piece that nobody has sent is removed when its run begins again. One that was sent stays, and the rows that
+  it holds are left out of the next: ``wandb sync`` joins the pieces and would number what stands in both twice.
+* Online the rows that the server has are left out. Each is logged with its own number as ``step``, which is how the
+  server says how far it got.
 
 One W&B run is one thing that was trained. A cell of a sweep has the job type ``distill``; its teacher and its twin,
 which many cells share, are runs of their own (``Tracker.sibling``), and so is a sweep's report (``publish_report``).
 
 Choices that look odd without their reason:
 
-* Curves stand on ``epoch``, which every row holds. wandb's ``_step`` is renumbered when two pieces of one run (killed,
-  started again) are joined by ``wandb sync``.
+* Curves stand on ``epoch``, which every row holds. wandb's ``_step`` is renumbered where ``wandb sync`` joins pieces in
+  another order than that of their rows, as when the clock was set back between them.
 * What people filter by has a second name, short and without a dot (``SHORT_NAMES``): in a filter, a grouping or a
   panel W&B takes ``kd.temperature`` for ``temperature`` inside ``kd``.
 * wandb asks the server before it takes a table or an artifact, and drops what it cannot ask for. So a run whose server
   went away ends in a second, offline piece of the same id, and ``wandb sync`` joins the two.
 * The student is hard-linked beside the run's W&B files and added from there. An artifact is only read when it is
   synced, perhaps weeks later, and the run folder may have been renamed by then; wandb's own answer is a second copy.
-* wandb's own description of the machine (user and host name, command line, paths, git remote) is switched off, and a
-  configured absolute path is sent as its last part. What a latency needs to be understood stands in ``machine/...``.
-  One thing remains: the manifest of an artifact or a table names the file it was read from, and wandb sends that along.
+* wandb's own description of the machine (user and host name, command line, paths, git remote) is switched off, and all
+  texts pass ``kd.redact``. What a latency needs to be understood stands in ``machine/...``. One thing remains: the
+  manifest of an artifact or a table names the file it was read from, and wandb sends that along.
 """
 
 from __future__ import annotations
@@ -27,24 +36,28 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kd.journal import Journal
+from kd.pieces import Pieces, house, records, unsent
 from kd.progress import here
+from kd.redact import redact, without_secrets
+from kd.store import lock_of
 
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
 FINISH_TIMEOUT = 60  # seconds that the end of a run may wait for a server that went away; wandb's default is for ever
-# an absolute path of any system within a text; its last part is the group
-PLACE = re.compile(r"(?<![\w./~])(?:~|[A-Za-z]:)?[\\/](?:[^\s,;'\"\\/]*[\\/])*([^\s,;'\"\\/]+)")
+FLUSH_TIMEOUT = 2  # seconds that wandb's service process has to write the last of it
+HASTE = 0.5  # seconds that the end of an interrupted run may take
 FREE_TEXT = ("notes", "command", "run", "error")  # may name the folders of this machine
 AWAY = 300  # seconds for which no run of this outputs folder asks a server again that did not answer
 
@@ -80,7 +93,8 @@ class Tracker:
     """One run's scalars, pictures and tables.
 
     Args:
-        folder: the run folder; ``metrics.jsonl`` is begun anew in it, nothing else is touched. None: no such file.
+        folder: the run folder; ``metrics.jsonl`` is written in it (kd.journal), nothing else is touched. None: no such
+            file.
         root: the outputs folder. All runs share ``root/wandb``, where one ``wandb leet`` or ``wandb sync`` sees all.
         run_id: the run's key, which is also its W&B id: a run that is started again is the same run.
         config: resolved, flat, plain: ``{"kd.temperature": 4.0, "seed": 0}``; lists are allowed.
@@ -91,8 +105,11 @@ class Tracker:
         system_stats: let wandb sample CPU, memory and GPU.
         stage: whose network the run is about: "student", "teacher", "baseline", or None.
 
+    Left by ``KeyboardInterrupt`` it ends within ``HASTE`` seconds, whatever a server does. wandb's own exit hook is
+    not as quick: an interrupted process should end by ``os._exit``.
+
     Raises:
-        ValueError: for a mode that does not exist.
+        ValueError: for a mode that does not exist. OSError: ``metrics.jsonl`` cannot be written.
     """
 
     def __init__(
@@ -117,22 +134,26 @@ class Tracker:
             raise ValueError(f"tracking.mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self.folder, self.root = folder and Path(folder), Path(root).absolute()
         self.mode, self.timeout, self.system_stats, self.stage = mode, timeout, system_stats, stage
-        config = {key: _without_place(value) for key, value in config.items()}
+        config = redact(config)
         short = {name: config[setting] for name, setting in SHORT_NAMES.items() if setting in config}
-        kind = {"group": group, "job_type": job_type}  # wandb leet filters by config alone
+        kind = {"group": redact(group), "job_type": job_type}  # wandb leet filters by config alone
         self._about = {
             "id": run_id,
-            "name": name[:128],  # W&B's limit
-            "group": group,
+            "name": redact(name)[:128],  # W&B's limit
+            "group": redact(group),
             "job_type": job_type,
-            "tags": [str(tag) for tag in tags],
+            "tags": [redact(str(tag)) for tag in tags],
             "project": project,
             "entity": entity,
             "config": short | {name: value for name, value in kind.items() if value} | config,
         }
         self._open = ExitStack()  # what __exit__ closes
-        self._file: Any = None  # metrics.jsonl
+        self._journal: Journal | None = None  # metrics.jsonl
         self._run: Any = None  # wandb's
+        self._rows: list[Mapping[str, Any]] = []  # that were shown
+        self._first = 0  # the first of them that is not shown already
+        self._lock: FileLock | None = None
+        self._healed = False
         self._stages: set[str] = set()  # whose step wandb knows
         self._said: set[str] = set()  # warnings
         self._siblings: dict[str, Tracker | None] = {}  # by stage; None: somebody else shows it
@@ -143,15 +164,19 @@ class Tracker:
     def __enter__(self) -> Tracker:
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._open.enter_context((self.folder / "metrics.jsonl").open("w", encoding="utf-8"))
+            self._journal = Journal(self.folder / "metrics.jsonl")
         if self.mode != "disabled":
             with self._unharmed("starting"):
-                self._open.enter_context(_house(self.root))
+                self._open.enter_context(house(self.root))
                 self._start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         with self._open:
+            if self._journal:
+                self._journal.close(complete=kind is None)
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self._leave()
             self._end(exit_code=0 if kind is None else 1)
 
     def sibling(self, stage: str, *, run_id: str, name: str) -> None:
@@ -181,15 +206,14 @@ class Tracker:
         NaN and infinity are written as null: JSON knows neither.
         """
         row = {name: _plain(value) for name, value in row.items()}
-        if self._file:
-            finite = {name: _finite(value) for name, value in row.items()}
-            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
-            self._file.flush()
+        if self._journal:
+            self._journal.write(json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False))
         if self._run:
             with self._unharmed("logging"):
                 shown_by = self._shown_by(row["stage"])
                 if shown_by:
-                    shown_by._show(row)
+                    with self._healing("logging"):
+                        shown_by._show(row)
 
     def finish(
         self,
@@ -204,8 +228,11 @@ class Tracker:
         """
         if not self._run:
             return
+        self._lives()
         there = not self._url or self._answers()
         self._tell(there, result, figures, tables, artifacts)
+        if self._run and not self._lives():
+            self._tell(there, result, figures, tables, artifacts)
         for stage in self._siblings:
             with self._unharmed(f"telling of the {stage}"):
                 sibling = self._shown_by(stage) if result.get(stage) else None
@@ -229,27 +256,28 @@ class Tracker:
         return f"{look}\nsend: wandb sync {'--include-online ' * online}{' '.join(map(here, unsent))}"
 
     def _start(self) -> None:
-        mode, began = self.mode, time.monotonic()
+        began = time.monotonic()
         ago = _seconds_since(self.root / "wandb" / "no-answer")
-        if mode == "online" and ago < AWAY:
+        if self.mode == "online" and ago < AWAY:
             log.warning(
                 "W&B did not answer %.0f s ago: this run is tracked offline, without asking again before %g minutes",
                 ago,
                 AWAY / 60,
             )
-            mode = "offline"
+            self.mode = "offline"
         try:
-            self._begin(mode)
+            self._begin(self.mode)
         except Exception as error:
             _teardown()  # else the id counts as in use; and a dead service process is replaced by a new one
-            if mode == "online":
+            if self.mode == "online":
                 log.warning("W&B cannot be used online, this run is tracked offline: %s", _line(error))
                 if time.monotonic() - began >= self.timeout:
                     self._note_no_answer()
-            self._begin("offline")
+            self.mode = "offline"
+            self._begin(self.mode)
 
-    def _begin(self, mode: str) -> None:
-        """Begin the run, or a further piece of it."""
+    def _begin(self, mode: str, anew: bool = True) -> None:
+        """Begin the run, or (not ``anew``) a further piece of it."""
         import wandb  # takes a second
 
         settings = {
@@ -263,7 +291,7 @@ class Tracker:
             "x_disable_meta": True,
             "x_disable_machine_info": True,
             "host": "",  # else the name of this machine
-            "x_transaction_log_flush_interval": 1.0,  # wandb's 15 s is what a killed run would lose
+            "x_transaction_log_flush_interval": 0.3,  # wandb's 15 s is what a killed run would lose
         }
         wandb.setup(wandb.Settings(mode=mode, silent=True))  # else WANDB_MODE would speak before the config does
         # without this wandb.init would ask on a terminal for a key
@@ -280,7 +308,17 @@ class Tracker:
         self._place = Path(self._run.dir).parent
         self._url = None if self._run.offline else self._run.url
         self._stages.clear()
-        if not self._url:
+        self._unsent = [] if anew else self._unsent
+        with self._unharmed("looking for what an earlier process left"):
+            pieces = Pieces(self._page(".pieces"), self._place.parent, self._about["id"])
+            if anew:
+                kept = pieces.clear(online=bool(self._url)) if self._alone() else []
+                self._first = max((_read(piece)[0] for piece in kept), default=0)
+                self._unsent += [piece for piece in kept if not self._url and unsent(piece)]
+            pieces.note(self._place)
+        if self._url:
+            self._first = self._run.starting_step
+        else:
             self._unsent.append(self._place)
 
     def _end(self, exit_code: int = 0) -> bool:
@@ -288,17 +326,36 @@ class Tracker:
         run, self._run = self._run, None
         if run is None:
             return False
+        if self._url:
+            self._unsent.append(self._place)  # until it is known better
         try:
             run.finish(exit_code=exit_code)
-            return True
         except TimeoutError:
             self._say(f"W&B did not take everything within {FINISH_TIMEOUT:g} s: the rest can be sent later")
             self._note_no_answer()
         except Exception as error:
             self._warn("finishing", error)
             _teardown()  # else the next run and wandb's own exit hook would find a dead service process
-        self._unsent.append(self._place)
+        else:
+            with self._unharmed("looking at what it kept"):
+                return self._kept()
         return False
+
+    def _kept(self) -> bool:
+        """Whether W&B's file of the run, which has ended, ends as it should: of a full disk wandb says nothing."""
+        if self._url:
+            self._unsent.remove(self._place)
+        until = time.monotonic() + FLUSH_TIMEOUT
+        while not _read(self._place)[1]:
+            if time.monotonic() > until:
+                self._say(
+                    f"W&B could not keep all of this run (is there room in {self._place.parent}?): metrics.jsonl has "
+                    "it all. To tell W&B again remove the run's folder and start the same command",
+                )
+                return False
+            time.sleep(0.02)
+        unsent(self._place)  # `wandb sync` may have come by before it ended
+        return True
 
     def _show(self, row: Mapping[str, Any]) -> None:
         stage = row["stage"]
@@ -308,7 +365,10 @@ class Tracker:
             self._stages.add(stage)
         named = {name if name == "epoch" else f"{stage}/{name}": value for name, value in row.items()}
         del named[f"{stage}/stage"]
-        self._run.log(named)
+        number = len(self._rows)
+        self._rows.append(row)
+        if number >= self._first:
+            self._run.log(named, step=number, commit=True)  # else it is held back until the next
 
     def _tell(self, there: bool, result: Mapping, figures: Mapping, tables: Mapping, artifacts: Mapping) -> None:
         """See ``finish``, for one run; ``there``: the server of an online run answers."""
@@ -317,13 +377,16 @@ class Tracker:
         if not there:
             self._say("W&B does not answer any more: the end of this run is tracked offline")
             with self._unharmed("going on offline"):
-                self._begin("online" if self._end() else "offline")
+                before = self._place
+                self._end()
+                self._begin("offline", anew=False)
+                self._unsent.insert(0, before)  # also when it ended well: wandb gives up where a key is refused
         if not self._run:
             return
         with self._unharmed("writing the summary"):
             merits = dict(flat(result.get(self.stage) or {}))
             own = {name: merits[source] for name, source in OWN.items() if source in merits}
-            self._run.summary.update(dict(flat(result)) | own)
+            self._run.summary.update(redact(dict(flat(result)) | own))
         shown: dict[str, Any] = {}
         place = "figures" if self.stage else "sweep"
         for key, path in figures.items():
@@ -332,10 +395,15 @@ class Tracker:
         for key, rows in tables.items():
             with self._unharmed(f"making table {key}"):
                 columns = list(dict.fromkeys(column for row in rows for column in row))
-                cells = [[_plain(row.get(column)) for column in columns] for row in rows]
+                cells = [[redact(_plain(row.get(column)), column) for column in columns] for row in rows]
                 shown[key] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
         with self._unharmed("showing the figures and tables"):
-            self._run.log(shown)
+            if self.stage is None:  # a report that is made again stands behind the one before
+                self._run.log(shown)
+            elif len(self._rows) >= self._first:
+                self._run.log(shown, step=len(self._rows), commit=True)
+            else:  # killed behind this: the row is there, but perhaps not all its files
+                self._run.summary.update(shown)
         for key, path in artifacts.items():
             with self._unharmed(f"keeping {path}"):
                 self._keep(key, Path(path), result)
@@ -350,6 +418,7 @@ class Tracker:
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, kept)
         metadata = {name: value for name, value in flat(result) if name.startswith((f"{key}/", "choices/"))}
+        metadata = redact(metadata)
         artifact = wandb.Artifact(f"{key}-{self._about['id']}", type="model", metadata=metadata)
         artifact.add_file(str(kept), name=path.name, policy="immutable")
         self._run.log_artifact(artifact)
@@ -370,26 +439,36 @@ class Tracker:
 
     def _claim(self) -> bool:
         """Take on a sibling: False when it has been told to this project before, or somebody is telling it now."""
-        page = self._page()
-        page.parent.mkdir(exist_ok=True)
-        lock = FileLock(f"{page}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        if page.exists() and page.read_text(encoding="utf-8") in ("online", self.mode):
-            lock.release()
-            return False
-        self._open.callback(lock.release)
+        alone, page = self._alone(), self._page()
+        told = page.exists() and page.read_text(encoding="utf-8") in ("online", self.mode)
+        if told:
+            self._open.close()
+        return alone is not False and not told
+
+    def _alone(self) -> bool | None:
+        """Keep others from telling this run until it ends: False when somebody is at it, None where nobody can tell."""
+        if self._lock is None:
+            lock = lock_of(self._page(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return False
+            except (OSError, NotImplementedError) as error:  # a file system without locks
+                self._say(f"W&B's runs cannot be locked, two jobs may tell of the same: {_line(error)}", "locks")
+                return None
+            self._lock = lock
+            self._open.callback(lock.release)
         return True
 
     def _sign(self) -> None:
         """Write down that this sibling has been told, and whether to the server."""
         self._page().write_text("online" if self._url else "offline", encoding="utf-8")
 
-    def _page(self) -> Path:
+    def _page(self, ending: str = "") -> Path:
         names = (self._about["entity"], self._about["project"], self._about["id"])
-        return self.root / "wandb" / "told" / "-".join(filter(None, names))
+        folder = self.root / "wandb" / "told"
+        folder.mkdir(exist_ok=True)
+        return folder / ("-".join(filter(None, names)) + ending)
 
     def _answers(self) -> bool:
         """Ask the server who we are, as wandb does before it takes a table, but not for 19 s a table."""
@@ -405,6 +484,51 @@ class Tracker:
     def _note_no_answer(self) -> None:
         with self._unharmed("writing down that there was no answer"):
             (self.root / "wandb" / "no-answer").touch()
+
+    def _leave(self) -> None:
+        """End within ``HASTE`` seconds; what has not been sent by then lies in W&B's files."""
+        trackers = [tracker for tracker in (self, *self._siblings.values()) if tracker and tracker._run]
+        ends = [Thread(target=tracker._finish_somehow, daemon=True) for tracker in trackers]
+        for end in ends:
+            end.start()
+        until = time.monotonic() + HASTE
+        for tracker, end in zip(trackers, ends, strict=True):
+            end.join(max(0.0, until - time.monotonic()))
+            if end.is_alive():
+                tracker._unsent.append(tracker._place)
+            tracker._run = None
+
+    def _finish_somehow(self) -> None:
+        with suppress(Exception):
+            self._run.finish(exit_code=1)
+
+    def _lives(self) -> bool:
+        """Whether wandb's service process lives; one that died is replaced."""
+        with self._unharmed("finishing"), self._healing("finishing"):
+            try:
+                self._run.status()  # the only question that it answers itself
+            except Exception as error:
+                raise ConnectionError(f"its service process is gone ({_line(error)})") from error
+            return True
+        return False
+
+    @contextmanager
+    def _healing(self, what: str) -> Iterator[None]:
+        """When wandb's service process has died, start another, once, and tell it all rows again."""
+        try:
+            yield
+        except ConnectionError as error:
+            if self._healed:
+                raise
+            self._healed = True
+            self._warn(what, error)
+            _teardown()
+            for tracker in (self, *self._siblings.values()):
+                if tracker and tracker._run:
+                    rows, tracker._rows = tracker._rows, []
+                    tracker._start()
+                    for row in rows:
+                        tracker._show(row)
 
     @contextmanager
     def _unharmed(self, what: str) -> Iterator[None]:
@@ -422,7 +546,7 @@ class Tracker:
     def _say(self, warning: str, cause: str = "") -> None:
         """Warn, once for a run and its siblings."""
         if (cause or warning) not in self._said:
-            log.warning("%s", warning)
+            log.warning("%s", without_secrets(warning))
         self._said.add(cause or warning)
 
 
@@ -448,7 +572,7 @@ def publish_report(
     """
 
     def told(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: _without_place(value) for key, value in row.items() if key not in FREE_TEXT}
+        return {key: value for key, value in row.items() if key not in FREE_TEXT}
 
     about = {"run_id": run_id, "name": name, "config": told(config), "job_type": "report", "stage": None}
     with Tracker(None, root=root, **about, **tracking) as tracker:
@@ -470,30 +594,6 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", _plain(value)
 
 
-@contextmanager
-def _house(root: Path) -> Iterator[None]:
-    """For the time of a run, give wandb one place under ``root`` for all it writes, unless the user named another."""
-    house = root / "wandb"
-    house.mkdir(parents=True, exist_ok=True)  # wandb goes to the system's temporary folder where there is none
-    wanted = {
-        "WANDB_DIR": str(root),
-        "WANDB_DATA_DIR": str(house / "data"),
-        "WANDB_CACHE_DIR": str(house / "cache"),
-        "WANDB_CONFIG_DIR": str(house / "config"),
-        "WANDB_SILENT": "true",
-        "WANDB_ERROR_REPORTING": "false",  # its telemetry adds 10 to 20 s to a run whose server is away
-    }
-    if Path("~/.config/wandb/settings").expanduser().exists():
-        del wanted["WANDB_CONFIG_DIR"]  # `wandb login --host` wrote down there which server is the user's
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
 def _teardown() -> None:
     import wandb
 
@@ -504,17 +604,18 @@ def _teardown() -> None:
     os.environ.pop("WANDB_SERVICE", None)  # the address of the service that is gone
 
 
-def _without_place(value: Any) -> Any:
-    """Return ``value`` with an absolute path cut to its last part: where a folder lies is this machine's business."""
-    if isinstance(value, (list, tuple)):
-        return [_without_place(item) for item in value]
-    if isinstance(value, str):
-        if value.startswith(("/", "~")):
-            return PurePosixPath(value).name
-        if PureWindowsPath(value).is_absolute():
-            return PureWindowsPath(value).name
-        return PLACE.sub(r"\1", value)
-    return value
+def _read(piece: Path) -> tuple[int, bool]:
+    """Return the step behind the last that a piece of a run holds, and whether the run's end stands in it."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    behind, ended = 0, False
+    for data in records(piece):
+        record = Record.FromString(data)
+        ended |= record.WhichOneof("record_type") == "exit"
+        for item in record.history.item:
+            if "_step" in (item.key, *item.nested_key):
+                behind = int(item.value_json) + 1
+    return behind, ended
 
 
 def _plain(value: Any) -> Any:
@@ -527,12 +628,13 @@ def _finite(value: Any) -> Any:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
 
 
 def _seconds_since(path: Path) -> float:
-    """Return the age of a file; infinity where there is none."""
+    """Return the age of a file; infinity where there is none, or where the clock was set back behind it."""
     try:
-        return max(0.0, time.time() - path.stat().st_mtime)
+        age = time.time() - path.stat().st_mtime
     except OSError:
         return math.inf
+    return age if age >= 0 else math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import Tensor, nn
 
 from kd.checkpoint import Checkpoints
@@ -28,6 +28,8 @@ from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
 from kd.schedules import warmup_cosine
 from kd.standing import Keeper, Standing
+
+COMMON = ("adamw", "sgd", "momentum", "adam")  # timm has these: known without its import, which takes seconds
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,31 @@ class Recipe:
     ema: float | None = None  # decay of the averaged weights a step, e.g. 0.998; they are what is kept
 
     def __post_init__(self):
-        for name, good in {
-            "epochs": self.epochs >= 1,
-            "lr": self.lr > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup": 0 <= self.warmup < 1,
-            "mixup": 0 <= self.mixup <= 1,
-            "ema": self.ema is None or 0 < self.ema < 1,
-            "clip_norm": self.clip_norm is None or self.clip_norm > 0,
-        }.items():
+        for name, good, right in (
+            ("epochs", self.epochs >= 1, "1 or more"),
+            ("lr", 0 < self.lr < math.inf, "above 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
+            ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
+            ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0, or null"),
+        ):
             if not good:
-                raise ValueError(f"{name}={getattr(self, name)} is outside of its range")
-        if self.optimizer not in list_optimizers():
-            near = difflib.get_close_matches(self.optimizer, list_optimizers(), n=4)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
+                raise ValueError(f"{name} must be {right}, got {getattr(self, name)}")
+        if self.optimizer not in COMMON:
+            from timm.optim import list_optimizers
+
+            if self.optimizer not in list_optimizers():
+                near = difflib.get_close_matches(self.optimizer, list_optimizers(), n=4)
+                hint = f"; did you mean {', '.join(near)}?" if near else ""
+                raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
 
     def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of all parameters; the fused kernel where it has one (half the time of a step of AdamW)."""
+        from timm.optim import create_optimizer_v2, get_optimizer_class
+
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
         return create_optimizer_v2(
             learned,

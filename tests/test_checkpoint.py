@@ -97,7 +97,13 @@ def test_a_full_disk_is_an_oserror_and_takes_nothing_away(tmp_path):
 
 def test_every_generator_goes_back():
     def draw() -> tuple:
-        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), np.random.randn(), random.gauss(0, 1)
+        return (
+            torch.rand(3).tolist(),
+            np.random.rand(3).tolist(),
+            random.random(),
+            np.random.randn(),
+            random.gauss(0, 1),
+        )
 
     np.random.randn()  # half of a pair is kept for later
     states = random_states()

@@ -89,6 +89,7 @@ def experiment(folder: Path, ranks: Ranks = ALONE) -> dict:
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
         "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
+        "pieces": trained(soft(), Loader(pictures, 33, 0, CPU, pieces=3), sgd(2, clip_norm=1.0)),
     }
     clock = Clock()
     bank = open_bank(store, {"test": 1}, live, loader, 3, clock, ranks)
@@ -102,7 +103,7 @@ def experiment(folder: Path, ranks: Ranks = ALONE) -> dict:
         "published": weights[0],
         "logits": torch.from_numpy(once.test_logits),
         "about": [once.about, twice.about],
-        "everyone": ranks.gather(weights + [found[name][1] for name in ("steps", "epochs", "hint")]),
+        "everyone": ranks.gather(weights + [found[name][1] for name in ("steps", "epochs", "hint", "pieces")]),
         "norms": norms(ranks),
     }
 
@@ -171,7 +172,7 @@ def test_every_step_has_the_loss_that_one_process_has(one_and_two):
             assert two[name] == pytest.approx(one[name], rel=1e-5), (one["epoch"], name)
 
 
-@pytest.mark.parametrize("name", ["epochs", "hint"])
+@pytest.mark.parametrize("name", ["epochs", "hint", "pieces"])
 def test_epochs_of_uneven_slices_end_with_the_weights_that_one_process_has(one_and_two, name):
     (ones, one), (twos, two) = (found[name] for found in one_and_two)
     for a, b in zip(ones, twos, strict=True):

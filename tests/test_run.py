@@ -180,15 +180,15 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
     ("override", "says"),
     [
         ("kd.alpha=1.5", "must lie in [0, 1], got 1.5"),
-        ("kd.temperature=0", "kd.temperature must be above 0"),
-        ("student.width=-1", "student: width must be above 0"),
+        ("kd.temperature=0", "kd.temperature must be a number above 0"),
+        ("student.width=-1", "student.width must be a number above 0"),
         ("teacher.name=resnet_18", "did you mean"),
         ("teacher.checkpoint=nowhere.pt", "nowhere.pt"),
         ("train.student.optimizer=adamm", "timm has no optimizer 'adamm'; did you mean adam"),
         ("attention.stages=[9]", "0 to 4"),
         ("teacher.source=bnk", "auto, live or bank"),
-        ("seed=-1", "seed must be 0 or more"),
-        ("data.augment.flip=7", "data.augment.flip must lie between 0 and 1"),
+        ("seed=-1", "seed must be a whole number of 0 or more"),
+        ("data.augment.flip=7", "data.augment.flip must be a number in [0, 1]"),
         ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
     ],
 )
@@ -202,7 +202,7 @@ def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, say
 
 def test_the_command_speaks_of_the_mistake_and_not_of_its_code(tmp_path):
     done = command("kd.temperature=0", *SMALL, outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
-    assert done.returncode == 2 and "kd: kd.temperature must be above 0, got 0" in done.stderr
+    assert done.returncode == 2 and "kd: kd.temperature must be a number above 0, got 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -239,29 +239,6 @@ def test_help_lists_every_group(tmp_path):
         more = {"kd": ["combine"], "teacher": options("student")}.get(group, [])  # a student may teach
         offered = sorted({*options(group), *more})
         assert f"{group}: {', '.join(offered)}" in text
-
-
-NEEDS = {  # what the command line must say
-    "teacher=timm": "teacher.name=resnet18",
-    "teacher=exported": "teacher.checkpoint=model.pt2",
-    "student=timm": "student.name=resnet18",
-}
-
-
-@pytest.mark.parametrize(
-    ("group", "option"),
-    [
-        (g, o)
-        for g in ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
-        for o in options(g)
-    ],
-)
-def test_every_option_composes_and_resolves(group, option):
-    from omegaconf import OmegaConf
-
-    chosen = f"{group}={option}"
-    said = [NEEDS[chosen]] if chosen in NEEDS else []
-    OmegaConf.to_container(compose(chosen, *said), resolve=True, throw_on_missing=True)
 
 
 def test_the_command_line_has_the_last_word_on_attention():

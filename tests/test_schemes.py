@@ -156,7 +156,7 @@ def test_a_combination_of_one_is_that_one():
         (["teacher.ensemble=[-1,0]"], "seeds are 0 or more"),
         (["teacher.ensemble=[0,0]"], "the same network twice"),
         (["teacher.ensemble=[{teacher:resnet18,source:live}]"], "takes no source here"),
-        (["teacher.ensemble=[resnet18]", "teacher.checkpoint=x.pt"], "teacher.checkpoint is not a named member's"),
+        (["teacher.ensemble=[resnet18]", "teacher.mean=[0,0,0]"], "teacher.mean is not a named member's"),
         (["kd@twin=hinton"], "the twin learns from labels alone"),
         (["kd@twin=dml"], "the twin learns from labels alone"),
         (["kd@twin=combine"], "the twin learns from labels alone"),
@@ -164,10 +164,10 @@ def test_a_combination_of_one_is_that_one():
         (["kd=takd", "kd.assistants=[tinycnn]"], "kd.assistants names 'tinycnn'.*did you mean tiny_cnn"),
         (["kd=takd", "kd.assistants=[{student:tiny_cnn,with:2}]"], "takes no with here; it takes"),
         (["teacher.ensemble=[resnet9]"], "teacher.ensemble names 'resnet9'"),
-        (["teacher.ensemble=[0,1]", "teacher.combine=vote"], "teacher.combine must be one of"),
+        (["teacher.ensemble=[0,1]", "teacher.combine=vote"], "teacher.combine must be probabilities"),
         (["teacher.ensemble=[0,1]", "kd=simkd"], "an ensemble has no head"),
         (["teacher.ensemble=[0,1]", "kd=fitnet"], "shows none"),
-        (["kd=born_again", "kd.generations=0"], "kd.generations must be 1 or more"),
+        (["kd=born_again", "kd.generations=0"], "kd.generations=0: generations are 1 to 100"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, overrides, message):

@@ -10,7 +10,8 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from tests.conftest import compose, options
+from kd.settings import check_keys, check_values
+from tests.conftest import CONF, compose, options
 
 KD = Path(__file__).parents[1] / "kd"
 HYDRA = {"run.py", "multirun.py", "options.py"}
@@ -70,16 +71,27 @@ def targets(node, path=""):
             yield from targets(child, f"{path}.{name}".strip("."))
 
 
-@pytest.mark.parametrize(
-    ("group", "option"),
-    [(g, o) for g in ("data", "attention", "teacher", "student", "kd", "train") for o in options(g)],
-)
-def test_yaml_and_signature_match_one_to_one(group, option):
-    named = [f"{group}.name=resnet18"] if option == "timm" else []
-    config = OmegaConf.to_container(compose(f"{group}={option}", *named)[group], resolve=False)
-    found = list(targets(config))
+NEEDS = {  # what the command line must say
+    "teacher=timm": "teacher.name=resnet18",
+    "teacher=exported": f"teacher.checkpoint={CONF / 'config.yaml'}",  # any file that is there
+    "student=timm": "student.name=resnet18",
+    "data=folder": "data.root=.",
+    "data=oracle_mnist": "data.root=.",
+}
+SIGNED = ("data", "attention", "teacher", "student", "kd", "train")
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in (*SIGNED, "tracking", "experiment") for o in options(g)])
+def test_every_option_resolves_and_yaml_and_signature_match_one_to_one(group, option):
+    """No setting is dead: each is taken by a constructor, read by the program or referred to by one that is."""
+    chosen = f"{group}={option}"
+    cfg = compose(chosen, *([NEEDS[chosen]] if chosen in NEEDS else []))
+    raw = OmegaConf.to_container(cfg)
+    check_keys(raw)
+    check_values(raw, OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    found = list(targets(raw[group])) if group in SIGNED else []
     for path, node in found:
         takes = set(inspect.signature(get_object(node["_target_"])).parameters) - GIVEN.get(group, set())
         gives = {name for name in node if not name.startswith("_")}
         assert gives == takes, f"{group}/{option}.yaml {path}: {sorted(gives ^ takes)}"
-    assert found or option == "none"
+    assert found or option == "none" or group not in SIGNED

@@ -41,9 +41,9 @@ def rows(tracker, stage, epochs):
 
 
 def play(tmp_path: Path, scenario: str, stdin: int = subprocess.DEVNULL, **environment: str):
-    """Run ``scenario`` in a process with an empty HOME; return it and that HOME."""
+    """Run ``scenario`` in a process with a HOME of its own, empty at first; return it and that HOME."""
     home = tmp_path / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_", "NETRC"))}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -53,13 +53,17 @@ def play(tmp_path: Path, scenario: str, stdin: int = subprocess.DEVNULL, **envir
         stdin=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done, home
 
 
 def metrics(outputs: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (outputs / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+    return metrics_of(outputs / "runs" / name)
+
+
+def metrics_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -330,13 +334,14 @@ with tracker("second") as t:
     assert second.summary["per_class"]["nrows"] == 1, "one lost figure must not take the rest along"
 
 
-def test_a_run_started_again_begins_its_metrics_anew_and_touches_nothing_else(tmp_path):
-    for epochs in (3, 1):
+def test_a_run_started_again_ends_with_its_own_metrics_and_touches_nothing_else(tmp_path):
+    for epochs, loss in ((3, 1.0), (1, 1.0), (2, 0.5)):
         with Tracker(tmp_path, root=tmp_path, run_id="a", config={}, name="a", mode="disabled") as tracker:
             for epoch in range(epochs):
-                tracker.log({"stage": "teacher", "epoch": epoch, "loss": 1.0})
-                seen = len((tmp_path / "metrics.jsonl").read_text().splitlines())
-                assert seen == epoch + 1, "a row is on disk as soon as it is logged"
+                tracker.log({"stage": "teacher", "epoch": epoch, "loss": loss})
+                seen = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+                assert {"stage": "teacher", "epoch": epoch, "loss": loss} in seen, "on disk as soon as it is logged"
+        assert [(row["epoch"], row["loss"]) for row in metrics_of(tmp_path)] == [(e, loss) for e in range(epochs)]
         (tmp_path / "config.yaml").write_text("seed: 0\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "metrics.jsonl"]
 

@@ -1,9 +1,10 @@
 """A stand-in for W&B's server on 127.0.0.1: what wandb 0.31 asks when it sends a run, and no user interface.
 
 ``with Server() as server:`` and, for whoever shall talk to it, ``server.environment()``. What arrived stands in
-``server.runs``, ``server.artifacts`` and ``server.views``. A process that cannot reach these attributes switches it by
-``GET /switch?down=1``. The protocol is not documented: this is what wandb-core, ``wandb sync`` and wandb-workspaces
-were seen to ask. An operation that is not known here is answered by an error that names it, as W&B does.
+``server.runs``, ``server.artifacts`` and ``server.views``, and as it came over the line in ``server.heard``. A process
+that cannot reach these attributes switches it by ``GET /switch?down=1`` and asks ``GET /rows`` how far each run is. The
+protocol is not documented: this is what wandb-core, ``wandb sync`` and wandb-workspaces were seen to ask. An operation
+that is not known here is answered by an error that names it, as W&B does.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Server:
         self.asked: list[str] = []  # GraphQL operations
         self.down = False  # every request is answered by 503
         self.stalled = False  # requests are accepted and not answered
+        self.strange = False  # no key is known here
+        self.delay = 0.0  # seconds before any answer
+        self.heard: list[bytes] = []  # bodies of requests
         self.refused = ""  # a GraphQL operation that is answered by an error
         self._lock = threading.RLock()
         self._released = threading.Event()
@@ -86,7 +90,7 @@ class Server:
             for kind in ("FILE_STREAM", "FILE_TRANSFER", "GRAPHQL")
             for limit in ("MIN", "MAX")
         }
-        often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.1"}
+        often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; of less wandb makes its 15
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "local" + "0" * 40} | waits | often
 
     def artifact(self, name: str) -> Artifact:
@@ -272,8 +276,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/switch":
             for name, (value,) in parse_qs(parts.query, keep_blank_values=True).items():
-                setattr(self.server_of, name, value if name == "refused" else bool(int(value)))
+                kind = type(getattr(self.server_of, name))
+                setattr(self.server_of, name, value if kind is str else kind(int(value)))
             return self._answer(200, {})
+        if parts.path == "/rows":
+            return self._answer(200, {name: len(run.history) for name, run in self.server_of.runs.items()})
         self._answer(404, {"error": "there is nothing to fetch here"})
 
     def do_POST(self) -> None:
@@ -284,8 +291,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, act: Any) -> None:
         body = self._body()  # also when it is not wanted: the connection is used again
-        if self.server_of.stalled:
-            self.server_of._released.wait(60)
+        self.server_of.heard.append(body)
+        if self.server_of.stalled or self.server_of.delay:
+            self.server_of._released.wait(60 if self.server_of.stalled else self.server_of.delay)
+        if self.server_of.strange:
+            return self._answer(401, {"errors": [{"message": "user is not logged in"}]})
         if self.server_of.down:
             return self._answer(503, {"error": "down"})
         self._answer(200, act(unquote(urlsplit(self.path).path), body))

@@ -39,4 +39,7 @@ class CoordinateAttention(nn.Module):
 
 def coord(stage: nn.Module, channels: int, reduction: int = 32, least: int = 8) -> nn.Module:
     """Return ``stage`` gated by ``CoordinateAttention``."""
+    for name, value in {"reduction": reduction, "least": least}.items():
+        if value < 1:
+            raise ValueError(f"attention.wrap.{name} must be 1 or more, got {value}")
     return SpatiallyGated(stage, CoordinateAttention(channels, reduction, least))

@@ -43,6 +43,6 @@ class SimAM(nn.Module):
 
 def simam(stage: nn.Module, channels: int, e_lambda: float = 1e-4) -> nn.Module:
     """Return ``stage`` gated by ``SimAM``; how many ``channels`` there are makes no difference."""
-    if e_lambda <= 0:
+    if not e_lambda > 0:
         raise ValueError(f"attention.wrap.e_lambda must be above 0, got {e_lambda}")
     return SpatiallyGated(stage, SimAM(e_lambda))

@@ -45,6 +45,6 @@ class TripletAttention(nn.Module):
 
 def triplet(stage: nn.Module, channels: int, kernel_size: int = 7) -> nn.Module:
     """Return ``stage`` gated by ``TripletAttention``; how many ``channels`` there are makes no difference."""
-    if kernel_size % 2 == 0:
-        raise ValueError(f"attention.wrap.kernel_size must be odd, got {kernel_size}")
+    if kernel_size % 2 == 0 or kernel_size < 1:
+        raise ValueError(f"attention.wrap.kernel_size must be odd, 1 or more, got {kernel_size}")
     return SpatiallyGated(stage, TripletAttention(kernel_size))

@@ -47,6 +47,8 @@ class VisionEagle(SpatialGate, nn.Module):
 
     def __init__(self, stage: nn.Module, channels: int, expansion: float = 2.0):
         super().__init__()
+        if not expansion > 0:
+            raise ValueError(f"attention.wrap.expansion must be above 0, got {expansion}")
         self.glance = copy.deepcopy(stage)
         self.scan = Scan(channels, max(1, round(expansion * channels)))
         self.look = stage

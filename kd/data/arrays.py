@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from kd.data.augment import Augment
+from kd.data.checks import SMALLEST, share, whole
 from kd.data.content import content_key
 from kd.data.pictures import Pictures, decode_once, open_decoded
+from kd.data.twins import check_setting, refuse, twins, warn
 from kd.store import Store
 
-VERSION = 1  # raise it when the same arrays would give other pixels
+VERSION = 2  # raise it when the same arrays would give other pixels, or other notes
 
 
 class Split(NamedTuple):
@@ -33,33 +35,52 @@ def open_arrays(
     seed: int,
     val_fraction: float,
     image_size: int,
+    on_leak: str,
 ) -> Pictures:
     """Open what ``read()`` returns (train, test, classes), read at the first call and found by ``files`` afterwards.
 
     Raises:
-        ValueError: for an ``image_size`` below 8, or labels and images that do not belong together.
+        ValueError: for an ``image_size`` below 8, labels and images that do not belong together, or leaks that
+            ``on_leak`` does not allow.
     """
-    if image_size < 8:
-        raise ValueError(f"data.image_size must be at least 8 pixels, got {image_size}")
+    whole("image_size", image_size, SMALLEST, unit="pixels")
+    share("val_fraction", val_fraction)
+    check_setting(on_leak)
 
     def produce(allocate: Any) -> Mapping[str, Any]:
         train, test, classes = read()
         for split, part in (("training", train), ("test", test)):
             if len(part.images) != len(part.labels):
                 raise ValueError(f"{name}: {len(part.images)} {split} images but {len(part.labels)} labels")
-            if len(part.labels) == 0 or part.labels.max() >= len(classes) or part.labels.min() < 0:
-                found = np.unique(part.labels).tolist()
-                raise ValueError(f"{name}: {split} labels must lie in 0..{len(classes) - 1}, found {found}")
+            found = np.unique(part.labels)
+            wrong = [label for label in found.tolist() if not 0 <= label < len(classes)]
+            if wrong or not len(found):
+                told = ", ".join(map(str, wrong[:10])) or "none at all"
+                raise ValueError(f"{name}: {split} labels must lie in 0..{len(classes) - 1}, found {told}")
+            if split == "training" and len(found) < 2:
+                raise ValueError(
+                    f"{name}: all {len(part.labels)} training images are of one class, {classes[found[0]]}"
+                )
         count = len(train.images) + len(test.images)
         images = allocate(count, (image_size, image_size, train.images.shape[3]))
         resize_into(images[: len(train.images)], train.images)
         resize_into(images[len(train.images) :], test.images)
-        targets = np.concatenate([train.labels, test.labels])
-        return {"targets": targets, "classes": classes, "train_count": len(train.labels)}
+        targets, first = np.concatenate([train.labels, test.labels]), len(train.labels)
+
+        def place(row: int) -> str:
+            return f"training image {row}" if row < first else f"test image {row - first}"
+
+        notes = twins(images, targets, np.arange(count) < first, place)
+        if on_leak == "warn":
+            warn(name, notes)
+        return {"targets": targets, "classes": classes, "train_count": first, "notes": notes}
 
     content = content_key(store, {label: str(path) for label, path in files.items()})
     settings = {"version": VERSION, "image_size": image_size, "content": content}
-    return open_decoded(decode_once(store, name, settings, produce), augment, seed, val_fraction)
+    pictures = open_decoded(decode_once(store, name, settings, produce), augment, seed, val_fraction)
+    if on_leak == "error":
+        refuse(name, pictures.notes)
+    return pictures
 
 
 def resize_into(images: np.ndarray, source: np.ndarray) -> None:

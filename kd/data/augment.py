@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.counter import bits
+from kd.data.checks import between
 
 
 def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
@@ -33,8 +34,7 @@ class Augment:
 
     def __post_init__(self):
         for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "turn": 180, "light": 1}.items():
-            if not 0 <= getattr(self, name) <= top:
-                raise ValueError(f"data.augment.{name} must lie between 0 and {top}, got {getattr(self, name)}")
+            between(f"augment.{name}", getattr(self, name), 0, top)
 
     def __call__(self, image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
         """Return the view of each image that belongs to (seed, epoch, index).

@@ -1,16 +1,22 @@
 """CIFAR-10: 60,000 colour pictures of 32 x 32 pixels in ten classes (Krizhevsky 2009), 10,000 of them for the test.
 
-https://www.cs.toronto.edu/~kriz/cifar.html. ``open_cifar`` serves CIFAR-100 as well.
+https://www.cs.toronto.edu/~kriz/cifar.html. ``open_cifar`` serves CIFAR-100 as well. The batches are pickles: their
+checksums must be those of the published files, and even then nothing in them is run (cifar_pickle.py).
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kd.data.arrays import Split, open_arrays
 from kd.data.augment import Augment
+from kd.data.checks import folder_of
+from kd.data.cifar_pickle import read_pickle
+from kd.data.files import printable, unwritten
 from kd.data.pictures import Pictures
 from kd.store import Store
 
@@ -22,50 +28,84 @@ def load(
     val_fraction: float = 0.1,
     root: str | None = None,
     image_size: int = 32,
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open ``root``, which holds ``cifar-10-batches-py``, or download the set (163 MB) where ``root`` is null."""
-    return open_cifar(store, "CIFAR10", augment, seed, val_fraction, root, image_size)
+    return open_cifar(store, "CIFAR10", augment, seed, val_fraction, root, image_size, on_leak)
 
 
 def open_cifar(
-    store: Store, which: str, augment: Augment, seed: int, val_fraction: float, root: str | None, image_size: int
+    store: Store,
+    which: str,
+    augment: Augment,
+    seed: int,
+    val_fraction: float,
+    root: str | None,
+    image_size: int,
+    on_leak: str,
 ) -> Pictures:
-    """Open torchvision's ``which`` ("CIFAR10" or "CIFAR100"); torchvision checks the checksums of all batches."""
+    """Open torchvision's ``which`` ("CIFAR10" or "CIFAR100"): its class knows the names and checksums of all files."""
     from torchvision import datasets
 
     cifar = getattr(datasets, which)
-    folder = Path(root).expanduser() if root is not None else download(store, cifar)
+    folder = folder_of(root) if root is not None else download(store, cifar)
     batches = folder / cifar.base_folder
-    names = [name for name, _ in (*cifar.train_list, *cifar.test_list)] + [cifar.meta["filename"]]
-    missing = [name for name in names if not (batches / name).is_file()]
+    sums = dict([*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])])
+    missing = [name for name in sums if not (batches / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"data.root={root} must hold {cifar.base_folder}/ with {', '.join(names)}; missing: {', '.join(missing)}"
+            f"data.root={printable(root)} must hold {cifar.base_folder}/ with {', '.join(sums)}; "
+            f"missing: {', '.join(missing)}"
         )
 
     def read() -> tuple[Split, Split, tuple[str, ...]]:
-        try:
-            train, test = cifar(folder, train=True), cifar(folder, train=False)
-        except RuntimeError as error:
-            raise ValueError(f"a file in {batches} is damaged: its checksum is not that of {which}") from error
-        splits = (Split(part.data, np.array(part.targets)) for part in (train, test))
-        return *splits, tuple(train.classes)
+        whole = {name: read_batch(batches / name, md5, which) for name, md5 in sums.items()}
+        train, test = ([whole[name] for name, _ in part] for part in (cifar.train_list, cifar.test_list))
+        return split_of(train), split_of(test), tuple(map(str, whole[cifar.meta["filename"]][cifar.meta["key"]]))
 
-    files = {name: batches / name for name in names}
-    return open_arrays(store, which.lower(), files, read, augment, seed, val_fraction, image_size)
+    files = {name: batches / name for name in sums}
+    return open_arrays(store, which.lower(), files, read, augment, seed, val_fraction, image_size, on_leak)
+
+
+def read_batch(path: Path, md5: str, which: str) -> dict:
+    """Return what a batch holds.
+
+    Raises:
+        ValueError: for a file that is not the published one, or no batch at all.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found != md5:
+            raise ValueError(f"{path} is damaged: its checksum is not that of {which}'s")
+        file.seek(0)
+        try:
+            return read_pickle(file.read())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def split_of(batches: Sequence[dict]) -> Split:
+    """Images [N, 32, 32, 3] and (fine) labels of batches, in order."""
+    data = np.concatenate([batch["data"] for batch in batches])  # [N, 3 x 32 x 32]
+    labels = [label for batch in batches for label in batch.get("labels", batch.get("fine_labels"))]
+    return Split(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels))
 
 
 def download(store: Store, cifar: type) -> Path:
-    """Return the folder that torchvision filled at the first call, in the store."""
+    """Return the folder that was filled from the archive at the first call, in the store."""
+    from torchvision.datasets.utils import download_and_extract_archive
+
     name = cifar.__name__
 
     def fetch(to: Path) -> None:
-        cifar(to, download=True)
+        download_and_extract_archive(cifar.url, str(to), filename=cifar.filename, md5=cifar.tgz_md5)
         (to / cifar.filename).unlink()  # the archive: its content lies beside it now
 
     try:
         return store.obtain("downloads", name.lower(), fetch)
     except Exception as error:  # URLError, RuntimeError for a wrong checksum
+        if unwritten(error):
+            raise
         raise FileNotFoundError(
             f"{name} is not on this machine and could not be downloaded ({' '.join(str(error).split())})\n"
             f"Fetch {cifar.url}, unpack it and say data.root=<the folder that holds {cifar.base_folder}>"

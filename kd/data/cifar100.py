@@ -18,6 +18,7 @@ def load(
     val_fraction: float = 0.1,
     root: str | None = None,
     image_size: int = 32,
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open ``root``, which holds ``cifar-100-python``, or download the set (161 MB) where ``root`` is null."""
-    return open_cifar(store, "CIFAR100", augment, seed, val_fraction, root, image_size)
+    return open_cifar(store, "CIFAR100", augment, seed, val_fraction, root, image_size, on_leak)

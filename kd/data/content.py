@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kd.data.files import regular
 from kd.store import Store, digest, write_text
 
 
@@ -16,7 +17,8 @@ def content_key(store: Store, files: Mapping[str, str]) -> str:
     """Return one sha256 over every label and the bytes of its file, whatever their order.
 
     Paths and dates do not enter, so a tree that is copied or touched keeps its key; it is hashed once more and no
-    more than that. The key is remembered in the store beside path, size and dates of every file.
+    more than that. The key is remembered in the store beside path, size and dates of every file. What is no file that
+    can be read counts as that, whatever the reason, and is not opened if it is a pipe or the like.
 
     Args:
         files: ``{label: path}``; the label is what should count of a file's name, such as ``train/cat/1.jpg``.
@@ -24,22 +26,28 @@ def content_key(store: Store, files: Mapping[str, str]) -> str:
     files = dict(sorted(files.items()))
     # Dates are read before bytes: a file that changes in between is met with a new date next time. The change time
     # stands beside the modification time because copying tools set the latter back.
-    stats = [os.stat(path) for path in files.values()]
+    stats = [regular(path) for path in files.values()]
     manifest = [
-        [label, os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        [label, os.path.abspath(path), *((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else ())]
         for (label, path), stat in zip(files.items(), stats, strict=True)
     ]
     remembered = store.path("manifests", digest({"files": manifest}) + ".json")
-    if remembered.is_file():
+    try:
         return json.loads(remembered.read_text(encoding="utf-8"))["content"]
+    except (FileNotFoundError, ValueError, KeyError):  # there is none, or half of one
+        pass
     with ThreadPoolExecutor() as pool:
-        hashes = list(pool.map(_sha256, files.values()))
+        hashes = list(pool.map(lambda path, stat: stat and _sha256(path), files.values(), stats))
     content = digest({"files": list(zip(files, hashes, strict=True))})
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    write_text(remembered, json.dumps({"content": content, "files": len(files)}))
+    if all(hashes[row] for row, stat in enumerate(stats) if stat):  # else it may be readable the next time
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_text(remembered, json.dumps({"content": content, "files": len(files)}))
     return content
 
 
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: str) -> str | None:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -4,38 +4,128 @@ An image is turned as its EXIF orientation says, laid on white where it is trans
 colour management, and squashed to a square (the aspect ratio is not kept, as Keras' ``image_dataset_from_directory``
 does it). Pillow's bilinear filter averages over the whole footprint when it shrinks (antialiasing). A file of the right
 size is not resampled. Of an animation the first frame counts.
+
+Files are not trusted. The suffix says nothing, and a format is read only if it is in ``FORMATS``: EPS, for one, would
+start Ghostscript, which runs what the file says. Only a regular file is opened, so no pipe is waited for. What would
+unpack to more than ``MAX_PIXELS`` is refused by its header, and all files that are being decoded share that number: 25
+bytes a pixel, 33 in a picture one pixel wide, make the peak of a decoding 3 GB, whatever the number of threads.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Condition
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
+
+from kd.data.files import closed, printable, reason_of
+from kd.data.quiet import quiet
 
 VERSION = 1  # raise it when the same file would give other pixels
 LISTED = 20  # bad files named in the notes; the error names them all
+FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
+FORMATS |= {"WEBP"}
+MAX_PIXELS = 89_478_485  # Pillow's limit, which others in the process may have set aside
+MAX_BYTES = 2**30  # of a file: some decoders read it whole
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Room:
+    """Lets so many threads in at once as there is room for, and what is as large as the room alone."""
+
+    def __init__(self, size: int):
+        self.size, self.taken, self.left = size, 0, Condition()
+
+    @contextmanager
+    def __call__(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self.size)
+        with self.left:
+            self.left.wait_for(lambda: self.taken + amount <= self.size)
+            self.taken += amount
+        try:
+            yield
+        finally:
+            with self.left:
+                self.taken -= amount
+                self.left.notify_all()
+
+
+_bytes, _pixels = Room(MAX_BYTES), Room(MAX_PIXELS)  # entered in this order, or two threads might wait for each other
 
 
 def read_image(path: str, size: int) -> np.ndarray:
     """Return [size, size, 3] uint8.
 
     Raises:
-        Exception: whatever Pillow's decoders stumble on; ValueError for more pixels than ``Image.MAX_IMAGE_PIXELS``.
+        Exception: whatever Pillow's decoders stumble on; ValueError for what is too large or must not be opened.
     """
-    with Image.open(path) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit and image.width * image.height > limit:  # Pillow itself refuses only twice as many
-            raise ValueError(f"{image.width} x {image.height} pixels, more than Pillow's limit of {limit:,}")
-        ImageOps.exif_transpose(image, in_place=True)
-        rgb = to_rgb(image)
+    reason = closed(path)
+    if reason:
+        raise ValueError(reason)
+    length = os.path.getsize(path)
+    if length > MAX_BYTES:
+        raise ValueError(f"a file of {length / 2**30:.1f} GiB; at most {MAX_BYTES / 2**30:.0f} is read")
+    # an open file, not its name: Pillow would map the file, and one that is cut meanwhile would kill the process
+    with _bytes(length), open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+        pixels = unpacked(image)
+        if pixels > MAX_PIXELS:
+            found = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
+            raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}")
+        with _pixels(pixels):
+            return _square(image, size)
+
+
+def _square(image: Image.Image, size: int) -> np.ndarray:
+    try:
+        image.load()
+        rgb = to_rgb(upright(image))
         if rgb.size != (size, size):
             rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(rgb)
+    finally:
+        image.close()  # lets go of the pixels, before their room is given to another
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    # malloc keeps a freed block below 32 MB for the thread that had it: all threads would hold their peaks for good
+    Image.core.set_block_size(64 * 2**20)
+    return tuple(name for name in Image.ID if name in FORMATS)  # in Pillow's order: the vaguest marks come last
+
+
+def unpacked(image: Image.Image) -> int:
+    """Pixels that the decoder will hold at once, which may be more than the picture has."""
+    hidden = 0
+    if image.format == "AVIF":  # the stream's own size may be another: known to the decoder, and limited by it
+        hidden = MAX_PIXELS
+    if image.format == "TIFF":  # a tile may be larger than the picture, and is unpacked whole
+        hidden = image.tag_v2.get(ExifTags.Base.TileWidth, 0) * image.tag_v2.get(ExifTags.Base.TileLength, 0)
+    return max(hidden, image.width * image.height)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says; as it is stored where that is damaged or says nothing."""
+    try:
+        method = TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # struct.error, SyntaxError, OSError and more; the picture itself is whole
+        return image
+    return image if method is None else image.transpose(method)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -50,7 +140,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise ValueError(
                 f"mode {image.mode} with values in [{grey.min()}, {grey.max()}]: no white point is defined"
             )
-        image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
+        grey = grey.astype(np.uint32)
+        grey += 128
+        grey //= 257  # with the half added: the nearest of 256 greys, without a float for every pixel
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -71,15 +164,19 @@ def decode_into(images: np.ndarray, files: Mapping[str, str], on_bad_file: str) 
         try:
             images[row] = read_image(paths[row], images.shape[1])
         except UnidentifiedImageError:
-            return "not an image that Pillow knows" if os.path.getsize(paths[row]) else "the file is empty"
+            return "not an image of a known format"
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and more
-            return str(error) or type(error).__name__
+            return reason_of(error)
         return None
 
-    with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter's lock while it decodes and resizes
-        rows = pool.map(fill, range(len(paths)))
-        reasons = list(tqdm(rows, "decode", len(paths), unit=" images", disable=None))
-    bad = [f"{label}: {reason}" for label, reason in zip(files, reasons, strict=True) if reason]
+    with quiet() as terminal:
+        pool = ThreadPoolExecutor()  # Pillow lets go of the interpreter's lock while it decodes and resizes
+        try:
+            rows = pool.map(fill, range(len(paths)))
+            reasons = list(tqdm(rows, "decode", len(paths), unit=" images", disable=None, file=terminal))
+        finally:
+            pool.shutdown(cancel_futures=True)  # who interrupts does not want to wait for the other ten thousand
+    bad = [f"{printable(label)}: {reason}" for label, reason in zip(files, reasons, strict=True) if reason]
     if bad and on_bad_file == "error":
         raise ValueError(
             f"{len(bad)} of {len(paths)} files cannot be read as images. "

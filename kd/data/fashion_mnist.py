@@ -9,6 +9,8 @@ from pathlib import Path
 
 from kd.data.arrays import open_arrays
 from kd.data.augment import Augment
+from kd.data.checks import folder_of
+from kd.data.files import printable, unwritten
 from kd.data.idx import STEMS, find_idx, read_splits
 from kd.data.pictures import Pictures
 from kd.store import Store
@@ -24,17 +26,18 @@ def load(
     val_fraction: float = 0.1,
     root: str | None = None,
     image_size: int = 28,
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open the four IDX files in ``root``; with null those of Debian's package, or a download (31 MB)."""
     if root is None:
         files = find_idx([DEBIAN]) or download(store)
     else:
-        top = Path(root).expanduser()
+        top = folder_of(root)
         files = find_idx([top, top / "FashionMNIST" / "raw"])
         if files is None:
             raise FileNotFoundError(
-                f"data.root={root} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, each "
-                "with or without .gz"
+                f"data.root={printable(root)} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, "
+                "each with or without .gz"
             )
     return open_arrays(
         store,
@@ -45,6 +48,7 @@ def load(
         seed,
         val_fraction,
         image_size,
+        on_leak,
     )
 
 
@@ -55,6 +59,8 @@ def download(store: Store) -> dict[str, Path]:
     try:
         folder = store.obtain("downloads", "fashion_mnist", lambda to: FashionMNIST(to, download=True))
     except Exception as error:  # URLError, RuntimeError, a proxy's page that is no gzip file
+        if unwritten(error):
+            raise
         raise FileNotFoundError(
             f"Fashion-MNIST is not here and could not be downloaded ({' '.join(str(error).split())})\n"
             f"Install Debian's package dataset-fashion-mnist (it fills {DEBIAN}) or say data.root=<folder of IDX files>"

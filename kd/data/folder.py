@@ -2,15 +2,17 @@
 
 Where there is neither a train nor a test folder, the class folders stand in ``root`` itself and a stratified part of
 every class is set aside for the test. Classes are sorted by name. Every file in a class folder is taken for an image,
-whatever its suffix, and is a bad file if Pillow cannot read it; hidden files and folders, ``__MACOSX``, ``Thumbs.db``
-and ``desktop.ini`` are ignored, and so are files beside the class folders. See decode.py for what happens to an image.
+whatever its suffix, and is a bad file if Pillow cannot read it, as is a folder, a pipe or a link to nowhere among them;
+hidden files and folders, ``__MACOSX``, ``Thumbs.db`` and ``desktop.ini`` are ignored, and so are files beside the class
+folders. Links are followed. See decode.py for what happens to an image, and twins.py for pictures that stand in both
+splits. Nothing is ever written beside the pictures.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import defaultdict
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,12 @@ from typing import Any
 import numpy as np
 
 from kd.data.augment import Augment
+from kd.data.checks import SMALLEST, enough, folder_of, one_of, share, whole
 from kd.data.content import content_key
 from kd.data.decode import VERSION, decode_into
+from kd.data.files import closed, printable
 from kd.data.pictures import Pictures, decode_once, open_decoded, stratified_split
+from kd.data.twins import check_setting, refuse, twins, warn
 from kd.store import Store
 
 IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
@@ -38,6 +43,7 @@ def load(
     test_dir: str = "test",
     test_fraction: float = 0.2,
     on_bad_file: str = "error",
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open the tree under ``root``; images are squashed to ``image_size`` x ``image_size`` RGB.
 
@@ -45,27 +51,31 @@ def load(
         seed: of the validation split and, where a test part has to be set aside, of that too.
         test_fraction: of every class, used only where ``root`` holds neither ``train_dir`` nor ``test_dir``.
         on_bad_file: "error" names all files that cannot be read, "skip" leaves them out and says so in the notes.
+        on_leak: "warn" names the pictures that stand in training and test, there and in the notes, "error" refuses.
 
     Raises:
         FileNotFoundError, ValueError: for a tree of another shape, naming what was found.
     """
     if root is None:
         raise ValueError("data=folder needs data.root=<folder>: it holds train/<class>/... and test/<class>/...")
-    top = Path(root).expanduser()
+    top = folder_of(root)
     if not top.is_dir():
-        raise FileNotFoundError(f"data.root={root} is not a folder (looked for {top.absolute()})")
-    train, test = top / train_dir, top / test_dir
+        what = "is a file, not a folder" if top.is_file() else "is not a folder"
+        raise FileNotFoundError(printable(f"data.root={root} {what} (looked for {top.absolute()})"))
+    train, test = top / str(train_dir), top / str(test_dir)
     if train.is_dir() != test.is_dir():
         there, missing = (train, test) if train.is_dir() else (test, train)
         setting = "test_dir" if train.is_dir() else "train_dir"
-        beside = [entry.name for entry in _entries(top) if entry.is_dir() and entry.name != there.name]
+        beside = [name for name in _entries(top) if (top / name).is_dir() and name != there.name]
         raise ValueError(
-            f"{top} has {there.name}/ but no {missing.name}/. Name the other split with data.{setting}=... "
-            f"(beside it: {', '.join(beside) or 'no folder'}), or set a part of one split aside with data.root={there}"
+            f"{printable(top)} has {there.name}/ but no {missing.name}/. Name the other split with data.{setting}=... "
+            f"(beside it: {_listed(beside) or 'no folder'}), or set a part of one split aside with "
+            f"data.root={printable(there)}"
         )
     if not train.is_dir():
         train, test = top, None
-    return open_tree(store, "folder", train, test, augment, seed, val_fraction, image_size, on_bad_file, test_fraction)
+    rest = (augment, seed, val_fraction, image_size, on_bad_file, on_leak, test_fraction)
+    return open_tree(store, "folder", train, test, *rest)
 
 
 def open_tree(
@@ -78,98 +88,107 @@ def open_tree(
     val_fraction: float,
     image_size: int,
     on_bad_file: str,
+    on_leak: str,
     test_fraction: float = 0.2,
 ) -> Pictures:
     """Decode two folders of class folders, or one of which ``test_fraction`` is set aside, and open the result."""
-    if image_size < 8:
-        raise ValueError(f"data.image_size must be at least 8 pixels, got {image_size}")
-    if on_bad_file not in ("error", "skip"):
-        raise ValueError(f"data.on_bad_file must be 'error' or 'skip', got {on_bad_file!r}")
-    tree = list_classes(train)
-    classes = list(tree)
-    files = {f"train/{c}/{file}": f"{train}/{c}/{file}" for c in classes for file in tree[c]}
-    labels = [label for label, c in enumerate(classes) for _ in tree[c]]
+    whole("image_size", image_size, SMALLEST, unit="pixels")
+    share("val_fraction", val_fraction)
+    one_of("on_bad_file", on_bad_file, ("error", "skip"))
+    check_setting(on_leak)
+    tree, where = list_classes(train), printable(train)
+    classes = [printable(name) for name in tree]
+    files = {f"train/{c}/{file}": f"{train}/{c}/{file}" for c in tree for file in tree[c]}
+    labels = [label for label, c in enumerate(tree) for _ in tree[c]]
     settings: dict[str, Any] = {"version": VERSION, "image_size": image_size, "on_bad_file": on_bad_file}
     if test is None:
-        if not 0 < test_fraction < 1:
-            raise ValueError(f"data.test_fraction must lie between 0 and 1, got {test_fraction}")
-        _need(labels, classes, 3, f"{train}, where training, validation and test take from every class")
+        share("test_fraction", test_fraction)
+        enough(labels, classes, 3, f"{where}, where training, validation and test take from every class")
         kept, aside = stratified_split(np.array(labels), test_fraction, seed)
         train_count, order = len(kept), np.concatenate([kept, aside])
         names = list(files)
         files, labels = {names[i]: files[names[i]] for i in order}, [labels[i] for i in order]
         settings |= {"seed": seed, "test_fraction": test_fraction}
     else:
-        _need(labels, classes, 2, f"{train}, where training and validation take from every class")
+        enough(labels, classes, 2, f"{where}, where training and validation take from every class")
         other = list_classes(test)
-        if list(other) != classes:
-            only_train, only_test = sorted(set(classes) - set(other)), sorted(set(other) - set(classes))
+        same = {_folded(name): name for name in other}
+        if set(same) != set(map(_folded, tree)):
+            only_train = [name for name in tree if _folded(name) not in same]
+            only_test = [name for name in other if _folded(name) not in set(map(_folded, tree))]
             raise ValueError(
-                f"the two splits have different classes: only in {train}: {', '.join(only_train) or 'none'}; "
-                f"only in {test}: {', '.join(only_test) or 'none'}"
+                f"the two splits have different classes: only in {where}: {_listed(only_train) or 'none'}; "
+                f"only in {printable(test)}: {_listed(only_test) or 'none'}"
             )
         train_count = len(files)
-        files |= {f"test/{c}/{file}": f"{test}/{c}/{file}" for c in classes for file in other[c]}
-        labels += [label for label, c in enumerate(classes) for _ in other[c]]
+        for label, c in enumerate(tree):
+            folder = same[_folded(c)]
+            files |= {f"test/{c}/{file}": f"{test}/{folder}/{file}" for file in other[folder]}
+            labels += [label] * len(other[folder])
 
     def produce(allocate: Any) -> Mapping[str, Any]:
         images = allocate(len(files), (image_size, image_size, 3))
         kept, notes = decode_into(images, files, on_bad_file)
         targets, in_train = np.array(labels)[kept], kept < train_count
-        _need(targets[in_train], classes, 2, "the files that can be read")
-        _need(targets[~in_train], classes, 1, "the test files that can be read")
-        notes |= _twins(images, targets, in_train)
+        enough(targets[in_train], classes, 2, "the files that can be read")
+        enough(targets[~in_train], classes, 1, "the test files that can be read")
+        names = list(files)
+        notes |= twins(images[: len(kept)], targets, in_train, lambda row: printable(names[kept[row]]))
+        if on_leak == "warn":
+            warn(name, notes)
         return {"targets": targets, "classes": classes, "train_count": in_train.sum(), "notes": notes}
 
     settings["content"] = content_key(store, files)
-    return open_decoded(decode_once(store, name, settings, produce), augment, seed, val_fraction)
+    pictures = open_decoded(decode_once(store, name, settings, produce), augment, seed, val_fraction)
+    if on_leak == "error":
+        refuse(name, pictures.notes)
+    return pictures
 
 
 def list_classes(folder: Path) -> Tree:
-    """Return {class: file names} of a folder of class folders.
+    """Return {class: names of what stands in it} of a folder of class folders.
 
     Raises:
-        ValueError: for fewer than two class folders, an empty one, or one that holds folders.
+        ValueError: for fewer than two class folders, an empty one, one that holds nothing but folders, two whose names
+            look alike, or a link in place of one that leads nowhere.
     """
     tree: Tree = {}
-    for entry in _entries(folder):
-        if not entry.is_dir():
+    shown = printable(folder)
+    for name in _entries(folder):
+        path = f"{folder}/{name}"
+        if not os.path.isdir(path):
+            if os.path.islink(path) and not os.path.exists(path):  # left out, a class would be missing without a word
+                raise ValueError(f"{shown} holds {printable(name)}, {closed(path)}. Mend or remove it")
             continue
-        inside = _entries(entry.path)
-        folders = [item.name for item in inside if item.is_dir()]
-        if folders:
+        tree[name] = _entries(path)
+        if tree[name] and all(os.path.isdir(f"{path}/{inside}") for inside in tree[name]):
             raise ValueError(
-                f"the class folder {entry.path} holds folders ({', '.join(folders[:5])}): only images are expected "
-                "there. Does data.root stand one level too high?"
+                f"the class folder {printable(path)} holds folders ({_listed(tree[name][:5])}) and no file: only "
+                "images are expected there. Does data.root stand one level too high?"
             )
-        tree[entry.name] = [item.name for item in inside]
     empty = [name for name, files in tree.items() if not files]
     if len(tree) < 2:
-        raise ValueError(f"at least 2 class folders are needed, {folder} holds {', '.join(tree) or 'none'}")
+        raise ValueError(f"at least 2 class folders are needed, {shown} holds {_listed(tree) or 'none'}")
     if empty:
-        raise ValueError(f"class folders without any file in {folder}: {', '.join(empty)}")
+        raise ValueError(f"class folders without any file in {shown}: {_listed(empty)}")
+    times = Counter(map(_folded, tree))
+    alike = [name for name in tree if times[_folded(name)] > 1]
+    if alike:
+        raise ValueError(
+            f"{shown} holds class folders whose names look the same and are written differently: "
+            + ", ".join(f"{printable(name)} ({len(name)} characters)" for name in alike)
+        )
     return tree
 
 
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED]
-    return sorted(visible, key=lambda entry: entry.name)
+def _entries(folder: str | Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith(".") and name not in IGNORED)
 
 
-def _need(labels: Iterable[int], classes: list[str], least: int, where: str) -> None:
-    counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
-    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < least]
-    if few:
-        raise ValueError(f"too few images, at least {least} a class are needed in {where}: {', '.join(few)}")
+def _folded(name: str) -> str:
+    """Accents and syllables composed: macOS and some archives take them apart."""
+    return unicodedata.normalize("NFC", printable(name))
 
 
-def _twins(images: np.ndarray, targets: np.ndarray, in_train: np.ndarray) -> dict[str, int]:
-    """Count pictures that stand, pixel for pixel, in several classes (label noise) or in both splits (a leak)."""
-    seen: dict[bytes, set[tuple[int, bool]]] = defaultdict(set)
-    for row, (label, train) in enumerate(zip(targets.tolist(), in_train.tolist(), strict=True)):
-        seen[hashlib.sha256(images[row]).digest()].add((label, train))
-    several = sum(len({label for label, _ in places}) > 1 for places in seen.values())
-    leaked = sum(len({train for _, train in places}) > 1 for places in seen.values())
-    counts = {"pictures_in_several_classes": several, "pictures_in_train_and_test": leaked}
-    return {key: count for key, count in counts.items() if count}
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(printable, names))

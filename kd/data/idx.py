@@ -12,6 +12,8 @@ import numpy as np
 
 from kd.data.arrays import Split
 
+LARGEST = 2**31  # bytes that are unpacked; the largest of MNIST's kin has 640 MB
+PIECE = 2**20  # bytes read at a time, so that memory follows what is there and not what is claimed
 # MNIST's own names; some mirrors write a dot where the original has a dash
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -32,25 +34,39 @@ def find_idx(folders: Iterable[Path]) -> dict[str, Path] | None:
 
 def read_splits(files: dict[str, Path]) -> tuple[Split, Split]:
     """Read (train, test) from the four files that ``find_idx`` found; images are [N, H, W, 1]."""
-    train_images, train_labels, test_images, test_labels = (read_idx(files[stem]) for stem in STEMS)
+    train_images, train_labels, test_images, test_labels = (
+        read_idx(files[stem], 3 if "images" in stem else 1) for stem in STEMS
+    )
     return Split(train_images[..., None], train_labels), Split(test_images[..., None], test_labels)
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Return the uint8 array of an IDX file, in the shape that its header states.
 
     Raises:
-        ValueError: for a damaged file, or one of another type.
+        ValueError: for a damaged file, one of another type or of another number of dimensions, or one that claims more
+            than ``LARGEST`` bytes.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\x00\x00\x08":
+                raise ValueError(
+                    f"{path} is no IDX file of unsigned bytes: it starts with {head.hex(' ') or 'nothing'}"
+                )
+            if head[3] != dimensions:
+                raise ValueError(f"{path} has {head[3]} dimensions, and {dimensions} are expected: is it another file?")
+            sides = file.read(4 * dimensions)
+            shape = np.frombuffer(sides, ">u4").tolist() if len(sides) == 4 * dimensions else []
+            size = math.prod(shape)
+            if size > LARGEST:
+                raise ValueError(f"{path} claims {shape}, {size:,} bytes: at most {LARGEST:,} are read")
+            data = bytearray()
+            while len(data) <= size and (piece := file.read(min(PIECE, size + 1 - len(data)))):
+                data += piece  # one byte more than there should be, and so to the checksum behind the last
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} cannot be unpacked: {error}") from error
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} is no IDX file of unsigned bytes: it starts with {data[:4].hex(' ') or 'nothing'}")
-    dimensions = data[3]
-    shape = np.frombuffer(data, ">u4", dimensions, offset=4).tolist() if len(data) >= 4 + 4 * dimensions else []
-    start = 4 + 4 * dimensions
-    if not shape or len(data) - start != math.prod(shape):
-        raise ValueError(f"{path} is damaged: its header says {shape}, but {max(len(data) - start, 0)} bytes follow it")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    if not size or len(data) != size:
+        follow = f"more than {size}" if len(data) > size else len(data)
+        raise ValueError(f"{path} is damaged: its header says {shape}, but {follow} bytes follow it")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kd.data.augment import Augment
+from kd.data.checks import folder_of
+from kd.data.files import printable, unwritten
 from kd.data.folder import open_tree
 from kd.data.pictures import Pictures
 from kd.store import Store
@@ -26,11 +28,12 @@ def load(
     root: str | None = None,
     image_size: int = 100,
     on_bad_file: str = "error",
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open the set under ``root``, or download it (about 350 MB, no credentials needed) where ``root`` is null."""
-    top = Path(root).expanduser() if root is not None else download()
+    top = folder_of(root) if root is not None else download()
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
-    return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file)
+    return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
 
 
 def find_split(top: Path, split: str) -> Path:
@@ -39,7 +42,7 @@ def find_split(top: Path, split: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(
-        f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})\n"
+        printable(f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})") + "\n"
         f"data.root is the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"
     )
 
@@ -51,6 +54,12 @@ def download() -> Path:
     try:
         return Path(kagglehub.dataset_download(HANDLE))
     except Exception as error:  # no network, a proxy's answer, a full disk: kagglehub wraps none of them
+        shut = unwritten(error)
+        if shut:
+            raise OSError(
+                f"Intel's images cannot be kept in kagglehub's cache ({shut})\n"
+                "Set KAGGLEHUB_CACHE to a folder that can be written and has 1 GB of room"
+            ) from error
         raise FileNotFoundError(
             f"Intel's images are not here and Kaggle did not deliver them ({' '.join(str(error).split())})\n"
             f"Fetch the archive from {PAGE}, unpack it and say data.root=<the folder that holds seg_train and seg_test>"

@@ -7,10 +7,10 @@ names; three thousand years in the ground left cracks and noise. Stays grey: C i
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kd.data.arrays import open_arrays
 from kd.data.augment import Augment
+from kd.data.checks import folder_of
+from kd.data.files import printable
 from kd.data.idx import STEMS, find_idx, read_splits
 from kd.data.pictures import Pictures
 from kd.store import Store
@@ -26,16 +26,25 @@ def load(
     val_fraction: float = 0.1,
     root: str | None = None,
     image_size: int = 28,
+    on_leak: str = "warn",
 ) -> Pictures:
     """Open the four IDX files in ``root``: their folder, or a clone of the authors' repository."""
-    top = Path(root).expanduser() if root is not None else None
+    top = folder_of(root) if root is not None else None
     files = find_idx([top, top / "data" / "oracle"]) if top else None
     if files is None:
-        what = "data=oracle_mnist needs data.root" if root is None else f"data.root={root} does not hold the files"
+        what = f"data.root={printable(root)} does not hold the files" if top else "data=oracle_mnist needs data.root"
         raise FileNotFoundError(
             f"{what}: a folder with {', '.join(STEMS)}, each with or without .gz\n"
             f"git clone {PAGE} brings them (14 MB, in data/oracle); then say data.root=<the clone>"
         )
     return open_arrays(
-        store, "oracle_mnist", files, lambda: (*read_splits(files), CLASSES), augment, seed, val_fraction, image_size
+        store,
+        "oracle_mnist",
+        files,
+        lambda: (*read_splits(files), CLASSES),
+        augment,
+        seed,
+        val_fraction,
+        image_size,
+        on_leak,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from kd.data.augment import Augment
-from kd.store import SHORT, Store, digest
+from kd.data.checks import enough, share
+from kd.interfaces import first_line
+from kd.store import SHORT, Store, allocated, digest
 
 FORMAT = 1  # of the published folder; raise it when other files stand there
 
@@ -60,21 +62,16 @@ def decode_once(
         opened: list[np.ndarray] = []
 
         def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:
-            opened.append(np.lib.format.open_memmap(folder / "all.npy", "w+", np.uint8, (count, *shape)))
+            opened.append(allocated(folder / "images.npy", (count, *shape), np.uint8))
             return opened[0]
 
         about = produce(allocate)
         targets = np.asarray(about["targets"], np.int64)
-        images = opened[0]
-        images.flush()
-        if len(targets) == len(images):
-            (folder / "all.npy").rename(folder / "images.npy")
-        else:  # some files were left out: keep the rows that were filled
-            np.save(folder / "images.npy", images[: len(targets)])
-            (folder / "all.npy").unlink()
-        np.save(folder / "targets.npy", targets)
+        opened.pop().flush()
+        shorten(folder / "images.npy", len(targets))
+        allocated(folder / "targets.npy", targets.shape, np.int64)[:] = targets
         images = np.load(folder / "images.npy", mmap_mode="r")
-        np.save(folder / "sums.npy", channel_sums(images))
+        allocated(folder / "sums.npy", (len(images), 2, images.shape[3]), np.int64)[:] = channel_sums(images)
         content = hashlib.sha256(images)
         content.update(targets)
         meta = {
@@ -89,53 +86,78 @@ def decode_once(
     return store.obtain("data", f"{name}-{digest({**settings, 'format': FORMAT})[:SHORT]}", make)
 
 
+def shorten(path: Path, count: int) -> None:
+    """Keep the first ``count`` rows of an ``.npy`` file, in place: a copy would want the room once more."""
+    array = np.load(path, mmap_mode="r")
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+    end = array.offset + count * array[0].nbytes
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
+        assert file.tell() == array.offset  # numpy leaves room for another count
+        file.truncate(end)
+
+
 def open_decoded(folder: Path, augment: Augment, seed: int, val_fraction: float) -> Pictures:
-    """Open what ``decode_once`` left and split it: stratified, by ``data.seed`` alone."""
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    targets = np.load(folder / "targets.npy")
-    train, val = stratified_split(targets[: meta["train_count"]], val_fraction, seed)
-    sums = np.load(folder / "sums.npy")
+    """Open what ``decode_once`` left and split it: stratified, by ``data.seed`` alone.
+
+    Raises:
+        ValueError: for files that are damaged or do not belong together, saying which folder to remove.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        targets, sums = np.load(folder / "targets.npy"), np.load(folder / "sums.npy")
+        classes, train_count = tuple(meta["classes"]), meta["train_count"]
+        if images.ndim != 4 or not len(images) == len(targets) == len(sums) > train_count > 0:
+            raise ValueError(f"{images.shape} images, {len(targets)} labels, {train_count} of them for training")
+        name, content, notes = meta["name"], meta["content"], meta["notes"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(
+            f"the decoded data set in {folder} is damaged ({first_line(error)}). Remove that folder; "
+            "the same command will decode it again"
+        ) from error
+    train, val = stratified_split(targets[:train_count], val_fraction, seed, classes)
     mean, std = channel_statistics(sums[train], pixels=images.shape[1] * images.shape[2])
-    classes = tuple(meta["classes"])
     return Pictures(
-        name=meta["name"],
+        name=name,
         images=images,
         targets=targets,
         classes=classes,
         train=train,
         val=val,
-        test=np.arange(meta["train_count"], len(targets)),
+        test=np.arange(train_count, len(targets)),
         mean=mean,
         std=std,
         augment=augment,
         fingerprint=digest(
             {
-                "content": meta["content"],
-                "train_count": meta["train_count"],
+                "content": content,
+                "train_count": train_count,
                 "classes": classes,
                 "seed": seed,
                 "val_fraction": val_fraction,
             }
         ),
-        notes=meta["notes"],
+        notes=notes,
     )
 
 
-def stratified_split(targets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    targets: np.ndarray, fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Split positions into (rest, ``fraction`` of every class), at least one image of each class on either side.
 
     Raises:
-        ValueError: for a fraction outside (0, 1) or a class with fewer than two images.
+        ValueError: for a fraction outside (0, 1) or a class with a single image; ``classes`` are their names.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"data.val_fraction must lie between 0 and 1, got {fraction}")
+    share("val_fraction", fraction)
+    present, row = np.unique(targets, return_inverse=True)
+    names = [str(classes[label]) if len(classes) > label else f"class {label}" for label in present]
+    enough(row, names, 2, "the training part, where training and validation take from every class")
     generator = np.random.default_rng(seed)
     taken = []
-    for label in np.unique(targets):
+    for label in present:
         members = np.flatnonzero(targets == label)
-        if len(members) < 2:
-            raise ValueError(f"class {label} has {len(members)} training image: at least 2 are needed to split")
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         taken.append(generator.permutation(members)[:count])
     val = np.sort(np.concatenate(taken))

@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from kd.data.augment import Augment
+from kd.data.checks import between, share, whole
 from kd.data.painter import Painter
 from kd.data.pictures import Pictures, decode_once, open_decoded
 from kd.data.scenery import CLASSES, SCENES, clutter
@@ -48,14 +49,12 @@ def load(
     Raises:
         ValueError: for a size or a count that cannot be drawn.
     """
-    if not 16 <= image_size <= 128:
-        raise ValueError(f"data.image_size must lie between 16 and 128 for drawn scenes, got {image_size}")
-    if not 0 <= label_noise < 1:
-        raise ValueError(f"data.label_noise must lie in [0, 1), got {label_noise}")
-    needed = (("train_images", train_images, 2 * len(CLASSES)), ("test_images", test_images, len(CLASSES)))
-    for name, count, least in needed:
-        if count < least:
-            raise ValueError(f"data.{name} must be at least {least}, so that each split has every class; got {count}")
+    whole("image_size", image_size, 16, 128, unit="pixels for drawn scenes")
+    whole("train_images", train_images, 2 * len(CLASSES), unit="so that each split has every class")
+    whole("test_images", test_images, len(CLASSES), unit="so that each class is tested")
+    whole("drawing_seed", drawing_seed, 0)
+    share("val_fraction", val_fraction)
+    between("label_noise", label_noise, 0, 0.99)
 
     def produce(allocate: Callable) -> dict:
         images = allocate(train_images + test_images, (image_size, image_size, 3))

@@ -51,8 +51,8 @@ class CATKD(nn.Module):
 
     def __init__(self, size: int = 2, normalize: bool = False):
         super().__init__()
-        if size < 1:
-            raise ValueError(f"kd.size is the side of the pooled class maps and must be at least 1, got {size}")
+        if not 1 <= size <= 256:
+            raise ValueError(f"kd.size is the side of the pooled class maps and must be 1 to 256, got {size}")
         self.size, self.normalize = size, normalize
 
     def enter(self, context: Context) -> None:

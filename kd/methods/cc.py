@@ -70,8 +70,8 @@ class CC(nn.Module):
             raise ValueError(f"kd.dim is a width and must be 1 or more, got {dim}")
         if not isinstance(gamma, Tensor) and not gamma > 0:
             raise ValueError(f"kd.gamma must be above 0, got {gamma}")
-        if order < 1 or order != int(order):
-            raise ValueError(f"kd.order must be a whole number above 0 (at 0 the kernel is constant), got {order}")
+        if not 1 <= order <= 100 or order != int(order):
+            raise ValueError(f"kd.order must be a whole number of 1 to 100 (at 0 the kernel is constant), got {order}")
         self.variant, self.dim, self.gamma, self.order = variant, dim, gamma, int(order)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:

@@ -91,8 +91,8 @@ class ReviewKD(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"kd.channels is the width of the fused maps and must be at least 1, got {channels}")
-        if any(level < 1 for level in levels):
-            raise ValueError(f"kd.levels are sides in pixels of at least 1, got {list(levels)}")
+        if not all(1 <= level <= 1024 for level in levels):
+            raise ValueError(f"kd.levels are sides in pixels of 1 to 1,024, got {list(levels)}")
         self.stages, self.channels, self.levels = stages, channels, list(levels)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor, nn
 
 Info = dict[str, int | str]
+MOST = 200  # blocks of a stage: the deepest residual network that was published for CIFAR has 1,202 layers
 
 
 class Chain(nn.Module):
@@ -95,7 +96,7 @@ def widened(channels: Sequence[int], width: float) -> list[int]:
     Raises:
         ValueError: a width that is not above 0.
     """
-    if width <= 0:
+    if not 0 < width < float("inf"):
         raise ValueError(f"width must be above 0, got {width}")
     return [max(1, round(width * count)) for count in channels]
 

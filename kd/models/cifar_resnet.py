@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
 
 
 class CifarResNet(Chain):
@@ -35,8 +35,8 @@ class CifarResNet(Chain):
     ):
         super().__init__()
         count, rest = divmod(depth - 2, 6)
-        if count < 1 or rest:
-            raise ValueError(f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, 26, ...), got {depth}")
+        if not 1 <= count <= MOST or rest:
+            raise ValueError(f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, ... {6 * MOST + 2:,}), got {depth}")
         if len(channels) != 4:
             raise ValueError(f"channels must be four numbers, of the stem and three stages, got {channels}")
         enough(image_size, 4, "a CIFAR ResNet")

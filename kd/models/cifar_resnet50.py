@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
 from kd.models.cifar_resnet import shortcut
 
 EXPANSION = 4  # channels that a block hands on over those that it works in
@@ -30,8 +30,8 @@ class CifarResNet50(Chain):
 
     def __init__(self, num_classes: int, image_size: int, blocks: Sequence[int] = (3, 4, 6, 3), width: float = 1.0):
         super().__init__()
-        if len(blocks) != 4 or min(blocks) < 1:
-            raise ValueError(f"blocks must be four numbers, 1 or more blocks a stage, got {blocks}")
+        if len(blocks) != 4 or not 1 <= min(blocks) <= max(blocks) <= MOST:
+            raise ValueError(f"blocks must be four numbers, 1 to {MOST} blocks a stage, got {blocks}")
         enough(image_size, 8, "resnet50_cifar")
         stem, *stages = widened([64, 64, 128, 256, 512], width)
         stages = [EXPANSION * channels for channels in stages]

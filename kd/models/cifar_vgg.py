@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import Chain, draw, enough, taps, widened
+from kd.models.chain import MOST, Chain, draw, enough, taps, widened
 
 LARGE = 64  # pixels: from here on the last stage stands behind a max-pool too
 
@@ -27,8 +27,8 @@ class CifarVGG(Chain):
 
     def __init__(self, num_classes: int, image_size: int, convolutions: Sequence[int], width: float = 1.0):
         super().__init__()
-        if len(convolutions) != 5 or min(convolutions) < 1:
-            raise ValueError(f"convolutions must be five numbers, 1 or more a stage, got {convolutions}")
+        if len(convolutions) != 5 or not 1 <= min(convolutions) <= max(convolutions) <= MOST:
+            raise ValueError(f"convolutions must be five numbers, 1 to {MOST} a stage, got {convolutions}")
         enough(image_size, 8, "a CIFAR VGG")
         channels = widened([64, 128, 256, 512, 512], width)
         pools = (False, True, True, True, image_size >= LARGE)

@@ -43,8 +43,8 @@ class Exported(LogitsOnly):
         """Take the program of a .pt2 file.
 
         Raises:
-            ValueError: not trusted, no program, one for other images, classes or a bounded batch, or one that was
-                exported while it was training.
+            ValueError: not trusted, no program, one for other images, classes or a bounded batch, one whose logits are
+                not finite, or one that was exported while it was training.
         """
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is no program that torch.export.save wrote: it is no zip file")
@@ -74,6 +74,10 @@ class Exported(LogitsOnly):
             raise ValueError(
                 f"{path} answers 3 images with {shown}; the data's {self.num_classes} classes "
                 f"want logits [3, {self.num_classes}]"
+            )
+        if not logits.isfinite().all():
+            raise ValueError(
+                f"{path} answers pictures with logits that are NaN or infinite: its weights are, or overflow"
             )
         if not torch.equal(logits, again) or not torch.allclose(logits[:1], alone, rtol=1e-3, atol=1e-3):
             raise ValueError(

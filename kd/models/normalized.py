@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -30,6 +31,23 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
     return network
 
 
+def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse what pixels in [0, 1] cannot have; mean 0 and std 1 leave them as they are.
+
+    Raises:
+        ValueError: not three finite numbers each, a ``std`` that is not above 0, or one beyond 1.
+    """
+    numbers = [value for values in (mean, std) if isinstance(values, Sequence) for value in values]
+    plain = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+    if not plain or [len(values) for values in (mean, std) if isinstance(values, Sequence)] != [3, 3] or min(std) <= 0:
+        raise ValueError(f"mean and std must be three numbers each, std above 0; got {mean} and {std}")
+    if min(mean) < 0 or max(numbers) > 1:
+        raise ValueError(
+            f"mean and std must lie in [0, 1], as pixels do here, got {mean} and {std}: divide those of pixels up to "
+            "255 by 255"
+        )
+
+
 class Normalized(nn.Module):
     """``network((image - mean) / std)``. What is exported needs no side knowledge, and no batch can be
     normalised for the wrong network.
@@ -48,12 +66,9 @@ class Normalized(nn.Module):
         """Take other statistics.
 
         Raises:
-            ValueError: not three numbers each, or a ``std`` that is not above 0.
+            ValueError: see ``check_statistics``.
         """
-        for name, values in (("mean", mean), ("std", std)):
-            numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
-            if not numbers or len(values) != 3 or (name == "std" and min(values) <= 0):
-                raise ValueError(f"mean and std must be three numbers each, std above 0; got {mean} and {std}")
+        check_statistics(mean, std)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
 

@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
 
 
 class WideResNet(Chain):
@@ -30,9 +30,9 @@ class WideResNet(Chain):
     def __init__(self, num_classes: int, image_size: int, depth: int, widen: float, dropout: float = 0.0):
         super().__init__()
         count, rest = divmod(depth - 4, 6)
-        if count < 1 or rest:
-            raise ValueError(f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, 28, ...), got {depth}")
-        if widen <= 0:
+        if not 1 <= count <= MOST or rest:
+            raise ValueError(f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, ... {6 * MOST + 4:,}), got {depth}")
+        if not widen > 0:
             raise ValueError(f"widen must be above 0, got {widen}")
         enough(image_size, 4, "a wide ResNet")
         stem, stages, block = 16, widened([16, 32, 64], widen), partial(Block, dropout=dropout)

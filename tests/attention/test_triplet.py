@@ -45,5 +45,5 @@ def test_each_gate_is_blind_to_its_axis():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match="attention.wrap.kernel_size must be odd, got 4"):
+    with pytest.raises(ValueError, match="attention.wrap.kernel_size must be odd, 1 or more, got 4"):
         triplet(nn.Identity(), 8, 4)

@@ -58,4 +58,4 @@ def test_two_numbers_and_a_trial_that_fails(cwd, home):
 
 def test_the_test_split_never_picks(cwd, home):
     overrides = ["experiment=search_kd", "objective=student.accuracy"]
-    assert "the test split never picks" in sweep(*overrides, *SEARCH, cwd=cwd, env=environment(home), code=1)
+    assert "the test split never picks" in sweep(*overrides, *SEARCH, cwd=cwd, env=environment(home), code=2)

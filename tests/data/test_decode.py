@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.decode import decode_into, read_image
+from kd.data.decode import Room, decode_into, read_image, to_rgb
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -118,10 +121,22 @@ def test_skip_moves_the_good_rows_together_in_order(mixed):
     assert notes["bad_files"] == 3 and notes["bad_file_names"][1] == "empty: the file is empty"
 
 
-@pytest.mark.parametrize("side", [12, 40])  # beyond the limit; beyond twice the limit, where Pillow itself refuses
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch, side):
-    bomb = saved(tmp_path / "bomb.png", Image.new("L", (side, side)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    kept, notes = decode_into(np.zeros((1, 8, 8, 3), np.uint8), {"bomb": bomb}, "skip")
-    assert not len(kept) and "pixels" in notes["bad_file_names"][0]
+def test_every_16_bit_grey_becomes_the_nearest_of_256():
+    greys = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert (np.asarray(to_rgb(Image.fromarray(greys)))[..., 0] == np.round(greys / 257)).all()
+
+
+def test_room_is_given_to_as_many_as_fit_and_to_a_large_one_alone():
+    room, inside, most = Room(10), [], []
+
+    def enter(amount):
+        with room(amount):
+            inside.append(amount)
+            most.append(list(inside))
+            time.sleep(0.01)
+            inside.remove(amount)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, [4, 4, 4, 99, 4, 1, 10, 3, 3, 3] * 2))
+    assert len(most) == 20 and room.taken == 0
+    assert all(sum(each) <= 10 or each == [99] for each in most) and any(len(each) > 1 for each in most)

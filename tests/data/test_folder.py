@@ -7,10 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kd.data.augment import Augment
 from kd.data.folder import load
+from kd.data.loader import Loader
 from kd.store import Store
 
 
@@ -131,12 +133,6 @@ def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
         opened(tree, on_bad_file="skip")
 
 
-def test_equal_pictures_in_two_classes_or_splits_are_counted(tree, opened):
-    shutil.copy(tree / "train/cat/00.png", tree / "train/dog/copy.png")
-    shutil.copy(tree / "train/cat/01.png", tree / "test/cat/copy.png")
-    assert opened(tree).notes == {"pictures_in_several_classes": 1, "pictures_in_train_and_test": 1}
-
-
 @pytest.mark.parametrize(
     ("counts", "settings", "message"),
     [
@@ -157,12 +153,50 @@ def test_equal_pictures_in_two_classes_or_splits_are_counted(tree, opened):
         ({"a": 3, "b": 3}, {"test_fraction": 1.5}, "test_fraction must lie between 0 and 1, got 1.5"),
         ({"a": 3, "b": 3}, {"val_fraction": 0}, "val_fraction must lie between 0 and 1, got 0"),
         ({"a": 3, "b": 3}, {"on_bad_file": "ignore"}, "'error' or 'skip', got 'ignore'"),
+        ({"a": 3, "b": 3}, {"on_leak": "ignore"}, "'warn' or 'error', got 'ignore'"),
+        ({"a": 3, "b": 3}, {"image_size": 12.5}, "image_size must be a whole number, got 12.5"),
+        ({"a": 3, "b": 3}, {"val_fraction": "half"}, "val_fraction must lie between 0 and 1, got 'half'"),
+        ({"a": 3, "b": 3}, {"root": " "}, "data.root is empty"),
+        ({"a": 3, "b": 3}, {"root": "~nobody_of_that_name/x"}, "data.root=~nobody_of_that_name/x: "),
+        ({"a/x": 3, "b": 3}, {}, "holds folders .x. and no file"),
+        ({"train/e\u0301": 3, "train/\xe9": 3, "test/\xe9": 1}, {}, r"look the same .* \(1 characters\)"),
     ],
 )
 def test_a_tree_or_setting_that_cannot_work_is_told(tmp_path, opened, counts, settings, message):
     (tmp_path / "tree").mkdir()
     with pytest.raises(ValueError, match=message):
-        opened(grow(tmp_path / "tree", counts), **settings)
+        opened(**{"root": grow(tmp_path / "tree", counts), **settings})
+
+
+@pytest.mark.filterwarnings("error")
+def test_settings_are_looked_at_before_a_picture_is(tree, opened, tmp_path):
+    for settings in ({"val_fraction": 2}, {"image_size": 7}, {"on_leak": "no"}, {"on_bad_file": "no"}):
+        with pytest.raises(ValueError, match=f"data.{next(iter(settings))} must"):
+            opened(tree, **settings)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+def test_a_data_set_may_be_tiny(tmp_path, opened):
+    root = grow(tmp_path / "tree", {"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1})
+    pictures = opened(root)
+    assert (len(pictures.train), len(pictures.val), len(pictures.test)) == (2, 2, 2)
+    loader = Loader(pictures, 128, 0, torch.device("cpu"))
+    assert [len(batch.target) for batch in loader.epoch(0)] == [2]
+
+
+def test_a_class_may_be_spelt_apart_in_one_split(tmp_path, opened):
+    """macOS, and archives made there, take accents apart."""
+    root = grow(tmp_path / "tree", {"train/caf\xe9": 2, "train/bar": 2, "test/cafe\u0301": 1, "test/bar": 1})
+    assert opened(root).classes == ("bar", "caf\xe9")
+
+
+def test_a_root_may_be_a_number_and_is_no_file(tree, tmp_path, opened, monkeypatch):
+    tree.rename(tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert len(load(Store("store"), Augment(), root=2024, image_size=12).test) == 7
+    with pytest.raises(FileNotFoundError, match="00.png is a file, not a folder"):
+        opened(tmp_path / "2024/train/cat/00.png")
 
 
 def test_a_root_that_is_not_there_is_told(tmp_path, opened):

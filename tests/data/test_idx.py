@@ -6,6 +6,8 @@ import gzip
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kd.data.idx import STEMS, find_idx, read_idx, read_splits
 
@@ -41,12 +43,32 @@ def test_a_folder_with_a_missing_file_does_not_count(tmp_path):
     assert find_idx([tmp_path / "raw"]) is None
 
 
+@given(st.binary(max_size=40), st.integers(0, 60), st.booleans())
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_bytes_are_an_array_or_a_reason(tmp_path, rubbish, at, packed):
+    whole = idx(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    whole = gzip.compress(whole, mtime=0) if packed else whole
+    path = tmp_path / ("x.gz" if packed else "x")
+    path.write_bytes(whole[:at] + rubbish + whole[at + len(rubbish) :])
+    try:
+        assert read_idx(path, 2).dtype == np.uint8
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("x", b"", "starts with nothing"),
         ("x", b"<html>not found</html>", "no IDX file"),
-        ("x", b"\x00\x00\x0d\x01" + b"\x00" * 8, "no IDX file of unsigned bytes"),  # floats
+        ("x", b"\x00\x00\x0d\x02" + b"\x00" * 8, "no IDX file of unsigned bytes"),  # floats
+        ("x", idx(np.zeros(9, np.uint8)), "has 1 dimensions, and 2 are expected"),  # the labels in place of the images
+        ("x", idx(np.zeros((3, 4), np.uint8)) + b"x", r"header says \[3, 4\], but more than 12 bytes"),
+        ("x", idx(np.zeros((0, 4), np.uint8)), r"header says \[0, 4\]"),
+        ("x", b"\x00\x00\x08\x02" + b"\xff" * 99, r"claims \[4294967295, 4294967295\], 18,446,.*: at most"),
+        ("x.gz", gzip.compress(b"\x00\x00\x08\x02" + b"\xff" * 99), r"claims \[4294967295, 4294967295\]"),
+        ("x", b"\x00\x00\x08\x02" + b"\x00\x00\x7f\xff" * 2 + b"x", r"\[32767, 32767\], but 1 bytes"),
+        ("x.gz", gzip.compress(idx(np.zeros((3, 4), np.uint8)))[:-8] + b"wrong sum", "cannot be unpacked: CRC"),
         ("x", idx(np.zeros((3, 4), np.uint8))[:-1], r"damaged: its header says \[3, 4\], but 11 bytes"),
         ("x", idx(np.zeros((3, 4), np.uint8))[:7], "damaged"),
         ("x.gz", gzip.compress(idx(np.zeros((300, 4), np.uint8)), mtime=0)[:-9], "cannot be unpacked"),
@@ -56,4 +78,4 @@ def test_a_folder_with_a_missing_file_does_not_count(tmp_path):
 def test_damage_is_told(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_idx(tmp_path / name)
+        read_idx(tmp_path / name, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import numpy as np
 import pytest
 
@@ -52,7 +55,9 @@ def test_fewer_targets_than_allocated_rows_keep_the_first_rows(decoded):
     folder = decoded({}, images=IMAGES[:27], targets=TARGETS[:27], allocated=40)
     pictures = open_decoded(folder, Augment(), 0, 0.25)
     assert (pictures.images == IMAGES[:27]).all() and pictures.test.tolist() == [24, 25, 26]
-    assert {file.name for file in folder.iterdir()} == {"images.npy", "targets.npy", "sums.npy", "meta.json"}
+    assert {file.suffix for file in folder.iterdir()} == {".npy", ".json"}
+    assert {file.stem for file in folder.glob("*.npy")} == {"images", "targets", "sums"}
+    assert (folder / "images.npy").stat().st_size == 128 + 27 * 9 * 9 * 3
 
 
 def test_the_fingerprint_knows_pixels_targets_and_every_split(decoded):
@@ -78,6 +83,31 @@ def test_the_split_is_stratified_disjoint_and_leaves_something_of_each_class():
     assert np.bincount(targets[val]).tolist() == [10, 1, 1]
     assert sorted([*rest, *val]) == list(range(112))
     assert stratified_split(targets, 0.1, seed=4)[1].tolist() != val.tolist()
+
+
+def test_a_class_of_one_picture_is_named():
+    with pytest.raises(ValueError, match=r"at least 2 a class .*: ape \(1\), cow \(1\)$"):
+        stratified_split(np.array([0, 1, 1, 2]), 0.5, 0, ("ape", "bee", "cow"))
+
+
+DAMAGE = {
+    "half a page": lambda folder: os.truncate(folder / "meta.json", 100),
+    "no page": lambda folder: (folder / "meta.json").unlink(),
+    "a page of another kind": lambda folder: (folder / "meta.json").write_text('{"name": "tiny"}'),
+    "half the images": lambda folder: os.truncate(folder / "images.npy", 4000),
+    "empty images": lambda folder: os.truncate(folder / "images.npy", 0),
+    "rubbish for images": lambda folder: (folder / "images.npy").write_bytes(b"rubbish" * 99),
+    "other targets": lambda folder: np.save(folder / "targets.npy", TARGETS[:7]),
+    "no sums": lambda folder: (folder / "sums.npy").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_was_damaged_later_is_told_with_what_to_remove(decoded, damage):
+    folder = decoded({})
+    DAMAGE[damage](folder)
+    with pytest.raises(ValueError, match=f"data set in {re.escape(str(folder))} is damaged .* Remove that folder"):
+        open_decoded(folder, Augment(), 0, 0.25)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 0, 1, 1.5])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,28 @@ def test_a_second_load_does_not_draw_again(tmp_path, monkeypatch):
     assert load(tmp_path).fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("settings", [{"image_size": 8}, {"image_size": 256}, {"train_images": 6}, {"test_images": 2}])
-def test_what_cannot_be_drawn_is_said_by_name(tmp_path, settings):
-    with pytest.raises(ValueError, match=f"data.{next(iter(settings))}"):
-        load(tmp_path, **settings)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("image_size=7", "image_size=256", "image_size=48.5", "train_images=0", "train_images=6", "train_images=many"),
+        *(
+            "test_images=1",
+            "test_images=12.5",
+            "drawing_seed=-1",
+            "label_noise=2",
+            "label_noise=-0.1",
+            "label_noise=nan",
+        ),
+        *("label_noise=none", "val_fraction=0", "val_fraction=1", "val_fraction=none"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_by_name_before_anything_is(tmp_path, setting):
+    name, _, value = setting.partition("=")
+    with contextlib.suppress(ValueError):
+        value = float(value) if "." in value or value == "nan" else int(value)
+    with pytest.raises(ValueError, match=rf"data\.{name} must .*, got '?{value}'?$"):
+        load(tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
 
 
 def test_colour_alone_does_not_tell_the_class():

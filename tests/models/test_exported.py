@@ -18,7 +18,7 @@ from kd.interfaces import observe
 from kd.measure import macs, params
 from kd.models.exported import Exported
 from kd.models.normalized import Normalized
-from kd.stages import take
+from kd.weights import take
 
 CLASSES, SIZE = 6, 16
 
@@ -112,6 +112,13 @@ def test_a_program_that_was_exported_while_it_trained_is_refused(tmp_path):
     pool = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     with pytest.raises(ValueError, match="exported while it was training. Export network.eval()"):
         black_box(saved(tmp_path / "train.pt2", pool, training=True))
+
+
+def test_a_program_whose_weights_are_not_finite_is_refused(tmp_path):
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
+    nn.init.constant_(pool[2].weight, torch.nan)
+    with pytest.raises(ValueError, match="answers pictures with logits that are NaN or infinite"):
+        black_box(saved(tmp_path / "nan.pt2", pool))
 
 
 def test_a_batch_that_is_open_to_a_few_images_only_is_refused(tmp_path):

@@ -1,0 +1,68 @@
+"""What every data set asks of its settings and of its pictures, before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SMALLEST = 8  # pixels a side: below that no network of ours has a map left
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None, unit: str = "") -> None:
+    """Refuse what is no whole number in [least, most].
+
+    Raises:
+        ValueError: with the setting and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"data.{name} must be a whole number, got {value!r}")
+    if value < least or (most is not None and value > most):
+        right = f"be at least {least}" if most is None else f"lie between {least} and {most}"
+        raise ValueError(f"data.{name} must {right}{unit and f' {unit}'}, got {value}")
+
+
+def between(name: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is no number in [low, high]."""
+    if not _is_number(value) or not low <= value <= high:
+        raise ValueError(f"data.{name} must lie between {low} and {high}, got {value!r}")
+
+
+def share(name: str, value: Any) -> None:
+    """Refuse what is no number in (0, 1)."""
+    if not _is_number(value) or not 0 < value < 1:
+        raise ValueError(f"data.{name} must lie between 0 and 1, got {value!r}")
+
+
+def one_of(name: str, value: Any, right: Sequence[str]) -> None:
+    """Refuse a word that is not among those that mean something."""
+    if value not in right:
+        raise ValueError(f"data.{name} must be {' or '.join(map(repr, right))}, got {value!r}")
+
+
+def folder_of(root: Any) -> Path:
+    """The folder that ``data.root`` names; a name such as 2024 arrives as a number.
+
+    Raises:
+        ValueError: for a root that is empty, or stands in the home of nobody.
+    """
+    if str(root).strip() == "":
+        raise ValueError("data.root is empty; it must name a folder")
+    try:
+        return Path(str(root)).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(f"data.root={root}: {error}") from error
+
+
+def enough(labels: Iterable[int], classes: Sequence[str], least: int, where: str) -> None:
+    """Refuse labels of which a class has fewer than ``least``, naming every such class with its count."""
+    counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < least]
+    if few:
+        raise ValueError(f"too few images, at least {least} a class are needed in {where}: {', '.join(few)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,110 @@
+"""Try what a command asks for, before anything is written: every object that needs no data is made once, and dropped.
+
+What can be told without torch is told first, by ``kd/settings.py``. What only a method and two networks together know
+is told when the data are there, and still before anything is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from kd.options import assistants_of, blaming, build_network, checked, made, members_of, objective_of, settled, twin_of
+from kd.settings import check_outputs, shown
+from kd.store import digest
+
+CLASSES = 10  # of the networks that are tried
+SMALL = 256  # pixels a side, up to which a network is run and not only its shapes
+
+
+def examine(config: Any) -> None:
+    """Refuse what cannot become a run on this machine.
+
+    Args:
+        config: as Hydra composed it, with Hydra's part.
+
+    Raises:
+        ValueError: with the setting, its value and what would be right.
+    """
+    found = checked(config)
+    check_outputs(found[1]["outputs"])
+    try_out(*found, set())
+
+    from kd.machine import find_machine
+
+    find_machine(found[1]["train"]["device"], found[1]["train"]["precision"])  # last: it is the slowest
+
+
+def examine_all(configs: Iterable[Any]) -> None:
+    """Refuse a sweep of which a cell cannot become a run; on which machine it will be one is not known here.
+
+    Raises:
+        ValueError: as of ``examine``.
+    """
+    cells, seen = [checked(config) for config in configs], set[str]()
+    for cell in cells:
+        check_outputs(cell[1]["outputs"])
+        try_out(*cell, seen)
+
+
+def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], seen: set[str]) -> None:
+    """Make what ``checked`` returned: methods, recipes, networks.
+
+    Args:
+        seen: the networks that were tried before; this one's are added.
+
+    Raises:
+        ValueError: as of ``examine``.
+    """
+    cfg, choices = settled(cfg, choices)
+    with blaming(cfg):
+        objective = objective_of(cfg.kd)
+        twin_of(cfg.twin)
+        for page in (cfg.train.student, cfg.train.teacher, cfg.data.augment):
+            made(page)
+    size = settings["data"].get("image_size")
+    for role, spec in networks(settings, choices["teacher"], bool(objective.needs)):
+        key = digest({"role": role, "size": size, **{part: spec.get(part) for part in ("network", "attention")}})
+        if isinstance(size, int) and key not in seen:
+            seen.add(key)
+            with blaming(cfg, {"student": "student", "teacher": "teacher.network"}.get(role)):
+                try_network(role, spec, size)
+
+
+def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(role, spec) of all networks of a run: the student's first, which is the quickest to try."""
+    yield "student", {"network": settings["student"]}
+    members = members_of(settings, teacher)
+    assistants = assistants_of(settings) if taught else []
+    yield from ((f"assistant_{number}", spec) for number, spec in enumerate(assistants, 1))
+    alone = {**settings["teacher"], "attention": settings["attention"]}
+    yield from ((f"teacher_{number}", spec) for number, spec in enumerate(members, 1))
+    if not members:
+        yield "teacher", alone
+
+
+def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> None:
+    """Make a network, without weights of elsewhere, and show it a picture.
+
+    Raises:
+        ValueError: one that does not fit into memory, or does not take images of this size.
+    """
+    import torch
+
+    from kd.models.normalized import Normalized, fitting
+
+    spec = {**spec, "network": {name: value for name, value in spec["network"].items() if name != "pretrained"}}
+    with torch.device("meta"):  # has shapes and no memory
+        network = build_network(spec, CLASSES, image_size, tried=False)
+    count = sum(weight.numel() for weight in network.parameters())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
+    if 4 * count > memory:
+        said = ", ".join(f"{role}.{name}={shown(value)}" for name, value in spec["network"].items() if name[0] != "_")
+        raise ValueError(f"{said}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit into memory")
+    with torch.device("cpu" if image_size <= SMALL else "meta"):
+        network = build_network(spec, CLASSES, image_size, tried=False)
+        try:
+            fitting(Normalized(network, [0.0] * 3, [1.0] * 3), role, image_size)
+        except FileNotFoundError:  # a network that is in a file
+            return

@@ -1,0 +1,232 @@
+"""A data set on a disk that is full, and pictures where nothing may be written: on real file systems, real limits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from kd.data import cifar10, decode, fashion_mnist, folder, intel
+from kd.data.augment import Augment
+from kd.store import Store, allocated
+from tests.data import test_fashion_mnist, test_intel
+from tests.data.test_folder import grow
+
+NOBODY = 65534
+SIDE = 64  # pixels: the eight pictures below have 98 KB
+
+
+def mounted(*arguments):
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """disk(kilobytes): a file system of this size, made at the first call and resized at every other."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if not mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs", place):
+        pytest.skip("no file system can be mounted here: this needs root and Linux")
+
+    def resized(kilobytes):
+        assert mounted("-o", f"remount,size={kilobytes}k", place)
+        return place
+
+    yield resized
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@contextlib.contextmanager
+def read_only(place):
+    """Nothing can be written below ``place`` meanwhile, not even by root."""
+    if os.geteuid() != 0:
+        place.chmod(0o555)
+        yield
+        place.chmod(0o755)
+        return
+    if not mounted("--bind", place, place):
+        pytest.skip("root may write everywhere, and no file system can be mounted read-only here")
+    try:
+        assert mounted("-o", "remount,ro,bind", place)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def in_child(act, prepare):
+    """Do ``prepare()`` and ``act()`` in a process of their own, and return what ``act`` does or raises, as text."""
+    decode._formats()  # what is imported late may not be readable to somebody else
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            prepare()
+            said = act()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, str(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return said
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return grow(tmp_path / "tree", {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=SIDE)
+
+
+def opened(root, store):
+    return folder.load(Store(store), Augment(), root=str(root), image_size=SIDE)
+
+
+def left(store):
+    """What stands in a store beside its locks."""
+    return sorted(str(path.relative_to(store)) for path in Path(store).rglob("*") if ".locks" not in path.parts)
+
+
+def test_a_disk_that_is_full_at_any_moment_of_the_decoding(tmp_path, tree, disk):
+    """From far too small, page by page, to large enough."""
+    elsewhere, stages, needed = opened(tree, tmp_path / "roomy"), set(), None
+    for kilobytes in (16, 64, *range(92, 200, 4)):
+        place = disk(kilobytes)
+        try:
+            pictures = opened(tree, place)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+            assert all(path in ("data", "manifests") or path.endswith(".json") for path in left(place)), left(place)
+            needed = needed or "98,304 bytes are wanted and " in str(error)
+            stages.add(Path(error.filename).name if error.filename else "a page")
+        else:
+            break
+    assert pictures.fingerprint == elsewhere.fingerprint and (pictures.images == elsewhere.images).all()
+    assert needed and "images.npy" in stages and len(stages) > 1, stages
+    assert opened(tree, place).fingerprint == elsewhere.fingerprint
+
+
+def test_a_limit_on_the_size_of_files(tmp_path, tree):
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, 64 * 1024))
+
+    said = in_child(lambda: opened(tree, tmp_path / "store"), limited)
+    assert said.startswith("OSError: [Errno 27] File too large: 98,304 bytes are wanted and ") and "images.npy" in said
+    assert not [path for path in left(tmp_path / "store") if path.startswith("data/")]
+    assert len(opened(tree, tmp_path / "store").test) == 2  # the same once more, when it may
+
+
+def test_an_allocated_file_is_whole_from_the_first_or_not_there(tmp_path, disk):
+    array = allocated(disk(1024) / "fits.npy", (100, 1000), np.float32)
+    assert not array.any() and (disk(1024) / "fits.npy").stat().st_blocks * 512 >= 400_000
+    array[:] = 7
+    array.flush()
+    with pytest.raises(OSError, match="No space left on device: 4,000,000 bytes are wanted and [0-9,]+ are free"):
+        allocated(disk(1024) / "large.npy", (1000, 1000), np.float32)
+    with pytest.raises(OSError, match=": 8,000,000,000,000,000,000 bytes are wanted"):
+        allocated(disk(1024) / "huge.npy", (10**9, 10**9), np.float64)
+    assert left(disk(1024)) == ["fits.npy"]
+    assert (np.load(disk(1024) / "fits.npy") == np.full((100, 1000), 7, np.float32)).all()
+
+
+def seen(place):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [place, *place.rglob("*")]}
+
+
+LOADED = {
+    "folder": (
+        lambda place: grow(place, {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=8),
+        lambda store, place: folder.load(store, Augment(), root=str(place), image_size=8),
+    ),
+    "set aside": (
+        lambda place: grow(place, {"a": 5, "b": 5}, side=8),
+        lambda store, place: folder.load(store, Augment(), root=str(place), image_size=8),
+    ),
+    "intel": (
+        lambda place: test_intel.grow(place, True),
+        lambda store, place: intel.load(store, Augment(), root=str(place), image_size=8),
+    ),
+    "fashion_mnist": (
+        lambda place: test_fashion_mnist.fill(place, packed=True),
+        lambda store, place: fashion_mnist.load(store, Augment(), root=str(place)),
+    ),
+}
+
+
+@pytest.mark.parametrize("data", LOADED)
+def test_nothing_is_written_beside_the_pictures(tmp_path, data):
+    make, load = LOADED[data]
+    make(tmp_path / "pictures")
+    before = seen(tmp_path / "pictures")
+    with read_only(tmp_path / "pictures"):
+        locked = load(Store(tmp_path / "store"), tmp_path / "pictures")
+    free = load(Store(tmp_path / "another"), tmp_path / "pictures")
+    assert locked.fingerprint == free.fingerprint and seen(tmp_path / "pictures") == before
+
+
+@pytest.fixture
+def of_nobody():
+    """A folder that others may enter: pytest's own are root's alone."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    (place / "store").mkdir()
+    os.chown(place / "store", NOBODY, NOBODY)
+    yield place
+    shutil.rmtree(place)
+
+
+def test_pictures_of_others_and_files_that_may_not_be_read(of_nobody):
+    tree = grow(of_nobody / "tree", {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=8)
+    (tree / "train/a/02.png").chmod(0)
+    (tree / "train/b/02.png").chmod(0)
+
+    def load(**settings):
+        pictures = folder.load(Store(of_nobody / "store"), Augment(), root=str(tree), image_size=8, **settings)
+        return json.dumps([len(pictures.targets), pictures.notes])
+
+    def as_nobody(**settings):
+        return in_child(lambda: load(**settings), lambda: os.setuid(NOBODY))
+
+    told = as_nobody()
+    assert "ValueError: 2 of 8 files cannot be read" in told
+    assert "\n  train/a/02.png: Permission denied\n  train/b/02.png: Permission denied" in told
+    count, notes = json.loads(as_nobody(on_bad_file="skip"))
+    assert count == 6 and notes["bad_files"] == 2
+    (tree / "train/a/02.png").chmod(0o644)
+    assert json.loads(as_nobody(on_bad_file="skip"))[0] == 7
+    (tree / "train/b").chmod(0)
+    assert "PermissionError" in as_nobody() and "train/b" in as_nobody()
+
+
+def test_a_store_or_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    place = tmp_path / "outputs"
+    place.mkdir()
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
+
+    def deliver(handle):
+        (place / handle).mkdir(parents=True)
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
+    with read_only(place):
+        for load in (cifar10.load, fashion_mnist.load):
+            with pytest.raises(OSError, match="(Read-only|denied).*outputs/downloads") as raised:
+                load(Store(place), Augment())
+            assert raised.value.errno in (errno.EROFS, errno.EACCES)
+        with pytest.raises(OSError, match="kagglehub's cache .*outputs.*\nSet KAGGLEHUB_CACHE to a folder"):
+            intel.load(Store(tmp_path / "store"), Augment())
+    assert datasets.CIFAR10.url.startswith("https") and not list(place.iterdir())

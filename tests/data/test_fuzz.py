@@ -1,0 +1,176 @@
+"""Damaged files of every usual format, and bytes that are no file: a picture or a reason, and never anything else."""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from kd.data import decode
+from tests.data.memory import growth
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of a picture that is read outside decode_into
+SIZE = 16
+PIXELS = 2**20  # the limit while we try: what gets past it shows in memory at once
+MEMORY = 100  # megabytes that the worst input may add: 33 bytes for each of the pixels above, and room for malloc
+LENGTHS = (0, 1, 2, 8, 255, 4096, 20_000, 65_535, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def written(form, image, **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def whole_files():
+    noise = np.random.default_rng(0).integers(0, 256, (13, 19, 4), np.uint8)
+    rgb, rgba, other = Image.fromarray(noise[..., :3]), Image.fromarray(noise), Image.new("RGB", (19, 13), "red")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a picture"
+    frames = {"save_all": True, "append_images": [other]}
+    return [
+        written("JPEG", rgb, exif=exif),
+        written("JPEG", rgb, progressive=True),
+        written("JPEG", rgb.convert("CMYK")),
+        written("PNG", rgba, exif=exif),
+        written("PNG", rgb.convert("P"), transparency=3),
+        written("PNG", Image.fromarray(noise[..., 0].astype(np.uint16) * 257)),
+        written("PNG", rgb, **frames),
+        written("GIF", rgb, **frames),
+        written("WEBP", rgb, exif=exif),
+        written("WEBP", rgba, lossless=True, **frames),
+        written("BMP", rgb),
+        written("BMP", rgb.convert("P")),
+        written("TIFF", rgb, exif=exif),
+        written("TIFF", rgb, compression="tiff_lzw"),
+        written("TIFF", rgb, compression="jpeg"),
+        written("TIFF", rgba, compression="tiff_adobe_deflate"),
+        written("TIFF", rgb.convert("1"), compression="group4"),
+        written("JPEG2000", rgb),
+        written("PPM", rgb),
+        written("TGA", rgba, compression="tga_rle"),
+        written("PCX", rgb),
+        written("SGI", rgb, rle=True),
+    ]
+
+
+FILES = whole_files()
+
+
+@st.composite
+def damaged(draw):
+    """A whole file after a few accidents, most of them where headers stand, but behind the mark of the format."""
+    data = bytearray(draw(st.sampled_from(FILES)))
+
+    def place():
+        last = max(0, len(data) - 1)
+        first, end = draw(st.sampled_from(((12, 60), (12, 60), (12, 250), (12, 10**9), (0, 10**9))))
+        return draw(st.integers(min(first, last), min(end, last)))
+
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 2, 3, 5)))):
+        accident = draw(
+            st.sampled_from(("flip", "byte", "length", "length", "insert", "cut", "drop", "repeat", "splice"))
+        )
+        at = place()
+        if accident == "flip" and data:
+            data[at] ^= 1 << draw(st.integers(0, 7))
+        elif accident == "byte" and data:
+            data[at] = draw(st.integers(0, 255))
+        elif accident in ("length", "insert"):
+            kind, value = draw(st.sampled_from((">I", "<I", ">H", "<H"))), draw(st.sampled_from(LENGTHS))
+            said = struct.pack(kind, value % 2 ** (8 * struct.calcsize(kind)))
+            data[at : at + (len(said) if accident == "length" else 0)] = said
+        elif accident == "cut":
+            del data[at:]
+        elif accident == "drop":
+            del data[at : at + draw(st.integers(1, 64))]
+        elif accident == "repeat":
+            data[at:at] = data[place() :][:64] * draw(st.integers(1, 20))
+        elif accident == "splice":
+            other = draw(st.sampled_from(FILES))
+            start = draw(st.integers(0, len(other) - 1))
+            data[at:at] = other[start : start + draw(st.integers(1, 200))]
+    return with_checksums(data) if data[:4] == b"\x89PNG" else bytes(data)
+
+
+def with_checksums(data):
+    """A PNG whose chunks have the checksums of what they hold now, so that their content is looked at."""
+    mended, at = bytearray(data), 8
+    while at + 12 <= len(mended):
+        end = at + 8 + int.from_bytes(mended[at : at + 4], "big")
+        mended[end : end + 4] = zlib.crc32(mended[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(mended)
+
+
+@st.composite
+def rubbish(draw):
+    """Any bytes, by themselves or behind the first bytes of a format."""
+    start = draw(st.sampled_from((b"", *(file[:16] for file in FILES))))
+    return start + draw(st.binary(max_size=300))
+
+
+@pytest.fixture
+def survives(tmp_path, monkeypatch):
+    """survives(data): what the loader makes of these bytes is a picture or a reason, in little time and memory.
+
+    The bytes lie in a file while they are tried: if the process dies of them, they are still there.
+    """
+    monkeypatch.setattr(decode, "MAX_PIXELS", PIXELS)
+    path, images = tmp_path / "tried", np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    decode.decode_into(images, {"whole": str(path)}, "skip")  # what is loaded once does not count
+    grown = growth()
+    faulthandler.dump_traceback_later(300, exit=True)  # no other way out of a decoder in C that does not end
+
+    def tried(data):
+        path.write_bytes(data)
+        began = time.perf_counter()
+        kept, notes = decode.decode_into(images, {"name": str(path)}, "skip")
+        assert time.perf_counter() - began < 10
+        assert grown() < MEMORY
+        if len(kept):
+            assert not notes
+        else:
+            (told,) = notes["bad_file_names"]
+            reason = told.removeprefix("name: ")
+            assert 5 < len(reason) <= 201 and reason.replace("\u200d", "").isprintable()
+        try:
+            pixels = decode.read_image(str(path), SIZE)
+        except Exception:
+            assert not len(kept)
+        else:
+            assert pixels.shape == (SIZE, SIZE, 3) and pixels.dtype == np.uint8 and len(kept)
+
+    yield tried
+    faulthandler.cancel_dump_traceback_later()
+
+
+some = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(some, max_examples=20_000, derandomize=False, database=None, print_blob=True)
+
+
+@some
+@given(damaged())
+def test_damaged_files(survives, data):
+    survives(data)
+
+
+@some
+@given(rubbish())
+def test_rubbish(survives, data):
+    survives(data)
+
+
+@pytest.mark.slow
+@many
+@given(st.one_of(damaged(), damaged(), rubbish()))
+def test_many_damaged_files(survives, data):
+    survives(data)

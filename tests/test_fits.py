@@ -1,0 +1,156 @@
+"""Memory that does not suffice: taken away for real, with RLIMIT_AS, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kd.data.loader import Loader
+from kd.memory import TooLarge, in_memory, is_memory, of_training
+from kd.methods.supervised import CrossEntropy
+from kd.models.logits_only import LogitsOnly
+from kd.objective import Objective
+from kd.train import Recipe, fit
+
+CPU = torch.device("cpu")
+ROOM = 120 * 2**20  # bytes beyond what is taken after a run: with 60 and with 200 it fits in pieces alone, too
+COMMANDS = """
+import resource, sys
+import kd.run, torch
+torch.set_num_threads(1)
+room, overrides = int(sys.argv[1]), sys.argv[2:]
+for more in (["train.teacher.lr=1e10", "train.batch_size=8"], ["train.batch_size=64"], ["train.batch_size=auto"]):
+    sys.argv[1:] = [*overrides, *more]
+    code = 0
+    try:
+        kd.run.main()
+    except SystemExit as end:
+        code = end.code
+    print(f"exit code {code}", flush=True)
+    print(f"exit code {code}", flush=True, file=sys.stderr)
+    if len(more) == 2:  # what has to be imported now is
+        pages = int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room,) * 2)
+"""
+SMALL = [
+    "teacher=tiny_cnn",
+    "teacher.width=1.5",
+    "teacher.depth=1",
+    "student.depth=1",
+    "student.width=0.25",
+    "data.train_images=72",
+    "data.test_images=12",
+    "data.image_size=64",
+    "data.val_fraction=0.1",
+    "train.teacher.epochs=1",
+    "train.student.epochs=1",
+    "train.precision=float32",
+    "teacher.allow_weak=true",
+    "baseline=false",
+    "latency.seconds=0",
+    "latency.batch=2",
+    "report=false",
+    "tracking=disabled",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("starved")
+
+
+@pytest.fixture(scope="module")
+def told(place) -> list[tuple[str, str]]:
+    """What three commands print: one diverges, one's batch does not fit into memory, one looks for a size that does."""
+    if not Path("/proc/self/statm").is_file():
+        pytest.skip("the limit is set on top of what Linux says is taken")
+    environment = os.environ | {"KD_OUTPUTS": str(place), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # what is freed is given back
+    command = [sys.executable, "-c", COMMANDS, str(ROOM), *SMALL]
+    done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=300)
+    codes = re.findall("exit code (.*)", done.stdout)
+    assert codes == ["2", "2", "0"], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    out, err = (re.split("exit code .*\n", text) for text in (done.stdout, done.stderr))
+    return list(zip(out, err, strict=True))
+
+
+def test_a_training_that_diverges_ends_with_term_place_and_rate(told):
+    said = r"kd: teacher: hard is not finite at epoch 1, step \d, learning rate \d.*e\+09.*own logits.*lower train"
+    assert re.search(said, told[0][1])
+
+
+def test_a_batch_that_does_not_fit_is_named_with_what_to_set(told):
+    _, err = told[1]
+    assert "kd: teacher: memory does not hold train.batch_size=64: can't allocate memory" in err
+    assert "Say train.batch_size=32, train.pieces=2 (the same batch in pieces), train.batch_size=auto" in err
+
+
+def test_auto_finds_pieces_that_fit(told, place):
+    found = re.search(
+        r"train.batch_size=auto: memory holds a batch of 64 images in (\d+) pieces of up to (\d+)", told[2][0]
+    )
+    pieces, largest = map(int, found.groups())
+    assert pieces * largest == 64 and pieces > 1
+    (folder,) = [path.parent for path in place.glob("runs/*/result.json")]
+    written = (folder / "config.yaml").read_text(encoding="utf-8")
+    assert "batch_size: 64" in written and f"pieces: {pieces}" in written, "what was found stands in the settings"
+
+
+class Colour(LogitsOnly):
+    """A network without batch norm: pieces of a batch are the batch, up to rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 6)
+
+    def forward(self, image):
+        return self.linear(image.mean((2, 3)))
+
+
+def test_a_batch_in_pieces_is_the_batch(pictures, machine):
+    found = {}
+    for pieces in (1, 3):
+        torch.manual_seed(0)
+        network, rows = Colour(), []
+        objective = Objective({"hard": CrossEntropy()}, {"hard": 1.0})
+        recipe = Recipe(2, optimizer="sgd", lr=0.5, clip_norm=1.0, mixup=0.5)
+        loader = Loader(pictures, 32, 0, CPU, mixup=0.5, pieces=pieces)
+        fit(network, objective, loader, recipe, machine, stage="student", log=rows.append)
+        found[pieces] = network.linear.weight.detach(), rows[-1]["loss"], rows[-1]["train_accuracy"]
+    torch.testing.assert_close(found[3], found[1], rtol=1e-5, atol=1e-6)
+
+
+SAID = {
+    torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 10 GiB"
+    ): True,
+    RuntimeError("CUDA error: out of memory"): True,
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"): True,
+    RuntimeError("std::bad_alloc"): True,
+    MemoryError("Unable to allocate 8.00 GiB for an array"): True,
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied"): False,
+    ValueError("out of memory"): False,
+}
+
+
+@pytest.mark.parametrize("error", SAID, ids=lambda error: str(error)[:20])
+def test_what_says_that_memory_ran_out(error):
+    assert is_memory(error) is SAID[error]
+    with pytest.raises(TooLarge if SAID[error] else type(error)) as told, in_memory("student", **of_training(8, 2)):
+        raise error
+    if SAID[error]:
+        assert "student: memory does not hold train.batch_size=8 in train.pieces=2" in str(told.value)
+        assert "train.batch_size=4, train.pieces=4 (the same batch in pieces)" in str(told.value)
+
+
+def test_nothing_smaller_is_offered_than_two_images():
+    assert of_training(2, 1)["smaller"] == "another train.device"
+    assert of_training(4, 2)["smaller"] == "train.batch_size=2"

@@ -1,0 +1,432 @@
+"""Command lines that make no sense, given to the very function that ``python -m kd.run`` calls: each is refused in a
+line that names the setting, with exit code 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import kd.multirun
+from kd.run import main
+from kd.settings import typable
+from tests.conftest import CONF, compose, options
+
+REFUSED = {
+    # options and groups
+    "student=tiny_cn": ("student=tiny_cn: there is no such option; did you mean tiny_cnn", "wrn_40_2"),
+    "kd=hintn": ("did you mean hinton", "supervised", "combine"),
+    "data=scens": ("did you mean scenes", "cifar100"),
+    "attention=cbm": ("did you mean cbam", "triplet"),
+    "experiment=nope": ("experiment=nope: there is no such option", "temperature_alpha"),
+    "kd@twin=supervisd": ("kd=supervisd", "did you mean supervised"),
+    "studnet=tiny_cnn": ("no setting studnet; did you mean student?",),
+    "kd@twin=hinton": ("the twin learns from labels alone", "kd@twin=supervised"),
+    "student=null": ("student=null is no option of student", "tiny_cnn"),
+    "+student=tiny_cnn": ("student is there already", "without +"),
+    "~kd": ("kd is not there: choose one, kd=",),
+    "--config-name=conf": ("conf",),
+    # keys
+    "kd.temperatur=4": ("no setting kd.temperatur; did you mean kd.temperature?",),
+    "train.student.epoch=3": ("no setting train.student.epoch; did you mean train.student.epochs",),
+    "epochs=3": ("no setting epochs", "train.student.epochs"),
+    "lr=0.1 widht=2": ("no setting lr", "train.student.lr", "no setting widht", "student.width"),
+    "student={widht:2}": ("no setting student.widht; did you mean student.width",),
+    "+foo=1": ("foo is read by nothing",),
+    "++kd.foo=1": ("kd.foo is read by nothing",),
+    "+kd.temperatur=4": ("kd.temperatur is read by nothing; did you mean kd.temperature?",),
+    "+kd.schedule.soft.stop=0.5": ("kd.schedule.soft.stop is read by nothing",),
+    "kd=combine kd.terms=[hinton] kd.at.weight=3": ("kd.at.weight is read by nothing: kd.terms lists hinton",),
+    "kd.terms.soft.temperature=3": ("kd.temperature is read by nothing since kd.terms.soft.temperature was said",),
+    "+kd.temperature=3": ("kd.temperature is there already", "without +"),
+    "~kd.temperature": ("kd.temperature is not there", "kd.terms.soft.temperature"),
+    "~seed": ("seed is not there",),
+    "~train.student.epochs": ("train.student.epochs is not there: kd.train.Recipe needs it",),
+    # what is missing
+    "student=timm": ("student.name must be said",),
+    "teacher=exported": ("teacher.checkpoint must be said",),
+    "data=folder": ("data.root must be said",),
+    # syntax
+    "kd.temperature": ("cannot read 'kd.temperature'", "key=value"),
+    "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "no viable alternative"),
+    "=3": ("no setting ''",),
+    "kd.temperature=1,2": ("kd.temperature=1,2 is several values: -m runs each",),
+    # interpolations
+    "seed=${nowhere}": ("nowhere is not there, and seed refers to it",),
+    "seed=${seed}": ("seed=${seed}", "ecursive"),
+    "seed=${tracking.project}": ("seed must be a whole number", "got 'kd'"),
+    # types
+    "seed=abc": ("seed must be a whole number of 0 or more", "got 'abc'"),
+    "seed=true": ("seed must be a whole number", "got true"),
+    "baseline=maybe": ("baseline must be true or false, got 'maybe'",),
+    "baseline=1": ("baseline must be true or false, got 1",),
+    "train.student.epochs=1.5": ("train.student.epochs must be a whole number of 1 or more, got 1.5",),
+    "train.student.lr=fast": ("train.student.lr must be a number above 0, got 'fast'",),
+    "kd.temperature=": ("kd.temperature must be a number above 0, got ''",),
+    "student.width=true": ("student.width must be a number above 0, got true",),
+    "train.student=3": ("train.student must be a mapping, {name: value}, got 3",),
+    "tracking.project=2024": ("tracking.project must be text in one line, got 2024", 'tracking.project="2024"'),
+    "tracking.project='a\nb'": ("tracking.project must be text in one line, got 'a\\nb'",),
+    "teacher.ensemble=resnet18": ("teacher.ensemble must be a list, got 'resnet18'",),
+    "kd=at kd.stages=3": ("kd.stages must be a list, each a whole number of -1 or less, or null, got 3",),
+    # ranges
+    "seed=-1": ("seed must be a whole number of 0 or more, up to 2^53, got -1",),
+    "kd.temperature=0": ("kd.temperature must be a number above 0, got 0",),
+    "kd.temperature=nan": ("kd.temperature must be a number above 0, got nan",),
+    "kd=combine kd.hinton.temperature=0": ("kd.hinton.temperature must be a number above 0, got 0",),
+    "kd.alpha=1.5": ("kd.alpha=1.5", "must lie in [0, 1]"),
+    "kd=at kd.weight=-1": ("kd.weight must be a number of 0 or more, got -1",),
+    "kd=born_again kd.generations=0": ("kd.generations=0", "1 to 100"),
+    "kd=fitnet_two_stage kd.hint_share=2": ("kd.hint_share must be a number in [0, 1], got 2",),
+    "kd.alpha=0 kd.weights.hard=0": ("every weight in kd.weights is 0",),
+    "kd=cc kd.order=0": ("kd.order must be a whole number of 1 to 100", "got 0"),
+    "kd=takd kd.assistants=[tiny_cn]": ("kd.assistants names 'tiny_cn'", "did you mean tiny_cnn"),
+    "kd=combine kd.terms=[hinton,att]": ("kd.terms lists 'att'", "did you mean at?"),
+    "student.width=0": ("student.width must be a number above 0, got 0",),
+    "student.width=1e9": ("student.width=1000000000.0",),
+    "student.depth=9": ("student.depth=9", "1 to 8"),
+    "student.dropout=1": ("student.dropout must be a number in [0, 1), got 1",),
+    "student=resnet20 student.depth=21": ("student.depth=21", "6 n + 2"),
+    "teacher.name=resnet_18": ("teacher.name='resnet_18'", "did you mean resnet18"),
+    "teacher.source=bnk": ("teacher.source must be auto, live or bank, got 'bnk'",),
+    "teacher.mean=[0.5,0.5]": ("teacher.mean must be a list of 3", "got [0.5, 0.5]"),
+    "teacher.ensemble=[resnt18]": ("teacher.ensemble names 'resnt18'", "did you mean resnet18"),
+    "attention.stages=[9]": ("attention.stages names stage 9", "0 to 4"),
+    "attention=triplet attention.wrap.kernel_size=4": ("attention.wrap.kernel_size must be odd", "got 4"),
+    "attention=se +attention.wrap.settings.foo=3": ("attention.wrap.settings.foo", "rd_ratio"),
+    "train.student.epochs=0": ("train.student.epochs must be a whole number of 1 or more, got 0",),
+    "train.student.lr=inf": ("train.student.lr must be a number above 0, got inf",),
+    "train.student.warmup=1": ("train.student.warmup must be a number in [0, 1), got 1",),
+    "train.student.mixup=2": ("train.student.mixup must be a number in [0, 1], got 2",),
+    "train.student.label_smoothing=1": ("train.student.label_smoothing must be a number in [0, 1), got 1",),
+    "train.student.clip_norm=0": ("train.student.clip_norm must be a number above 0, or null, got 0",),
+    "train.batch_size=1": ("train.batch_size must be a whole number of 2 or more, or auto, got 1",),
+    "train.device=gpu": ("train.device must be auto, cuda, cuda:0, mps or cpu, got 'gpu'",),
+    "train.precision=float16": ("train.precision must be auto, float32 or bfloat16, got 'float16'",),
+    "train.checkpoint_minutes=0": ("train.checkpoint_minutes must be a number above 0, got 0",),
+    "latency.batch=0": ("latency.batch must be a whole number", "got 0"),
+    "tracking.mode=onlin": ("tracking.mode must be offline, online or disabled, got 'onlin'",),
+    "objective=student.accuracy": ("objective=student.accuracy", "student.training.best_val_accuracy"),
+    "objective=student.latency_ms.batch_8.p50": ("objective=student.latency_ms.batch_8.p50", "latency.batch"),
+    "sweep=a/b": ("sweep must be the name of a folder", "got 'a/b'"),
+    # data and places
+    "data.image_size=4": ("data.image_size must be a whole number in [8, 4096], got 4",),
+    "data.image_size=16 student.depth=5": ("data.image_size must be 32 or more, got 16", "student.depth=5"),
+    "data.val_fraction=0": ("data.val_fraction must be a number in (0, 1), got 0",),
+    "data=folder data.root=/nowhere": ("data.root must be a folder that is there", "got '/nowhere'"),
+    "data=folder data.root=. data.on_bad_file=maybe": ("data.on_bad_file must be error or skip, got 'maybe'",),
+    "data.augment.flip=7": ("data.augment.flip must be a number in [0, 1], got 7",),
+    "teacher.checkpoint=/nowhere.pt": ("teacher.checkpoint must be a file that is there", "got '/nowhere.pt'"),
+    "outputs=/dev/null/x": ("outputs must be a folder that can be written, got '/dev/null/x'",),
+    "student._target_=kd.models.tiny_cn.TinyCNN": ("student._target_=kd.models.tiny_cn.TinyCNN: there is no such",),
+    # sweeps
+    "-m kd.temperature=2,0": ("the sweep cannot begin: kd.temperature must be a number above 0, got 0",),
+    "-m kd.temperatur=2,4": ("the sweep cannot begin", "no setting kd.temperatur; did you mean kd.temperature?"),
+    "-m student=tiny_cnn,tiny_cn": ("the sweep cannot begin: student=tiny_cn", "did you mean tiny_cnn"),
+    "-m kd.temperature=interval(0,4)": ("the sweep cannot begin: kd.temperature must be a number above 0",),
+    "-m seed=range(0,1000000000)": ("the sweep cannot begin: the sweep has more than 100,000 cells",),
+}
+REFUSED_TOO = {  # of the same kinds
+    "teacher=resnet17": ("did you mean resnet18", "vea_resnet18", "wrn_16_1"),
+    "train=defalt": ("did you mean default", "cifar"),
+    "tracking=ofline": ("did you mean offline", "online", "disabled"),
+    "hydra/launcher=jobli": ("hydra/launcher=jobli", "did you mean joblib"),
+    "+studnet=tiny_cnn": ("studnet is read by nothing; did you mean student?",),
+    "kd@twn=hinton": ("kd@twn", "kd@twin"),
+    "kd@twin=combine": ("the twin learns from labels alone",),
+    "student=3": ("student=3 is no option of student", "tiny_cnn"),
+    "~student=vgg8": ("student=vgg8",),
+    "--config-dir=/nowhere": ("/nowhere",),
+    "trian.batch_size=3": ("no setting trian.batch_size; did you mean train.batch_size?",),
+    "student=timm student.nam=resnet18": ("no setting student.nam; did you mean student.name",),
+    "+student.widht=2": ("student.widht is read by nothing; did you mean student.width",),
+    "+train.student.nesterov=true": ("train.student.nesterov is read by nothing",),
+    "+data.augment.rotate=3": ("data.augment.rotate is read by nothing",),
+    "+tracking.team=us": ("tracking.team is read by nothing",),
+    "~kd.temperatur": ("no setting kd.temperatur; did you mean kd.temperature?",),
+    "~data.augment": ("data.augment is not there",),
+    "hydra.foo=3": ("no setting hydra.foo",),
+    "teacher=timm": ("teacher.name must be said",),
+    "data=oracle_mnist": ("data.root must be said",),
+    "température=3": ("cannot read", "key=value"),
+    "kd..temperature=3": ("cannot read 'kd..temperature=3'",),
+    "seed=range(0,3)": ("seed=range(0,3) is several values: -m runs each",),
+    "seed=${kd.temperatur}": ("kd.temperatur is not there, and seed refers to it; did you mean kd.temperature?",),
+    "seed=${foo:3}": ("seed=${foo:3}", "Unsupported"),
+    "seed=${oc.env:KD_NO_SUCH_THING}": ("KD_NO_SUCH_THING",),
+    "seed=1.5": ("seed must be a whole number", "got 1.5"),
+    "seed=null": ("seed must be a whole number", "got null"),
+    "seed=[1]": ("seed must be a whole number", "got [1]"),
+    "kd.temperature={a:1}": ("kd.temperature must be a number above 0, got {'a': 1}",),
+    "latency=3": ("latency must be a mapping, {name: value}, got 3",),
+    "tracking.tags=[1]": ("tracking.tags must be a list, each text in one line, got [1]",),
+    "kd=mlkd kd.temperatures=4": ("kd.temperatures must be a list, each a number above 0, got 4",),
+    "teacher.seed=-1": ("teacher.seed must be a whole number of 0 or more",),
+    "kd.temperature=inf": ("kd.temperature must be a number above 0, got inf",),
+    "kd=mlkd kd.temperatures=[4,0]": ("kd.temperatures must be a list, each a number above 0, got [4, 0]",),
+    "kd.alpha=nan": ("kd.alpha=nan", "must lie in [0, 1]"),
+    "kd.alpha=much": ("kd.alpha=much", "must lie in [0, 1]"),
+    "kd=dkd kd.warmup=-1": ("kd.warmup must be a number of 0 or more, got -1",),
+    "kd=cc kd.variant=papr": ("kd.variant must be one of repdistiller, paper, got 'papr'",),
+    "student.width=-1": ("student.width must be a number above 0, got -1",),
+    "student=tiny_resnet student.depth=[1000000000,1,1]": ("student.depth=[1000000000, 1, 1]", "1 to 200"),
+    "teacher=tiny_cnn teacher.depth=9": ("teacher.depth=9", "1 to 8"),
+    "teacher.stem=tiny": ("teacher.stem must be auto, small or large, got 'tiny'",),
+    "teacher.combine=vote": ("teacher.combine must be probabilities, log_mean_exp or logits, got 'vote'",),
+    "teacher.std=[0.2,0,0.2]": ("teacher.std must be a list of 3", "got [0.2, 0, 0.2]"),
+    "teacher.allow_weak=2": ("teacher.allow_weak must be true or false, got 2",),
+    "attention.stages=-1": ("attention.stages must be a list", "got -1"),
+    "train.teacher.lr=0": ("train.teacher.lr must be a number above 0, got 0",),
+    "train.student.ema=1": ("train.student.ema must be a number in (0, 1), or null, got 1",),
+    "train.student.weight_decay=-1": ("train.student.weight_decay must be a number of 0 or more, got -1",),
+    "train.student.optimizer=adamm": ("train.student.optimizer='adamm'", "did you mean adam"),
+    "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
+    "train.pieces=0": ("train.pieces must be a whole number", "got 0"),
+    "train.threads=0": ("train.threads must be a whole number in [1, 1024], or null, got 0",),
+    "latency.seconds=-1": ("latency.seconds must be a number", "got -1"),
+    "tracking.timeout=0": ("tracking.timeout must be a number", "got 0"),
+    "objective=student.training.bst_val_accuracy": ("objective=student.training.bst_val_accuracy",),
+    "objective=[]": ("objective must name",),
+    "data.val_fraction=1": ("data.val_fraction must be a number in (0, 1), got 1",),
+    "data=folder data.root=. data.test_fraction=1": ("data.test_fraction must be a number in (0, 1), got 1",),
+    "data.augment.zoom=-0.1": ("data.augment.zoom must be a number in [0, 0.9], got -0.1",),
+    "outputs=": ("outputs must be text in one line, got ''",),
+    "-m seed=0,1 student.width=-1": ("the sweep cannot begin: student.width must be a number above 0, got -1",),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_the_checks():
+    """The command as far as its checks, which it ends with exit code 0."""
+    with pytest.MonkeyPatch.context() as patch:
+        examined = kd.multirun.SweepCallback.on_run_start
+
+        def on_run_start(self, config, **more):
+            examined(self, config, **more)
+            raise SystemExit(0)
+
+        patch.setattr(kd.multirun.SweepCallback, "on_run_start", on_run_start)
+        patch.setattr(kd.multirun, "begin_sweep", lambda *_: (_ for _ in ()).throw(SystemExit(0)))
+        # Hydra composes everything once more before, to ask hydra.mode, and copies all that it knows each time: neither
+        # says anything, and both take half of the time
+        patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
+        repository = "hydra._internal.config_repository.ConfigRepository.__deepcopy__"
+        patch.setattr(repository, lambda self, memo: copy.copy(self), raising=False)
+        patch.setenv("KD_OUTPUTS", "outputs")
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        yield
+
+
+def spoken(*arguments: str) -> tuple[int | str | None, str]:
+    """Exit code and stderr of the command with these arguments, in this process."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
+        patch.setattr(sys, "argv", ["kd", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert "HYDRA_FULL_ERROR" not in os.environ
+    return end.value.code, said.getvalue()
+
+
+def split(line: str) -> list[str]:
+    return re.split(r" (?=[\w~+-])", line)
+
+
+@pytest.mark.parametrize("line", [*REFUSED, *(pytest.param(line, marks=pytest.mark.slow) for line in REFUSED_TOO)])
+def test_it_is_refused_in_a_line_and_nothing_is_written(line, nowhere):
+    code, said = spoken(*split(line))
+    assert code == 2 and said.startswith("kd: ") and "Traceback" not in said, said
+    for part in (REFUSED | REFUSED_TOO)[line]:
+        assert part in said
+    assert not list(nowhere.iterdir())
+
+
+def test_there_are_a_hundred_of_them():
+    assert len(REFUSED) >= 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "train.batch_size=auto kd=combine student.width=0.5",
+        "student={width:2} seed=${data.seed} kd.temperature=${train.teacher.epochs}",
+        "+run_name=mine hydra.run.dir=runs/${run_name} tracking.tags=[${hydra:job.name}]",
+        "-m kd.temperature=1,2 student=tiny_cnn,tiny_dscnn",
+    ],
+)
+def test_what_makes_sense_passes_and_nothing_is_written_by_the_checks(line, nowhere):
+    assert spoken(*line.split()) == (0, "")
+    assert not list(nowhere.iterdir())
+
+
+def test_a_page_of_ones_own_is_held_to_the_same(tmp_path, nowhere):
+    page = tmp_path / "mine" / "student" / "own.yaml"
+    page.parent.mkdir(parents=True)
+    page.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepht: 2\n")
+    mine = ["--config-dir", str(tmp_path / "mine")]
+    code, said = spoken(*mine, "student=own")
+    assert code == 2 and "student.depht is read by nothing" in said
+    page.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepth: 2\n")
+    assert spoken(*mine, "student=own") == (0, "")
+    assert "student=on: there is no such option; did you mean own" in spoken(*mine, "student=on")[1]
+    assert "student.depht; did you mean student.depth" in spoken(*mine, "student=own", "student.depht=2")[1]
+    page.write_text("width: [1.0\n")
+    code, said = spoken(*mine, "student=own")
+    assert code == 2 and "own.yaml" in said
+
+
+def test_who_asks_for_the_traceback_gets_it(nowhere, monkeypatch, capsys):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["kd", "kd.temperatur=4"])
+    with pytest.raises(Exception, match="Could not override 'kd.temperatur'"):
+        main()
+    monkeypatch.setattr(sys, "argv", ["kd", "kd.temperature=0"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "Traceback" in said and "kd: kd.temperature must be a number above 0" in said
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kd.temperatur=4",
+        pytest.param("kd.temperature=0", marks=pytest.mark.slow),
+        pytest.param("student.depth=9", marks=pytest.mark.slow),  # imports torch
+        pytest.param("teacher.name=resnet_18", marks=pytest.mark.slow),  # and timm
+        pytest.param("-m kd.temperature=2,0", marks=pytest.mark.slow),
+    ],
+)
+def test_as_a_process_of_its_own(line, tmp_path, record_property):
+    environment = os.environ | {"KD_OUTPUTS": "outputs", "PYTHONPATH": str(CONF.parent)}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "kd.run", *line.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    record_property("seconds", seconds)
+    print(f"{line}: {seconds:.1f} s")
+    assert done.returncode == 2 and done.stderr.startswith("kd: ") and not list(tmp_path.iterdir())
+    assert seconds < 30, "3 s on an idle machine"
+
+
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory):
+    """An empty folder that the command works in."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("nowhere")
+        patch.chdir(folder)
+        yield folder
+
+
+KEYS = sorted({key for key in typable(OmegaConf.to_container(compose()))} | {"kd@twin", "experiment", "sweep"})
+STRANGE = [
+    "",
+    "null",
+    "nan",
+    "-inf",
+    "1e400",
+    "-0.0",
+    "0x10",
+    "1_000",
+    "true",
+    "[]",
+    "{}",
+    "[[[]]]",
+    "{a:{b:[1]}}",
+    "???",
+]
+STRANGE += [
+    "${",
+    "${}",
+    "${kd}",
+    "${..}",
+    "${.seed}",
+    "${seed.x}",
+    "${oc.env:PATH}",
+    "${oc.decode:1}",
+    "${again:9}",
+    "\\",
+]
+STRANGE += [
+    "~",
+    "..",
+    "/",
+    "~nobody/x",
+    "a" * 300,
+    "'",
+    '"',
+    "''",
+    "'a b'",
+    "glob(*)",
+    "choice(1,2)",
+    "1,2",
+    "int(1)",
+    "\u202e",
+]
+
+
+def written(value: object) -> str:
+    """As one would type it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{written(child)}' for key, child in value.items())}}}"
+    return "null" if value is None else str(value)
+
+
+text = st.text(st.characters(exclude_characters="\0"), max_size=8)
+keys = st.sampled_from(KEYS)
+plain = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.integers(-(10**30), 10**30) | st.sampled_from(STRANGE)
+)
+nested = st.recursive(plain | text, lambda part: st.lists(part, max_size=3) | st.dictionaries(text, part, max_size=2))
+values = nested.map(written) | keys.map(lambda key: f"${{{key}}}")
+mangled = st.builds(
+    lambda key, at, new: key[: at % len(key)] + new + key[at % len(key) + 1 :], keys, st.integers(0), text
+)
+prefixes = st.sampled_from(["", "", "", "+", "++", "~"])
+overrides = st.builds("{}{}={}".format, prefixes, keys | mangled, values).filter(lambda line: not line.startswith("-"))
+PAGES = [
+    (f"{group}={option}", f"{group}.{key}")
+    for group in ("data", "attention", "teacher", "student", "kd")
+    for option in options(group)
+    for key in OmegaConf.load(CONF / group / f"{option}.yaml")
+]
+of_a_page = st.builds(lambda page, value: [page[0], f"{page[1]}={value}"], st.sampled_from(PAGES), values)
+lines = st.lists(overrides, min_size=1, max_size=2) | of_a_page
+
+
+def stands(line: list[str], folder: Path) -> None:
+    code, said = spoken(*line)
+    assert code in (0, 2), (line, code, said)
+    assert "Traceback" not in said and (code == 0 or said.startswith("kd: ")), (line, said)
+    assert not list(folder.iterdir()), line
+
+
+@settings(deadline=None, derandomize=True, max_examples=12, suppress_health_check=list(HealthCheck))
+@given(lines)
+@example(["teacher.stem=${sweep}"])  # what was wrong was said of sweep
+@example(["student=vgg19", "student.width=${data.image_size}"])  # 46 billion parameters
+@example(["~kd", "kd.x\u0007=1"])
+def test_whatever_is_typed_is_taken_or_refused(nowhere, line):
+    stands(line, nowhere)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@given(lines)
+def test_whatever_is_typed_is_taken_or_refused_at_length(nowhere, line):
+    stands(line, nowhere)
