@@ -173,11 +173,13 @@ def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
         return pid
     code = 70
     try:
-        log = os.open(outputs / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        with (outputs / "log.txt").open("ab") as log:
+            # the limit is not the log's: a process of its own writes it
+            writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log).stdin if limit else log
+            os.dup2(writer.fileno(), 1)
+            os.dup2(writer.fileno(), 2)
         if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit + os.fstat(log).st_size, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         sys.argv = ["kd.run", *settings, f"outputs={outputs}"]
         runpy.run_module("kd.run", run_name="__main__")  # what python -m does
         code = 0

@@ -61,8 +61,6 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
     with blaming(cfg):
         objective = objective_of(cfg.kd)
         twin_of(cfg.twin)
-        for page in (cfg.train.student, cfg.train.teacher, cfg.data.augment):
-            made(page)
     size = settings["data"].get("image_size")
     for role, spec in networks(settings, choices["teacher"], bool(objective.needs)):
         key = digest({"role": role, "size": size, **{part: spec.get(part) for part in ("network", "attention")}})
@@ -70,6 +68,10 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             seen.add(key)
             with blaming(cfg, {"student": "student", "teacher": "teacher.network"}.get(role)):
                 try_network(role, spec, size)
+    for page in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
+        group, _, name = page.partition(".")
+        with blaming(cfg, page):
+            made(cfg[group][name])
 
 
 def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:

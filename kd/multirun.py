@@ -26,8 +26,9 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd.options import begin, told, values_of
 from kd.store import digest
@@ -71,9 +72,10 @@ def refusing(prefix: str = "") -> Iterator[None]:
         from kd.progress import await_turn
 
         await_turn(error)
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, ValueError | OSError):
+        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, ValueError | OSError | HydraException):
             traceback.print_exc()
-        raise SystemExit(f"kd: {prefix}{error}") from error
+        said = told(error, []) if isinstance(error, HydraException) else error
+        raise SystemExit(f"kd: {prefix}{said}") from error
 
 
 def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
@@ -85,6 +87,9 @@ def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]
     from kd.examine import examine_all
 
     values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
+    for o in swept:
+        if not values[o.get_key_element()]:
+            raise ValueError(f"{o.input_line} has no value")
     if math.prod(map(len, values.values())) > MOST:
         raise ValueError(f"the sweep has more than {MOST:,} cells")
     first = {key: found[0] for key, found in values.items()}
@@ -119,6 +124,9 @@ def _start(config: DictConfig) -> None:
     is_search = "BasicSweeper" not in config.hydra.sweeper._target_
     swept = [o for o in overrides if o.is_sweep_override() or (is_search and o.get_key_element() in params)]
     fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if o not in swept]
+    for o in swept:
+        if o.is_interval_sweep() and not is_search:
+            raise ValueError(f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid wants values")
     try_each(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
@@ -153,12 +161,13 @@ def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
 def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str]) -> None:
     """Write absolute places into the overrides that every job is composed from: a job may run in another folder, in
     another environment and on another machine, where ``outputs`` and ``KD_OUTPUTS`` mean something else."""
-    for name, value in {**hydra, **task}.items():
-        OmegaConf.update(config, name, value)
     quoted = {name: f"{name}={_quoted(value)}" for name, value in {**hydra, **task}.items()}
-    config.hydra.overrides.hydra.extend([quoted[name] for name in hydra])
-    kept = [o for o in config.hydra.overrides.task if key_of(o) not in task]
-    config.hydra.overrides.task = kept + [quoted[name] for name in task]
+    with read_write(config), read_write(config.hydra):  # which Hydra 1.4 closes before it asks us
+        for name, value in {**hydra, **task}.items():
+            OmegaConf.update(config, name, value)
+        config.hydra.overrides.hydra.extend([quoted[name] for name in hydra])
+        typed = OmegaConf.to_container(config.hydra.overrides.task)  # interpolations too
+        config.hydra.overrides.task = [o for o in typed if key_of(o) not in task] + [quoted[name] for name in task]
 
 
 def _quoted(text: str) -> str:

@@ -379,23 +379,22 @@ def blaming(cfg: DictConfig, page: str | None = None) -> Iterator[None]:
     """Put the key before what a constructor says of its arguments.
 
     Args:
-        page: of what is made inside, where Hydra does not know it.
+        page: of what is made inside, where it is one.
 
     Raises:
         ValueError: instead of whatever a constructor raised.
     """
     try:
         yield
-    except InstantiationException as error:
-        found, cause = re.search(r"full_key: (\S+)", str(error)), error.__cause__ or error
+    except Exception as error:  # Hydra 1.3 wraps it, and 1.4 does not
+        cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
+        found = re.search(r"full_key: (\S+)", str(error))
         raw, key = OmegaConf.to_container(cfg), found[1] if found else page
-        if isinstance(cause, ImportError):
-            target = at(raw, f"{key}._target_")
-            raise ValueError(f"{key}._target_={target}: there is no such class or function") from error
+        if isinstance(error, InstantiationException) and isinstance(cause, ImportError):
+            said = f"{key}._target_={at(raw, f'{key}._target_')}: there is no such class or function"
+            raise ValueError(said) from error
         said = str(cause) if isinstance(cause, ValueError | OSError) else _plain(cause)
-        raise ValueError(blame(raw, key, said)) from error
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{page}: {_plain(error)}" if page else _plain(error)) from error
+        raise ValueError(blame(raw, key, said) if key else said) from error
 
 
 def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
@@ -524,8 +523,10 @@ def _offered(options: Sequence[str]) -> str:
 
 
 def values_of(override: Override) -> Iterator[str]:
-    """The values of a sweep, as they are typed; of an interval its ends."""
-    if override.is_interval_sweep():
+    """The values of a sweep, as they are typed; of an interval its ends; of what is no sweep the one value."""
+    if not override.is_sweep_override():
+        yield override.get_value_element_as_str()
+    elif override.is_interval_sweep():
         yield from (str(end) for end in (override.value().start, override.value().end))
     else:
         yield from override.sweep_string_iterator()

@@ -394,9 +394,11 @@ def signature_of(target: str) -> Signature | None:
     """Read the signature of a dotted name from its source, without importing it; None where that does not tell."""
     module, _, name = target.rpartition(".")
     path = source_of(module)
-    if path is None:
+    try:
+        body = ast.parse(path.read_bytes()).body if path else []
+    except (OSError, SyntaxError, ValueError):  # told by who imports it
         return None
-    for node in ast.parse(path.read_bytes()).body:
+    for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _of_arguments(node.args)
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -503,17 +505,17 @@ def typed_as(raw: Tree, key: str) -> str:
     return key
 
 
-def blame(raw: Tree, key: str | None, said: str) -> str:
+def blame(raw: Tree, key: str, said: str) -> str:
     """What the constructor of the page at ``key`` said, behind the setting that it speaks of, or behind all of them."""
-    page = at(raw, key) if key else None
+    page = at(raw, key)
     names = [name for name in page if name not in HYDRAS_OWN] if isinstance(page, Mapping) else []
     own = {name: typed_as(raw, f"{key}.{name}") for name in sorted(names, key=len, reverse=True)}
     values = {name: at(raw, own[name]) for name in own}
-    if any(name in said for name in own.values()) or re.match(r"[a-z]+\.[a-z.]+\b", said):
+    if any(name in said for name in own.values()) or re.match(r"[a-z]+\.[a-z_.]+\b", said):
         return said
     meant = [name for name in own if re.search(rf"\b{re.escape(name)}\b", said)]
     meant = meant[:1] or [name for name in own if isinstance(values[name], str) and repr(values[name]) in said] or names
-    return f"{', '.join(f'{own[name]}={shown(values[name])}' for name in meant) or key or 'settings'}: {said}"
+    return f"{', '.join(f'{own[name]}={shown(values[name])}' for name in meant) or key}: {said}"
 
 
 def typable(raw: Tree) -> list[str]:

@@ -2,7 +2,8 @@
 
 W&B is a copy for looking at, never the record: whatever breaks inside it (no server, no key, a full disk, its service
 process killed) costs one warning line, and the run goes on with a complete ``metrics.jsonl``. A server that does not
-answer is waited for ``timeout`` seconds at the start and ``FINISH_TIMEOUT`` at the end of each W&B run.
+answer is waited for ``timeout`` seconds at the start and ``FINISH_TIMEOUT`` at the end of each W&B run. A service
+process that died is replaced, once in a run, and told everything again.
 
 A run that is started again logs all its rows again, from the first on, in the same order and with the same values.
 Behind a kill at any moment W&B ends with the history of a run that was never killed:
@@ -11,6 +12,8 @@ Behind a kill at any moment W&B ends with the history of a run that was never ki
   it holds are left out of the next: ``wandb sync`` joins the pieces and would number what stands in both twice.
 * Online the rows that the server has are left out. Each is logged with its own number as ``step``, which is how the
   server says how far it got.
+* Killed online and begun again offline, a run is in two pieces. ``wandb sync`` sends the first from its beginning: rows
+  that the server had arrive a second time, on the same step.
 
 One W&B run is one thing that was trained. A cell of a sweep has the job type ``distill``; its teacher and its twin,
 which many cells share, are runs of their own (``Tracker.sibling``), and so is a sweep's report (``publish_report``).
@@ -47,7 +50,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd.journal import Journal
-from kd.pieces import Pieces, house, records, unsent
+from kd.wandb_folders import Pieces, house, records, unsent
 from kd.progress import here
 from kd.redact import redact, without_secrets
 from kd.store import lock_of
@@ -293,6 +296,7 @@ class Tracker:
             "host": "",  # else the name of this machine
             "x_transaction_log_flush_interval": 0.3,  # wandb's 15 s is what a killed run would lose
         }
+        logging.raiseExceptions = False  # else a full disk makes a traceback of every line of wandb's debug.log
         wandb.setup(wandb.Settings(mode=mode, silent=True))  # else WANDB_MODE would speak before the config does
         # without this wandb.init would ask on a terminal for a key
         if mode == "online" and not wandb.login(prompt=False, verify=False):

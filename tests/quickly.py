@@ -13,6 +13,7 @@ Run as a script, this file is the process that forks.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -34,13 +35,11 @@ HEAVY = ("torch", "torchvision", "timm", "timm.optim", "seaborn", "hydra.main", 
 HEAVY += ("wandb.apis.public",)
 
 
-def run(
-    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], stdout: int | None = None, timeout: float = 300
-) -> subprocess.CompletedProcess:
-    """``python -m module arguments``, as ``subprocess.run`` with text captured would."""
-    going = start(module, *arguments, cwd=cwd, env=env, stdout=stdout)
+def run(module: str, *arguments: str, timeout: float = 300, **how: Any) -> subprocess.CompletedProcess:
+    """``python -m module arguments``, as ``subprocess.run`` that captures text; ``how`` as for ``start``."""
+    going = start(module, *arguments, **how)
     try:
-        out, err = going.communicate(timeout)
+        out, err = going.communicate(timeout=timeout)
     except BaseException:
         going.kill()
         going.wait()
@@ -49,19 +48,25 @@ def run(
 
 
 def start(
-    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], stdout: int | None = None
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdout: int | None = None,
+    forked: bool = hasattr(os, "fork"),
 ) -> Started | subprocess.Popen:
     """Start ``python -m module arguments``, with nothing to read from stdin.
 
     Args:
         env: the whole environment. stdout: a file descriptor; None captures it, as stderr always is.
+        forked: False for a process that Python starts in, where that matters.
     """
     args = [sys.executable, "-m", module, *arguments]
-    if not hasattr(os, "fork"):
+    if not forked:
         stdout, pipe = subprocess.PIPE if stdout is None else stdout, subprocess.PIPE
         return subprocess.Popen(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=pipe, text=True)
     line, theirs = socket.socketpair()
-    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))
+    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115  see Started
     with theirs:
         streams = [out.fileno() if stdout is None else stdout, err.fileno()]
         socket.send_fds(_server(), [b"."], [theirs.fileno(), *streams])
@@ -90,8 +95,8 @@ class Started:
         self.wait(timeout)
         for stream in self._streams:
             stream.seek(0)
-        out, err = (stream.read() for stream in self._streams)
-        return out, err
+        with self._streams[0] as out, self._streams[1] as err:
+            return out.read(), err.read()
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
@@ -121,7 +126,6 @@ def _server() -> socket.socket:
 
 def serve(door: socket.socket) -> dict[str, Any]:
     """Fork for everyone who asks; return in the new process, with what it is to be. The old one ends with the door."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while fds := socket.recv_fds(door, 1, 3)[1]:
         if not os.fork():
@@ -129,12 +133,20 @@ def serve(door: socket.socket) -> dict[str, Any]:
             return overseen(*fds)
         for fd in fds:
             os.close(fd)
+        _bury()
+    _bury()
     os._exit(0)
+
+
+def _bury() -> None:
+    """Wait for those that have ended; what they cost is then counted as ours, and pytest's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def overseen(line: int, stdout: int, stderr: int) -> dict[str, Any]:
     """Fork once more: one tells of the process and of its end, the other is the command."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(fileno=line) as talk, talk.makefile("rw") as told:
         asked = json.load(told)
         if pid := os.fork():
@@ -148,7 +160,7 @@ def overseen(line: int, stdout: int, stderr: int) -> dict[str, Any]:
 
 
 def become(module: str, arguments: list[str], cwd: str, env: dict[str, str]) -> int:
-    """Run a module as ``python -m`` would; return the exit code."""
+    """Run a module as ``python -m`` would; return the exit code, or minus the signal to end by."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     importlib.import_module("numpy").random.seed()  # or all commands would draw the same
     os.chdir(cwd)
@@ -163,9 +175,9 @@ def become(module: str, arguments: list[str], cwd: str, env: dict[str, str]) -> 
             return end.code or 0
         print(end.code, file=sys.stderr)
         return 1
-    except BaseException:
+    except BaseException as error:
         sys.excepthook(*sys.exc_info())
-        return 1
+        return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
 
@@ -179,4 +191,7 @@ if __name__ == "__main__":
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     os._exit(code & 0xFF)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from kd.multirun import Watch
 from kd.sweeps.ledger import FINISHED, entry, read_sweep
+from tests import quickly
 from tests.conftest import CONF, options
 from tests.sweeps.fake import make_sweep
 from tests.test_run import SMALL, command
@@ -97,9 +96,7 @@ def test_an_interrupted_sweep_does_only_what_is_missing(grid):
     outputs, _, _ = grid
     arguments = ["-m", "kd.temperature=3,5,7", "sweep=killed", *QUICK]
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
-    going = subprocess.Popen(
-        [sys.executable, "-m", "kd.run", *arguments], cwd=outputs.parent, env=environment, stdout=subprocess.DEVNULL
-    )
+    going = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
     ledger = outputs / "sweeps" / "killed"
     until = time.monotonic() + 60
     while time.monotonic() < until and not ((ledger / "sweep.json").is_file() and read_sweep(ledger).count(*FINISHED)):
@@ -122,16 +119,8 @@ def test_an_interrupted_sweep_does_only_what_is_missing(grid):
 
 def test_two_sweeps_at_once_train_one_teacher(tmp_path):
     environment = os.environ | {"KD_OUTPUTS": str(tmp_path / "outputs"), "PYTHONPATH": str(CONF.parent)}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "kd.run", "-m", f"kd.temperature={t}", f"sweep=at_{t}", *QUICK, "kd.alpha=0.5"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for t in (2, 4)
-    ]
+    arguments = [["-m", f"kd.temperature={t}", f"sweep=at_{t}", *QUICK, "kd.alpha=0.5"] for t in (2, 4)]
+    both = [quickly.start("kd.run", *each, cwd=tmp_path, env=environment) for each in arguments]
     assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
     results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "runs").glob("*/result.json")]
     assert sorted(result["teacher"]["training"]["found"] for result in results) == [False, True]
@@ -143,15 +132,7 @@ def test_ctrl_c_says_how_to_go_on(grid):
     outputs, _, _ = grid
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
     arguments = ["-m", "kd.temperature=11,12", "sweep=interrupted", "train.student.epochs=200", *QUICK]
-    going = subprocess.Popen(
-        [sys.executable, "-m", "kd.run", *arguments],
-        cwd=outputs.parent,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below a shell's background job
-    )
+    going = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
     ledger = outputs / "sweeps" / "interrupted"
     until = time.monotonic() + 60
     while time.monotonic() < until and not list((ledger / "cells").glob("*.json")):
@@ -165,10 +146,10 @@ def test_ctrl_c_says_how_to_go_on(grid):
 def test_nobody_needs_to_read_along(grid):
     outputs, _, _ = grid
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
-    arguments = [sys.executable, "-m", "kd.run", "-m", "kd.temperature=2,4", "kd.alpha=0.5", "sweep=unread", *QUICK]
+    arguments = ["-m", "kd.temperature=2,4", "kd.alpha=0.5", "sweep=unread", *QUICK]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(arguments, cwd=outputs.parent, env=environment, stdout=writer, stderr=subprocess.PIPE)
+    done = quickly.run("kd.run", *arguments, cwd=outputs.parent, env=environment, stdout=writer)
     os.close(writer)
     assert done.returncode == 0, done.stderr
     assert read_sweep(outputs / "sweeps" / "unread").count(*FINISHED) == 2

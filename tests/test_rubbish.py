@@ -59,7 +59,7 @@ REFUSED = {
     "data=folder": ("data.root must be said",),
     # syntax
     "kd.temperature": ("cannot read 'kd.temperature'", "key=value"),
-    "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "no viable alternative"),
+    "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "a list key=[a,b]"),
     "=3": ("no setting ''",),
     "kd.temperature=1,2": ("kd.temperature=1,2 is several values: -m runs each",),
     # interpolations
@@ -134,7 +134,8 @@ REFUSED = {
     "-m kd.temperature=2,0": ("the sweep cannot begin: kd.temperature must be a number above 0, got 0",),
     "-m kd.temperatur=2,4": ("the sweep cannot begin", "no setting kd.temperatur; did you mean kd.temperature?"),
     "-m student=tiny_cnn,tiny_cn": ("the sweep cannot begin: student=tiny_cn", "did you mean tiny_cnn"),
-    "-m kd.temperature=interval(0,4)": ("the sweep cannot begin: kd.temperature must be a number above 0",),
+    "-m kd.temperature=interval(1,4)": ("the sweep cannot begin: kd.temperature=interval(1,4) is for a search",),
+    "-m student=glob(foo*)": ("the sweep cannot begin: student=glob(foo*) has no value",),
     "-m seed=range(0,1000000000)": ("the sweep cannot begin: the sweep has more than 100,000 cells",),
 }
 REFUSED_TOO = {  # of the same kinds

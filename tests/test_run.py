@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import quickly
 from tests.conftest import CONF, TINY, compose, options
 
 SMALL = [
@@ -31,16 +32,9 @@ FIGURES += [
 ]
 
 
-def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", ok: bool = True):
+def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", ok: bool = True, **how):
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *overrides],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = quickly.run(module, *overrides, cwd=cwd, env=environment, **how)
     assert (done.returncode == 0) is ok, done.stdout + done.stderr
     return done
 
@@ -58,9 +52,10 @@ def run(outputs: Path, *overrides: str, **choices: str) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """The README's command, small, from a folder that is not the project's."""
+    """The README's command, small, from a folder that is not the project's, in a process that Python starts in."""
     place = tmp_path_factory.mktemp("elsewhere")
-    done = command("teacher=vea_resnet18", "student=tiny_cnn", *SMALL, outputs=place / "outputs", cwd=place)
+    said = ["teacher=vea_resnet18", "student=tiny_cnn", *SMALL]
+    done = command(*said, outputs=place / "outputs", cwd=place, forked=False)
     (folder,) = (place / "outputs" / "runs").iterdir()
     return folder, json.loads((folder / "result.json").read_text(encoding="utf-8")), done
 

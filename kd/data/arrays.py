@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,18 +49,10 @@ def open_arrays(
 
     def produce(allocate: Any) -> Mapping[str, Any]:
         train, test, classes = read()
-        for split, part in (("training", train), ("test", test)):
-            if len(part.images) != len(part.labels):
-                raise ValueError(f"{name}: {len(part.images)} {split} images but {len(part.labels)} labels")
-            found = np.unique(part.labels)
-            wrong = [label for label in found.tolist() if not 0 <= label < len(classes)]
-            if wrong or not len(found):
-                told = ", ".join(map(str, wrong[:10])) or "none at all"
-                raise ValueError(f"{name}: {split} labels must lie in 0..{len(classes) - 1}, found {told}")
-            if split == "training" and len(found) < 2:
-                raise ValueError(
-                    f"{name}: all {len(part.labels)} training images are of one class, {classes[found[0]]}"
-                )
+        check(f"{name}: training", train, classes)
+        check(f"{name}: test", test, classes)
+        if len(set(train.labels.tolist())) < 2:
+            raise ValueError(f"{name}: all training images are of one class, {classes[train.labels[0]]}")
         count = len(train.images) + len(test.images)
         images = allocate(count, (image_size, image_size, train.images.shape[3]))
         resize_into(images[: len(train.images)], train.images)
@@ -81,6 +73,17 @@ def open_arrays(
     if on_leak == "error":
         refuse(name, pictures.notes)
     return pictures
+
+
+def check(where: str, part: Split, classes: Sequence[str]) -> None:
+    """Refuse images and labels that do not belong together, and labels that name no class."""
+    if len(part.images) != len(part.labels):
+        raise ValueError(f"{where}: {len(part.images)} images but {len(part.labels)} labels")
+    found = set(part.labels.tolist())
+    wrong = sorted(label for label in found if not 0 <= label < len(classes))
+    if wrong or not found:
+        told = ", ".join(map(str, wrong[:10])) or "none at all"
+        raise ValueError(f"{where}: labels must lie in 0..{len(classes) - 1}, found {told}")
 
 
 def resize_into(images: np.ndarray, source: np.ndarray) -> None:

@@ -82,7 +82,41 @@ def test_fashion_says_what_is_missing(tmp_path, monkeypatch):
     assert "could not be downloaded" in missing and "dataset-fashion-mnist" in remedy and "data.root=" in remedy
 
 
-def test_labels_of_another_set_are_refused(tmp_path):
-    fill(tmp_path / "root", labels=np.arange(50, dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.9"):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.arange(50), r"training: labels must lie in 0\.\.9, found 10, 11, 12, 13, 14, 15, 16, 17, 18, 19$"),
+        (np.full(50, 3), "all training images are of one class, dress"),
+        (np.r_[np.arange(39) % 2, 9, np.arange(10)], r"at least 2 a class .*: ankle boot \(1\)$"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_from_are_refused(tmp_path, labels, message):
+    fill(tmp_path / "root", labels=labels.astype(np.uint8))
+    with pytest.raises(ValueError, match=message):
         fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path):
+    def opened():
+        return fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+
+    fill(tmp_path / "root")
+    images, labels, test_images, test_labels = (tmp_path / "root" / stem for stem in STEMS)
+    whole = test_labels.read_bytes()
+    test_labels.write_bytes(whole[:7] + b"\x09" + whole[8:-1])
+    with pytest.raises(ValueError, match="test: 10 images but 9 labels"):
+        opened()
+    test_labels.write_bytes(test_images.read_bytes())
+    with pytest.raises(ValueError, match="labels-idx1-ubyte has 3 dimensions, and 1 are expected"):
+        opened()
+    test_labels.write_bytes(whole)
+    images.write_bytes(images.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"train-images-idx3-ubyte is damaged: its header says \[40, 28, 28\], but 31359"
+    ):
+        opened()
+    assert not list((tmp_path / "store").glob("data/*"))
+    labels.unlink()
+    labels.mkdir()
+    with pytest.raises(FileNotFoundError, match="must hold the four files"):
+        opened()

@@ -51,7 +51,7 @@ REASONS = {  # by the first part of the name
     "no": ("not an image",),
     "postscript": ("not an image of a known format",),
     "text": ("not an image of a known format",),
-    "truncated": ("truncated", "Truncated", "decoder", "not an image"),
+    "truncated": ("truncated", "decoder", "not an image"),
     "two": ("broken data stream",),
     "web": ("not an image of a known format",),
     "wrong": ("broken data stream",),
@@ -81,7 +81,7 @@ def test_the_corpus_gives_pictures_and_reasons_and_no_noise(setting, monkeypatch
     assert len(lines) == len(bad)
     for name, line in zip(bad, lines, strict=True):
         told, _, reason = line.strip().partition(": ")
-        assert told == name and any(part in reason for part in REASONS[name.split("_")[0].split(".")[0]]), line
+        assert told == name and any(part in reason.lower() for part in REASONS[name.split("_")[0].split(".")[0]]), line
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
