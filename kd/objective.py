@@ -31,6 +31,9 @@ class Objective(nn.Module):
             raise ValueError(f"kd.terms has {sorted(terms)}, kd.weights has {sorted(weights)}: the names must agree")
         if not set(schedule) <= set(terms):
             raise ValueError(f"kd.schedule names {sorted(set(schedule) - set(terms))}; kd.terms has {sorted(terms)}")
+        for name, weight in weights.items():
+            if not isinstance(weight, Tensor) and not 0 <= weight < float("inf"):
+                raise ValueError(f"kd.weights.{name} must be a number of 0 or more, got {weight}")
         active = [name for name in terms if isinstance(weights[name], Tensor) or weights[name] != 0]
         if not active:
             raise ValueError("every weight in kd.weights is 0: there is nothing to learn from")

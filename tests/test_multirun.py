@@ -17,7 +17,7 @@ from tests.conftest import CONF, options
 from tests.sweeps.fake import make_sweep
 from tests.test_run import SMALL, command
 
-QUICK = [*SMALL, "tracking=disabled", "report=false"]
+QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=1", "tracking=disabled", "report=false"]
 GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]
 
 
@@ -119,7 +119,8 @@ def test_an_interrupted_sweep_does_only_what_is_missing(grid):
 
 def test_two_sweeps_at_once_train_one_teacher(tmp_path):
     environment = os.environ | {"KD_OUTPUTS": str(tmp_path / "outputs"), "PYTHONPATH": str(CONF.parent)}
-    arguments = [["-m", f"kd.temperature={t}", f"sweep=at_{t}", *QUICK, "kd.alpha=0.5"] for t in (2, 4)]
+    long = [*QUICK, "kd.alpha=0.5", "train.teacher.epochs=10"]
+    arguments = [["-m", f"kd.temperature={t}", f"sweep=at_{t}", *long] for t in (2, 4)]
     both = [quickly.start("kd.run", *each, cwd=tmp_path, env=environment) for each in arguments]
     assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
     results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "runs").glob("*/result.json")]
@@ -155,17 +156,18 @@ def test_nobody_needs_to_read_along(grid):
     assert read_sweep(outputs / "sweeps" / "unread").count(*FINISHED) == 2
 
 
-def test_an_experiment_may_be_a_sweep_and_the_command_line_has_the_last_word(tmp_path):
+def test_an_experiment_may_be_a_sweep_and_the_command_line_has_the_last_word(grid):
+    outputs, _, _ = grid
     quick = [override for override in QUICK if not override.startswith("student.width")]
-    command("experiment=width", "student.width=0.25", "seed=choice(0)", *quick, outputs=tmp_path / "o", cwd=tmp_path)
-    (folder,) = (tmp_path / "o" / "sweeps").iterdir()
-    assert folder.name.startswith("width-")
+    command("experiment=width", "student.width=0.25", "seed=choice(0)", *quick, outputs=outputs, cwd=outputs.parent)
+    (folder,) = (outputs / "sweeps").glob("width-*")
     (cell,) = read_sweep(folder).cells
     assert cell.result["settings"]["student.width"] == 0.25
 
 
-def test_a_sweep_over_a_glob_of_options(tmp_path):
-    done = command("-m", "student=glob(tiny*)", *QUICK, outputs=tmp_path / "o", cwd=tmp_path)
+def test_a_sweep_over_a_glob_of_options(grid):
+    outputs, _, _ = grid
+    done = command("-m", "student=glob(tiny*)", *QUICK, "baseline=false", outputs=outputs, cwd=outputs.parent)
     count = sum(option.startswith("tiny") for option in options("student"))
     assert f"{count} of {count} finished" in done.stdout
 

@@ -407,7 +407,8 @@ PAGES = [
     for key in OmegaConf.load(CONF / group / f"{option}.yaml")
 ]
 of_a_page = st.builds(lambda page, value: [page[0], f"{page[1]}={value}"], st.sampled_from(PAGES), values)
-lines = st.lists(overrides, min_size=1, max_size=2) | of_a_page
+once = st.lists(overrides, min_size=1, max_size=2) | of_a_page
+lines = once | once.map(lambda line: ["-m", *line])
 
 
 def stands(line: list[str], folder: Path) -> None:

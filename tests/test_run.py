@@ -114,7 +114,7 @@ def test_another_temperature_trains_the_student_alone(first, store):
     made = {
         path: path.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for path in (store / kind).iterdir()
     }
-    folder, result = run(store, "kd.temperature=6")
+    folder, result = run(store, "kd.temperature=6", "report=false")
     assert result["teacher"]["training"]["found"] and result["baseline"]["training"]["found"]
     assert not result["student"]["training"]["found"]
     assert {p: p.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for p in (store / kind).iterdir()} == made
@@ -131,7 +131,7 @@ def test_at_alpha_zero_the_student_is_the_twin(store):
 
 def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
     folder, result, _ = first
-    again, other = run(tmp_path, "teacher.source=live")
+    again, other = run(tmp_path, "teacher.source=live", "report=false")
     assert not other["teacher"]["training"]["found"] and not (tmp_path / "banks").exists()
     assert again.name == folder.name
     assert (again / "student.safetensors").read_bytes() == (folder / "student.safetensors").read_bytes()
@@ -142,7 +142,7 @@ def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
 def test_a_teacher_is_taken_from_outside(first, store):
     folder, result, _ = first
     (teacher,) = (store / "teachers").iterdir()
-    _, other = run(store, f"teacher.checkpoint={teacher / 'network.safetensors'}")
+    _, other = run(store, f"teacher.checkpoint={teacher / 'network.safetensors'}", "report=false")
     assert other["teacher"]["accuracy"] == result["teacher"]["accuracy"]
     assert other["teacher"]["training"]["epochs"] == 0
     with pytest.raises(ValueError, match="the weights of another network: .*is missing"):
@@ -214,7 +214,8 @@ def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
             Image.fromarray(noise).save(place / f"{number}.png")
     own = ["data=folder", f"data.root={tmp_path / 'own'}", "data.image_size=32"]
     networks = ["teacher=resnet18", "student=timm", "student.name=resnet10t", "baseline=false"]
-    few = ["train.batch_size=8", "train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.05"]
+    few = ["train.batch_size=8", "train.teacher.epochs=1", "train.student.epochs=1"]
+    few += ["latency.seconds=0.05", "latency.batch=8"]
     named = {"data": "folder", "teacher": "resnet18", "student": "timm", "kd": "hinton"}
     run(compose(*own, *networks, *few, f"outputs={tmp_path / 'outputs'}", "tracking=disabled"), named)
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()

@@ -8,7 +8,7 @@ size is not resampled. Of an animation the first frame counts.
 Files are not trusted. The suffix says nothing, and a format is read only if it is in ``FORMATS``: EPS, for one, would
 start Ghostscript, which runs what the file says. Only a regular file is opened, so no pipe is waited for. What would
 unpack to more than ``MAX_PIXELS`` is refused by its header, and all files that are being decoded share that number: 25
-bytes a pixel, 33 in a picture one pixel wide, make the peak of a decoding 3 GB, whatever the number of threads.
+bytes a pixel make the peak of a decoding 2.2 GB, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LISTED = 20  # bad files named in the notes; the error names them all
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
 FORMATS |= {"WEBP"}
 MAX_PIXELS = 89_478_485  # Pillow's limit, which others in the process may have set aside
+MAX_SIDE = 1_000_000  # pixels: every line costs memory of its own
 MAX_BYTES = 2**30  # of a file: some decoders read it whole
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,9 +84,9 @@ def read_image(path: str, size: int) -> np.ndarray:
     # an open file, not its name: Pillow would map the file, and one that is cut meanwhile would kill the process
     with _bytes(length), open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
         pixels = unpacked(image)
-        if pixels > MAX_PIXELS:
+        if pixels > MAX_PIXELS or max(image.size) > MAX_SIDE:
             found = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
-            raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}")
+            raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}, or of {MAX_SIDE:,} a side")
         with _pixels(pixels):
             return _square(image, size)
 
