@@ -40,6 +40,7 @@ from kd.stages import Task, train_once
 from kd.store import Store
 from kd.teacher import LiveTeacher, open_bank
 from kd.train import Recipe, fit
+from tests import quickly
 
 CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -142,18 +143,13 @@ def one_and_two(place) -> tuple[dict, dict]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = ONE_THREAD | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    env = os.environ | meeting
     both = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(place / "two")],
-            env=os.environ | meeting | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        quickly.start("tests.test_parallel", str(place / "two"), cwd=place, env=env | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in "01"
     ]
     one = experiment(place / "one")
-    said = [process.communicate(timeout=120)[0] for process in both]
+    said = ["".join(process.communicate(timeout=120)) for process in both]
     assert [process.returncode for process in both] == [0, 0], "\n".join(said)
     return one, torch.load(place / "two" / "found.pt", weights_only=False)
 
