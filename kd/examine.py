@@ -29,7 +29,12 @@ def examine(config: Any) -> None:
     """
     found = checked(config)
     check_outputs(found[1]["outputs"])
+    fetched = found[1]["data"].get("root", "") is None  # perhaps from far away: when all else is right
+    if not fetched:
+        try_data(found[0])
     try_out(*found, set())
+    if fetched:
+        try_data(found[0])
 
     from kd.machine import find_machine
 
@@ -72,6 +77,33 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
         group, _, name = page.partition(".")
         with blaming(cfg, page):
             made(cfg[group][name])
+
+
+class Enough(Exception):
+    """From here on the data would be read."""
+
+
+class NoStore:
+    """Ends the loading of data where it begins to read them: every check that needs no pixel is before that."""
+
+    def obtain(self, *asked: Any) -> Any:
+        raise Enough
+
+    path = obtain
+
+
+def try_data(cfg: Any) -> None:
+    """Look for the data, without reading them.
+
+    Raises:
+        ValueError: settings of the data, or places, that cannot be.
+    """
+    try:
+        with blaming(cfg, "data"):
+            made(cfg.data, store=NoStore())
+    except ValueError as error:
+        if not (error.__cause__ and isinstance(error.__cause__.__cause__, Enough)):
+            raise
 
 
 def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -369,9 +369,9 @@ def twin_of(method: DictConfig) -> Objective:
     return labels
 
 
-def made(page: DictConfig) -> Any:
-    """The object that a page describes."""
-    return instantiate(page)
+def made(page: DictConfig, **given: Any) -> Any:
+    """The object that a page describes, ``given`` what stands in none."""
+    return instantiate(page, **given)
 
 
 @contextmanager

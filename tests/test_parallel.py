@@ -143,11 +143,8 @@ def one_and_two(place) -> tuple[dict, dict]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = ONE_THREAD | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    env = os.environ | meeting
-    both = [
-        quickly.start("tests.test_parallel", str(place / "two"), cwd=place, env=env | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in "01"
-    ]
+    environments = [os.environ | meeting | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    both = [quickly.start("tests.test_parallel", str(place / "two"), cwd=place, env=env) for env in environments]
     one = experiment(place / "one")
     said = ["".join(process.communicate(timeout=120)) for process in both]
     assert [process.returncode for process in both] == [0, 0], "\n".join(said)
@@ -254,7 +251,7 @@ def commands(place) -> tuple[Path, Path, str]:
     """One small run by one process and by two: their folders, and what torchrun printed."""
     from tests.test_run import SMALL, run
 
-    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32"]
+    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false"]
     alone, _ = run(place / "alone", *few)
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
     done = subprocess.run(
@@ -304,7 +301,7 @@ def test_what_two_made_one_finds(commands):
 
     folder = commands[1]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "tracking=disabled"]
+    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false", "tracking=disabled"]
     named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     run(compose(*SMALL, *few, f"outputs={folder.parents[1]}"), named)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

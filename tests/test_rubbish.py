@@ -53,6 +53,12 @@ REFUSED = {
     "~kd.temperature": ("kd.temperature is not there", "kd.terms.soft.temperature"),
     "~seed": ("seed is not there",),
     "~train.student.epochs": ("train.student.epochs is not there: kd.train.Recipe needs it",),
+    # data that cannot be, or are not there
+    "data.train_images=0": ("data.train_images must be at least 12",),
+    "data=folder data.root=null": ("data=folder needs data.root",),
+    "data=folder data.root=/": ("data.root",),
+    "data=intel data.root=/": ("no folder seg_train/ in data.root=/",),
+    "data=oracle_mnist data.root=/": ("data.root=/ does not hold the files", "train-images-idx3-ubyte"),
     # what is missing
     "student=timm": ("student.name must be said",),
     "teacher=exported": ("teacher.checkpoint must be said",),
