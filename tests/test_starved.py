@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kd.starved import in_words
+from tests import quickly
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -22,13 +22,8 @@ SETTINGS += ["train.threads=1", "tracking=disabled", "report=false", "latency.se
 
 
 def run(outputs: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "kd.run", *SETTINGS, f"outputs={outputs}"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    settings = [*SETTINGS, f"outputs={outputs}"]
+    return quickly.run("kd.run", *settings, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
 
 
 @contextmanager
