@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import runpy
 import signal
 import subprocess
@@ -49,7 +48,13 @@ STORIES = {  # what is killed: a bank, an average of weights, memories, a second
     "average and memory": ["kd=crd", "train.student.ema=0.9", "tracking=disabled", "report=false"],
     "second student": ["kd=dml", "tracking=disabled", "report=false"],
     "generations": ["kd=born_again", "kd.generations=2", "tracking=disabled", "report=false"],
-    "adapters, SGD, pieces": ["kd=ofd", "train.student.optimizer=sgd", "train.pieces=2", "tracking=disabled", "report=false"],
+    "adapters, SGD, pieces": [
+        "kd=ofd",
+        "train.student.optimizer=sgd",
+        "train.pieces=2",
+        "tracking=disabled",
+        "report=false",
+    ],
 }
 AIMS = (  # files whose first appearance is a moment to kill at
     "unfinished/*/.*",
@@ -179,6 +184,8 @@ def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
             os.dup2(writer.fileno(), 1)
             os.dup2(writer.fileno(), 2)
         if limit:
+            import resource  # there is none on Windows, where this file is imported, too
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         sys.argv = ["kd.run", *settings, f"outputs={outputs}"]
         runpy.run_module("kd.run", run_name="__main__")  # what python -m does

@@ -110,8 +110,8 @@ class _Hashed:
         self.file.flush()
 
 
-def random_states() -> dict[str, Any]:
-    """The states of every generator that has one: torch's on each device, NumPy's and Python's."""
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of every generator: torch's on the CPU and on ``device``, NumPy's and Python's."""
     numpy = np.random.get_state(legacy=False)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -119,28 +119,28 @@ def random_states() -> dict[str, Any]:
         "numpy_gauss": [int(numpy["has_gauss"]), float(numpy["gauss"])],
         "python": random.getstate(),
     }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
         states["mps"] = torch.mps.get_rng_state()
     return states
 
 
-def set_random_states(states: dict[str, Any]) -> None:
+def set_random_states(states: dict[str, Any], device: torch.device) -> None:
     """Undo what was drawn since ``random_states``."""
     torch.set_rng_state(states["torch"])
     key, position = states["numpy"]
     np.random.set_state(("MT19937", key.numpy().astype(np.uint32), position, *states["numpy_gauss"]))
     random.setstate(states["python"])
-    if "cuda" in states and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-    if "mps" in states and torch.backends.mps.is_available():
+    if device.type == "cuda" and "cuda" in states:  # without: it was taken on a device of another kind
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
         torch.mps.set_rng_state(states["mps"])
 
 
 def differing(mine: dict[str, Tensor], hashes: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors that are not those of ``hashes``."""
-    return {name: value for name, value in mine.items() if hash_of(value) != hashes.get(name)}
+    """The tensors that are not those of ``hashes``, on the CPU."""
+    return {name: value.cpu() for name, value in mine.items() if hash_of(value) != hashes.get(name)}
 
 
 def hash_of(tensor: Tensor) -> str:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM (what Slurm and Kubernetes send before they kill): the end within two seconds, nothing lost.
 
 Both end in ``KeyboardInterrupt``. While a network is trained it is raised between two steps, behind a checkpoint; a
-second signal, or a step of more than a second, raises it at once, and the last checkpoint stands.
+second Ctrl-C, or a step of more than a second, raises it at once, and the last checkpoint stands.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,7 +18,8 @@ PATIENCE = 1.0  # seconds that a step may take to its end
 
 _asked: int | None = None  # the signal that came
 _between_steps = False  # whether somebody looks for it
-_hurry = True  # whether that may take no longer than PATIENCE
+_patience = PATIENCE
+_hurry = True  # whether that may take no longer than ``_patience``
 
 
 def listen() -> None:
@@ -34,26 +36,42 @@ def asked() -> int | None:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """For the time that it takes to write a checkpoint: a signal waits for the end of it."""
+    """For the time that it takes to write a checkpoint: a signal waits for the end of it.
+
+    Raises:
+        KeyboardInterrupt: behind it, where ``listen`` was not called (a notebook, a launcher's worker). Raised inside
+            of ``torch.save`` it may abort the process.
+    """
     global _hurry
-    _hurry = False
+    _hurry, late = False, []
     _alarm(0)
+    main = threading.current_thread() is threading.main_thread()
+    theirs = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if theirs:
+        signal.signal(signal.SIGINT, lambda *_: late.append(True))
     try:
         yield
     finally:
         _hurry = True
-        _alarm(PATIENCE)
+        _alarm(_patience)
+        if theirs:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if late:
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def between_steps() -> Iterator[None]:
-    """For the time of a training that calls ``asked`` after every step.
+def between_steps(patience: float) -> Iterator[None]:
+    """For the time of a training that calls ``asked`` between its steps.
+
+    Args:
+        patience: seconds that it may take until it does.
 
     Raises:
         KeyboardInterrupt: also behind the last step.
     """
-    global _between_steps
-    _between_steps = True
+    global _between_steps, _patience
+    _between_steps, _patience = True, patience
     try:
         yield
         if _asked is not None:
@@ -73,11 +91,12 @@ def end() -> None:
 
 def _note(number: int, frame: FrameType | None) -> None:
     global _asked
-    again, _asked = _asked is not None, number
-    if again or not _between_steps:
+    before, _asked = _asked, number
+    impatient = before is not None and number == signal.SIGINT  # SIGTERM comes twice from supervisors
+    if not _between_steps or (impatient and _hurry):
         raise KeyboardInterrupt
-    if _hurry:
-        _alarm(PATIENCE)
+    if before is None and _hurry:
+        _alarm(_patience)
 
 
 def _alarm(seconds: float) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd.machine import Machine
-from kd.store import SHORT, Store, digest, waiting
+from kd.store import SHORT, Store, damage, digest, waiting
 
 CALM = 1.5  # p95 / p50 up to which a measurement is worth keeping: beyond it something else used the machine
 
@@ -122,7 +122,7 @@ def costs_once(
     name = digest(whole)[:SHORT]
     found = store.path("costs", name) / "costs.json"
     with waiting(store.root / ".locks" / f"measure-{name}.lock", "a measurement"):  # two at once disturb each other
-        if found.is_file():
+        if found.is_file() and not damage(found.parent):
             return json.loads(found.read_text(encoding="utf-8"))
         result = costs(network, image_size, machine, **measured)
         if all(times["p95"] <= CALM * times["p50"] for times in result["latency_ms"].values()):

@@ -75,7 +75,11 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
     name = readable(settings, parts.choices, key)
     lock = store.root / ".locks" / f"run-{key[:SHORT]}.lock"
     # of several processes all train; the first finds, writes, tracks and measures
-    with waiting(lock, f"the run {name}") if ranks.first else nullcontext():
+    beside = store.root / ".locks" / f"folder-{digest({'folder': str(folder and folder.absolute())})[:SHORT]}.lock"
+    with (
+        waiting(lock, f"the run {name}") if ranks.first else nullcontext(),
+        waiting(beside, f"{folder}") if ranks.first and folder else nullcontext(),  # which other runs may be given too
+    ):
         folder = ranks.tell(folder or store.run(name, key))
         drawn = settings["report"]
         before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
@@ -87,8 +91,9 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.*"):  # we hold the lock: nobody is writing there
-            left_over.unlink()
+        for name_of_file in ("config.yaml", "result.json", "report.md"):  # we hold the lock: nobody is writing there
+            for left_over in folder.glob(f".{name_of_file}.*"):
+                left_over.unlink()
         (folder / UNFINISHED).touch()
         write_text(folder / "config.yaml", parts.written)
         with tracked(parts, folder, name, key) as tracker:

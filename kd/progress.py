@@ -27,7 +27,7 @@ class Progress:
         """``epoch`` whole epochs and ``step`` steps were made before."""
         self.stage, self.epochs = stage, epochs
         self.epoch, self.images = epoch, 0
-        self.before = epoch + step / max(1, steps)
+        self.before = epoch + max(0, min(step, steps - 1)) / max(1, steps)
         self.began = self.mark = self.said = time.perf_counter()
         hidden = RANK > 0 or None
         self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=hidden)

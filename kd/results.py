@@ -146,9 +146,9 @@ def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str,
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # damaged: it is made again
-        return None
-    if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
+        if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
+            return None
+    except (ValueError, KeyError, TypeError):  # damaged: it is made again
         return None
     if drawn and not (folder / "report.md").is_file():
         write_report(folder)

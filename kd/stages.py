@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,8 +100,9 @@ def train_once(
                 log=note,
             )
         test = predict_together(task.network, task.loader, task.loader.pictures.test, machine, ranks)
-        np.save(folder / "test_logits.npy", test)
-        # as bytes: save_file would make an error of its own of a full disk's
+        # both as bytes: np.save and save_file would make errors of their own of a full disk's
+        np.save(logits := io.BytesIO(), test)
+        (folder / "test_logits.npy").write_bytes(logits.getvalue())
         (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(task.network)))
         (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (folder / "about.json").write_text(json.dumps({**about, "run": run}, indent=1), encoding="utf-8")

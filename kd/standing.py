@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from kd.checkpoint import Checkpoints, differing, hash_of, random_states, set_random_states
-from kd.interrupt import asked, between_steps, unhurried
+from kd.interrupt import PATIENCE, asked, between_steps, unhurried
 from kd.parallel import Ranks
 from kd.progress import say
 
+TOGETHER = 8  # steps after which several processes agree on whether to stop: it costs a third of a millisecond
 FORMAT = 1  # of a checkpoint; raise it when other things stand in it
 
 
@@ -75,7 +76,7 @@ class Standing:
         """
         tensors = self.learned.state_dict()
         common = self.ranks.tell({name: hash_of(value) for name, value in tensors.items()} if self._several else None)
-        own = {"random": random_states(), "sums": self.read()}
+        own = {"random": random_states(self.device), "sums": self.read()}
         own["tensors"] = differing(tensors, common) if self._several else {}
         each = self.ranks.collect(own)
         if not self.ranks.first:
@@ -111,7 +112,7 @@ class Standing:
         if len(each) == self.ranks.size:
             self.sums = each[rank]["sums"]
             self.learned.load_state_dict(each[rank]["tensors"], strict=False)
-            set_random_states(each[rank]["random"])
+            set_random_states(each[rank]["random"], self.device)
         else:
             say(f"{len(each)} processes trained up to here and {self.ranks.size} go on: dropout will be another")
             self.sums = torch.stack([one["sums"] for one in each]).mean(0) if self.step else None
@@ -129,6 +130,10 @@ class Standing:
             for x in (self.optimizer.state_dict(), state["optimizer"])
         )
         return own == theirs and mine == saved and (self.averaged is None) == (state["averaged"] is None)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.learned.parameters()).device
 
     @property
     def _several(self) -> bool:
@@ -161,15 +166,17 @@ class Keeper:
             say(f"{self.stage} goes on from {self.where()}")
         else:
             say(f"{self.stage}: {path.name} is of another version of this training: it begins anew")
+            if ranks.first:
+                checkpoints.clear()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """For the time of the training: an interruption ends it behind a checkpoint."""
-        with between_steps():
+        with between_steps(PATIENCE if self.stand.ranks.size == 1 else 10 * PATIENCE):
             try:
                 yield
             except KeyboardInterrupt:
-                if self.whole and self.stand.ranks.size == 1:  # of several, each may be elsewhere
+                if self.whole and self.checkpoints and self.stand.ranks.size == 1:  # of several, each may be elsewhere
                     if not self.kept:
                         self.write()
                     say(f"{self.stage} stops behind {self.where()}, where a checkpoint is")
@@ -183,12 +190,14 @@ class Keeper:
         """
         self.stand.step += 1
         self.whole = True
+        ranks = self.stand.ranks
+        if ranks.size > 1 and self.stand.step % TOGETHER and self.stand.step != self.steps:
+            return
         due = self.checkpoints and time.perf_counter() - self.written >= 60 * self.checkpoints.minutes
-        urgent = self.stand.ranks.most(2 if asked() else 1 if due else 0)
-        if urgent:
+        if ranks.most(asked() is not None or bool(due)):
             self.write()
-        if urgent == 2:
-            raise KeyboardInterrupt
+            if ranks.most(asked() is not None):
+                raise KeyboardInterrupt
 
     def epoch_ends(self, row: dict[str, Any]) -> None:
         """Go to the beginning of the next epoch, and write a checkpoint.
@@ -213,8 +222,8 @@ class Keeper:
         """Write a checkpoint; a signal waits until it is there."""
         with unhurried():
             self.seconds()
-            state = self.stand.state()
-            if state and self.checkpoints:
+            state = self.stand.state() if self.checkpoints else None
+            if state:
                 self.checkpoints.write(self.stand.place(self.steps), state)
             self.written, self.kept = time.perf_counter(), True
 

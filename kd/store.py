@@ -79,7 +79,7 @@ class Store:
                 if not wrong:
                     return final
                 aside = Path(tempfile.mkdtemp(prefix=f"{name}.damaged-", dir=final.parent))
-                os.replace(final, aside)
+                os.replace(final, aside / name)
                 say(f"{kind}/{name} is damaged ({wrong}): it is set aside as {aside.name} and made again")
             for left_over in final.parent.glob(f".{name}.*"):  # we hold the lock: nobody is writing there
                 shutil.rmtree(left_over, ignore_errors=True)
@@ -118,7 +118,7 @@ def damage(folder: Path) -> str:
     try:
         sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return ""
+        return "" if folder.is_dir() else "it is being made again"
     except ValueError:
         return f"{SIZES} cannot be read"
     for name, size in sizes.items():

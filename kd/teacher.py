@@ -181,7 +181,16 @@ def fill_bank(
     progress.close()
     if ranks.first:
         logits.flush()
-        os.replace(place / BANK, folder / BANK)
+        if place != folder:
+            _also_at(place / BANK, folder / BANK)
+
+
+def _also_at(path: Path, new: Path) -> None:
+    """Give a file a second name: whoever is killed before the folder is published finds it at the first one."""
+    try:
+        os.link(path, new)
+    except OSError:  # a file system without links
+        os.replace(path, new)
 
 
 def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
@@ -190,7 +199,7 @@ def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
     try:
         logits = np.load(bank, mmap_mode="r")
         lines = hashes.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    except (OSError, EOFError, ValueError):
         lines = []
     done = 0
     if lines and logits.shape == shape:

@@ -50,10 +50,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd.journal import Journal
-from kd.wandb_folders import Pieces, house, records, unsent
 from kd.progress import here
 from kd.redact import redact, without_secrets
 from kd.store import lock_of
+from kd.wandb_folders import Pieces, house, records, unsent
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,12 @@ import torch
 
 from kd.checkpoint import Checkpoints, random_states, set_random_states
 
+CPU = torch.device("cpu")
+
 
 def state(number: float) -> dict:
     weights = {"w": torch.full((200, 50), float(number)), "n": torch.tensor(3)}
-    return {"learned": weights, "rows": [{"loss": number}], "each": [{"random": random_states()}], "none": None}
+    return {"learned": weights, "rows": [{"loss": number}], "each": [{"random": random_states(CPU)}], "none": None}
 
 
 @pytest.fixture
@@ -106,8 +108,8 @@ def test_every_generator_goes_back():
         )
 
     np.random.randn()  # half of a pair is kept for later
-    states = random_states()
+    states = random_states(CPU)
     first = draw()
     assert draw() != first
-    set_random_states(states)
+    set_random_states(states, CPU)
     assert draw() == first

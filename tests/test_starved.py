@@ -67,7 +67,7 @@ def test_an_outputs_folder_that_may_not_be_written_is_told(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_whatever_was_being_written_the_place_is_named(number, tmp_path):
-    named, nameless = OSError(number, os.strerror(number), "/a/file"), OSError(number, os.strerror(number))
-    assert in_words(named, tmp_path).startswith(f"/a/file: {os.strerror(number)} (")
+    named, nameless = OSError(number, os.strerror(number), str(tmp_path / "file")), OSError(number, os.strerror(number))
+    assert in_words(named, tmp_path).startswith(f"{tmp_path / 'file'}: {os.strerror(number)} (")
     assert in_words(nameless, tmp_path).startswith(f"{tmp_path}: {os.strerror(number)} (")
     assert in_words(ValueError("else"), tmp_path) == "else"
