@@ -125,7 +125,7 @@ def chaos(
         while done < share:
             war = folder / f"{name.partition(' ')[0].strip(',')}-killed-{round_}"
             # each folder takes a few kills, so that all parts of a run are met
-            planned = min(share - done, draw.randint(1, 6))
+            planned = min(share - done, draw.randint(2, 8))
             found = _kill_often(settings, war, planned, length, draw)
             done, round_ = done + len(found), round_ + 1
             kills += found

@@ -307,7 +307,7 @@ def check_outputs(outputs: str) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=".kd-", dir=there))
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ValueError(f"outputs must be a folder that can be written, got {shown(outputs)}: {why}") from error
+        raise ValueError(f"outputs must be a folder that can be written, got {outputs!r}: {why}") from error
 
 
 def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:

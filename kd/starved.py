@@ -22,7 +22,8 @@ def in_words(error: object, outputs: str | Path) -> str:
     place = error.filename if isinstance(error.filename, str) else str(outputs)
     if error.errno in CLOSED:
         return f"{place}: {error.strerror}.\n{KEPT} when that is mended."
-    return f"{place}: {error.strerror}{_free(Path(place).parent if error.filename else Path(outputs))}.\n{KEPT} when there is room."
+    disk = Path(place).parent if error.filename else Path(outputs)
+    return f"{place}: {error.strerror}{_free(disk)}.\n{KEPT} when there is room."
 
 
 def _free(folder: Path) -> str:

@@ -41,7 +41,7 @@ def test_a_hundred_kills_lose_nothing(tmp_path):
 
 
 def test_a_difference_would_be_seen(twenty, tmp_path):
-    peace = twenty[0] / "bank-peace"
+    peace = twenty[0] / "average-peace"
     war = tmp_path / "war"
     shutil.copytree(peace, war)
     (run,) = (war / "runs").iterdir()

@@ -106,8 +106,8 @@ def test_a_network_carries_its_own_normalisation():
     image = torch.rand(2, 3, 4, 4)
     out = Normalized(network, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))(image)
     torch.testing.assert_close(out[:, 1], (image[:, 1] - 0.2) / 0.6)
-    network.input_statistics = ((0.0,) * 3, (2.0,) * 3)  # what pretrained weights bring wins
-    torch.testing.assert_close(Normalized(network, (0.1,) * 3, (0.5,) * 3)(image), image / 2)
+    network.input_statistics = ((0.0,) * 3, (0.5,) * 3)  # what pretrained weights bring wins
+    torch.testing.assert_close(Normalized(network, (0.1,) * 3, (0.3,) * 3)(image), 2 * image)
 
 
 def test_small_images_get_a_small_stem():
