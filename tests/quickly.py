@@ -84,6 +84,11 @@ class Started:
         self._line = line.makefile("rb", buffering=0)  # what is read ahead, select does not see
         self.pid = int(self._line.readline())
 
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
             if not select.select([self._line], [], [], timeout)[0]:

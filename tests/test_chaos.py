@@ -26,10 +26,11 @@ def chaos(folder: Path, runs: int, seed: int, *more: str) -> str:
 @pytest.fixture(scope="module")
 def twenty(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chaos")
-    return folder, chaos(folder, 20, 6, "--stories=2")
+    return folder, chaos(folder, 20, 6, "--stories=2", "tracking=disabled", "report=false")
 
 
 def test_twenty_kills_lose_nothing(twenty):
+    """Without figures and W&B, which take most of the time: the hundred have them."""
     assert "20 killed, 0 differences (--seed 6)" in twenty[1]
     met = re.search("killed by stage: (.*)", twenty[1]).group(1)
     assert len(met.split(", ")) >= 4, met  # else the moments say little

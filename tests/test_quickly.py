@@ -63,6 +63,7 @@ def test_it_hears_signals_and_runs_beside_others(place):
     with open(reader) as said:
         assert [said.readline() for _ in going] == ["said\n"] * 3
     os.close(writer)
+    assert [process.poll() for process in going] == [None] * 3
     for process, number in zip(going, sent, strict=True):
         process.send_signal(number)
     last = [process.communicate(60)[1].splitlines()[-1:] for process in going]
