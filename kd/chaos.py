@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)
+    if given.runs < 1 or not 1 <= given.stories <= len(STORIES):
+        parser.error(f"--runs must be 1 or more, --stories 1 to {len(STORIES)}")
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
     folder = given.folder or Path(tempfile.mkdtemp(prefix="kd-chaos-"))
     print(f"{given.runs} kills, --seed {seed}, in {folder}", flush=True)

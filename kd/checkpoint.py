@@ -58,8 +58,13 @@ class Checkpoints:
                     raise hashed.error or error from None
             final = self.folder / f"{place:09d}-{hashed.sha256.hexdigest()[:DIGITS]}.pt"
             os.replace(beside, final)
-        except BaseException:
+        except BaseException as error:
             beside.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno:
+                text = (
+                    f"{error.strerror}: a checkpoint takes {_bytes(state) / 2**20:.1f} MB, and three lie there at times"
+                )
+                raise OSError(error.errno, text, str(self.folder)) from error
             raise
         for old in self._all()[KEPT:]:
             old.unlink(missing_ok=True)
@@ -108,6 +113,14 @@ class _Hashed:
 
     def flush(self) -> None:
         self.file.flush()
+
+
+def _bytes(state: Any) -> int:
+    """How large a state is, but for a few kilobytes."""
+    if isinstance(state, Tensor):
+        return state.nbytes
+    inner = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(map(_bytes, inner))
 
 
 def random_states(device: torch.device) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kd.options import assistants_of, blaming, build_network, checked, made, members_of, objective_of, settled, twin_of
@@ -73,6 +74,12 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             seen.add(key)
             with blaming(cfg, {"student": "student", "teacher": "teacher.network"}.get(role)):
                 try_network(role, spec, size)
+    members = members_of(settings, choices["teacher"]) or [settings["teacher"]]
+    for path in {Path(spec["checkpoint"]).expanduser() for spec in members if spec.get("checkpoint")}:
+        if path.suffix != ".pt2":  # a program is read where it is trusted
+            from kd.weights import look_at
+
+            look_at(path)
     for page in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = page.partition(".")
         with blaming(cfg, page):

@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.interrupt import asked, end, listen
+from kd.interrupt import asked, closing, end, listen
 from kd.options import (
     assistants_of,
     begin,
@@ -265,6 +265,7 @@ def main() -> None:
     failed, interrupted = 0, False
     warnings.formatwarning = told_plainly
     listen()
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     try:
         with plainly():
             compose_and_run()
@@ -282,6 +283,7 @@ def main() -> None:
         if not sweeps:  # whose launcher has processes to end
             end()
         raise SystemExit(128 + (asked() or signal.SIGINT))
+    closing()
     if failed:
         raise SystemExit(1)
 

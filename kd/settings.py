@@ -258,6 +258,8 @@ def check_keys(raw: Tree, typed: Iterable[str] = (), hydra: Tree | None = None) 
                     hint = f": kd.terms lists {', '.join(map(str, raw['kd']['terms']))}"
                 elif overruled := [own for own in typed if own != key and own.endswith(f".{key.rpartition('.')[2]}")]:
                     hint = f" since {overruled[0]} was said in its place"
+                if within(key, "experiment"):
+                    hint = ": the first line of an experiment's page is '# @package _global_'"
                 raise ValueError(f"{key} is read by nothing{hint}")
 
 
@@ -271,6 +273,10 @@ def check_values(raw: Tree, settings: Tree) -> None:
         ValueError: with the key as it is typed, the value, and what would be right.
     """
     _check_twin(raw)
+    train = settings.get("train")
+    most = train["batch_size"] // 2 if isinstance(at(settings, "train.batch_size"), int) else 32
+    if isinstance(at(settings, "train.pieces"), int) and train["pieces"] > max(1, most):
+        raise ValueError(f"train.pieces must leave 2 images or more in each piece of a batch, got {train['pieces']}")
     for key, rule in uses(raw):
         value = at(settings, key)
         if not rule.good(value):

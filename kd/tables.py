@@ -221,7 +221,10 @@ def verdict(result: Mapping[str, Any]) -> str:
         tail = "more than the choice of test pictures explains (p < 0.05)"
     else:
         tail = "not told apart from noise (p ≥ 0.05)"
-    return f"{head}: {tail}. {test}. This is one seed: how much another seed would change is not in that number."
+    seed = "This is one seed: how much another seed would change is not in that number."
+    teacher, twin = result["teacher"]["accuracy"], result["baseline"]["accuracy"]
+    little = "" if teacher > twin else f" The teacher ({100 * teacher:.2f} %) is no better than that student."
+    return f"{head}: {tail}. {test}. {seed}{little}"
 
 
 def busy(result: Mapping[str, Any]) -> str:

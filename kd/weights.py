@@ -79,6 +79,15 @@ def load_weights(network: nn.Module, path: Path) -> bool:
     return brought
 
 
+def look_at(path: Path) -> None:
+    """Refuse a file that no network can take, before there is one.
+
+    Raises:
+        ValueError: not a checkpoint, or one with numbers that are not finite.
+    """
+    _check_finite(_read(path), path)
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name."""
     if not path.stat().st_size:

@@ -196,12 +196,15 @@ def test_scores_of_classes(run):
 
 
 def test_the_sentence_tells_a_gain_from_noise():
-    result = {"baseline": {"accuracy": 0.8}, "data": {"test": 1000}}
+    result = {"teacher": {"accuracy": 0.9}, "baseline": {"accuracy": 0.8}, "data": {"test": 1000}}
     clear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.03, "mcnemar_p": 0.004}})
     assert "gained 3.00 points" in clear and "p = 0.004" in clear and "noise" not in clear
     unclear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}})
     assert "gained 1.00 points" in unclear and "not told apart from noise" in unclear
     assert "lost 1.00 points" in tables.verdict(result | {"comparison": {"accuracy_gain": -0.01, "mcnemar_p": 0.3}})
+    assert "no better" not in clear
+    weak = result | {"teacher": {"accuracy": 0.8}, "comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}}
+    assert tables.verdict(weak).endswith("The teacher (80.00 %) is no better than that student.")
     assert tables.standard_error(0.9, 3000) == pytest.approx(0.0055, abs=1e-4)
 
 
