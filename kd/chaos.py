@@ -313,7 +313,8 @@ def import_everything() -> None:
         "kd.report",
         "kd.data.scenes",
         "kd.models.tiny_cnn",
-        "wandb",
+        "timm.optim",
+        "wandb.apis.public",
     ):
         importlib.import_module(name)
 

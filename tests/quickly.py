@@ -31,8 +31,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-HEAVY = ("torch", "torchvision", "timm", "timm.optim", "seaborn", "hydra.main", "safetensors.torch", "wandb")
-HEAVY += ("wandb.apis.public",)
+HEAVY = ("torch", "torchvision", "timm.optim", "seaborn", "hydra.main", "safetensors.torch", "wandb.apis.public")
 
 
 def run(module: str, *arguments: str, timeout: float = 300, **how: Any) -> subprocess.CompletedProcess:

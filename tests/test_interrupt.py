@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests import quickly
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -25,16 +24,9 @@ SETTINGS = [
 SETTINGS += ["train.threads=1", "baseline=false", "tracking=disabled", "report=false", "latency.seconds=0.02"]
 
 
-def start(outputs: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kd.run", *SETTINGS, f"outputs={outputs}"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # who starts the tests in the background of a script has it ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+def start(outputs: Path, **how):
+    settings = [*SETTINGS, f"outputs={outputs}"]
+    return quickly.start("kd.run", *settings, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **how)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
@@ -46,14 +38,17 @@ def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, se
         assert command.poll() is None, command.communicate()
     began = time.monotonic()
     command.send_signal(sent)
-    said = command.communicate(timeout=60)[0]
+    said, told = command.communicate(timeout=60)
     took = time.monotonic() - began
     assert command.returncode == 128 + sent
     stopped = re.search("^teacher stops behind (.*), where a checkpoint is$", said, re.MULTILINE).group(1)
-    assert said.splitlines()[-1] == "kd: interrupted; the same command goes on from here"
-    assert "Traceback" not in said and took < 10  # below two seconds where the cores are ours
-    again = start(outputs)
-    went_on = any(line == f"teacher goes on from {stopped}\n" for line in again.stdout)
+    assert told.splitlines()[-1] == "kd: interrupted; the same command goes on from here"
+    assert "Traceback" not in told and took < 10  # below two seconds where the cores are ours
+    reader, writer = os.pipe()
+    again = start(outputs, stdout=writer)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as lines:
+        went_on = any(line == f"teacher goes on from {stopped}\n" for line in lines)
     again.kill()
-    again.communicate()
+    again.wait()
     assert went_on
