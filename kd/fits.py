@@ -21,7 +21,6 @@ from kd.progress import say
 from kd.teacher import LiveTeacher
 from kd.train import fit
 
-AUTO = 64  # images of a batch where train.batch_size=auto
 ROOM = 1.25  # times as many images must fit: memory falls to pieces of its own in a long run
 
 

@@ -39,7 +39,7 @@ from kd.options import (
     twin_of,
 )
 from kd.search import values
-from kd.settings import check_values
+from kd.settings import AUTO, check_values
 from kd.starved import in_words
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 
 def prepare_in_pieces(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     """``prepare``, with the fewest pieces of a batch that fit into memory."""
-    from kd.fits import AUTO, fewest_pieces
+    from kd.fits import fewest_pieces
 
     cfg = copy.deepcopy(cfg)
     cfg.train.batch_size = AUTO

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from kd.search import directions
 
 TWIN = "the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing"
+AUTO = 64  # images of a batch where train.batch_size=auto
 Tree = Mapping[str, Any]
 HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
@@ -273,10 +274,6 @@ def check_values(raw: Tree, settings: Tree) -> None:
         ValueError: with the key as it is typed, the value, and what would be right.
     """
     _check_twin(raw)
-    train = settings.get("train")
-    most = train["batch_size"] // 2 if isinstance(at(settings, "train.batch_size"), int) else 32
-    if isinstance(at(settings, "train.pieces"), int) and train["pieces"] > max(1, most):
-        raise ValueError(f"train.pieces must leave 2 images or more in each piece of a batch, got {train['pieces']}")
     for key, rule in uses(raw):
         value = at(settings, key)
         if not rule.good(value):
@@ -284,6 +281,10 @@ def check_values(raw: Tree, settings: Tree) -> None:
             text = is_number(value) and rule.good(str(value))
             hint = f"; text is quoted, '{own}=\"{value}\"'" if text else ""
             raise ValueError(f"{own} must be {rule.right}, got {shown(value)}{hint}")
+    pieces, images = settings["train"]["pieces"], settings["train"]["batch_size"]
+    most = (AUTO if images == "auto" else images) // 2
+    if pieces > most:
+        raise ValueError(f"train.pieces must be {most} or less, so that each has 2 images of a batch, got {pieces}")
     objective, batch = settings["objective"], settings["latency"]["batch"]
     for name in [objective] if isinstance(objective, str) else objective:
         directions(name)

@@ -179,6 +179,8 @@ REFUSED_TOO = {  # of the same kinds
     "latency=3": ("latency must be a mapping, {name: value}, got 3",),
     "tracking.tags=[1]": ("tracking.tags must be a list, each text in one line, got [1]",),
     "kd=mlkd kd.temperatures=4": ("kd.temperatures must be a list, each a number above 0, got 4",),
+    "train.pieces=33": ("train.pieces must be 32 or less", "got 33"),
+    "train.batch_size=auto train.pieces=64": ("train.pieces must be 32 or less", "got 64"),
     "teacher.seed=-1": ("teacher.seed must be a whole number of 0 or more",),
     "kd.temperature=inf": ("kd.temperature must be a number above 0, got inf",),
     "kd=mlkd kd.temperatures=[4,0]": ("kd.temperatures must be a list, each a number above 0, got [4, 0]",),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kd.data.arrays import open_arrays
 from kd.data.augment import Augment
 from kd.data.checks import folder_of
 from kd.data.files import printable, unwritten
-from kd.data.idx import STEMS, find_idx, read_splits
+from kd.data.idx import STEMS, find_idx, open_idx
 from kd.data.pictures import Pictures
 from kd.store import Store
 
@@ -39,17 +38,7 @@ def load(
                 f"data.root={printable(root)} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, "
                 "each with or without .gz"
             )
-    return open_arrays(
-        store,
-        "fashion_mnist",
-        files,
-        lambda: (*read_splits(files), CLASSES),
-        augment,
-        seed,
-        val_fraction,
-        image_size,
-        on_leak,
-    )
+    return open_idx(store, "fashion_mnist", files, CLASSES, augment, seed, val_fraction, image_size, on_leak)
 
 
 def download(store: Store) -> dict[str, Path]:

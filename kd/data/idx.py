@@ -7,10 +7,13 @@ import math
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kd.data.arrays import Split
+from kd.data.arrays import Split, open_arrays
+from kd.data.pictures import Pictures
+from kd.store import Store
 
 LARGEST = 2**31  # bytes that are unpacked; the largest of MNIST's kin has 640 MB
 PIECE = 2**20  # bytes read at a time, so that memory follows what is there and not what is claimed
@@ -38,6 +41,11 @@ def read_splits(files: dict[str, Path]) -> tuple[Split, Split]:
         read_idx(files[stem], 3 if "images" in stem else 1) for stem in STEMS
     )
     return Split(train_images[..., None], train_labels), Split(test_images[..., None], test_labels)
+
+
+def open_idx(store: Store, name: str, files: dict[str, Path], classes: tuple[str, ...], *how: Any) -> Pictures:
+    """Open the four files of ``find_idx``; ``how``: augment, seed and so on, as ``open_arrays`` takes them."""
+    return open_arrays(store, name, files, lambda: (*read_splits(files), classes), *how)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -7,11 +7,10 @@ names; three thousand years in the ground left cracks and noise. Stays grey: C i
 
 from __future__ import annotations
 
-from kd.data.arrays import open_arrays
 from kd.data.augment import Augment
 from kd.data.checks import folder_of
 from kd.data.files import printable
-from kd.data.idx import STEMS, find_idx, read_splits
+from kd.data.idx import STEMS, find_idx, open_idx
 from kd.data.pictures import Pictures
 from kd.store import Store
 
@@ -37,14 +36,4 @@ def load(
             f"{what}: a folder with {', '.join(STEMS)}, each with or without .gz\n"
             f"git clone {PAGE} brings them (14 MB, in data/oracle); then say data.root=<the clone>"
         )
-    return open_arrays(
-        store,
-        "oracle_mnist",
-        files,
-        lambda: (*read_splits(files), CLASSES),
-        augment,
-        seed,
-        val_fraction,
-        image_size,
-        on_leak,
-    )
+    return open_idx(store, "oracle_mnist", files, CLASSES, augment, seed, val_fraction, image_size, on_leak)

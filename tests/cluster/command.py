@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import Timeout
 
+from kd.store import lock_of
 from kd.sweeps.ledger import Cell, read_sweep
 from tests.conftest import TINY
 
@@ -115,14 +116,15 @@ def trained_teachers(outputs: Path) -> int:
 
 
 def teachers_trainer(outputs: Path) -> int | None:
-    """The process that trains the teacher now: it holds the lock, says the kernel."""
+    """The process that trains the teacher now: it holds the lock."""
     if not any((outputs / "teachers").glob(".*")):  # the folder that it fills, not published yet
         return None
     for lock in (outputs / ".locks").glob("teachers-*.lock"):
-        inode = lock.stat().st_ino
-        for line in Path("/proc/locks").read_text().splitlines():
-            if re.search(rf":{inode}\b", line) and "->" not in line:
-                return int(line.split()[4])
+        try:
+            with lock_of(lock).acquire(timeout=0):
+                continue
+        except Timeout:
+            return int(lock.read_text().split()[0])
     return None
 
 
@@ -137,13 +139,9 @@ def kill_the_trainer(outputs: Path, process: subprocess.Popen) -> int:
 
 def marked(mark: str) -> list[int]:
     """The processes that were started with ``KD_CLUSTER=mark`` in their environment, but for this one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if f"KD_CLUSTER={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
+    told = subprocess.run(["ps", "axeww", "-o", "pid=,stat=,command="], capture_output=True, text=True, check=True)
+    found = [line.split() for line in told.stdout.splitlines() if f"KD_CLUSTER={mark}" in line.split()]
+    return [int(pid) for pid, stat, *_ in found if int(pid) != os.getpid() and not stat.startswith("Z")]
 
 
 def end(mark: str) -> None:

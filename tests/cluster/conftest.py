@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,8 +15,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            if not sys.platform.startswith("linux"):
-                item.add_marker(pytest.mark.skip(reason="these tests read /proc to find what they have started"))
 
 
 @pytest.fixture(scope="session")
