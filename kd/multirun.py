@@ -1,4 +1,4 @@
-"""What a multirun adds to a run: a name, a ledger, progress and a report. One of the three files that know Hydra.
+"""What a multirun adds to a run: a name, a ledger, progress and a report.
 
 Hydra 1.3 neither goes on to ``on_multirun_end`` after a failed job nor shows more than the first failure. So the cells
 keep a ledger of files (``kd/sweeps/ledger.py``), this process watches it whatever launcher the cells run under, and
@@ -30,7 +30,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from kd.options import begin, told, values_of
+from kd.config.mistakes import begin, told, values_of
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
 
@@ -48,7 +48,7 @@ class SweepCallback(Callback):
     the report."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from kd.examine import examine
+        from kd.config.examine import examine
 
         begin()
         with refusing():
@@ -84,7 +84,7 @@ def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]
     Raises:
         ValueError: as of ``examine``.
     """
-    from kd.examine import examine_all
+    from kd.config.examine import examine_all
 
     values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
     for o in swept:

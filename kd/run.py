@@ -23,23 +23,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd.config.build import build_network, objective_of, twin_of
+from kd.config.checks import check_values
+from kd.config.combine import settled
+from kd.config.composed import resolved
+from kd.config.mistakes import begin, plainly
+from kd.config.options import assistants_of, conf_dir, members_of, name_of
+from kd.config.register import register
+from kd.config.settings import AUTO
 from kd.interrupt import asked, closing, end, listen
-from kd.options import (
-    assistants_of,
-    begin,
-    build_network,
-    conf_dir,
-    members_of,
-    name_of,
-    objective_of,
-    plainly,
-    register,
-    resolved,
-    settled,
-    twin_of,
-)
 from kd.search import values
-from kd.settings import AUTO, check_values
 from kd.starved import in_words
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ def test_a_sweep_that_cannot_begin_says_why(tmp_path):
 
 
 def test_a_launcher_whose_plugin_is_missing_says_what_to_install():
-    from kd.options import plugin
+    from kd.config.register import plugin
 
     with pytest.raises(SystemExit, match=r"hydra_nowhere is not installed: pip install -e '\.\[nowhere\]'"):
         plugin("nowhere", "hydra_plugins.hydra_nowhere.Launcher")

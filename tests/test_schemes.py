@@ -10,12 +10,12 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
+from kd.config.combine import settled
 from kd.data.augment import mixture
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.models.ensemble import combine
-from kd.options import settled
 from tests.conftest import compose
 from tests.test_run import run
 

@@ -16,11 +16,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from kd.config.build import build_network
+from kd.config.combine import settled
+from kd.config.options import network_of
 from kd.interfaces import LOGITS_ONLY, observe
 from kd.measure import macs, params
 from kd.models.tiny_cnn import TinyCNN
 from kd.objective import Objective
-from kd.options import build_network, network_of, settled
 from kd.zoo.__main__ import main, whole
 from kd.zoo.counting import Case, counts_of, live_params
 from kd.zoo.groups import GROUPS, default_case

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd.options import conf_dir
+from kd.config.options import conf_dir
 from kd.zoo.counting import Case, alone
 from kd.zoo.groups import GROUPS, Group, default_case, entries, known, pages_of
 from kd.zoo.pages import Entry

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kd.config.build import build_network
+from kd.config.options import names, network_of
 from kd.interfaces import first_line
-from kd.options import build_network, names, network_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

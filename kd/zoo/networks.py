@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.options import conf_dir, network_of
+from kd.config.options import conf_dir, network_of
 from kd.tables import millions, percent
 from kd.zoo.counting import Case, Counts, alone, count, sentence
 from kd.zoo.pages import MISSING, Entry, entry, read_page, settings_of

@@ -39,7 +39,7 @@ def see(model, image, show):
 @cache
 def chosen(method: str, *overrides: str):
     """The group `kd` as this option makes it; composing takes longer than learning."""
-    from kd.options import settled
+    from kd.config.combine import settled
 
     return settled(compose(f"kd={method}", *overrides), {})[0].kd
 

@@ -12,11 +12,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from kd.config.options import names
+from kd.config.register import student_page
 from kd.interfaces import observe
 from kd.models.backbone import build
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
-from kd.options import names, student_page
 from tests.conftest import CONF, compose, options
 
 NAMED = {"teacher": {"timm": "teacher.name=mobilenetv3_small_050"}, "student": {"timm": "student.name=resnet10t"}}

@@ -1,7 +1,7 @@
 """Try what a command asks for, before anything is written: every object that needs no data is made once, and dropped.
 
-What can be told without torch is told first, by ``kd/settings.py``. What only a method and two networks together know
-is told when the data are there, and still before anything is trained.
+What can be told without torch is told first, by ``kd/config/checks.py``. What only a method and two networks together
+know is told when the data are there, and still before anything is trained.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.options import assistants_of, blaming, build_network, checked, made, members_of, objective_of, settled, twin_of
-from kd.settings import check_outputs, shown
+from kd.config.build import blaming, build_network, made, objective_of, twin_of
+from kd.config.checks import check_outputs
+from kd.config.combine import settled
+from kd.config.composed import checked
+from kd.config.keys import shown
+from kd.config.options import assistants_of, members_of
 from kd.store import digest
 
 CLASSES = 10  # of the networks that are tried

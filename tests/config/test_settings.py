@@ -11,31 +11,15 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.settings import (
-    ANYTHING,
-    FLAG,
-    LINE,
-    MAY_STAND,
-    NULL,
-    OF_A_METHOD,
-    OURS,
-    READ,
-    check_keys,
-    check_outputs,
-    list_of,
-    near,
-    number,
-    or_null,
-    references,
-    signature_of,
-    source_of,
-    typed_as,
-    whole,
-)
+from kd.config.checks import check_keys, check_outputs
+from kd.config.keys import near, references
+from kd.config.rules import ANYTHING, FLAG, LINE, NULL, list_of, number, or_null, whole
+from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, typed_as
+from kd.config.signatures import signature_of, source_of
 from kd.track import MODES
 from tests.conftest import CONF, compose
 
-KD = Path(__file__).parents[1] / "kd"
+KD = Path(__file__).parents[2] / "kd"
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train")
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import kd.multirun
+from kd.config.settings import typable
 from kd.run import main
-from kd.settings import typable
 from tests.conftest import CONF, compose, options
 
 REFUSED = {

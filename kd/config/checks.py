@@ -1,0 +1,144 @@
+"""Settings that cannot be are refused: told of plain values, before anything is imported or made."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kd.config.keys import Tree, at, leaves, missing, near, references, shown, within
+from kd.config.rules import MAPPING, is_number
+from kd.config.settings import (
+    AUTO,
+    HYDRAS_OWN,
+    PAGES,
+    READ,
+    given_to,
+    methods,
+    pages,
+    typable,
+    typed_as,
+    unlisted,
+    uses,
+)
+from kd.config.signatures import signature_of
+from kd.search import directions
+
+TWIN = "the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing"
+
+
+def check_keys(raw: Tree, typed: Iterable[str] = (), hydra: Tree | None = None) -> None:
+    """Refuse what is not there and what nobody reads.
+
+    Args:
+        raw: the config as it was composed, interpolations as they are written. typed: keys of the command line.
+        hydra: Hydra's own part, which may refer to ours.
+
+    Raises:
+        ValueError: with the key, and the nearest one that is read.
+    """
+    _check_twin(raw)
+    for key in [*READ, *(f"{owner}.weights" for owner in methods(raw)), *PAGES]:
+        if missing(raw, key):
+            raise ValueError(_absent(raw, key))
+    for key, node, _ in pages(raw):
+        signature = signature_of(node["_target_"])
+        for name in sorted(signature.needs - {*node, *given_to(key)} if signature else ()):
+            raise ValueError(f"{key}.{name} is not there: {node['_target_']} needs it")
+    alive = {key: not (rule.parts and isinstance(at(raw, key), Mapping)) for key, rule in uses(raw)}
+    waiting = [*alive, "hydra"]
+    for key in waiting:  # grows while it is walked
+        found = [own for own in references(hydra if key == "hydra" else at(raw, key), key) if not alive.get(own)]
+        alive |= dict.fromkeys(found, True)
+        waiting += found
+    spared, typed = unlisted(raw), tuple(typed)
+    for key, _ in leaves(raw):
+        if not any(within(key, own) for own, whole in alive.items() if whole):
+            aside = any(within(key, own) for own in spared)
+            if not aside or any(within(key, own) for own in typed):
+                hint = near(key, typable(raw))
+                if aside:
+                    hint = f": kd.terms lists {', '.join(map(str, raw['kd']['terms']))}"
+                elif overruled := [own for own in typed if own != key and own.endswith(f".{key.rpartition('.')[2]}")]:
+                    hint = f" since {overruled[0]} was said in its place"
+                if within(key, "experiment"):
+                    hint = ": the first line of an experiment's page is '# @package _global_'"
+                raise ValueError(f"{key} is read by nothing{hint}")
+
+
+def check_values(raw: Tree, settings: Tree) -> None:
+    """Refuse values that cannot be.
+
+    Args:
+        raw: as of ``check_keys``. settings: the same, resolved.
+
+    Raises:
+        ValueError: with the key as it is typed, the value, and what would be right.
+    """
+    _check_twin(raw)
+    for key, rule in uses(raw):
+        value = at(settings, key)
+        if not rule.good(value):
+            own = typed_as(raw, key)
+            text = is_number(value) and rule.good(str(value))
+            hint = f"; text is quoted, '{own}=\"{value}\"'" if text else ""
+            raise ValueError(f"{own} must be {rule.right}, got {shown(value)}{hint}")
+    pieces, images = settings["train"]["pieces"], settings["train"]["batch_size"]
+    most = (AUTO if images == "auto" else images) // 2
+    if pieces > most:
+        raise ValueError(f"train.pieces must be {most} or less, so that each has 2 images of a batch, got {pieces}")
+    objective, batch = settings["objective"], settings["latency"]["batch"]
+    for name in [objective] if isinstance(objective, str) else objective:
+        directions(name)
+        measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")
+        if measured not in ("batch_1", f"batch_{batch}"):
+            raise ValueError(f"objective={name}: latency is measured at batch_1 and batch_{batch} (latency.batch)")
+    if not objective:
+        raise ValueError("objective must name a number of a student, got an empty list")
+
+
+def _check_twin(raw: Tree) -> None:
+    if "twin" in raw and not isinstance(at(raw, "twin.terms"), Mapping):
+        raise ValueError(TWIN)
+
+
+def check_outputs(outputs: str) -> None:
+    """Refuse a folder that cannot be written, by making a folder and removing it where the first one would be made.
+
+    Raises:
+        ValueError: with the folder and what the system says.
+    """
+    place = Path(outputs).expanduser().absolute()
+    try:
+        there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+        if not there.is_dir():
+            raise ValueError(f"{there} is no folder")
+        os.rmdir(tempfile.mkdtemp(prefix=".kd-", dir=there))
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"outputs must be a folder that can be written, got {outputs!r}: {why}") from error
+
+
+def _absent(raw: Tree, key: str) -> str:
+    group, way = key.split(".")[0], key.split(".")[:-1]
+    for above in (".".join(way[:end]) for end in range(1, len(way) + 1)):
+        if not missing(raw, above) and not isinstance(at(raw, above), Mapping):
+            return f"{above} must be {MAPPING.right}, got {shown(at(raw, above))}"
+    if group not in raw and way:
+        return f"{group} is not there: choose one, {'kd@' if group == 'twin' else ''}{group}=..."
+    return f"{key} is not there: say {key}=..."
+
+
+def blame(raw: Tree, key: str, said: str) -> str:
+    """What the constructor of the page at ``key`` said, behind the setting that it speaks of, or behind all of them."""
+    page = at(raw, key)
+    names = [name for name in page if name not in HYDRAS_OWN] if isinstance(page, Mapping) else []
+    own = {name: typed_as(raw, f"{key}.{name}") for name in sorted(names, key=len, reverse=True)}
+    values = {name: at(raw, own[name]) for name in own}
+    if any(name in said for name in own.values()) or re.match(r"[a-z]+\.[a-z_.]+\b", said):
+        return said
+    meant = [name for name in own if re.search(rf"\b{re.escape(name)}\b", said)]
+    meant = meant[:1] or [name for name in own if isinstance(values[name], str) and repr(values[name]) in said] or names
+    return f"{', '.join(f'{own[name]}={shown(values[name])}' for name in meant) or key}: {said}"

@@ -1,0 +1,72 @@
+"""What Hydra composed, checked, as plain values."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from kd.config.checks import check_keys, check_values
+from kd.config.keys import at, missing, near, references
+from kd.config.mistakes import key_of
+from kd.config.settings import typable, typed_as
+
+
+def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
+    """Return what a job will get of a config with Hydra's part: itself, its plain values, the option of each group.
+
+    Raises:
+        ValueError: keys that nobody reads or that are missing, values that cannot be.
+    """
+    whole, before = copy.deepcopy(config), HydraConfig.instance().cfg
+    with read_write(whole), open_dict(whole):  # as in a job, for who refers to it: ${hydra:job.num}
+        whole.hydra.job.update({"id": "0", "num": 0})
+        whole.hydra.runtime.output_dir = "."
+    HydraConfig.instance().set_config(whole)
+    try:
+        cfg = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+        raw, hydra = OmegaConf.to_container(cfg), OmegaConf.to_container(whole.hydra)
+        typed = [key_of(line) for line in hydra["overrides"]["task"]]
+        check_keys(raw, [key for key in typed if "." in key], hydra)
+        settings = resolved(cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+    check_values(raw, settings)
+    return cfg, settings, {group: name for group, name in whole.hydra.runtime.choices.items() if name}
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The plain values of a config.
+
+    Raises:
+        ValueError: with the key, for what is not said and for interpolations that lead nowhere.
+    """
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except RecursionError as error:
+        raise ValueError("settings refer to each other in a circle") from error
+    except OmegaConfBaseException as error:
+        raise ValueError(_unresolved(error, OmegaConf.to_container(cfg))) from error
+
+
+def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
+    key = (error.full_key or "").partition("[")[0]
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        key = typed_as(raw, key)
+        return f"{key} must be said: {key}=…; python -m kd.zoo shows what there is"
+    used = list(references(at(raw, key), key))
+    for name in used if isinstance(error, InterpolationKeyError) else ():
+        if missing(raw, name):
+            return f"{name} is not there, and {key} refers to it{near(name, typable(raw))}"
+    own = typed_as(raw, used[0]) if used and at(raw, used[0]) is not None else key
+    said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
+    return f"{own}={at(raw, own)}: {said}"

@@ -1,0 +1,99 @@
+"""Dotted keys in nested plain values: what stands where, what refers to what, and how it is shown."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Tree = Mapping[str, Any]
+
+
+def at(tree: Any, key: str) -> Any:
+    """The value at a dotted key, or None."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def missing(tree: Any, key: str) -> bool:
+    """Whether there is no such key at all."""
+    *way, last = key.split(".")
+    node = at(tree, ".".join(way)) if way else tree
+    return not isinstance(node, Mapping) or last not in node
+
+
+def within(key: str, owner: str) -> bool:
+    """Whether ``key`` is ``owner``, or below it."""
+    return key == owner or key.startswith(f"{owner}.")
+
+
+def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is no mapping, or an empty one."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def expand(tree: Tree, pattern: str, prefix: str = "") -> Iterator[str]:
+    """The keys that a pattern matches: ``kd.weights.*``."""
+    first, _, rest = pattern.partition(".")
+    for name in [*tree] if first == "*" else [first] if first in tree else []:
+        if not rest:
+            yield f"{prefix}{name}"
+        elif isinstance(tree[name], Mapping):
+            yield from expand(tree[name], rest, f"{prefix}{name}.")
+
+
+REFERENCE = re.compile(
+    r"(?<!\\)\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values|deprecated)\s*:\s*)?([^:{},$]+?)\s*[,}]"
+)
+ALONE = re.compile(r"\$\{\s*([^:{}]+?)\s*\}")
+
+
+def references(value: Any, key: str) -> Iterator[str]:
+    """The keys that the interpolations of a value refer to; of one that is put together, ``${kd.${name}}``, its start.
+
+    Args:
+        value: text, or lists and mappings with text in them. key: where it stands.
+    """
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from references(child, f"{key}.{name}")
+    elif isinstance(value, list):
+        for number, child in enumerate(value):
+            yield from references(child, f"{key}.{number}")
+    elif isinstance(value, str):
+        for found in [*REFERENCE.findall(value), *re.findall(r"\$\{([\w.]+)\.\$\{", value)]:
+            yield absolute(found, key)
+
+
+def absolute(reference: str, key: str) -> str:
+    """``...temperature`` as seen from ``kd.terms.soft.temperature``: ``kd.temperature``."""
+    name = re.sub(r"\[(\w+)\]", r".\1", reference)
+    own = name.lstrip(".")
+    up = len(name) - len(own)
+    base = key.split(".")[:-up] if up else []
+    return ".".join([*base, own])
+
+
+def near(key: str, known: Iterable[str]) -> str:
+    """``; did you mean kd.temperature?``: keys that are nearly the same, or whose last part is."""
+    known, last = list(dict.fromkeys(known)), key.rpartition(".")[2]
+    found = [own for own in known if own.rpartition(".")[2] == last]
+    found += difflib.get_close_matches(key, known, n=3, cutoff=0.75)
+    if not found:
+        ends = {own.rpartition(".")[2]: own for own in known}
+        found = [ends[end] for end in difflib.get_close_matches(last, ends, n=2, cutoff=0.75)]
+    found = list(dict.fromkeys(own for own in found if own != key))[:3]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed, cut where it is long."""
+    word = {None: "null", True: "true", False: "false"}.get(value, "") if isinstance(value, bool | None) else ""
+    text = word or repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

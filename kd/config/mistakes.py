@@ -1,0 +1,168 @@
+"""What is wrong with a command line, told in place of what Hydra says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kd.config.keys import leaves, missing, near
+from kd.config.options import composing
+from kd.config.settings import typable
+
+
+def key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def values_of(override: Override) -> Iterator[str]:
+    """The values of a sweep, as they are typed; of an interval its ends; of what is no sweep the one value."""
+    if not override.is_sweep_override():
+        yield override.get_value_element_as_str()
+    elif override.is_interval_sweep():
+        yield from (str(end) for end in (override.value().start, override.value().end))
+    else:
+        yield from override.sweep_string_iterator()
+
+
+def told(error: BaseException, overrides: Sequence[str], name: str = "config", beside: Sequence[str] = ()) -> str:
+    """What is wrong with a command line, in place of what Hydra says.
+
+    Args:
+        overrides: of the command line. name: of the main config. beside: overrides that are not the user's.
+    """
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group}={option}: there is no such option{near(option, error.options)} {_offered(error.options)}"
+    if isinstance(error, OverrideParseException):
+        noise = ("Error parsing", "LexerNoViable", "See ", "^")
+        said = [line.strip() for line in text.splitlines() if not line.strip().startswith(noise)]
+        return (
+            f"cannot read {error.override!r}{f' ({said[0]})' if said else ''}: "
+            "a setting is key=value, a list key=[a,b], and text with signs in it is quoted, 'key=\"a, b\"'"
+        )
+    if isinstance(error, ConfigCompositionException | ValueError):
+        with suppress(Exception), composing():  # what cannot be composed even so is told in Hydra's words
+            return _mistaken(overrides, name, beside, alone="--multirun" in text) or plain(error)
+    return plain(error)
+
+
+def plain(error: BaseException) -> str:
+    """The first lines of what an error says, behind its kind where that is not one that speaks to people."""
+    lines = [line.strip()[:300] for line in str(error).splitlines() if line.strip()][:2]
+    lines = [line for line in lines if not line.startswith(("Config search path", "Search path"))]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines.append(str(error.__cause__).partition("\n")[0])
+    known = isinstance(error, HydraException | OmegaConfBaseException | OSError | ValueError) and lines
+    return " ".join(lines) if known else ": ".join([type(error).__name__, *lines])
+
+
+def _mistaken(overrides: Sequence[str], name: str, beside: Sequence[str], alone: bool) -> str | None:
+    """The override that Hydra could not compose, if it is one of those that people mistype."""
+    loader = GlobalHydra.instance().config_loader()
+    chosen, added, others = [], [], []
+    for o in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        key, group, sweeps = o.get_key_element().lstrip("+~"), o.key_or_group, o.is_sweep_override()
+        options = group and loader.get_group_options(group, config_name=name, overrides=list(beside))
+        if sweeps and alone:
+            return f"{o.input_line} is several values: -m runs each, {key}=[...] is a list, '{key}=\"...\"' is text"
+        if not options or isinstance(o.value(), dict):
+            others.append(o)
+        elif o.is_add() or o.is_force_add():
+            added.append(o)
+        elif sweeps:
+            chosen.append(f"{key}={next(values_of(o))}")
+        elif o.is_delete() or isinstance(o.value(), str | list):
+            chosen.append(o.input_line)
+        else:
+            return f"{o.input_line} is no option of {group} {_offered(options)}"
+    cfg = compose(name, [*beside, *chosen], return_hydra_config=True)
+    raw, unknown = OmegaConf.to_container(cfg), []
+    there = [o for o in added if o.get_key_element().lstrip("+") in cfg.hydra.runtime.choices]
+    for o in [*there, *(o for o in others if o.is_add() and not missing(raw, o.key_or_group))]:
+        return f"{o.key_or_group} is there already: {o.input_line.lstrip('+')} changes it, without +"
+    known = [*typable(raw), *loader.list_groups("")]
+    for o in others:
+        inside = [f"{o.key_or_group}.{key}" for key, _ in leaves(o.value())] if isinstance(o.value(), dict) else []
+        for key in inside or [o.key_or_group]:
+            if not (o.is_add() or o.is_force_add()) and missing(raw, key):
+                unknown.append(f"there is no setting {key or repr(key)}{near(key, known)}")
+    return "\n".join(dict.fromkeys(unknown)) or None
+
+
+def _offered(options: Sequence[str]) -> str:
+    return f"(there are {', '.join(options)})"
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Around a command: what is wrong with the command line is told in a line, with exit code 2.
+
+    Hydra would print it its own way and exit with 1, unless HYDRA_FULL_ERROR says that it is to be raised. So we say
+    that, until the job begins (``begin``), where nobody else has.
+    """
+    global _silenced
+    _silenced = not os.environ.get("HYDRA_FULL_ERROR")
+    if _silenced:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        _say(end.code)
+        raise SystemExit(2) from end
+    except Exception as error:
+        if not _silenced:
+            raise
+        from kd.progress import await_turn
+
+        await_turn(error)
+        _say(f"kd: {told(error, *_typed(sys.argv[1:]))}")
+        raise SystemExit(2) from error
+    finally:
+        begin()
+
+
+def _say(text: str) -> None:
+    """Control characters that somebody typed are shown, and not sent to the terminal."""
+    print(re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text), file=sys.stderr)
+
+
+_silenced = False  # whether HYDRA_FULL_ERROR is ours
+
+
+def begin() -> None:
+    """From here on Hydra speaks for itself, and so do the processes that it starts."""
+    global _silenced
+    if _silenced:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+    _silenced = False
+
+
+def _typed(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """(overrides, name of the main config, overrides that stand for --config-dir) of a command line."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-name", "-cn", default="config")
+    parser.add_argument("--config-dir", "-cd")
+    known, rest = parser.parse_known_args(arguments)
+    beside = [f"hydra.searchpath=['file://{Path(known.config_dir).absolute()}']"] if known.config_dir else []
+    return [o for o in rest if "=" in o or o.startswith("~")], known.config_name, beside

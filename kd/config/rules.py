@@ -1,0 +1,111 @@
+"""What a value may be: in words, and as a test."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Rule(NamedTuple):
+    """What a value must be: in words, behind "must be", and as a test."""
+
+    right: str
+    good: Callable[[Any], bool]
+    parts: bool = False  # whether what is inside has rules of its own
+
+
+def number(least: float = -math.inf, most: float = math.inf, above: float = -math.inf, below: float = math.inf) -> Rule:
+    """A finite number, from ``least`` to ``most``, ``above`` and ``below`` themselves left out."""
+
+    def good(value: Any) -> bool:
+        return is_number(value) and least <= value <= most and above < value < below
+
+    return Rule(f"a number{_span(least, most, above, below)}", good)
+
+
+def whole(least: float = -math.inf, most: float = math.inf) -> Rule:
+    """A whole number."""
+
+    def good(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    return Rule(f"a whole number{_span(least, most, -math.inf, math.inf)}", good)
+
+
+def _span(least: float, most: float, above: float, below: float) -> str:
+    if max(least, above) == -math.inf:
+        return "" if min(most, below) == math.inf else f" of {most:g} or less"
+    if min(most, below) == math.inf:
+        return f" above {above:g}" if above > least else f" of {least:g} or more"
+    low = f"({above:g}" if above > least else f"[{least:g}"
+    high = f"{below:g})" if below < most else f"{most:,}]" if isinstance(most, int) and most > 9999 else f"{most:g}]"
+    return f" in {low}, {high}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number; true and false are none, though Python counts them among the whole numbers."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(f"{', '.join(choices[:-1])} or {choices[-1]}", lambda value: value in choices)
+
+
+def or_null(rule: Rule) -> Rule:
+    return any_of([rule, NULL])
+
+
+def list_of(rule: Rule, count: int | None = None) -> Rule:
+    def good(value: Any) -> bool:
+        return isinstance(value, list) and count in (None, len(value)) and all(map(rule.good, value))
+
+    return Rule(f"a list{f' of {count}' if count else ''}, each {rule.right}", good)
+
+
+def any_of(rules: Sequence[Rule]) -> Rule:
+    right = ", or ".join(rule.right for rule in rules)
+    return Rule(right, lambda value: any(rule.good(value) for rule in rules), any(rule.parts for rule in rules))
+
+
+def is_line(value: Any) -> bool:
+    """Whether this is text in one line that can be written down."""
+    return (
+        isinstance(value, str)
+        and bool(value)
+        and not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value)
+    )
+
+
+def is_page(node: Any) -> bool:
+    return isinstance(node, Mapping) and is_line(node.get("_target_"))
+
+
+def _is_place(value: Any, there: Callable[[Path], bool]) -> bool:
+    try:
+        return is_line(value) and there(Path(value).expanduser())
+    except (OSError, RuntimeError, ValueError):  # too long a name, a home that nobody has
+        return False
+
+
+ANYTHING = Rule("anything", lambda value: True)
+NULL = Rule("null", lambda value: value is None)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
+LIST = Rule("a list", lambda value: isinstance(value, list))
+MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
+NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)
+PAGE = Rule("settings with a _target_", lambda value: is_page(value), parts=True)
+FOLDER = Rule("a folder that is there", lambda value: _is_place(value, Path.is_dir))
+FILE = Rule("a file that is there", lambda value: _is_place(value, Path.is_file))
+NAME = Rule("the name of a folder, without /", lambda v: is_line(v) and "/" not in v and v not in (".", ".."))
+DEVICE = Rule(
+    "auto, cuda, cuda:0, mps or cpu",
+    lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d\d?)?", v)),
+)
+SEED = Rule("a whole number of 0 or more, up to 2^53", whole(0, 2**53).good)
+SHARE = number(0, 1)
+PART = number(0, below=1)

@@ -1,0 +1,221 @@
+"""What settings there are, who reads them, and what each may be.
+
+A setting is read when the constructor of its page takes it (``PAGES``), when the program does (``READ``, ``MAY_STAND``)
+or when another one that is read refers to it, ``${kd.temperature}``. Whatever else stands in a config is refused.
+A setting that the program begins to read gets its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from kd.config.keys import ALONE, Tree, absolute, at, expand, leaves
+from kd.config.rules import (
+    ANYTHING,
+    DEVICE,
+    FILE,
+    FLAG,
+    FOLDER,
+    LINE,
+    LIST,
+    MAPPING,
+    NAME,
+    NAMED,
+    PAGE,
+    PART,
+    SEED,
+    SHARE,
+    Rule,
+    any_of,
+    is_page,
+    list_of,
+    number,
+    one_of,
+    or_null,
+    whole,
+)
+from kd.config.signatures import signature_of
+
+AUTO = 64  # images of a batch where train.batch_size=auto
+HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+# Read by the program itself, and there in every run. ``*`` stands for any name.
+READ: dict[str, Rule] = {
+    "seed": SEED,
+    "baseline": FLAG,
+    "latency.batch": whole(1, 65_536),
+    "latency.seconds": number(0, 3600),
+    "report": FLAG,
+    "objective": any_of([LINE, list_of(LINE)]),
+    "sweep": or_null(NAME),
+    "outputs": LINE,
+    "data.augment": PAGE,
+    "attention.stages": or_null(list_of(whole(0))),
+    "attention.published_but_unused": MAPPING,
+    "teacher.seed": SEED,
+    "teacher.mean": or_null(list_of(SHARE, 3)),
+    "teacher.std": or_null(list_of(number(above=0, most=1), 3)),
+    "teacher.ensemble": LIST,
+    "teacher.combine": one_of("probabilities", "log_mean_exp", "logits"),
+    "teacher.source": one_of("auto", "live", "bank"),
+    "teacher.checkpoint": or_null(FILE),
+    "teacher.allow_weak": FLAG,
+    "train.pieces": whole(1, 4096),
+    "train.batch_size": any_of([whole(2), Rule("auto", lambda value: value == "auto")]),
+    "train.device": DEVICE,
+    "train.precision": one_of("auto", "float32", "bfloat16"),
+    "train.channels_last": FLAG,
+    "train.compile": FLAG,
+    "train.threads": or_null(whole(1, 1024)),
+    "train.checkpoint_minutes": number(above=0),
+    "train.student.label_smoothing": PART,
+    "tracking.mode": one_of("offline", "online", "disabled"),
+    "tracking.group": or_null(LINE),
+    "kd.terms": any_of([NAMED, LIST]),
+    "twin.terms": NAMED,
+}
+# Read where they stand.
+MAY_STAND: dict[str, Rule] = {
+    "tracking.project": LINE,
+    "tracking.entity": or_null(LINE),
+    "tracking.tags": list_of(LINE),
+    "tracking.timeout": number(above=0, most=3600),
+    "tracking.system_stats": FLAG,
+}
+# The same of kd, of twin and of each method that kd=combine lists.
+OF_A_METHOD: dict[str, Rule] = {
+    "weights": NAMED,
+    "weights.*": number(0),
+    "schedule": or_null(NAMED),
+    "schedule.*": NAMED,
+    "schedule.*.start": SHARE,
+    "schedule.*.end": SHARE,
+    "schedule.*.rise": number(0),
+    "assistants": LIST,
+}
+# Pages: whoever is named by their _target_ takes their settings, and gets this from the program beside them.
+NETWORK = ("num_classes", "image_size")
+PAGES: dict[str, Sequence[str]] = {
+    "data": ("store",),
+    "attention.wrap": ("stage", "channels"),
+    "student": NETWORK,
+    "teacher.network": NETWORK,
+    "train.teacher": (),
+    "train.student": (),
+}
+# What our own constructors refuse, to be told before they are imported: by name, where a name means one thing.
+OURS: dict[str, Rule] = {
+    "temperature": number(above=0),
+    "temperatures": list_of(number(above=0)),
+    "stages": or_null(list_of(whole(most=-1))),
+    "label_smoothing": PART,
+    "dropout": PART,
+    "width": number(above=0),
+    "stem": one_of("auto", "small", "large"),
+    "epochs": whole(1),
+    "lr": number(above=0),
+    "weight_decay": number(0),
+    "momentum": PART,
+    "warmup": PART,
+    "mixup": SHARE,
+    "clip_norm": or_null(number(above=0)),
+    "ema": or_null(number(above=0, below=1)),
+    "image_size": whole(8, 4096),
+    "seed": SEED,
+    "drawing_seed": SEED,
+    "val_fraction": number(above=0, below=1),
+    "test_fraction": number(above=0, below=1),
+    "label_noise": PART,
+    "root": or_null(FOLDER),
+    "on_bad_file": one_of("error", "skip"),
+    "on_leak": one_of("warn", "error"),
+    "flip": SHARE,
+    "shift": SHARE,
+    "zoom": number(0, 0.9),
+    "turn": number(0, 180),
+    "light": SHARE,
+    "negatives": whole(1, 2**24),
+    "dim": whole(1, 65_536),
+    "channels": any_of([whole(1, 65_536), list_of(whole(1, 65_536))]),
+}
+
+
+def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
+    """(key, rule) of everything that is read, but for what is only referred to."""
+    rules = READ | MAY_STAND
+    rules |= {f"{owner}.{name}": rule for owner in methods(raw) for name, rule in OF_A_METHOD.items()}
+    if isinstance(at(raw, "kd.terms"), list):  # kd=combine
+        rules["kd.hard"] = or_null(number(0))
+    for pattern, rule in rules.items():
+        yield from ((key, rule) for key in expand(raw, pattern))
+    for key in _places(raw):
+        yield key, or_null(PAGE) if key == "attention.wrap" else PAGE
+    for key, node, given in pages(raw):
+        signature = signature_of(node["_target_"])
+        ours = OURS if node["_target_"].startswith("kd.") else {}
+        for name, value in node.items():
+            if is_page(value):
+                continue
+            if name in HYDRAS_OWN or signature is None:
+                yield f"{key}.{name}", ANYTHING
+            elif (signature.open or name in signature.takes) and name not in given:
+                yield f"{key}.{name}", ours.get(name) or signature.takes.get(name, ANYTHING)
+
+
+def pages(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
+    """(key, page, what it is given beside its settings) of all that will be made, pages inside of pages too."""
+    waiting = [(key, at(raw, key), given_to(key)) for key in _places(raw)]
+    for key, node, given in waiting:  # grows while it is walked
+        if is_page(node):
+            yield key, node, given
+            signature = signature_of(node["_target_"])
+            known = [name for name in node if signature is None or signature.open or name in signature.takes]
+            waiting += [(f"{key}.{name}", node[name], ()) for name in known]
+
+
+def _places(raw: Tree) -> list[str]:
+    return [*PAGES, *(key for owner in methods(raw) for key in expand(raw, f"{owner}.terms.*"))]
+
+
+def given_to(pattern: str) -> Sequence[str]:
+    return PAGES.get(pattern, ())
+
+
+def methods(raw: Tree) -> list[str]:
+    """Where methods stand: twin, and kd or, of kd=combine, each that it lists."""
+    terms = at(raw, "kd.terms")
+    if not isinstance(terms, list):
+        return ["twin", "kd"]
+    return ["twin", *(f"kd.{name}" for name in terms if isinstance(at(raw, f"kd.{name}"), Mapping))]
+
+
+def unlisted(raw: Tree) -> list[str]:
+    """The methods that kd=combine offers and does not list."""
+    if not isinstance(at(raw, "kd.terms"), list):
+        return []
+    offered = {f"kd.{name}" for name, node in raw["kd"].items() if isinstance(node, Mapping)}
+    return sorted(offered - set(methods(raw)))
+
+
+def typable(raw: Tree) -> list[str]:
+    """The keys that one may type, with the groups."""
+    found = [
+        key
+        for key, value in leaves(raw)
+        if not (isinstance(value, str) and "${" in value and "${oc.env" not in value) and not key.endswith("_")
+    ]
+    return [*found, *(name for name, value in raw.items() if isinstance(value, Mapping))]
+
+
+def typed_as(raw: Tree, key: str) -> str:
+    """The key at which one says what arrives at ``key``: ``kd.temperature`` for ``kd.terms.soft.temperature``.
+
+    A key that is read for itself is not the place: what is wrong at ``teacher.stem=${sweep}`` is not ``sweep``.
+    """
+    known = {own for own, _ in uses(raw)}
+    for _ in range(9):  # a circle is somebody else's to tell
+        value = at(raw, key)
+        only = ALONE.fullmatch(value) if isinstance(value, str) else None
+        if only is None or absolute(only[1], key) in known:
+            return key
+        key = absolute(only[1], key)
+    return key
