@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from kd.config.keys import Tree, at, leaves, missing, near, references, shown, within
@@ -84,6 +85,8 @@ def check_values(raw: Tree, settings: Tree) -> None:
             own = typed_as(raw, key)
             text = is_number(value) and rule.good(str(value))
             hint = f"; text is quoted, '{own}=\"{value}\"'" if text else ""
+            if rule.names and isinstance(value, str) and (meant := get_close_matches(value, rule.names(), n=4)):
+                hint = f"; did you mean {', '.join(meant)}?"
             raise ValueError(f"{own} must be {rule.right}, got {shown(value)}{hint}")
     pieces, images = settings["train"]["pieces"], settings["train"]["batch_size"]
     most = (AUTO if images == "auto" else images) // 2

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from kd.config.timm_names import is_mentioned, offered
 
 
 class Rule(NamedTuple):
@@ -16,6 +19,7 @@ class Rule(NamedTuple):
     right: str
     good: Callable[[Any], bool]
     parts: bool = False  # whether what is inside has rules of its own
+    names: Callable[[], Iterable[str]] | None = None  # of which one may have been meant
 
 
 def number(least: float = -math.inf, most: float = math.inf, above: float = -math.inf, below: float = math.inf) -> Rule:
@@ -105,6 +109,10 @@ NAME = Rule("the name of a folder, without /", lambda v: is_line(v) and "/" not 
 DEVICE = Rule(
     "auto, cuda, cuda:0, mps or cpu",
     lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d\d?)?", v)),
+)
+MODEL = Rule("a network of timm", lambda v: is_line(v) and is_mentioned(v, "models"), names=partial(offered, "models"))
+OPTIMIZER = Rule(
+    "an optimizer of timm", lambda v: is_line(v) and is_mentioned(v, "optim"), names=partial(offered, "optim")
 )
 SEED = Rule("a whole number of 0 or more, up to 2^53", whole(0, 2**53).good)
 SHARE = number(0, 1)

@@ -19,8 +19,10 @@ from kd.config.rules import (
     LINE,
     LIST,
     MAPPING,
+    MODEL,
     NAME,
     NAMED,
+    OPTIMIZER,
     PAGE,
     PART,
     SEED,
@@ -104,6 +106,8 @@ PAGES: dict[str, Sequence[str]] = {
 }
 # What our own constructors refuse, to be told before they are imported: by name, where a name means one thing.
 OURS: dict[str, Rule] = {
+    "name": MODEL,
+    "optimizer": OPTIMIZER,
     "temperature": number(above=0),
     "temperatures": list_of(number(above=0)),
     "stages": or_null(list_of(whole(most=-1))),

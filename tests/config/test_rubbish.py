@@ -104,7 +104,7 @@ REFUSED = {
     "student.depth=9": ("student.depth=9", "1 to 8"),
     "student.dropout=1": ("student.dropout must be a number in [0, 1), got 1",),
     "student=resnet20 student.depth=21": ("student.depth=21", "6 n + 2"),
-    "teacher.name=resnet_18": ("teacher.name='resnet_18'", "did you mean resnet18"),
+    "teacher.name=resnet_18": ("teacher.name must be a network of timm, got 'resnet_18'; did you mean resnet18",),
     "teacher.source=bnk": ("teacher.source must be auto, live or bank, got 'bnk'",),
     "teacher.mean=[0.5,0.5]": ("teacher.mean must be a list of 3", "got [0.5, 0.5]"),
     "teacher.ensemble=[resnt18]": ("teacher.ensemble names 'resnt18'", "did you mean resnet18"),
@@ -199,7 +199,9 @@ REFUSED_TOO = {  # of the same kinds
     "train.teacher.lr=0": ("train.teacher.lr must be a number above 0, got 0",),
     "train.student.ema=1": ("train.student.ema must be a number in (0, 1), or null, got 1",),
     "train.student.weight_decay=-1": ("train.student.weight_decay must be a number of 0 or more, got -1",),
-    "train.student.optimizer=adamm": ("train.student.optimizer='adamm'", "did you mean adam"),
+    "train.student.optimizer=adamm": (
+        "train.student.optimizer must be an optimizer of timm, got 'adamm'; did you mean adam",
+    ),
     "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
     "train.pieces=0": ("train.pieces must be a whole number", "got 0"),
     "train.threads=0": ("train.threads must be a whole number in [1, 1024], or null, got 0",),
@@ -314,7 +316,7 @@ def test_who_asks_for_the_traceback_gets_it(nowhere, monkeypatch, capsys):
         "kd.temperatur=4",
         pytest.param("kd.temperature=0", marks=pytest.mark.slow),
         pytest.param("student.depth=9", marks=pytest.mark.slow),  # imports torch
-        pytest.param("teacher.name=resnet_18", marks=pytest.mark.slow),  # and timm
+        pytest.param("attention.stages=[9]", marks=pytest.mark.slow),  # and timm
         pytest.param("-m kd.temperature=2,0", marks=pytest.mark.slow),
     ],
 )

@@ -151,7 +151,12 @@ def test_constructors_refuse_by_themselves_what_is_refused_before_them():
         if target.split(".")[1] not in ("methods", "train") and target != "kd.data.augment.Augment":
             continue
         for name in set(page) & set(OURS):
-            if OURS[name].good(-1.0) or OURS[name].good([-1.0]) or name in ("stages", "dim", "channels", "negatives"):
+            if (
+                OURS[name].names
+                or OURS[name].good(-1.0)
+                or OURS[name].good([-1.0])
+                or name in ("stages", "dim", "channels", "negatives")
+            ):
                 continue
             tried += 1
             wrong = {name: [-1.0] if name == "temperatures" else -1.0} | ({"epochs": 1} if name != "epochs" else {})
