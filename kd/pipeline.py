@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,8 +85,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
         if before:
             return Ran(before, folder, found=True)
-        processes = f", {ranks.size} processes" if ranks.size > 1 else ""
-        say(f"{name}\n{len(parts.pictures.train):,} training images, {parts.machine}{processes}")
+        say("\n".join([name, *heading(parts)]))
         if not ranks.first:
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
@@ -117,6 +116,17 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         (folder / UNFINISHED).unlink(missing_ok=True)
         ranks.tell(result)
     return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {parts.clock}.")
+
+
+def heading(parts: Parts) -> Iterator[str]:
+    """What a run says of itself before it begins."""
+    processes = f", {parts.ranks.size} processes" if parts.ranks.size > 1 else ""
+    yield f"{len(parts.pictures.train):,} training images, {parts.machine}{processes}"
+    counted = {
+        key.replace("_", " "): note for key, note in parts.pictures.notes.items() if note and isinstance(note, int)
+    }
+    if counted:
+        yield f"{', '.join(f'{key}: {note:,}' for key, note in counted.items())} (see the report)"
 
 
 def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, Trained]:

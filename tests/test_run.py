@@ -82,6 +82,18 @@ def test_a_run_leaves_every_file_that_it_promises(first):
     assert {"loss", "hard", "soft", "val_accuracy", "val_loss", "lr", "images_per_s"} <= set(rows[-1])
 
 
+def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
+    from kd.pipeline import heading
+    from kd.run import prepare
+
+    choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
+    cfg = compose(*SMALL, f"outputs={tmp_path}", "teacher=tiny_cnn", "attention=none", "data.label_noise=0.1")
+    for _ in range(2):  # when the pictures are drawn, and when they are found
+        said = list(heading(prepare(cfg, choices)))
+        assert said[0].startswith("120 training images")
+        assert said[1:] == ["training images with a wrong label, on purpose: 9 (see the report)"]
+
+
 def test_the_result_is_the_public_interface(first):
     folder, result, done = first
     names = {"accuracy", "macro_f1", "nll", "ece", "params", "params_published", "macs", "size_mb", "latency_ms"}
