@@ -10,11 +10,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE = 1.0  # seconds that a step may take to its end
+LEADER = "KD_SWEEP_PID"  # the environment variable with the id of the process that began a sweep
+FOLLOWING = 1.0  # seconds between two looks for the parent
 
 _asked: int | None = None  # the signal that came
 _between_steps = False  # whether somebody looks for it
@@ -94,6 +97,18 @@ def end() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + _asked)
+
+
+def follow(parent: int) -> None:
+    """End with the process ``parent``, if that started this one: after a ``kill -9`` nobody else tells it to."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(FOLLOWING)
+        os._exit(128 + signal.SIGTERM)
+
+    if os.getppid() == parent:
+        threading.Thread(target=watch, name="follow", daemon=True).start()
 
 
 def _note(number: int, frame: FrameType | None) -> None:

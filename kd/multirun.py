@@ -31,6 +31,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd.config.mistakes import begin, told, values_of
+from kd.interrupt import LEADER
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
 
@@ -145,6 +146,7 @@ def _start(config: DictConfig) -> None:
     lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in ASIDE]
     begin_sweep(folder, command, fixed, lasting, keys, None if is_search else product(swept), trials)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
+    os.environ[LEADER] = str(os.getpid())
     _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})
 
 

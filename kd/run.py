@@ -31,7 +31,7 @@ from kd.config.mistakes import begin, plainly
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
-from kd.interrupt import asked, closing, end, listen
+from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.search import values
 from kd.starved import in_words
 
@@ -200,6 +200,7 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)
     slow_down(HEARTBEAT)
+    follow(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
     try:
         with entry(folder, [o for o in job.overrides.task if key_of(o) in plan["swept"]]) as page:
             ran = run(cfg, choices, None, command)

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
 
-from tests.cluster.command import TEMPERATURES, cells, each_made_once, need, students
+from tests.cluster.command import (
+    SMALL,
+    TEMPERATURES,
+    cells,
+    each_made_once,
+    environment,
+    marked,
+    need,
+    started,
+    students,
+    sweep,
+    teachers_trainer,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,3 +37,19 @@ def test_two_processes_share_one_teacher(undisturbed):
     assert each_made_once(outputs)
     assert len(set(students(outputs).values())) == 4, "four temperatures, four students"
     assert "UserWarning" not in said
+
+
+def test_a_sweep_that_is_killed_takes_its_processes_along_and_goes_on(expected, home, place, tmp_path: Path):
+    overrides = ["hydra/launcher=joblib", f"kd.temperature={TEMPERATURES}", "outputs=shared", *SMALL]
+    env = environment(home, KD_CLUSTER=str(place))
+    outputs = tmp_path / "shared"
+    with started(*overrides, cwd=tmp_path, env=env) as process:
+        trainer = wait_for("anybody who trains the teacher", lambda: teachers_trainer(outputs), process)
+        assert trainer != process.pid
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    began = time.monotonic()
+    wait_for("an end of its processes", lambda: not marked(str(place)), seconds=10)
+    print(f"its processes ended {time.monotonic() - began:.1f} s later")
+    sweep(*overrides, cwd=tmp_path, env=env)
+    assert students(outputs) == expected
