@@ -14,6 +14,7 @@ import hashlib
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from kd.interfaces import first_line
+from kd.memory import is_memory
 from kd.progress import say
 
 KEPT = 2
@@ -70,11 +72,11 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         return final
 
-    def newest(self) -> Path | None:
-        """The latest that is whole; those that are not are removed, with a line."""
+    def newest(self, but: Sequence[Path] = ()) -> Path | None:
+        """The latest that is whole, ``but`` those left out; those that are not are removed, with a line."""
         for left_over in self.folder.glob(".*"):  # whoever is here holds the store's lock: nobody is writing
             left_over.unlink(missing_ok=True)
-        for path in self._all():
+        for path in (path for path in self._all() if path not in but):
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS] == path.stem.rpartition("-")[2]:
                     return path
@@ -83,15 +85,27 @@ class Checkpoints:
         return None
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """What ``write`` wrote, on the CPU; None, with a line, where this version of torch cannot read it."""
+        """What ``write`` wrote, on the CPU; None, with a line, where this version of torch cannot read it.
+
+        Raises:
+            OSError, MemoryError, RuntimeError: the disk or memory fails, which says nothing of the checkpoint.
+        """
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by itself torch makes a RuntimeError of what the disk says
+                return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
+            if isinstance(error, OSError) or is_memory(error):
+                raise
             say(f"{self.folder.name}: the checkpoint {path.name} cannot be read here ({first_line(error)})")
             return None
 
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def set_aside(self) -> None:
+        """Move all to a folder of their own, where they stay until the training is over."""
+        aside = self.folder / "older"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for path in self._all():
+            os.replace(path, aside / path.name)
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("*-*.pt"), reverse=True)

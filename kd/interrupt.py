@@ -22,6 +22,7 @@ FOLLOWING = 1.0  # seconds between two looks for the parent
 _asked: int | None = None  # the signal that came
 _between_steps = False  # whether somebody looks for it
 _patience = PATIENCE
+_following = False  # whether a thread watches the parent
 _hurry = True  # whether that may take no longer than ``_patience``
 
 
@@ -107,8 +108,10 @@ def follow(parent: int) -> None:
             time.sleep(FOLLOWING)
         os._exit(128 + signal.SIGTERM)
 
-    if os.getppid() == parent:
+    global _following
+    if os.getppid() == parent and not _following:
         threading.Thread(target=watch, name="follow", daemon=True).start()
+        _following = True
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -188,7 +188,9 @@ def show(ran: Ran) -> None:
     from kd.progress import say
     from kd.tables import terminal_table
 
-    say(f"\n{terminal_table(ran.result)}\n\nReport: {ran.folder / 'report.md'}\n{ran.hint}")
+    page = ran.folder / "report.md"
+    where = f"Report: {page}" if page.is_file() else f"Folder: {ran.folder}"
+    say(f"\n{terminal_table(ran.result)}\n\n{where}\n{ran.hint}")
 
 
 def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:

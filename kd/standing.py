@@ -64,8 +64,8 @@ class Standing:
         """What the steps of this epoch came to, [steps, numbers], float64, on the CPU."""
         if self.fresh:
             table = torch.stack(self.fresh).cpu().double()
-            self.sums = table if self.sums is None else torch.cat([self.sums, table])
-            self.fresh = []
+            sums = table if self.sums is None else torch.cat([self.sums, table])
+            self.sums, self.fresh = sums, []  # in one go: an interruption in between would count them twice
         return self.sums
 
     def state(self) -> dict[str, Any] | None:
@@ -120,7 +120,7 @@ class Standing:
 
     def fits(self, state: dict[str, Any]) -> bool:
         """Whether ``state`` is of a training like this one, and not of an older version of the code."""
-        if state.get("format") != FORMAT:
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
             return False
         own, theirs = (
             {name: value.shape for name, value in x.items()} for x in (self.learned.state_dict(), state["learned"])
@@ -156,18 +156,20 @@ class Keeper:
 
     def go_on(self, seed: int) -> None:
         """Go to the newest checkpoint that is whole and fits, if there is one."""
-        ranks, checkpoints = self.stand.ranks, self.checkpoints
-        path = ranks.tell(checkpoints.newest() if checkpoints and ranks.first else None)
-        if path is None:
-            return
-        state = checkpoints.read(path)
-        if all(ranks.gather(state is not None and self.stand.fits(state))):
-            self.stand.restore(state, seed)
-            say(f"{self.stage} goes on from {self.where()}")
-        else:
-            say(f"{self.stage}: {path.name} is of another version of this training: it begins anew")
+        ranks, checkpoints, passed = self.stand.ranks, self.checkpoints, []
+        while path := ranks.tell(checkpoints.newest(passed) if checkpoints and ranks.first else None):
+            state = checkpoints.read(path)
+            if all(ranks.gather(state is not None and self.stand.fits(state))):
+                self.stand.restore(state, seed)
+                self.kept = True
+                say(f"{self.stage} goes on from {self.where()}")
+                return
+            say(f"{self.stage}: {path.name} is of another version of this training")
+            passed.append(path)
+        if passed:
+            say(f"{self.stage} begins anew; what was there is kept in {passed[0].parent / 'older'} until it ends")
             if ranks.first:
-                checkpoints.clear()
+                checkpoints.set_aside()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -206,7 +208,7 @@ class Keeper:
             KeyboardInterrupt: asked to stop.
         """
         stand = self.stand
-        self.whole = False
+        self.whole = self.kept = False
         stand.rows.append(row)
         stand.epoch, stand.step, stand.sums, stand.rates = stand.epoch + 1, 0, None, []
         self.whole = True

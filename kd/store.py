@@ -12,8 +12,8 @@ import json
 import math
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,12 +79,12 @@ class Store:
                 wrong = damage(final)
                 if not wrong:
                     return final
-                aside = Path(tempfile.mkdtemp(prefix=f"{name}.damaged-", dir=final.parent))
+                aside = _new_folder(final.parent, f"{name}.damaged-")
                 os.replace(final, aside / name)
                 say(f"{kind}/{name} is damaged ({wrong}): it is set aside as {aside.name} and made again")
             for left_over in final.parent.glob(f".{name}.*"):  # we hold the lock: nobody is writing there
                 shutil.rmtree(left_over, ignore_errors=True)
-            beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=final.parent))
+            beside = _new_folder(final.parent, f".{name}.")
             try:
                 make(beside)
                 seal(beside)
@@ -113,14 +113,14 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with the files of a published folder, by their sizes: "" when nothing is.
 
-    A power cut, a full quota or a copy that was broken off leaves files that are too short. Folders of before there
-    were sizes are taken as they are.
+    A power cut, a full quota or a copy that was broken off leaves files that are too short. Folders that were
+    published before sizes were written are accepted unchecked.
     """
     try:
-        sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+        sizes = dict(json.loads((folder / SIZES).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return "" if folder.is_dir() else "it is being made again"
-    except ValueError:
+    except (ValueError, TypeError):
         return f"{SIZES} cannot be read"
     for name, size in sizes.items():
         try:
@@ -132,9 +132,16 @@ def damage(folder: Path) -> str:
     return ""
 
 
+def _new_folder(place: Path, prefix: str) -> Path:
+    """An empty folder with the permissions of the umask: those of ``tempfile`` shut out who shares the store."""
+    folder = place / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    return folder
+
+
 def share(folder: Path) -> None:
-    """Let others read: mkdtemp's 0700 and safetensors' 0600 would shut out the colleagues who share the store."""
-    folder.chmod(0o755)
+    """Let others read, whatever the umask, and the group write where the umask lets it."""
+    folder.chmod(folder.stat().st_mode | 0o055)
     for path in folder.iterdir():
         path.chmod(path.stat().st_mode | 0o444)
 
@@ -157,22 +164,23 @@ def waiting(lock: Path, what: str) -> Iterator[None]:
         say(f"waiting for {what}: another process{holder(lock)} is making it")
         held.acquire()
     except (OSError, NotImplementedError) as error:
-        global _warned
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise
-        if not _warned:
-            say(
-                f"{lock.parent.parent} lies on a file system without locks ({error}): start one command at a time there"
-            )
-        _warned = True
-        yield
-        return
-    with suppress(OSError):  # of use to who waits, and to nobody else
-        lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
+        _note_no_locks(lock, error)
     try:
+        if held.is_locked:
+            with suppress(OSError):  # of use to who waits, and to nobody else
+                lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         held.release()
+
+
+def _note_no_locks(lock: Path, error: OSError | NotImplementedError) -> None:
+    global _warned
+    if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+        raise error
+    if not _warned:
+        say(f"{lock.parent.parent} lies on a file system without locks ({error}): start one command at a time there")
+    _warned = True
 
 
 def holder(lock: Path) -> str:

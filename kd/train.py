@@ -21,7 +21,7 @@ from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
 from kd.divergence import is_due, verify, verify_logits
 from kd.evaluate import accuracy, nll, predict
-from kd.interfaces import Batch, Outputs, Teacher, observe
+from kd.interfaces import Batch, Outputs, Teacher, first_line, observe
 from kd.machine import Machine
 from kd.objective import Objective
 from kd.parallel import ALONE, Ranks
@@ -68,6 +68,17 @@ class Recipe:
                 near = difflib.get_close_matches(self.optimizer, list_optimizers(), n=4)
                 hint = f"; did you mean {', '.join(near)}?" if near else ""
                 raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
+            self._try()
+
+    def _try(self) -> None:
+        """Take a step: of timm's optimisers some want second derivatives, others packages that are not here."""
+        weight = nn.Linear(1, 1)
+        try:
+            optimizer = self.optimizer_of(weight)
+            weight(torch.ones(1, 1)).sum().backward()
+            optimizer.step()
+        except Exception as error:
+            raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
 
     def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of all parameters; the fused kernel where it has one (half the time of a step of AdamW)."""

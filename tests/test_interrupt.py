@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from kd.interrupt import unhurried
 from tests import quickly
 from tests.conftest import TINY
 
@@ -52,3 +55,58 @@ def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, se
     again.kill()
     again.wait()
     assert went_on
+
+
+STUCK = """
+import sys, threading, time
+from kd.interrupt import between_steps, listen, unhurried
+
+listen()
+print("ready", flush=True)
+try:
+    if sys.argv[1] == "a checkpoint":
+        with between_steps(1.0):
+            with unhurried():
+                until = time.monotonic() + 3
+                while time.monotonic() < until:
+                    time.sleep(0.1)
+                print("whole", flush=True)
+            time.sleep(60)
+    with between_steps(1.0):
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stuck_in", "signals", "least", "most"),
+    [
+        ("a step", [signal.SIGINT], 1.0, 20),  # a second is what a step gets
+        ("a step", [signal.SIGTERM], 1.0, 20),
+        ("a step", [signal.SIGTERM, signal.SIGTERM], 1.0, 20),  # supervisors say it twice
+        ("a step", [signal.SIGINT, signal.SIGINT], 0.0, 0.9),
+        ("a checkpoint", [signal.SIGINT, signal.SIGINT], 2.0, 20),
+    ],
+)
+def test_a_step_gets_a_second_and_a_checkpoint_what_it_takes(stuck_in, signals, least, most):
+    command = [sys.executable, "-c", STUCK, stuck_in]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        began = time.monotonic()
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.1)
+        said, _ = process.communicate(timeout=30)
+        took = time.monotonic() - began
+    assert said == ("whole\ninterrupted\n" if stuck_in == "a checkpoint" else "interrupted\n")
+    assert least <= took <= most
+
+
+def test_where_nobody_listens_ctrl_c_waits_for_a_checkpoint_too():
+    whole = False
+    with pytest.raises(KeyboardInterrupt), unhurried():
+        signal.raise_signal(signal.SIGINT)
+        whole = True
+    assert whole and signal.getsignal(signal.SIGINT) is signal.default_int_handler

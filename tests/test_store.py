@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -75,7 +76,7 @@ def test_threads_of_one_process_wait_for_each_other(tmp_path):
     assert len(made) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "sizes"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "sizes", "no sizes"])
 def test_what_was_damaged_later_is_set_aside_and_made_again(tmp_path, capsys, damage):
     store = Store(tmp_path)
 
@@ -87,7 +88,8 @@ def test_what_was_damaged_later_is_set_aside_and_made_again(tmp_path, capsys, da
     if damage == "missing":
         (folder / "weights").unlink()
     else:
-        (folder / {"cut": "weights", "sizes": "sizes.json"}[damage]).write_bytes(b"x" * 7)
+        name, content = {"cut": ("weights", "x"), "sizes": ("sizes.json", "{"), "no sizes": ("sizes.json", "7")}[damage]
+        (folder / name).write_text(content)
     assert store.obtain("things", "one", make) == folder and (folder / "weights").stat().st_size == 1000
     said = capsys.readouterr().out
     assert "things/one is damaged" in said and "made again" in said
@@ -135,6 +137,24 @@ def test_a_file_system_without_locks_is_told_once_and_works(tmp_path):
     assert done.returncode == 0, done.stderr
     warning, *names = done.stdout.splitlines()
     assert "without locks" in warning and "one command at a time" in warning and names == ["one", "two", "one"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o755), (0o022, 0o755), (0o002, 0o775)], ids=oct)
+def test_everybody_may_read_what_is_published_and_a_group_that_may_write_can_mend_it(tmp_path, umask, mode):
+    def make(folder):
+        (folder / "secret").touch(0o600)
+
+    before = os.umask(umask)
+    try:
+        folder = Store(tmp_path).obtain("things", "one", make)
+        (folder / "secret").write_text("longer")
+        Store(tmp_path).obtain("things", "one", make)
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == mode
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
+    (aside,) = (tmp_path / "things").glob("one.damaged-*")
+    assert aside.stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_keys_know_values_not_their_order_or_spelling():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,12 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             made(cfg[group][name])
 
 
-class Enough(Exception):
-    """From here on the data would be read."""
+class Enough(BaseException):
+    """From here on data would be read. No Exception: a data set that downloads makes its own words of those."""
 
 
 class NoStore:
-    """Ends the loading of data where it begins to read them: every check that needs no pixel is before that."""
+    """Stops a data set at its first look into the store, which comes behind all that it checks without a pixel."""
 
     def obtain(self, *asked: Any) -> Any:
         raise Enough
@@ -109,12 +110,8 @@ def try_data(cfg: Any) -> None:
     Raises:
         ValueError: settings of the data, or places, that cannot be.
     """
-    try:
-        with blaming(cfg, "data"):
-            made(cfg.data, store=NoStore())
-    except ValueError as error:
-        if not (error.__cause__ and isinstance(error.__cause__.__cause__, Enough)):
-            raise
+    with suppress(Enough), blaming(cfg, "data"):
+        made(cfg.data, store=NoStore())
 
 
 def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:

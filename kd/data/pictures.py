@@ -14,6 +14,7 @@ import numpy as np
 from kd.data.augment import Augment
 from kd.data.checks import enough, share
 from kd.interfaces import first_line
+from kd.progress import say
 from kd.store import SHORT, Store, allocated, digest
 
 FORMAT = 1  # of the published folder; raise it when other files stand there
@@ -58,7 +59,7 @@ def decode_once(
     """
 
     def make(folder: Path) -> None:
-        print(f"{name}: decoding every picture once", flush=True)
+        say(f"{name}: decoding every picture once")
         opened: list[np.ndarray] = []
 
         def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:

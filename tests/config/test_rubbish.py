@@ -281,6 +281,13 @@ def test_what_makes_sense_passes_and_nothing_is_written_by_the_checks(line, nowh
     assert not list(nowhere.iterdir())
 
 
+@pytest.mark.parametrize("data", ["fashion_mnist", "cifar10", "cifar100"])
+def test_what_would_be_downloaded_is_not_refused_before(data, nowhere, monkeypatch):
+    monkeypatch.setattr("kd.data.fashion_mnist.DEBIAN", Path("/nowhere"))
+    assert spoken(f"data={data}") == (0, "")
+    assert not list(nowhere.iterdir())
+
+
 def test_a_page_of_ones_own_is_held_to_the_same(tmp_path, nowhere):
     page = tmp_path / "mine" / "student" / "own.yaml"
     page.parent.mkdir(parents=True)
