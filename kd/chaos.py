@@ -76,8 +76,11 @@ AIMS = (  # files whose first appearance is a moment to kill at
 CLOCK = {"seconds", "images_per_s", "latency_ms", "throughput", "speed_up", "_runtime", "_timestamp"}
 
 
+FULL = "disk full"
+
+
 class Killed(NamedTuple):
-    """One kill."""
+    """One kill, or one run that ended by itself on a full disk."""
 
     moment: str  # what was aimed at, or when
     stage: str  # what the run was at, by what it had published
@@ -104,14 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"killed by {name}: " + ", ".join(f"{what} {number}" for what, number in sorted(count.items())))
     for line in lost:
         print(f"LOST  {line}")
-    print(f"{len(kills)} killed, {len(lost)} differences (--seed {seed})", flush=True)
+    full = sum(kill.moment == FULL for kill in kills)
+    print(f"{len(kills) - full} killed, {full} disks full, {len(lost)} differences (--seed {seed})", flush=True)
     return 1 if lost else 0
 
 
 def chaos(
     folder: Path, runs: int, seed: int, overrides: Sequence[str] = (), stories: int = len(STORIES)
 ) -> tuple[list[str], list[Killed]]:
-    """Kill ``runs`` processes; return what differs from runs in peace, and the kills."""
+    """Kill ``runs`` processes, and fill some disks beside; return what differs from runs in peace, and all ends."""
     import_everything()
     draw, lost, kills = random.Random(seed), [], []
     shares = [runs // stories + (number < runs % stories) for number in range(stories)]
@@ -129,7 +133,7 @@ def chaos(
             # each folder takes a few kills, so that all parts of a run are met
             planned = min(share - done, draw.randint(2, 8))
             found = _kill_often(settings, war, planned, length, draw)
-            done, round_ = done + len(found), round_ + 1
+            done, round_ = done + sum(kill.moment != FULL for kill in found), round_ + 1
             kills += found
             lost += [f"{name}, {war.name}: {line}" for line in differences(peace, war)]
             print(f"{name}: {done} of {share} killed, {len(lost)} differences", flush=True)
@@ -137,14 +141,18 @@ def chaos(
 
 
 def _kill_often(settings: list[str], outputs: Path, times: int, length: float, draw: random.Random) -> list[Killed]:
-    """End up to ``times`` processes that make one run, then let one finish it."""
+    """End up to ``times`` processes that make one run, then let one finish it.
+
+    Raises:
+        SystemExit: a run that nobody killed failed.
+    """
     kills: list[Killed] = []
     for _ in range(times):
         way = draw.random()
         if way < 0.2:
             limit = int(10 ** draw.uniform(2.5, 6))
             if code_of(start(settings, outputs, limit), outputs, codes=(0, 2)):
-                kills.append(Killed("disk full", _stage(outputs)))
+                kills.append(Killed(FULL, _stage(outputs)))
             continue
         aim = draw.choice(AIMS) if way < 0.6 else None
         before = set(outputs.glob(aim)) if aim else set()
@@ -154,17 +162,12 @@ def _kill_often(settings: list[str], outputs: Path, times: int, length: float, d
             if aim and set(outputs.glob(aim)) - before:
                 break
             time.sleep(0.0005)
-        if _ended(pid):  # quicker than we
-            continue
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        _gone.add(pid)
-        kills.append(Killed(aim or "after a while", _stage(outputs)))
+        if not _ended(pid):
+            os.kill(pid, signal.SIGKILL)
+        if code_of(pid, outputs, codes=(0, -signal.SIGKILL)):  # else it was quicker than we
+            kills.append(Killed(aim or "after a while", _stage(outputs)))
     code_of(start(settings, outputs), outputs)
     return kills
-
-
-_gone: set[int] = set()  # children that were waited for
 
 
 def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
@@ -200,14 +203,19 @@ def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
         os._exit(code)
 
 
+_statuses: dict[int, int] = {}  # of children that were seen to have ended
+
+
 def _ended(pid: int) -> bool:
-    if pid not in _gone and os.waitpid(pid, os.WNOHANG)[0]:
-        _gone.add(pid)
-    return pid in _gone
+    if pid not in _statuses:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        _statuses.update({pid: status} if done else {})
+    return pid in _statuses
 
 
 def code_of(pid: int, outputs: Path, codes: Sequence[int] = (0,)) -> int:
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = _statuses.pop(pid) if _ended(pid) else os.waitpid(pid, 0)[1]
+    code = os.waitstatus_to_exitcode(status)
     if code not in codes:
         raise SystemExit(f"a run that nobody killed ended with exit code {code}: {outputs / 'log.txt'}")
     return code

@@ -25,9 +25,9 @@ from kd.parallel import Ranks
 from kd.plan import Keys, flat, readable
 from kd.progress import say
 from kd.report import write_report
-from kd.results import UNFINISHED, finished, write_files, write_result
+from kd.results import KEPT, UNFINISHED, finished, write_files, write_result
 from kd.stages import Task, Trained, train_once
-from kd.store import SHORT, Store, digest, waiting, write_text
+from kd.store import SHORT, Store, digest, seal, waiting, write_text
 from kd.tables import comparison_rows, per_class_rows
 from kd.teacher import LiveTeacher
 from kd.track import Tracker
@@ -113,6 +113,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
                 tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
                 artifacts={"student": folder / "student.safetensors"},
             )
+        seal(folder, KEPT)
         (folder / UNFINISHED).unlink(missing_ok=True)
         ranks.tell(result)
     return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {parts.clock}.")
@@ -159,7 +160,9 @@ def admitted(stage: str, guide: Trained, parts: Parts) -> Trained:
     """Return ``guide`` if it may teach.
 
     Raises:
-        ValueError: it knows too little, where anybody learns from it; see ``kd.aptitude``.
+        ValueError: it knows too little, where anybody learns from it; see ``kd.aptitude``. What it knows is seen on
+            validation images. That it says one thing of everything is seen on those of the test, which were answered
+            when it was trained; no label of theirs is looked at.
     """
     if parts.tasks["student"].objective.needs:
         refuse_constant(stage, guide.test_logits)

@@ -9,17 +9,21 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 WITHHELD = "(withheld)"
-_WORDS = "token|api_?key|access_?key|passw(?:or)?d|passphrase|secret|credentials?"
+_WORDS = "token|api_?key|access_?key|private_?key|passw(?:or)?d|pwd|passphrase|secret|credentials?|authorization"
 SECRET = re.compile(rf"(?:^|[._\-])(?:{_WORDS})(?:$|[._\-])", re.IGNORECASE)  # a setting: kd.hub_token
-SAID = re.compile(rf"((?<![a-z])(?:{_WORDS})\s*[=:]\s*)[^\s&,;'\"]+", re.IGNORECASE)  # token=... within a text
+# token=... within a text
+SAID = re.compile(rf"((?<![a-z])(?:{_WORDS})\s*[=:]\s*(?:(?:bearer|basic)\s+)?)[^\s&,;'\"]+", re.IGNORECASE)
 LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # https://user:password@host
 # an absolute path of any system within a text, its last part "last"; a URL is no path, but for file://
 PLACE = re.compile(
     r"(?P<url>\b(?!file:)[a-zA-Z][\w+.\-]+://[^\s'\"]*)"
-    r"|(?<![\w./~])(?:file:|~|[A-Za-z]:)?[\\/](?:[^\s,;'\"\\/]*[\\/])*(?P<last>[^\s,;'\"\\/]+)"
+    r"|(?<![\w./~])(?:file:|~\w*|[A-Za-z]:)?[\\/](?:[^\s,;'\"\\/]*[\\/])*(?P<last>[^\s,;'\"\\/]+)"
 )
-VARIABLE = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|_KEY$", re.IGNORECASE)  # of the environment
-SHORTEST = 10  # characters of what such a variable holds: "accuracy" is a word, whoever calls it a key
+# of the environment, with the fewest characters of a value that is withheld: a key may be the word "accuracy"
+VARIABLES = {
+    re.compile("TOKEN|SECRET|PASSW|_PWD$|CREDENTIAL|API_?KEY", re.IGNORECASE): 6,
+    re.compile("_KEY$", re.IGNORECASE): 10,
+}
 
 
 def redact(value: Any, name: str = "") -> Any:
@@ -30,7 +34,7 @@ def redact(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         return {key: redact(inner, str(key)) for key, inner in value.items()}
-    if SECRET.search(name) and value is not None and not isinstance(value, bool):
+    if SECRET.search(re.sub("(?<=[a-z])(?=[A-Z])", "_", name)) and value is not None and not isinstance(value, bool):
         return WITHHELD
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
@@ -42,7 +46,7 @@ def redact(value: Any, name: str = "") -> Any:
 def without_secrets(text: str) -> str:
     """Withhold logins in URLs, ``token=...``, and what the environment holds under such a name."""
     for name, value in os.environ.items():
-        if VARIABLE.search(name) and len(value) >= SHORTEST:
+        if any(kind.search(name) and len(value) >= least for kind, least in VARIABLES.items()):
             text = text.replace(value, WITHHELD)
     return SAID.sub(rf"\1{WITHHELD}", LOGIN.sub("", text))
 

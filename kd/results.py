@@ -19,10 +19,13 @@ from kd.evaluate import accuracy, agreement, mcnemar, summary
 from kd.machine import Machine
 from kd.measure import params
 from kd.models.ensemble import Ensemble
+from kd.progress import say
 from kd.report import choose_attended, choose_pictures, write_report
 from kd.stages import Trained
-from kd.store import write_text
+from kd.store import damage, write_text
 
+# what a run is found again by; pictures that nobody draws again are not among them
+KEPT = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
 UNFINISHED = ".unfinished"  # in the folder of a run that is being made, or whose process was killed
 
 
@@ -149,6 +152,9 @@ def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str,
         if result["key"] != key or result["machine"]["device"] != machine.device.type:  # latencies are the device's
             return None
     except (ValueError, KeyError, TypeError):  # damaged: it is made again
+        return None
+    if wrong := damage(folder):
+        say(f"{folder.name} is damaged ({wrong}): it is made again")
         return None
     if drawn and not (folder / "report.md").is_file():
         write_report(folder)

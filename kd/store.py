@@ -14,7 +14,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ class Store:
             beside = _new_folder(final.parent, f".{name}.")
             try:
                 make(beside)
-                seal(beside)
+                seal(beside, os.listdir(beside))
+                share(beside)
                 os.replace(beside, final)
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
@@ -100,14 +101,13 @@ class Store:
         return self.root / "unfinished" / f"{kind}-{name}"
 
 
-def seal(folder: Path) -> None:
-    """Write down how large each file is, get all of it to the disk, and let others read it."""
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    (folder / SIZES).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
-    for path in folder.iterdir():
+def seal(folder: Path, names: Iterable[str]) -> None:
+    """Write down how large these files of a folder are, and get them to the disk."""
+    files = [folder / name for name in sorted(names) if (folder / name).is_file()]
+    write_text(folder / SIZES, json.dumps({path.name: path.stat().st_size for path in files}, indent=1))
+    for path in [*files, folder / SIZES]:
         with suppress(OSError), path.open("rb") as file:  # some file systems know no fsync
             os.fsync(file.fileno())
-    share(folder)
 
 
 def damage(folder: Path) -> str:

@@ -27,6 +27,9 @@ from tests.wandb_server import Server
         ("https://somebody:pass@host:80/a/b", "https://host:80/a/b"),
         ("https://host/get?token=abcdef&size=3", f"https://host/get?token={WITHHELD}&size=3"),
         ("password: hunter2", f"password: {WITHHELD}"),
+        ("pwd=hunter2", f"pwd={WITHHELD}"),
+        ("Authorization: Bearer abc.def-g", f"Authorization: Bearer {WITHHELD}"),
+        ("see ~bob/lab/x.png", "see x.png"),
         ("s3://bucket/data", "s3://bucket/data"),
         ("a/b", "a/b"),
         ("120 images / s", "120 images / s"),
@@ -44,7 +47,18 @@ def test_a_place_loses_all_but_its_last_part_and_a_login_goes(told, left):
 
 
 @pytest.mark.parametrize(
-    "name", ["token", "data.hub_token", "wandb.api_key", "a.password", "x.secret.y", "credentials"]
+    "name",
+    [
+        "token",
+        "data.hub_token",
+        "wandb.api_key",
+        "a.password",
+        "x.secret.y",
+        "credentials",
+        "hubToken",
+        "private_key",
+        "db.pwd",
+    ],
 )
 def test_a_setting_whose_name_says_secret_is_withheld(name):
     assert redact({name: "anything"}) == {name: WITHHELD}
@@ -59,6 +73,9 @@ def test_an_innocent_setting_is_not(name):
 def test_what_the_environment_keeps_secret_is_withheld_wherever_it_is_said(monkeypatch):
     monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
     monkeypatch.setenv("SORT_KEY", "accuracy")
+    monkeypatch.setenv("DB_PASSWORD", "hunter2")
+    monkeypatch.setenv("OLDPWD", "/home")
+    assert without_secrets("connect as hunter2 in /home") == f"connect as {WITHHELD} in /home"
     assert without_secrets("401 for 0123456789abcdef: accuracy") == f"401 for {WITHHELD}: accuracy"
 
 

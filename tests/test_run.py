@@ -122,6 +122,25 @@ def test_the_same_command_again_finds_the_run(first):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, capsys, damage):
+    folder, before, _ = first
+    name = {"cut": "student.safetensors", "missing": "predictions.npz"}[damage]
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(b"")
+    if damage == "missing":
+        (folder / name).unlink()
+    from kd.run import run
+
+    chosen = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
+    ran = run(compose(*SMALL, f"outputs={folder.parents[1]}", "tracking=disabled"), chosen)
+    assert not ran.found and ran.folder == folder and f"is damaged ({name}" in capsys.readouterr().out
+    if damage == "cut":
+        assert (folder / name).read_bytes() == whole
+    assert ran.result["student"]["accuracy"] == before["student"]["accuracy"]
+    assert run(compose(*SMALL, f"outputs={folder.parents[1]}", "tracking=disabled"), chosen).found
+
+
 def test_another_temperature_trains_the_student_alone(first, store):
     made = {
         path: path.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for path in (store / kind).iterdir()
