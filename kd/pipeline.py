@@ -27,7 +27,7 @@ from kd.progress import say
 from kd.report import write_report
 from kd.results import KEPT, UNFINISHED, finished, write_files, write_result
 from kd.stages import Task, Trained, train_once
-from kd.store import SHORT, Store, digest, seal, waiting, write_text
+from kd.store import SHORT, SIZES, Store, digest, seal, waiting, write_text
 from kd.tables import comparison_rows, per_class_rows
 from kd.teacher import LiveTeacher
 from kd.track import Tracker
@@ -90,7 +90,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
         folder.mkdir(parents=True, exist_ok=True)
-        for name_of_file in ("config.yaml", "result.json", "report.md"):  # we hold the lock: nobody is writing there
+        for name_of_file in ("config.yaml", "result.json", "report.md", SIZES):  # we hold the lock: nobody is writing there
             for left_over in folder.glob(f".{name_of_file}.*"):
                 left_over.unlink()
         (folder / UNFINISHED).touch()
