@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM (what Slurm and Kubernetes send before they kill): the end within two seconds, nothing lost.
+"""Ctrl-C, SIGTERM (what Slurm and Kubernetes send before they kill) and SIGHUP (of a terminal that is closed; nohup
+withholds it): the end within two seconds, nothing lost.
 
-Both end in ``KeyboardInterrupt``. While a network is trained it is raised between two steps, behind a checkpoint; a
+All end in ``KeyboardInterrupt``. While a network is trained it is raised between two steps, behind a checkpoint; a
 second Ctrl-C, or a step of more than a second, raises it at once, and the last checkpoint stands.
 """
 
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE = 1.0  # seconds that a step may take to its end
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 LEADER = "KD_SWEEP_PID"  # the environment variable with the id of the process that began a sweep
 FOLLOWING = 1.0  # seconds between two looks for the parent
 
@@ -27,9 +29,9 @@ _hurry = True  # whether that may take no longer than ``_patience``
 
 
 def listen() -> None:
-    """Take over SIGINT and SIGTERM where nobody else has; in the main thread of a command, not in a library's."""
-    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(number) is default:
+    """Take over the signals where nobody else has; in the main thread of a command, not in a library's."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _note)
 
 
@@ -87,7 +89,7 @@ def between_steps(patience: float) -> Iterator[None]:
 
 def closing() -> None:
     """All is written: from here on a signal ends the process without a word, whatever other libraries do at an exit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is _note:
             signal.signal(number, lambda number, frame: os._exit(128 + number))
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -68,8 +69,13 @@ def say(line: str) -> None:
         try:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
-        except BrokenPipeError:  # nobody reads along any more, which is no fault of the run's
+        except (
+            OSError
+        ) as error:  # nobody reads along, the terminal was closed, the log's disk is full: no fault of ours
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            if not isinstance(error, BrokenPipeError):
+                with suppress(OSError):
+                    print(f"kd: nothing more can be said here, and the run goes on: {error}", file=sys.stderr)
 
 
 def await_turn(error: Exception) -> None:
@@ -85,7 +91,9 @@ def await_turn(error: Exception) -> None:
 
 def here(path: Path) -> str:
     """``path`` as a command takes it: from the working folder when it lies below it, quoted where that is needed."""
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    with suppress(OSError, ValueError):  # a working folder that was removed, or one that it does not lie below
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
 
 
 def minutes(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -57,6 +58,7 @@ def without_places(text: str) -> str:
         return PurePosixPath(text).name
     if PureWindowsPath(text).is_absolute():
         return PureWindowsPath(text).name
-    for place in {str(Path.home()), os.getcwd()} - {"/"}:  # may hold spaces, which end a path within a text
-        text = text.replace(f"{place}{os.sep}", os.sep)
+    for place in (Path.home, Path.cwd):  # may hold spaces, which end a path within a text
+        with suppress(RuntimeError, OSError):  # nobody's home, a working folder that was removed
+            text = text.replace(f"{str(place()).rstrip(os.sep)}{os.sep}", os.sep)
     return PLACE.sub(lambda found: found["url"] or found["last"], text)

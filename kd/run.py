@@ -196,21 +196,24 @@ def show(ran: Ran) -> None:
 def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:
     """One job of a multirun: the ledger gets what became of it; see ``kd/multirun.py``."""
     from kd.progress import slow_down
-    from kd.sweeps.ledger import entry, key_of, read_plan
+    from kd.sweeps.ledger import entry, is_told, key_of, read_plan
 
     job = HydraConfig.get()
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)
     slow_down(HEARTBEAT)
     follow(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
+    swept = [o for o in job.overrides.task if key_of(o) in plan["swept"]]
     try:
-        with entry(folder, [o for o in job.overrides.task if key_of(o) in plan["swept"]]) as page:
+        with entry(folder, swept) as page:
             ran = run(cfg, choices, None, command)
             page.ran(ran.folder, ran.result, ran.found)
             return told(ran, cfg) if plan["cells"] is None else None  # a grid asks for nothing
-    except Exception:
+    except Exception as error:
         if plan["cells"] is None:  # a search wants to know
             raise
+        if not is_told(folder, swept, error):
+            print(f"kd: {' '.join(swept)}: {in_words(error, cfg.outputs)}", file=sys.stderr)
         return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
 
 
@@ -260,12 +263,14 @@ def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
     warnings.formatwarning = told_plainly
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # closed: >&-
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     try:
         with plainly():
             compose_and_run()
     except KeyboardInterrupt:
+        closing()
         interrupted = True
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def in_words(error: object, outputs: str | Path) -> str:
 
 def _free(folder: Path) -> str:
     try:
+        if hasattr(os, "statvfs") and os.statvfs(folder).f_files and not os.statvfs(folder).f_favail:
+            return " (no more files fit there, however small: its inodes are used up)"
         return f" ({shutil.disk_usage(folder).free / 2**20:,.1f} MB are free there)"
     except OSError:
         return ""

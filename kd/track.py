@@ -283,6 +283,7 @@ class Tracker:
         """Begin the run, or (not ``anew``) a further piece of it."""
         import wandb  # takes a second
 
+        _record_no_faults()
         settings = {
             "silent": True,
             "console": "off",
@@ -596,6 +597,15 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{name}/")
         elif value is not None and not isinstance(value, (list, tuple)):
             yield f"{prefix}{name}", _plain(value)
+
+
+def _record_no_faults() -> None:
+    """Where its service process does not start wandb 0.31 would record that, and wait for itself for ever: recording
+    takes the lock that the one who starts the service holds."""
+    with suppress(ImportError, AttributeError):
+        from wandb.analytics.opentelemetry.opentelemetry_proxy import disable
+
+        disable()
 
 
 def _teardown() -> None:

@@ -23,8 +23,11 @@ kd.track.FINISH_TIMEOUT, kd.track.FLUSH_TIMEOUT = 1, 0.5
 def switch(query):
     ask("/switch?" + query)
 
-def run(name, epochs=4, stages=("teacher", "student"), halfway=lambda: None, limit=None, **more):
+def run(name, epochs=4, stages=("teacher", "student"), halfway=lambda: None, limit=None, core=None, **more):
     def act():
+        if core:
+            import wandb.sdk.lib.service.service_process as service
+            service.get_core_path = lambda: core
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         began = time.monotonic()
@@ -77,6 +80,7 @@ class Lockless:
         raise OSError(37, "No locks available")
 kd.track.lock_of = lambda path: Lockless()
 run("lockless", mode="offline")
+run("lame", core="/bin/false")  # its service process does not start
 """
 
 
@@ -84,7 +88,7 @@ LATE = """
 run("late", halfway=lambda: switch("delay=2"))
 switch("delay=0")
 """
-NAMES = ["unknown", "forgotten", "slow", "early", "bereft", "full", "lockless"]
+NAMES = ["unknown", "forgotten", "slow", "early", "bereft", "full", "lockless", "lame"]
 SENT_LATER = ["unknown", "forgotten", "slow"]
 
 

@@ -62,6 +62,16 @@ def made(page: DictConfig, **given: Any) -> Any:
     return instantiate(page, **given)
 
 
+def _not_imported(key: str, target: str, error: BaseException) -> str:
+    """A name that there is not, or one that is there and fails to be imported."""
+    while error.__cause__:
+        error = error.__cause__
+    unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{target}.".startswith(f"{error.name}.")
+    if unknown or isinstance(error, AttributeError):
+        return f"{key}={target}: there is no such class or function"
+    return f"{key}={target} cannot be imported: {plain(error)}"
+
+
 @contextmanager
 def blaming(cfg: DictConfig, page: str | None = None) -> Iterator[None]:
     """Put the key before what a constructor says of its arguments.
@@ -79,7 +89,6 @@ def blaming(cfg: DictConfig, page: str | None = None) -> Iterator[None]:
         found = re.search(r"full_key: (\S+)", str(error))
         raw, key = OmegaConf.to_container(cfg), found[1] if found else page
         if isinstance(error, InstantiationException) and isinstance(cause, ImportError):
-            said = f"{key}._target_={at(raw, f'{key}._target_')}: there is no such class or function"
-            raise ValueError(said) from error
+            raise ValueError(_not_imported(f"{key}._target_", at(raw, f"{key}._target_"), cause)) from error
         said = str(cause) if isinstance(cause, ValueError | OSError) else plain(cause)
         raise ValueError(blame(raw, key, said) if key else said) from error

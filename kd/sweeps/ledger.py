@@ -141,9 +141,19 @@ def entry(folder: Path, overrides: Sequence[str]) -> Iterator[Entry]:
     except BaseException as error:
         page.facts["error"] = told(error)
         page.facts["traceback"] = "".join(traceback.format_exception(error))
-        page.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no fault of the cell's
+        with contextlib.suppress(OSError):  # on a full disk: what went wrong with the cell is the error to raise
+            page.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no fault of the cell's
         raise
     page.write("found" if page.facts["found"] else "done")
+
+
+def is_told(folder: Path, overrides: Sequence[str], error: Exception) -> bool:
+    """Whether a cell's page says that it failed, and how: on a full disk it may not."""
+    try:
+        page = json.loads(cell_path(folder, overrides).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return page["status"] == "failed" and page["error"] == told(error)
 
 
 def told(error: BaseException) -> str:
