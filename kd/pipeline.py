@@ -90,13 +90,8 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             train_all(parts, lambda row: None)
             return Ran(ranks.tell(), folder, found=False)  # when there is a result
         folder.mkdir(parents=True, exist_ok=True)
-        for name_of_file in (
-            "config.yaml",
-            "result.json",
-            "report.md",
-            SIZES,
-        ):  # we hold the lock: nobody is writing there
-            for left_over in folder.glob(f".{name_of_file}.*"):
+        for written in ("config.yaml", "result.json", "report.md", SIZES):  # we hold the lock: nobody is writing there
+            for left_over in folder.glob(f".{written}.*"):
                 left_over.unlink()
         (folder / UNFINISHED).touch()
         write_text(folder / "config.yaml", parts.written)

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -69,13 +70,16 @@ def say(line: str) -> None:
         try:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
-        except (
-            OSError
-        ) as error:  # nobody reads along, the terminal was closed, the log's disk is full: no fault of ours
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        except OSError as error:  # nobody reads along, the terminal was closed, the log's disk is full: not our fault
+            sys.stdout = nowhere()
             if not isinstance(error, BrokenPipeError):
                 with suppress(OSError):
                     print(f"kd: nothing more can be said here, and the run goes on: {error}", file=sys.stderr)
+
+
+def nowhere() -> TextIO:
+    """Where what cannot be said goes."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def await_turn(error: Exception) -> None:

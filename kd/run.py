@@ -32,6 +32,7 @@ from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
+from kd.progress import nowhere
 from kd.search import values
 from kd.starved import in_words
 
@@ -263,7 +264,7 @@ def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
     warnings.formatwarning = told_plainly
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # closed: >&-
+    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # of >&-
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     try:

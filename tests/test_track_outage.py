@@ -186,6 +186,12 @@ def test_a_full_disk_is_noticed_and_the_run_is_told_again_when_there_is_room(pla
     assert len(run.history) == 280 + 1 and run.exit_code == 0
 
 
+def test_a_service_process_that_does_not_start_holds_nobody_up(played):
+    (line,) = played.warnings("lame")[0]
+    assert "W&B failed while starting" in line and "wandb-core" in line
+    assert sum(played.seconds("lame")) < 15
+
+
 def test_without_locks_a_teacher_is_told_with_a_warning(played):
     (line,) = played.warnings("lockless")[0]
     assert "cannot be locked" in line
