@@ -84,6 +84,7 @@ except KeyboardInterrupt:
     [
         ("a step", [signal.SIGINT], 1.0, 20),  # a second is what a step gets
         ("a step", [signal.SIGTERM], 1.0, 20),
+        ("a step", [signal.SIGHUP], 1.0, 20),
         ("a step", [signal.SIGTERM, signal.SIGTERM], 1.0, 20),  # supervisors say it twice
         ("a step", [signal.SIGINT, signal.SIGINT], 0.0, 0.9),
         ("a checkpoint", [signal.SIGINT, signal.SIGINT], 2.0, 20),

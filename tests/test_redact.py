@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
+from pathlib import Path
 
 import pytest
 
+from kd.progress import here
 from kd.redact import WITHHELD, redact, without_secrets
 from tests.test_track import play
 from tests.wandb_server import Server
@@ -77,6 +79,17 @@ def test_what_the_environment_keeps_secret_is_withheld_wherever_it_is_said(monke
     monkeypatch.setenv("OLDPWD", "/home")
     assert without_secrets("connect as hunter2 in /home") == f"connect as {WITHHELD} in /home"
     assert without_secrets("401 for 0123456789abcdef: accuracy") == f"401 for {WITHHELD}: accuracy"
+
+
+def test_a_home_that_nobody_has_and_a_folder_that_was_removed_are_no_error(monkeypatch, tmp_path):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert redact("of /a/b") == "of b" and here(tmp_path) == str(tmp_path)
 
 
 SCENARIO = """

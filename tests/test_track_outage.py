@@ -80,7 +80,7 @@ class Lockless:
         raise OSError(37, "No locks available")
 kd.track.lock_of = lambda path: Lockless()
 run("lockless", mode="offline")
-run("lame", core="/bin/false")  # its service process does not start
+run("lame", core="/bin/false", mode="offline")  # its service process does not start
 """
 
 

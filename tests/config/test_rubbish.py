@@ -304,6 +304,15 @@ def test_a_page_of_ones_own_is_held_to_the_same(tmp_path, nowhere):
     assert code == 2 and "own.yaml" in said
 
 
+def test_what_is_there_and_cannot_be_imported_is_no_mistake_of_the_users(tmp_path, nowhere, monkeypatch):
+    (tmp_path / "broken.py").write_text("raise ImportError('libjpeg.so.8: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, said = spoken("student._target_=broken.Network")
+    assert code == 2 and "student._target_=broken.Network cannot be imported: ImportError: libjpeg.so.8" in said
+    code, said = spoken("student._target_=broke.Network")
+    assert code == 2 and "student._target_=broke.Network: there is no such class or function" in said
+
+
 def test_who_asks_for_the_traceback_gets_it(nowhere, monkeypatch, capsys):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["kd", "kd.temperatur=4"])

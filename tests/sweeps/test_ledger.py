@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kd.sweeps.ledger import Entry, begin_sweep, cell_path, entry, read_sweep
+from kd.sweeps.ledger import Entry, begin_sweep, cell_path, entry, is_told, read_sweep
 from tests.sweeps.fake import make_sweep
 
 CELLS = [["kd.temperature=2"], ["kd.temperature=4"]]
@@ -30,6 +30,18 @@ def test_a_cell_waits_runs_and_fails_with_its_error_and_traceback(tmp_path):
     failed = read_sweep(folder).cells[1]
     assert failed.status == "failed" and failed.error == "ValueError: too hot" and failed.seconds >= 0
     assert "Traceback" in json.loads(cell_path(folder, CELLS[1]).read_text())["traceback"]
+
+
+def test_a_page_that_cannot_be_written_hides_no_error(tmp_path):
+    folder = begin(tmp_path)
+    with pytest.raises(ArithmeticError) as caught, entry(folder, CELLS[0]):
+        raise ArithmeticError("the loss is NaN")
+    assert is_told(folder, CELLS[0], caught.value) and not is_told(folder, CELLS[0], ValueError("other"))
+    with pytest.raises(ArithmeticError) as caught, entry(folder, CELLS[0]) as page:
+        page.path = tmp_path / "sweep.json" / "no folder"  # as on a full disk
+        (tmp_path / "sweep.json").touch()
+        raise ArithmeticError("infinity")
+    assert not is_told(folder, CELLS[0], caught.value)
 
 
 def test_whoever_is_interrupted_is_lost_and_not_at_fault(tmp_path):
