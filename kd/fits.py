@@ -57,7 +57,7 @@ def _fits(parts: Parts, pieces: int) -> bool:
         if not is_memory(error):
             raise
         return False
-    finally:  # the error, and with it what its frames hold, is gone by now
+    finally:  # behind the handler, which drops the error and the tensors that its frames hold
         gc.collect()
         if parts.machine.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -136,10 +136,10 @@ def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, 
     train = parts.settings["train"]
     how = {"ranks": parts.ranks, "compile": train["compile"], "minutes": train["checkpoint_minutes"]}
     how["run"] = digest(parts.keys.run)
-    fits = partial(in_memory, **of_training(train["batch_size"], train["pieces"]))
+    sized = partial(in_memory, **of_training(train["batch_size"], train["pieces"]))
 
     def made(stage: str, task: Task, **more: Any) -> Trained:
-        with clock(stage), fits(stage):
+        with clock(stage), sized(stage):
             return train_once(parts.store, task, parts.machine, log, **how, **more)
 
     teachers = [made(stage, task) for stage, task in tasks.items() if stage.startswith("teacher")]
@@ -148,7 +148,7 @@ def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, 
     if "baseline" in tasks:
         trained["baseline"] = made("baseline", tasks["baseline"])
     for stage in parts.fresh:
-        with clock(stage), fits(stage):
+        with clock(stage), sized(stage):
             task, teacher = lesson(parts, stage, guide)
         guide = trained[stage] = made(stage, task, teacher=teacher)
         if stage != "student":

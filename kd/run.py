@@ -11,7 +11,8 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,12 @@ from kd.search import values
 from kd.starved import in_words
 
 if TYPE_CHECKING:
+    from kd.data.loader import Loader
+    from kd.data.pictures import Pictures
+    from kd.models.normalized import Normalized
     from kd.pipeline import Parts, Ran
+    from kd.stages import Task
+    from kd.train import Recipe
 
 # our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
@@ -74,22 +80,16 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     cfg, choices = settled(cfg, choices)
     settings = resolved(cfg)
 
-    import torch
-
     from kd.clock import Clock
     from kd.data.loader import Loader
     from kd.machine import find_machine
-    from kd.methods.supervised import CrossEntropy
     from kd.models.ensemble import Ensemble
-    from kd.models.normalized import Normalized, fitting
-    from kd.objective import Objective
     from kd.parallel import join
     from kd.pipeline import Parts, rehearse
     from kd.plan import keys_of
     from kd.stages import Task
     from kd.store import Store
     from kd.teacher import choose_source
-    from kd.weights import take
 
     clock = Clock()
     train, ranks = cfg.train, join()
@@ -105,43 +105,25 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     with clock("data"), ranks.lead():
         pictures = instantiate(cfg.data, store=store)
 
-    def build(role: str, spec: Mapping[str, Any], seed: int) -> Any:
-        torch.manual_seed(seed)
-        try:
-            network = build_network(spec, len(pictures.classes), pictures.image_size)
-        except InstantiationException as error:  # of a setting of the network's
-            cause = error.__cause__ or error
-            raise ValueError(f"{role}: {cause}") from error
-        network = Normalized(network, pictures.mean, pictures.std)
-        told = spec.get("mean") is not None or spec.get("std") is not None
-        if spec.get("checkpoint"):
-            take(network, Path(spec["checkpoint"]).expanduser(), told)
-        if told:  # over what a checkpoint brings
-            network.normalize_by(spec.get("mean"), spec.get("std"))
-        return fitting(network, role, pictures.image_size)
-
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
     if any(key in keys.members[:number] for number, key in enumerate(keys.members)):
         raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
-    recipe, teacher_recipe = instantiate(train.student), instantiate(train.teacher)
+    recipe = instantiate(train.student)
     loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup, train.pieces)
-    alone = {**settings["teacher"], "attention": settings["attention"]}
-    tasks, fresh = {}, {}
-    for stage, spec, key in zip(stages("teacher", members or [alone]), members or [alone], keys.members, strict=True):
-        labels = Objective({"hard": CrossEntropy(teacher_recipe.label_smoothing)}, {"hard": 1.0})
-        own = loader.differing(spec["seed"], teacher_recipe.mixup)
-        network = build("teacher", spec, spec["seed"])
-        tasks[stage] = Task(stage, "teachers", key, network, labels, teacher_recipe, own, bool(spec["checkpoint"]))
+    build = partial(build_on, pictures)
     student = {"network": settings["student"], "seed": cfg.seed}
+    alone = {**settings["teacher"], "attention": settings["attention"]}
+    tasks = teachers_of(members or [alone], keys.members, instantiate(train.teacher), loader, build)
     if cfg.baseline:
-        twin = build("student", student, cfg.seed)
+        twin = build("student", student)
         tasks["baseline"] = Task("baseline", "students", keys.twin, twin, twin_objective, recipe, loader)
-    taught = [*zip(stages("assistant", assistants, many=True), assistants, keys.assistants, strict=True)]
-    for stage, spec, key in [*taught, ("student", student, keys.student)]:
+    chain = [*zip(stages("assistant", assistants, many=True), assistants, keys.assistants, strict=True)]
+    fresh = {}
+    for stage, spec, key in [*chain, ("student", student, keys.student)]:
         term = objective if stage == "student" else objective_of(cfg.kd)
-        network, own = build(stage, spec, spec["seed"]), loader.differing(spec["seed"], recipe.mixup)
-        tasks[stage] = Task(stage, "students", key, network, term, recipe, own)
-        fresh[stage] = lambda number, stage=stage, spec=spec: build(stage, spec, spec["seed"] + PEER * number)
+        own = loader.differing(spec["seed"], recipe.mixup)
+        tasks[stage] = Task(stage, "students", key, build(stage, spec), term, recipe, own)
+        fresh[stage] = partial(build, stage, spec)
     answers = recipe.epochs * len(pictures.targets) * len(pictures.classes)
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
     parts = Parts(
@@ -163,6 +145,49 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     )
     rehearse(parts)
     return parts
+
+
+def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int = 0) -> Normalized:
+    """Make the network of ``spec`` for these pictures, with its seed's weights, or those of a checkpoint.
+
+    Args:
+        role: for messages. number: of a peer, which has another seed.
+    """
+    import torch
+
+    from kd.models.normalized import Normalized, fitting
+    from kd.weights import take
+
+    torch.manual_seed(spec["seed"] + PEER * number)
+    try:
+        network = build_network(spec, len(pictures.classes), pictures.image_size)
+    except InstantiationException as error:  # of a setting of the network's
+        cause = error.__cause__ or error
+        raise ValueError(f"{role}: {cause}") from error
+    network = Normalized(network, pictures.mean, pictures.std)
+    told = spec.get("mean") is not None or spec.get("std") is not None
+    if spec.get("checkpoint"):
+        take(network, Path(spec["checkpoint"]).expanduser(), told)
+    if told:  # over what a checkpoint brings
+        network.normalize_by(spec.get("mean"), spec.get("std"))
+    return fitting(network, role, pictures.image_size)
+
+
+def teachers_of(
+    specs: Sequence[Mapping[str, Any]], keys: Sequence[str], recipe: Recipe, loader: Loader, build: Callable
+) -> dict[str, Task]:
+    """The tasks of the teachers, by stage; each learns from labels alone, in an order of its own."""
+    from kd.methods.supervised import CrossEntropy
+    from kd.objective import Objective
+    from kd.stages import Task
+
+    tasks = {}
+    for stage, spec, key in zip(stages("teacher", specs), specs, keys, strict=True):
+        labels = Objective({"hard": CrossEntropy(recipe.label_smoothing)}, {"hard": 1.0})
+        own = loader.differing(spec["seed"], recipe.mixup)
+        given = bool(spec["checkpoint"])
+        tasks[stage] = Task(stage, "teachers", key, build("teacher", spec), labels, recipe, own, given)
+    return tasks
 
 
 def prepare_in_pieces(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:

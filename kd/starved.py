@@ -27,6 +27,17 @@ def in_words(error: object, outputs: str | Path) -> str:
     return f"{place}: {error.strerror}{_free(disk)}.\n{KEPT} when there is room."
 
 
+def unwritten(error: BaseException | None) -> OSError | None:
+    """The error in a chain that says that a file could not be written, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL | CLOSED:
+            of_network = error.errno in (errno.EACCES, errno.EPERM) and not error.filename
+            if not of_network:
+                return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _free(folder: Path) -> str:
     try:
         if hasattr(os, "statvfs") and os.statvfs(folder).f_files and not os.statvfs(folder).f_favail:

@@ -49,6 +49,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kd.interfaces import first_line
 from kd.journal import Journal
 from kd.progress import here
 from kd.redact import redact, without_secrets
@@ -642,7 +643,7 @@ def _finite(value: Any) -> Any:
 
 
 def _line(error: BaseException) -> str:
-    return without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
+    return without_secrets(f"{type(error).__name__}: {first_line(error)}")[:300]
 
 
 def _seconds_since(path: Path) -> float:

@@ -16,8 +16,9 @@ from kd.data.arrays import Split, open_arrays
 from kd.data.augment import Augment
 from kd.data.checks import folder_of
 from kd.data.cifar_pickle import read_pickle
-from kd.data.files import printable, unwritten
+from kd.data.files import printable
 from kd.data.pictures import Pictures
+from kd.starved import unwritten
 from kd.store import Store
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from kd.data.augment import Augment
 from kd.data.checks import folder_of
-from kd.data.files import printable, unwritten
+from kd.data.files import printable
 from kd.data.idx import STEMS, find_idx, open_idx
 from kd.data.pictures import Pictures
+from kd.starved import unwritten
 from kd.store import Store
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

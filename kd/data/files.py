@@ -15,8 +15,6 @@ KINDS = {
     stat.S_IFBLK: "a device, not a file",
 }
 LONGEST = 200  # characters of a reason
-FULL = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-FORBIDDEN = {errno.EACCES, errno.EPERM}  # of a file where one is named, else of a network
 
 
 def printable(text: str | os.PathLike) -> str:
@@ -65,12 +63,3 @@ def reason_of(error: BaseException) -> str:
     if line.lstrip("-").isdigit():  # Pillow hands on the numbers of some decoders
         line = f"its data are damaged (the decoder's code is {line})"
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
-
-
-def unwritten(error: BaseException | None) -> OSError | None:
-    """The error in a chain that says that a file could not be written, if there is one."""
-    while error is not None:
-        if isinstance(error, OSError) and (error.errno in FULL or (error.errno in FORBIDDEN and error.filename)):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

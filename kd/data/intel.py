@@ -11,9 +11,10 @@ from pathlib import Path
 
 from kd.data.augment import Augment
 from kd.data.checks import folder_of
-from kd.data.files import printable, unwritten
+from kd.data.files import printable
 from kd.data.folder import open_tree
 from kd.data.pictures import Pictures
+from kd.starved import unwritten
 from kd.store import Store
 
 HANDLE = "puneet6060/intel-image-classification"
