@@ -57,6 +57,23 @@ class Machine:
         }
 
 
+def find_device(device: str, number: int | None = None) -> torch.device:
+    """The device that ``train.device`` says, tried; see ``find_machine``, which takes a second longer.
+
+    Raises:
+        ValueError: one that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if number is not None:
+        device = {"cuda": f"cuda:{number}", "mps": "cpu"}.get(device, device)  # gloo knows no mps
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"train.device={device} is not usable here: {first_line(error)}") from error
+    return torch.device(device)
+
+
 def find_machine(
     device: str = "auto",
     precision: str = "auto",
@@ -77,15 +94,7 @@ def find_machine(
     """
     if threads:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if number is not None:
-        device = {"cuda": f"cuda:{number}", "mps": "cpu"}.get(device, device)  # gloo knows no mps
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"train.device={device} is not usable here: {first_line(error)}") from error
-    place = torch.device(device)
+    place = find_device(device, number)
     choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":
         dtype = torch.bfloat16 if _multiplies_bfloat16(place) else torch.float32

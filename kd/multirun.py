@@ -30,7 +30,8 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from kd.config.mistakes import begin, told, values_of
+from kd.config.checks import check_outputs
+from kd.config.mistakes import begin, in_full, told, values_of
 from kd.interrupt import LEADER
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
@@ -39,6 +40,7 @@ from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sw
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 
 ASIDE = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
+TRIED = 24  # values of one setting: each takes a tenth of a second
 MOST = 100_000  # cells of a sweep
 _watch: Watch | None = None  # of the multirun that this process has started
 _failed = 0  # its cells that failed, once it is over
@@ -73,20 +75,23 @@ def refusing(prefix: str = "") -> Iterator[None]:
         from kd.progress import await_turn
 
         await_turn(error)
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, ValueError | OSError | HydraException):
+        if in_full() or not isinstance(error, ValueError | OSError | HydraException):
             traceback.print_exc()
         said = told(error, []) if isinstance(error, HydraException) else error
         raise SystemExit(f"kd: {prefix}{said}") from error
 
 
 def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
-    """Examine every value of a sweep once, with the others at their first.
+    """Examine every value of a sweep once, with the others at their first; of many values ``TRIED``.
 
     Raises:
         ValueError: as of ``examine``.
     """
     from kd.config.examine import examine_all
 
+    for o in swept:
+        if o.get_key_element() in ("outputs", "sweep"):
+            raise ValueError(f"{o.input_line}: a sweep has one folder; start one for each")
     values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
     for o in swept:
         if not values[o.get_key_element()]:
@@ -94,7 +99,7 @@ def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]
     if math.prod(map(len, values.values())) > MOST:
         raise ValueError(f"the sweep has more than {MOST:,} cells")
     first = {key: found[0] for key, found in values.items()}
-    cells = [first, *({**first, key: value} for key, found in values.items() for value in found[1:])]
+    cells = [first, *({**first, key: value} for key, found in values.items() for value in some(found))]
     name = config.hydra.job.config_name
     of_hydra = [o for o in config.hydra.overrides.hydra if key_of(o) != "hydra.mode"]
 
@@ -106,6 +111,11 @@ def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]
             raise ValueError(told(error, overrides, name)) from error
 
     examine_all(map(composed, cells))
+
+
+def some(values: Sequence[str]) -> Sequence[str]:
+    """The values behind the first; of many ``TRIED`` or fewer, evenly and to the last."""
+    return values[: 0 : -max(1, -(-(len(values) - 1) // TRIED))]
 
 
 def _start(config: DictConfig) -> None:
@@ -138,6 +148,7 @@ def _start(config: DictConfig) -> None:
         aside = ASIDE if is_search else (*ASIDE, "objective")
         name = config.sweep or name_of(swept, fixed, config.hydra.runtime.choices.get("experiment"), aside)
         folder = outputs / "sweeps" / name
+    check_outputs(str(folder), "hydra.sweep.dir")
     command = command_of(given, outputs, folder)
     _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs)})
     before = len(list((folder / "cells").glob("*.json")))

@@ -40,12 +40,19 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name] for name in active})
         self.weights = {name: weights[name] for name in active}
         self.schedule = {name: dict(schedule[name]) for name in active if name in schedule}
-        for part in schedule.values():
-            window(0.0, **part)  # a wrong number shows at once
+        for name, part in schedule.items():
+            try:
+                window(0.0, **part)  # a wrong number shows at once
+            except ValueError as error:
+                raise ValueError(f"kd.schedule.{name}: {error}") from None
         ends = {0.0, *(part.get(end, 0.0) for part in self.schedule.values() for end in ("start", "end"))}
         for progress in (end for end in ends if end < 1):
             if not any(self.counts(name, progress) for name in active):
                 raise ValueError(f"kd.schedule leaves no term at {progress:g} of the training: let one count there")
+        for name, term in self.terms.items():
+            if not (hasattr(term, "needs") and hasattr(term, "setup")):
+                kind = type(term).__name__
+                raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup, as a term must: kd/interfaces.py")
         self.extends = False  # whether a term has put another network in the student's place
 
     @property

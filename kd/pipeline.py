@@ -25,7 +25,7 @@ from kd.parallel import Ranks
 from kd.plan import Keys, flat, readable
 from kd.progress import say
 from kd.report import write_report
-from kd.results import KEPT, UNFINISHED, finished, write_files, write_result
+from kd.results import KEPT, UNFINISHED, finished, refuse_another, write_files, write_result
 from kd.stages import Task, Trained, train_once
 from kd.store import SHORT, SIZES, Store, digest, seal, waiting, write_text
 from kd.tables import comparison_rows, per_class_rows
@@ -80,11 +80,13 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         waiting(lock, f"the run {name}") if ranks.first else nullcontext(),
         waiting(beside, f"{folder}") if ranks.first and folder else nullcontext(),  # which other runs may be given too
     ):
-        folder = ranks.tell(folder or store.run(name, key))
+        given, folder = folder is not None, ranks.tell(folder or store.run(name, key))
         drawn = settings["report"]
         before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
         if before:
             return Ran(before, folder, found=True)
+        if given and ranks.first:
+            refuse_another(folder, key)
         say("\n".join([name, *heading(parts)]))
         if not ranks.first:
             train_all(parts, lambda row: None)

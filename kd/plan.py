@@ -53,6 +53,9 @@ def keys_of(
         asks_teacher: whether a term of the student's objective reads the teacher.
         members: "network", "attention", "seed" and "checkpoint" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of those between teacher and student, in order.
+
+    Raises:
+        ValueError: two teachers of an ensemble that are one and the same.
     """
     train, teacher = settings["train"], settings["teacher"]
     seen = {"version": VERSION, "data": fingerprint}
@@ -67,6 +70,8 @@ def keys_of(
 
     if members:
         of_members = tuple(teacher_key(spec) for spec in members)
+        if any(key in of_members[:number] for number, key in enumerate(of_members)):
+            raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
         whole = {"ensemble": list(of_members), "combine": teacher["combine"]}
     else:
         whole = teacher_key({**teacher, "attention": settings["attention"]})
@@ -130,7 +135,7 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
     parts = [choices["data"], named("teacher") + looks, student, choices["kd"], *kd, f"seed{settings['seed']}"]
-    return f"{'-'.join(parts)[:LONGEST]}-{key[:SHORT]}"
+    return f"{'-'.join(parts).replace('/', '_')[:LONGEST]}-{key[:SHORT]}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:

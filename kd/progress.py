@@ -12,8 +12,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-SEVERAL = int(os.environ.get("WORLD_SIZE", 1)) > 1  # processes of one run, of which the first speaks
-RANK = int(os.environ.get("RANK", 0)) if SEVERAL else 0
+SEVERAL = int(os.environ.get("WORLD_SIZE") or 1) > 1  # processes of one run, of which the first speaks
+RANK = int(os.environ.get("RANK") or 0) if SEVERAL else 0
 PACE = 0.0  # seconds between two lines of a stage; a sweep sets it, so that its cells do not fill the screen
 
 

@@ -161,5 +161,20 @@ def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str,
     return result
 
 
+def refuse_another(folder: Path, key: str) -> None:
+    """Refuse to write over the result of another run.
+
+    Raises:
+        ValueError: with what would be right.
+    """
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        theirs, name = result["key"], result["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none that says anything
+        return
+    if theirs != key:
+        raise ValueError(f"hydra.run.dir={folder} holds another run, {name}: take another folder, or remove that run")
+
+
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     write_text(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -28,7 +28,7 @@ from kd.config.build import build_network, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
-from kd.config.mistakes import begin, plainly
+from kd.config.mistakes import begin, in_full, plainly
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
@@ -106,8 +106,6 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
         pictures = instantiate(cfg.data, store=store)
 
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
-    if any(key in keys.members[:number] for number, key in enumerate(keys.members)):
-        raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
     recipe = instantiate(train.student)
     loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup, train.pieces)
     build = partial(build_on, pictures)
@@ -253,6 +251,9 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Compose, run, and say in a line what went wrong if something did."""
     begin()
     job = HydraConfig.get()
+    if "sweep" not in job.callbacks:
+        name = job.job.config_name
+        raise SystemExit(f"kd: {name}.yaml is no main config: such a page begins with 'defaults: [config, _self_]'")
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
     own = [o for o in job.overrides.task if not o.startswith("outputs=")]
     command = "python -m kd.run " + shlex.join(own)
@@ -268,7 +269,7 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
         await_turn(error)
         expected = (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException)
-        if os.environ.get("HYDRA_FULL_ERROR") or not isinstance(error, expected):
+        if in_full() or not isinstance(error, expected):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         print(f"kd: {in_words(cause, cfg.outputs)}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
@@ -298,7 +299,7 @@ def main() -> None:
     except KeyboardInterrupt:
         closing()
         interrupted = True
-        if os.environ.get("HYDRA_FULL_ERROR"):
+        if in_full():
             raise
     finally:
         multirun = sys.modules.get("kd.multirun")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -11,12 +12,32 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import advise, first_line
+from kd.models.exported import kind_of
 from kd.models.normalized import check_statistics
 
 HOLDS_WEIGHTS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")  # the first there is counts
-WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DataParallel and torch.compile put before a name
+BESIDE = (  # what trainers keep beside the weights; nothing of it is made, see Unmade
+    "argparse.Namespace",
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"pathlib.{local}{name}Path" for local in ("", "_local.") for name in ("Posix", "Windows")),
+)
+STATISTICS = {"mean", "std"}
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+DEEP = 8  # parts of a name that wrappers put before it, at most
 FEW = 4  # of what is wrong is told
+
+
+class Unmade:
+    """Stands for an object of a checkpoint: takes what that is made of, keeps nothing, runs nothing."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
 
 
 def take(network: nn.Module, path: Path, told: bool = False) -> None:
@@ -35,8 +56,6 @@ def take(network: nn.Module, path: Path, told: bool = False) -> None:
     if hasattr(network.network, "read"):  # a network that is itself a file
         network.network.read(path)
         return _check_finite(dict(network.network.named_parameters()), path)  # a mask in it may be infinite
-    if path.suffix == ".pt2":
-        raise ValueError(f"{path} is a program, not weights: say teacher=exported teacher.checkpoint={path}")
     brought = load_weights(network, path)
     _check_finite(network.network.state_dict(), path)
     if told:
@@ -59,8 +78,9 @@ def take(network: nn.Module, path: Path, told: bool = False) -> None:
 def load_weights(network: nn.Module, path: Path) -> bool:
     """Load a .safetensors or a torch file (weights only) into a ``Normalized``; half and double become single.
 
-    Names may stand with or without the leading ``network.``, or behind ``module.`` as DataParallel writes them; a file
-    without statistics of the input leaves those of the data in place.
+    Names may stand with or without the leading ``network.``, or all behind the same words (``module.`` of
+    DataParallel, ``model.`` of a Lightning module). What a file has not of the statistics of the input and of batch
+    norm's counts of batches, which old torch did not write, stays as it is.
 
     Returns:
         Whether the file brought statistics of the input.
@@ -68,15 +88,13 @@ def load_weights(network: nn.Module, path: Path) -> bool:
     Raises:
         ValueError: not a checkpoint, or one of another network: what differs.
     """
-    state = {WRAPPERS.sub("", name): value for name, value in _read(path).items() if name != "n_averaged"}
-    if not any(name.startswith("network.") for name in state):
-        state = {f"network.{name}": value for name, value in state.items()}
     own = network.state_dict()
-    brought = bool({"mean", "std"} & set(state))
-    state = {"mean": own["mean"], "std": own["std"], **state}
-    _check_same(own, state, path)
-    network.load_state_dict(state)
-    return brought
+    kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(".num_batches_tracked")}
+    readings = _readings({name: value for name, value in _read(path).items() if name != "n_averaged"})
+    state = next((state for state in readings if {*kept, *state} == set(own)), readings[0])
+    _check_same(own, {**kept, **state}, path)
+    network.load_state_dict({**kept, **state})
+    return not STATISTICS.isdisjoint(state)
 
 
 def look_at(path: Path) -> None:
@@ -89,13 +107,24 @@ def look_at(path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name."""
+    """The tensors of a file by name; what kind of file it is, its content says."""
     if not path.stat().st_size:
         raise ValueError(f"{path} is not a readable .safetensors or torch file: it is empty")
+    kind = kind_of(path)
+    if kind == "program":
+        raise ValueError(f"{path} is a program, not weights: say teacher=exported teacher.checkpoint={path}")
+    if kind == "script":
+        raise ValueError(
+            f"{path} is a TorchScript archive, not weights, and was not run\nSave the state_dict() of the network that "
+            "it was made of, torch.save(network.state_dict(), 'teacher.pt')."
+        )
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            if file.read(9)[8:] == b"{":  # behind the length of its header
+                return safetensors.torch.load_file(path)
+            file.seek(0)
+            with torch.serialization.safe_globals([(Unmade, name) for name in BESIDE]):
+                held = torch.load(file, map_location="cpu", weights_only=True)  # of a path it would read the suffix
     except Exception as error:
         said = first_line(error).partition(". ")[0]  # torch goes on to advise what is unsafe
         code = re.search(r"GLOBAL (\S+)", str(error))
@@ -105,22 +134,49 @@ def _read(path: Path) -> dict[str, Tensor]:
             "Whatever else than tensors a checkpoint holds is not opened: where it comes from, save the network's "
             "state_dict() alone, torch.save(network.state_dict(), 'teacher.pt')."
         ) from error
-    if isinstance(state, Mapping):
-        found = [name for name in HOLDS_WEIGHTS if isinstance(state.get(name), Mapping)]
-        if len(found) > 1:
-            advise(f"{path.name}: the weights under {found[0]} are taken; for those under {found[1]} save them alone")
-        state = state[found[0]] if found else state
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ValueError(f"{path} holds no state dict: tensors by name, alone or under {' or '.join(HOLDS_WEIGHTS)}")
+    return _state_in(held, path)
+
+
+def _state_in(held: object, path: Path) -> dict[str, Tensor]:
+    """The state dict that is ``held``, or the one that is among what it holds."""
+    entries = held if isinstance(held, Mapping) else {}
+    known = [name for name in HOLDS_WEIGHTS if isinstance(entries.get(name), Mapping)]
+    found = known or [name for name, value in entries.items() if _is_state(value)]
+    if len(known) > 1:
+        advise(f"{path.name}: the weights under {found[0]} are taken; for those under {found[1]} save them alone")
+    elif len(found) > 1:
+        raise ValueError(f"{path} holds several state dicts, {_some(found)}: save the one that counts alone")
+    state = entries[found[0]] if found else held
+    if not _is_state(state):
+        holds = f" (it holds {_some(entries)})" if entries else ""
+        raise ValueError(f"{path} holds no state dict, tensors by name, neither alone nor as one of its entries{holds}")
     return dict(state)
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+    )
+
+
+def _readings(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """A state dict under the names of a ``Normalized``: as it stands, and without what all names begin with."""
+    readings = []
+    for dropped in range(min(os.path.commonprefix(list(state)).count("."), DEEP) + 1):
+        short = {name.split(".", dropped)[dropped]: value for name, value in state.items()}
+        inside = any(name.startswith("network.") for name in short)
+        readings.append(short if inside else {f"network.{name}": value for name, value in short.items()})
+    return readings
 
 
 def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     """Refuse tensors of other names, shapes or kinds."""
-    wrong = [f"{name} is missing" for name in sorted(set(own) - set(state))]
-    wrong += [f"{name} is not known" for name in sorted(set(state) - set(own))]
+    missing = [f"{name} is missing" for name in sorted(set(own) - set(state))]
+    unknown = [f"{name} is not known" for name in sorted(set(state) - set(own))]
+    half = FEW // 2  # of each, so that names which differ in one part are seen together
+    wrong = missing[:half] + unknown[:half] + missing[half:] + unknown[half:]
     shapes = {
         name: (tuple(state[name].shape), tuple(value.shape))
         for name, value in own.items()
@@ -162,6 +218,11 @@ def _listed(what: list[str]) -> str:
     """The first few of what begins with the name of a tensor, as its file names it."""
     few = "; ".join(text.removeprefix("network.") for text in what[:FEW])
     return few + (f"; and {len(what) - FEW} more" if len(what) > FEW else "")
+
+
+def _some(names: Iterable[object]) -> str:
+    few = [str(name)[:40] for name in names]
+    return ", ".join(few[: 2 * FEW]) + (", ..." if len(few) > 2 * FEW else "")
 
 
 def _rounded(values: list[float]) -> str:

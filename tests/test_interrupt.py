@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from kd.interrupt import unhurried
 from tests import quickly
 from tests.conftest import TINY
 
@@ -105,9 +104,19 @@ def test_a_step_gets_a_second_and_a_checkpoint_what_it_takes(stuck_in, signals, 
     assert least <= took <= most
 
 
-def test_where_nobody_listens_ctrl_c_waits_for_a_checkpoint_too():
-    whole = False
-    with pytest.raises(KeyboardInterrupt), unhurried():
+NOTEBOOK = """
+import signal
+from kd.interrupt import unhurried
+
+try:
+    with unhurried():
         signal.raise_signal(signal.SIGINT)
-        whole = True
-    assert whole and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        print("whole")
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_where_nobody_listens_ctrl_c_waits_for_a_checkpoint_too():
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "whole\ninterrupted True\n", done.stderr

@@ -191,6 +191,15 @@ def test_hydra_run_dir_is_honoured(store, tmp_path):
     assert (tmp_path / "here" / "report.md").is_file() and not (tmp_path / "outputs").exists()
 
 
+def test_another_run_is_not_written_over(store, tmp_path):
+    where = ["hydra.run.dir=here", "tracking=disabled", "report=false", *SMALL]
+    command(*where, outputs=store, cwd=tmp_path)
+    before = (tmp_path / "here" / "result.json").read_bytes()
+    done = command(*where, "kd.temperature=5", outputs=store, cwd=tmp_path, ok=False)
+    assert done.returncode == 2 and "here holds another run, scenes-" in done.stderr
+    assert (tmp_path / "here" / "result.json").read_bytes() == before
+
+
 def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
     import shutil
 

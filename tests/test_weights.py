@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import struct
 import warnings
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
 
 from kd.interfaces import Advice
 from kd.models.normalized import Normalized
@@ -22,9 +28,14 @@ from tests.test_run import run
 CLASSES, SIZE = 6, 16
 
 
+@cache
+def page() -> DictConfig:
+    return compose("student=resnet8").student
+
+
 def network(seed: int = 0) -> Normalized:
     torch.manual_seed(seed)
-    made = instantiate(compose("student=resnet8").student, num_classes=CLASSES, image_size=SIZE)
+    made = instantiate(page(), num_classes=CLASSES, image_size=SIZE)
     return Normalized(made, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)).eval()
 
 
@@ -44,7 +55,18 @@ AVERAGED = {"n_averaged": torch.tensor(7), **bare("module.")}
 WRITTEN = {
     "plain.pt": lambda path: torch.save(bare(), path),
     "parallel.pth": lambda path: torch.save({"epoch": 240, "model": bare("module."), "best_acc": 72.5}, path),
-    "lightning.ckpt": lambda path: torch.save({"state_dict": bare(), "optimizer_states": [{"state": {}}]}, path),
+    "lightning.ckpt": lambda path: torch.save(lightning(), path),
+    "timm.pth.tar": lambda path: by_timm(path),
+    "best.pth": lambda path: torch.save({"net": bare("module."), "acc": np.float64(93.1), "losses": np.ones(3)}, path),
+    "params.pth": lambda path: torch.save({"params": bare(), "lr": np.float32(0.1), "from": path}, path),
+    "legacy.pth": lambda path: torch.save({"ema": bare()}, path, _use_new_zipfile_serialization=False),
+    "compiled.ckpt": lambda path: torch.save({"state_dict": bare("model._orig_mod.")}, path),
+    "module.pt": lambda path: torch.save(bare("module.model."), path),
+    "counts.pt": lambda path: torch.save(without_counts("backbone."), path),
+    "wrapped.pt": lambda path: torch.save({f"teacher.{n}": v for n, v in network(1).state_dict().items()}, path),
+    "safe.pt": lambda path: safetensors.torch.save_file(bare(), path),
+    "torch.safetensors": lambda path: torch.save(bare(), path),
+    "named.pt2": lambda path: torch.save(bare(), path),
     "tutorial.pt": lambda path: torch.save({"optimizer_state_dict": {"lr": 1}, "model_state_dict": bare()}, path),
     "averaged.pth": lambda path: torch.save({"model_ema": AVERAGED, "lr_scheduler": {"last_epoch": 3}}, path),
     "compiled.pt": lambda path: torch.save(bare("module._orig_mod."), path),
@@ -54,6 +76,41 @@ WRITTEN = {
 }
 
 
+def without_counts(prefix: str) -> dict[str, torch.Tensor]:
+    """As torch wrote them before 0.4.1."""
+    return {name: value for name, value in bare(prefix).items() if not name.endswith("num_batches_tracked")}
+
+
+def lightning() -> dict[str, object]:
+    """What a Trainer writes for a module whose __init__ says self.model = ... and self.save_hyperparameters()."""
+    module = nn.Module()
+    module.model = network(1).network
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 30)
+    return {
+        "epoch": 2,
+        "global_step": 300,
+        "pytorch-lightning_version": "2.5.5",
+        "state_dict": module.state_dict(),
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 3, "completed": 2}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val_acc', 'mode': 'max'}": {"best_model_score": torch.tensor(0.9)}},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [schedule.state_dict()],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"lr": 0.1, "data": Path("images"), "more": argparse.Namespace(depth=8)},
+    }
+
+
+def by_timm(path: Path) -> None:
+    """What timm's training script writes."""
+    trained = network(1).network
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    args = argparse.Namespace(model="resnet8", lr=0.1, data=Path("images"), mean=None, opt_betas=[0.9, 0.999])
+    saver = timm.utils.CheckpointSaver(trained, optimizer, args, checkpoint_dir=str(path.parent))
+    saver.save_checkpoint(1, metric=np.float64(71.3))
+    (path.parent / "last.pth.tar").rename(path)
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.filterwarnings("ignore:.*does not say how its input was normalised")
 def test_weights_are_taken_under_the_names_that_trainers_give_them(tmp_path, name):
@@ -61,6 +118,8 @@ def test_weights_are_taken_under_the_names_that_trainers_give_them(tmp_path, nam
     taken, image = network(), torch.rand(2, 3, SIZE, SIZE)
     take(taken, tmp_path / name)
     assert torch.equal(taken(image), network(1)(image))
+    passed = torch.serialization.get_safe_globals()
+    assert "Unmade" not in str(passed), "what is let pass here is let pass nowhere else"
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -111,12 +170,28 @@ def lying(length: int | None = None, **entries: tuple[int, int]):
     return write
 
 
+def scripted(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it old
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+
+
+HUNDRED = changed(fc__weight=torch.ones(100, 64), fc__bias=torch.ones(100))
 CONV = torch.ones(16, 3, 3, 3)
 REFUSED = {
     "pickle.pt": (
         lambda path: torch.save({"model": Harm()}, path),
         r"(?s)weights-only torch file: it holds \w+.mkdir, which is code and was not run.*save\(network.state_dict",
     ),
+    "args.pth.tar": (
+        lambda path: torch.save({"state_dict": bare(), "args": argparse.Namespace(hook=Harm())}, path),
+        r"it holds \w+.mkdir, which is code and was not run",
+    ),
+    "network.pt": (
+        lambda path: torch.save(network(1).network, path),
+        r"it holds kd\.models\.\S+, which is code and was not run",
+    ),
+    "script.pt": (scripted, r"(?s)is a TorchScript archive, not weights.*Save the state_dict\(\)"),
     "text.pt": (lambda path: path.write_text("weights"), "not a readable"),
     "text.safetensors": (lambda path: path.write_text("weights"), "not a readable"),
     "empty.pt": (lambda path: path.touch(), "not a readable .*: it is empty"),
@@ -130,6 +205,20 @@ REFUSED = {
     "list.pt": (lambda path: torch.save([torch.ones(2)], path), "holds no state dict"),
     "unnamed.pt": (lambda path: torch.save({0: torch.ones(2)}, path), "holds no state dict"),
     "number.pt": (lambda path: torch.save({"lr": 0.1}, path), "holds no state dict"),
+    "scalar.pth": (lambda path: torch.save(0.1, path), "entries$"),
+    "keys.pth": (
+        lambda path: torch.save({"net": {"lr": 1}, "acc": 0.1}, path),
+        r"no state dict.*\(it holds net, acc\)",
+    ),
+    "two.pth": (lambda path: torch.save({"net": bare(), "ema": bare()}, path), "several state dicts, net, ema: save"),
+    "prefix.ckpt": (
+        lambda path: torch.save({"state_dict": {**bare("model."), "loss.weight": torch.ones(2)}}, path),
+        r"another network: \S+ is missing; \S+ is missing; loss.weight is not known; model.\S+ is not known; and",
+    ),
+    "classes.ckpt": (
+        lambda path: torch.save({"state_dict": {f"model.{n}": v for n, v in HUNDRED.items()}}, path),
+        r"its classifier has 100 classes, the data has 6 \(fc.weight; fc.bias\)",
+    ),
     "other.pt": (lambda path: torch.save({"fc.weight": torch.ones(2)}, path), "another network: .* is missing"),
     "more.pt": (lambda path: torch.save(changed(gate=torch.ones(2)), path), "another network: gate is not known"),
     "classes.pt": (
@@ -175,6 +264,7 @@ def test_what_is_no_such_network_is_refused_and_never_executed(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     write, says = REFUSED[name]
     write(tmp_path / name)
+    warnings.filterwarnings("error", ".*TorchScript", UserWarning)  # torch's, before the one message
     with pytest.raises((ValueError, FileNotFoundError), match=says) as told:
         take(network(), tmp_path / name)
     assert len(str(told.value).splitlines()) <= 2 and len(str(told.value)) < 500, "few lines"

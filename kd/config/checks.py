@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kd.config.keys import Tree, at, leaves, missing, near, references, shown, within
-from kd.config.rules import MAPPING, is_number
+from kd.config.rules import FILE, MAPPING, is_number
 from kd.config.settings import (
     AUTO,
     HYDRAS_OWN,
@@ -27,6 +27,7 @@ from kd.config.settings import (
 from kd.config.signatures import signature_of
 from kd.search import directions
 
+FEW = 4  # settings that are named where a message names none
 TWIN = "the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing"
 
 
@@ -41,6 +42,8 @@ def check_keys(raw: Tree, typed: Iterable[str] = (), hydra: Tree | None = None) 
         ValueError: with the key, and the nearest one that is read.
     """
     _check_twin(raw)
+    if isinstance(terms := at(raw, "kd.terms"), str):
+        raise ValueError(f"kd.terms must be a list, kd=combine kd.terms=[{terms}], got {shown(terms)}")
     for key in [*READ, *(f"{owner}.weights" for owner in methods(raw)), *PAGES]:
         if missing(raw, key):
             raise ValueError(_absent(raw, key))
@@ -85,9 +88,14 @@ def check_values(raw: Tree, settings: Tree) -> None:
             own = typed_as(raw, key)
             text = is_number(value) and rule.good(str(value))
             hint = f"; text is quoted, '{own}=\"{value}\"'" if text else ""
+            if FILE.good(f"{value}/network.safetensors"):
+                hint = f"; it is a folder: did you mean {value}/network.safetensors?"
             if rule.names and isinstance(value, str) and (meant := get_close_matches(value, rule.names(), n=4)):
                 hint = f"; did you mean {', '.join(meant)}?"
             raise ValueError(f"{own} must be {rule.right}, got {shown(value)}{hint}")
+    given = [name for name in ("mean", "std") if at(settings, f"teacher.{name}") is not None]
+    if len(given) == 1:
+        raise ValueError(f"teacher.{given[0]} is said alone: pixels are normalised by teacher.mean and teacher.std")
     pieces, images = settings["train"]["pieces"], settings["train"]["batch_size"]
     most = (AUTO if images == "auto" else images) // 2
     if pieces > most:
@@ -107,7 +115,7 @@ def _check_twin(raw: Tree) -> None:
         raise ValueError(TWIN)
 
 
-def check_outputs(outputs: str) -> None:
+def check_outputs(outputs: str, key: str = "outputs") -> None:
     """Refuse a folder that cannot be written, by making a folder and removing it where the first one would be made.
 
     Raises:
@@ -121,7 +129,7 @@ def check_outputs(outputs: str) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=".kd-", dir=there))
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ValueError(f"outputs must be a folder that can be written, got {outputs!r}: {why}") from error
+        raise ValueError(f"{key} must be a folder that can be written, got {outputs!r}: {why}") from error
 
 
 def _absent(raw: Tree, key: str) -> str:
@@ -135,7 +143,7 @@ def _absent(raw: Tree, key: str) -> str:
 
 
 def blame(raw: Tree, key: str, said: str) -> str:
-    """What the constructor of the page at ``key`` said, behind the setting that it speaks of, or behind all of them."""
+    """What the constructor of the page at ``key`` said, behind the setting that it speaks of, or all of a few."""
     page = at(raw, key)
     names = [name for name in page if name not in HYDRAS_OWN] if isinstance(page, Mapping) else []
     own = {name: typed_as(raw, f"{key}.{name}") for name in sorted(names, key=len, reverse=True)}
@@ -143,5 +151,6 @@ def blame(raw: Tree, key: str, said: str) -> str:
     if any(name in said for name in own.values()) or re.match(r"[a-z]+\.[a-z_.]+\b", said):
         return said
     meant = [name for name in own if re.search(rf"\b{re.escape(name)}\b", said)]
-    meant = meant[:1] or [name for name in own if isinstance(values[name], str) and repr(values[name]) in said] or names
+    meant = meant[:1] or [name for name in own if isinstance(values[name], str) and repr(values[name]) in said]
+    meant = meant or (names if len(names) <= FEW else [])
     return f"{', '.join(f'{own[name]}={shown(values[name])}' for name in meant) or key}: {said}"

@@ -16,9 +16,12 @@ from omegaconf.errors import (
 )
 
 from kd.config.checks import check_keys, check_values
-from kd.config.keys import at, missing, near, references
+from kd.config.keys import at, missing, near, references, shown
 from kd.config.mistakes import key_of
 from kd.config.settings import typable, typed_as
+
+CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
+OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, perhaps in a folder of its group, and no way elsewhere
 
 
 def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
@@ -31,6 +34,12 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
     with read_write(whole), open_dict(whole):  # as in a job, for who refers to it: ${hydra:job.num}
         whole.hydra.job.update({"id": "0", "num": 0})
         whole.hydra.runtime.output_dir = "."
+    choices = {group: name for group, name in whole.hydra.runtime.choices.items() if name}
+    for group in CHOSEN:
+        if not re.fullmatch(OPTION, str(choices.get(group, ""))):
+            if group not in choices:
+                raise ValueError(f"{group} is not there: choose one, {group}=...")
+            raise ValueError(f"{group} must be the name of one option, got {choices[group]!r}")
     HydraConfig.instance().set_config(whole)
     try:
         cfg = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
@@ -41,7 +50,9 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
     finally:
         HydraConfig.instance().cfg = before
     check_values(raw, settings)
-    return cfg, settings, {group: name for group, name in whole.hydra.runtime.choices.items() if name}
+    if "attention.wrap" in typed and at(raw, "attention.wrap") is None and choices["attention"] != "none":
+        raise ValueError("attention.wrap=null leaves nothing of the attention: say attention=none")
+    return cfg, settings, choices
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -67,6 +78,7 @@ def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
     for name in used if isinstance(error, InterpolationKeyError) else ():
         if missing(raw, name):
             return f"{name} is not there, and {key} refers to it{near(name, typable(raw))}"
-    own = typed_as(raw, used[0]) if used and at(raw, used[0]) is not None else key
+    own = typed_as(raw, used[0]) if used and not missing(raw, used[0]) else key
     said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
-    return f"{own}={at(raw, own)}: {said}"
+    value = at(raw, own)
+    return f"{own}={value if isinstance(value, str) else shown(value)}: {said}"

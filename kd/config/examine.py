@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
 from kd.config.build import blaming, build_network, made, objective_of, twin_of
 from kd.config.checks import check_outputs
 from kd.config.combine import settled
@@ -35,16 +38,19 @@ def examine(config: Any) -> None:
     """
     found = checked(config)
     check_outputs(found[1]["outputs"])
+    if any(line.startswith("hydra.run.dir=") for line in config.hydra.overrides.hydra):
+        check_outputs(config.hydra.run.dir, "hydra.run.dir")
+    if "params" in config.hydra.sweeper and config.hydra.sweeper.params:
+        raise ValueError("hydra.sweeper.params is what a sweep takes, and this is one run: say -m")
     fetched = found[1]["data"].get("root", "") is None  # perhaps from far away: when all else is right
     if not fetched:
         try_data(found[0])
+    from kd.machine import find_device
+
+    find_device(found[1]["train"]["device"])
     try_out(*found, set())
     if fetched:
         try_data(found[0])
-
-    from kd.machine import find_machine
-
-    find_machine(found[1]["train"]["device"], found[1]["train"]["precision"])  # last: it is the slowest
 
 
 def examine_all(configs: Iterable[Any]) -> None:
@@ -73,18 +79,27 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
         objective = objective_of(cfg.kd)
         twin_of(cfg.twin)
     size = settings["data"].get("image_size")
-    for role, spec in networks(settings, choices["teacher"], bool(objective.needs)):
+    for page, role, spec in networks(settings, choices["teacher"], bool(objective.needs)):
         key = digest({"role": role, "size": size, **{part: spec.get(part) for part in ("network", "attention")}})
         if isinstance(size, int) and key not in seen:
             seen.add(key)
-            with blaming(cfg, {"student": "student", "teacher": "teacher.network"}.get(role)):
+            with blaming(cfg, page):
                 try_network(role, spec, size)
-    members = members_of(settings, choices["teacher"]) or [settings["teacher"]]
-    for path in {Path(spec["checkpoint"]).expanduser() for spec in members if spec.get("checkpoint")}:
-        if path.suffix != ".pt2":  # a program is read where it is trusted
+    from kd.plan import keys_of  # which take a second to import
+    from kd.teacher import choose_source
+
+    choose_source(settings["teacher"]["source"], objective.needs, 0)
+    members = members_of(settings, choices["teacher"])
+    listed = "weights" not in settings["kd"]  # kd=combine, which is written out by now
+    method = OmegaConf.to_container(cfg.kd, resolve=True) if listed else settings["kd"]
+    keys_of({**settings, "kd": method}, "", bool(objective.needs), members)
+    members = members or [settings["teacher"]]
+    given = {(spec["checkpoint"], spec["network"]["_target_"]) for spec in members if spec.get("checkpoint")}
+    for path, target in given:
+        if not hasattr(get_object(target), "read"):  # a program, which is read where it is trusted
             from kd.weights import look_at
 
-            look_at(path)
+            look_at(Path(path).expanduser())
     for page in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = page.partition(".")
         with blaming(cfg, page):
@@ -114,16 +129,20 @@ def try_data(cfg: Any) -> None:
         made(cfg.data, store=NoStore())
 
 
-def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(role, spec) of all networks of a run: the student's first, which is the quickest to try."""
-    yield "student", {"network": settings["student"]}
+def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(whose fault it is, role, spec) of all networks of a run: the student's first, which is the quickest to try."""
+    yield "student", "student", {"network": settings["student"]}
     members = members_of(settings, teacher)
     assistants = assistants_of(settings) if taught else []
-    yield from ((f"assistant_{number}", spec) for number, spec in enumerate(assistants, 1))
-    alone = {**settings["teacher"], "attention": settings["attention"]}
-    yield from ((f"teacher_{number}", spec) for number, spec in enumerate(members, 1))
+    for number, spec in enumerate(assistants, 1):
+        yield f"kd.assistants, number {number}", f"assistant_{number}", spec
+    for number, spec in enumerate(members, 1):
+        yield f"teacher.ensemble, number {number}", f"teacher_{number}", spec
     if not members:
-        yield "teacher", alone
+        bare = {**settings["teacher"], "attention": None}
+        yield "teacher.network", "teacher", bare
+        if settings["attention"]["wrap"]:
+            yield "attention.wrap", "teacher", {**bare, "attention": settings["attention"]}
 
 
 def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> None:

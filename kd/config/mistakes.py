@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hydra.errors import (
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.config.keys import leaves, missing, near
+from kd.config.keys import at, leaves, missing, near
 from kd.config.options import composing
 from kd.config.settings import typable
 
@@ -99,6 +99,10 @@ def _mistaken(overrides: Sequence[str], name: str, beside: Sequence[str], alone:
     there = [o for o in added if o.get_key_element().lstrip("+") in cfg.hydra.runtime.choices]
     for o in [*there, *(o for o in others if o.is_add() and not missing(raw, o.key_or_group))]:
         return f"{o.key_or_group} is there already: {o.input_line.lstrip('+')} changes it, without +"
+    for o in others:
+        if isinstance(o.value(), list) and isinstance(at(raw, o.key_or_group), Mapping):
+            hint = f": kd=combine takes one, kd=combine {o.input_line}" if o.key_or_group == "kd.terms" else ""
+            return f"{o.key_or_group} must be a mapping, {{name: value}}, got a list{hint}"
     known = [*typable(raw), *loader.list_groups("")]
     for o in others:
         inside = [f"{o.key_or_group}.{key}" for key, _ in leaves(o.value())] if isinstance(o.value(), dict) else []
@@ -112,6 +116,11 @@ def _offered(options: Sequence[str]) -> str:
     return f"(there are {', '.join(options)})"
 
 
+def in_full() -> bool:
+    """Whether somebody wants to see tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
+
+
 @contextmanager
 def plainly() -> Iterator[None]:
     """Around a command: what is wrong with the command line is told in a line, with exit code 2.
@@ -120,7 +129,7 @@ def plainly() -> Iterator[None]:
     that, until the job begins (``begin``), where nobody else has.
     """
     global _silenced
-    _silenced = not os.environ.get("HYDRA_FULL_ERROR")
+    _silenced = not in_full()
     if _silenced:
         os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -15,6 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from kd.config.checks import check_keys, check_values
+from kd.config.rules import SEED
+
 ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
 NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of a teacher that are the run's
 TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the run, from the seed of its place
@@ -22,11 +25,12 @@ TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the
 
 def conf_dir() -> str:
     """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (os.environ.get("KD_CONF_DIR"), package / "conf", package.parent / "conf"):
-        if folder and (Path(folder) / "config.yaml").is_file():
-            return str(Path(folder).resolve())
-    raise SystemExit("kd: the configs are not where they were installed; set KD_CONF_DIR to the folder of config.yaml")
+    package, given = Path(__file__).resolve().parents[1], os.environ.get("KD_CONF_DIR")
+    for folder in [Path(given)] if given else [package / "conf", package.parent / "conf"]:
+        if (folder / "config.yaml").is_file():
+            return str(folder.resolve())
+    where = f"not in KD_CONF_DIR={given}" if given else "not where they were installed"
+    raise SystemExit(f"kd: the configs are {where}; set KD_CONF_DIR to the folder of config.yaml")
 
 
 def names(group: str) -> list[str]:
@@ -73,6 +77,14 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         raise ValueError(f"{setting}: {group}={name} takes no {', '.join(unknown)} here; it takes {', '.join(own)}")
     for key, value in settings.items():
         OmegaConf.update(cfg, f"{group}.{key}", value)
+    raw = OmegaConf.to_container(cfg)
+    missing = sorted(name for name, value in raw[group].items() if value == "???")
+    if not missing:
+        try:
+            check_keys(raw)
+            check_values(raw, OmegaConf.to_container(cfg, resolve=True))
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from None
     try:
         found = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -104,8 +116,8 @@ def members_of(settings: Mapping[str, Any], choice: str) -> list[dict[str, Any]]
 def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, Any]:
     chosen = settings["teacher"]
     if isinstance(entry, int) and not isinstance(entry, bool):
-        if entry < 0:
-            raise ValueError(f"teacher.ensemble: seeds are 0 or more, got {entry}")
+        if not SEED.good(entry):
+            raise ValueError(f"teacher.ensemble: a seed must be {SEED.right}, got {entry}")
         return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
     for name in ("checkpoint", "pretrained", "mean", "std"):
         if chosen.get(name):

@@ -70,6 +70,12 @@ def list_of(rule: Rule, count: int | None = None) -> Rule:
     return Rule(f"a list{f' of {count}' if count else ''}, each {rule.right}", good)
 
 
+def different(rule: Rule) -> Rule:
+    """A list of at least one value, none of them twice."""
+    good = list_of(rule).good
+    return Rule(f"a list of different values, each {rule.right}", lambda v: good(v) and 0 < len(v) == len(set(v)))
+
+
 def any_of(rules: Sequence[Rule]) -> Rule:
     right = ", or ".join(rule.right for rule in rules)
     return Rule(right, lambda value: any(rule.good(value) for rule in rules), any(rule.parts for rule in rules))

@@ -29,6 +29,7 @@ from kd.config.rules import (
     SHARE,
     Rule,
     any_of,
+    different,
     is_page,
     list_of,
     number,
@@ -51,7 +52,7 @@ READ: dict[str, Rule] = {
     "sweep": or_null(NAME),
     "outputs": LINE,
     "data.augment": PAGE,
-    "attention.stages": or_null(list_of(whole(0))),
+    "attention.stages": or_null(different(whole(0))),
     "attention.published_but_unused": MAPPING,
     "teacher.seed": SEED,
     "teacher.mean": or_null(list_of(SHARE, 3)),
@@ -91,7 +92,7 @@ OF_A_METHOD: dict[str, Rule] = {
     "schedule.*": NAMED,
     "schedule.*.start": SHARE,
     "schedule.*.end": SHARE,
-    "schedule.*.rise": number(0),
+    "schedule.*.rise": SHARE,
     "assistants": LIST,
 }
 # Pages: whoever is named by their _target_ takes their settings, and gets this from the program beside them.
@@ -110,7 +111,7 @@ OURS: dict[str, Rule] = {
     "optimizer": OPTIMIZER,
     "temperature": number(above=0),
     "temperatures": list_of(number(above=0)),
-    "stages": or_null(list_of(whole(most=-1))),
+    "stages": or_null(different(whole(most=-1))),
     "label_smoothing": PART,
     "dropout": PART,
     "width": number(above=0),
@@ -139,7 +140,6 @@ OURS: dict[str, Rule] = {
     "light": SHARE,
     "negatives": whole(1, 2**24),
     "dim": whole(1, 65_536),
-    "channels": any_of([whole(1, 65_536), list_of(whole(1, 65_536))]),
 }
 
 

@@ -48,7 +48,10 @@ def open_arrays(
     check_setting(on_leak)
 
     def produce(allocate: Any) -> Mapping[str, Any]:
-        train, test, classes = read()
+        try:
+            train, test, classes = read()
+        except OSError as error:  # of a file of the data: those of the store are told by themselves
+            raise ValueError(str(error)) from error
         check(f"{name}: training", train, classes)
         check(f"{name}: test", test, classes)
         if len(set(train.labels.tolist())) < 2:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kd.data.files import printable
 
 SMALLEST = 8  # pixels a side: below that no network of ours has a map left
 
@@ -54,6 +57,21 @@ def folder_of(root: Any) -> Path:
         return Path(str(root)).expanduser()
     except RuntimeError as error:  # ~nobody
         raise ValueError(f"data.root={root}: {error}") from error
+
+
+@contextmanager
+def about(name: str, value: Any) -> Iterator[None]:
+    """Put ``data.<name>=<value>`` before what is refused inside, unless it begins with a setting of its own.
+
+    Raises:
+        ValueError: in place of one that was raised inside.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("data."):
+            raise
+        raise ValueError(f"data.{name}={printable(value)}: {error}") from error
 
 
 def enough(labels: Iterable[int], classes: Sequence[str], least: int, where: str) -> None:

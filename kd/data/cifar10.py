@@ -14,7 +14,7 @@ import numpy as np
 
 from kd.data.arrays import Split, open_arrays
 from kd.data.augment import Augment
-from kd.data.checks import folder_of
+from kd.data.checks import about, folder_of
 from kd.data.cifar_pickle import read_pickle
 from kd.data.files import printable
 from kd.data.pictures import Pictures
@@ -65,7 +65,8 @@ def open_cifar(
         return split_of(train), split_of(test), tuple(map(str, whole[cifar.meta["filename"]][cifar.meta["key"]]))
 
     files = {name: batches / name for name in sums}
-    return open_arrays(store, which.lower(), files, read, augment, seed, val_fraction, image_size, on_leak)
+    with about("root", folder):
+        return open_arrays(store, which.lower(), files, read, augment, seed, val_fraction, image_size, on_leak)
 
 
 def read_batch(path: Path, md5: str, which: str) -> dict:

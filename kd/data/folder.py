@@ -1,11 +1,12 @@
 """Any data set that lies in one folder per class: ``root/train/<class>/*`` and ``root/test/<class>/*``.
 
 Where there is neither a train nor a test folder, the class folders stand in ``root`` itself and a stratified part of
-every class is set aside for the test. Classes are sorted by name. Every file in a class folder is taken for an image,
-whatever its suffix, and is a bad file if Pillow cannot read it, as is a folder, a pipe or a link to nowhere among them;
-hidden files and folders, ``__MACOSX``, ``Thumbs.db`` and ``desktop.ini`` are ignored, and so are files beside the class
-folders. Links are followed. See decode.py for what happens to an image, and twins.py for pictures that stand in both
-splits. Nothing is ever written beside the pictures.
+every class is set aside for the test. A folder of validation pictures beside the two is left out, and that is said:
+``data.val_fraction`` of the training pictures validates. Classes are sorted by name. Every file in a class folder is
+taken for an image, whatever its suffix, and is a bad file if Pillow cannot read it, as is a folder, a pipe or a link to
+nowhere among them; hidden files and folders, ``__MACOSX``, ``Thumbs.db`` and ``desktop.ini`` are ignored, and so are
+files beside the class folders. Links are followed. See decode.py for what happens to an image, and twins.py for
+pictures that stand in both splits. Nothing is ever written beside the pictures.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from typing import Any
 import numpy as np
 
 from kd.data.augment import Augment
-from kd.data.checks import SMALLEST, enough, folder_of, one_of, share, whole
+from kd.data.checks import SMALLEST, about, enough, folder_of, one_of, share, whole
 from kd.data.content import content_key
 from kd.data.decode import VERSION, decode_into
-from kd.data.files import closed, printable
+from kd.data.files import closed, printable, reason_of
 from kd.data.pictures import Pictures, decode_once, open_decoded, stratified_split
 from kd.data.twins import check_setting, refuse, twins, warn
+from kd.interfaces import advise
 from kd.store import Store
 
 IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+TRAIN, TEST, VAL = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # usual names, any case
 Tree = dict[str, list[str]]  # {class: [file name]}, both sorted
 
 
@@ -62,20 +65,45 @@ def load(
     if not top.is_dir():
         what = "is a file, not a folder" if top.is_file() else "is not a folder"
         raise FileNotFoundError(printable(f"data.root={root} {what} (looked for {top.absolute()})"))
-    train, test = top / str(train_dir), top / str(test_dir)
+    rest = (augment, seed, val_fraction, image_size, on_bad_file, on_leak, test_fraction)
+    with about("root", top):
+        train, test = find_splits(top, str(train_dir), str(test_dir))
+        pictures = open_tree(store, "folder", train, test, *rest)
+        for name in _entries(top) if test else []:
+            if name.lower() in VAL and (top / name).is_dir() and name not in (train.name, test.name):
+                instead = f"of {printable(train.name)}/ a part validates, data.val_fraction={val_fraction}"
+                advise(f"data.root={printable(top)}: {name}/ is left out; {instead}")
+    return pictures
+
+
+def find_splits(top: Path, train_dir: str, test_dir: str) -> tuple[Path, Path | None]:
+    """Return the folders of the two splits, or ``top`` and None where it holds neither.
+
+    Raises:
+        ValueError: for one without the other, one folder for both, or splits that have other names.
+    """
+    train, test = top / train_dir, top / test_dir
     if train.is_dir() != test.is_dir():
         there, missing = (train, test) if train.is_dir() else (test, train)
         setting = "test_dir" if train.is_dir() else "train_dir"
         beside = [name for name in _entries(top) if (top / name).is_dir() and name != there.name]
         raise ValueError(
-            f"{printable(top)} has {there.name}/ but no {missing.name}/. Name the other split with data.{setting}=... "
-            f"(beside it: {_listed(beside) or 'no folder'}), or set a part of one split aside with "
+            f"data.root={printable(top)} has {there.name}/ but no {missing.name}/. Name the other split with "
+            f"data.{setting}=... (beside it: {_listed(beside) or 'no folder'}), or set a part of one split aside with "
             f"data.root={printable(there)}"
         )
     if not train.is_dir():
-        train, test = top, None
-    rest = (augment, seed, val_fraction, image_size, on_bad_file, on_leak, test_fraction)
-    return open_tree(store, "folder", train, test, *rest)
+        meant = _settings_for(top)
+        if meant:
+            raise ValueError(f"data.root={printable(top)} holds splits of other names: say {meant}")
+        return top, None
+    if train.samefile(test):
+        raise ValueError(
+            f"data.train_dir={printable(train_dir)} and data.test_dir={printable(test_dir)} are the same folder, "
+            f"{printable(train.resolve())}: the test would be the training set. Name two folders, or set a part of it "
+            f"aside for the test with data.root={printable(train)}"
+        )
+    return train, test
 
 
 def open_tree(
@@ -161,7 +189,7 @@ def list_classes(folder: Path) -> Tree:
                 raise ValueError(f"{shown} holds {printable(name)}, {closed(path)}. Mend or remove it")
             continue
         tree[name] = _entries(path)
-        if tree[name] and all(os.path.isdir(f"{path}/{inside}") for inside in tree[name]):
+        if _only_folders(path, tree[name]):
             raise ValueError(
                 f"the class folder {printable(path)} holds folders ({_listed(tree[name][:5])}) and no file: only "
                 "images are expected there. Does data.root stand one level too high?"
@@ -181,8 +209,27 @@ def list_classes(folder: Path) -> Tree:
     return tree
 
 
+def _settings_for(top: Path) -> str | None:
+    """The settings that read ``top``, where it holds class folders in folders with the usual names of splits."""
+    usual = (*TRAIN, *TEST, *VAL, "seg_train")
+    folders = [name for name in _entries(top) if name.lower() in usual and (top / name).is_dir()]
+    found = {name.lower(): name for name in folders if _only_folders(top / name, _entries(top / name))}
+    if "seg_train" in found:
+        return f"data=intel data.root={printable(top.parent if top.name == 'seg_train' else top)}"
+    train, test = ([found[name] for name in names if name in found] for names in (TRAIN, (*TEST, *VAL)))
+    return f"data.train_dir={train[0]} data.test_dir={test[0]}" if train and test else None
+
+
+def _only_folders(path: str | Path, inside: list[str]) -> bool:
+    return bool(inside) and all(os.path.isdir(f"{path}/{name}") for name in inside)
+
+
 def _entries(folder: str | Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith(".") and name not in IGNORED)
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise ValueError(f"{printable(folder)} cannot be listed: {reason_of(error)}") from error
+    return sorted(name for name in names if not name.startswith(".") and name not in IGNORED)
 
 
 def _folded(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.arrays import Split, open_arrays
+from kd.data.checks import about
 from kd.data.pictures import Pictures
 from kd.store import Store
 
@@ -45,7 +46,8 @@ def read_splits(files: dict[str, Path]) -> tuple[Split, Split]:
 
 def open_idx(store: Store, name: str, files: dict[str, Path], classes: tuple[str, ...], *how: Any) -> Pictures:
     """Open the four files of ``find_idx``; ``how``: augment, seed and so on, as ``open_arrays`` takes them."""
-    return open_arrays(store, name, files, lambda: (*read_splits(files), classes), *how)
+    with about("root", files[STEMS[0]].parent):
+        return open_arrays(store, name, files, lambda: (*read_splits(files), classes), *how)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

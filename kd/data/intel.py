@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kd.data.augment import Augment
-from kd.data.checks import folder_of
+from kd.data.checks import about, folder_of
 from kd.data.files import printable
 from kd.data.folder import open_tree
 from kd.data.pictures import Pictures
@@ -34,7 +34,8 @@ def load(
     """Open the set under ``root``, or download it (about 350 MB, no credentials needed) where ``root`` is null."""
     top = folder_of(root) if root is not None else download()
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
-    return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
+    with about("root", top):
+        return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
 
 
 def find_split(top: Path, split: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.augment import Augment
-from kd.data.checks import enough, share
+from kd.data.checks import about, enough, share
 from kd.interfaces import first_line
 from kd.progress import say
 from kd.store import SHORT, Store, allocated, digest
@@ -154,7 +154,8 @@ def stratified_split(
     share("val_fraction", fraction)
     present, row = np.unique(targets, return_inverse=True)
     names = [str(classes[label]) if len(classes) > label else f"class {label}" for label in present]
-    enough(row, names, 2, "the training part, where training and validation take from every class")
+    with about("val_fraction", fraction):
+        enough(row, names, 2, "the training part, where training and validation take from every class")
     generator = np.random.default_rng(seed)
     taken = []
     for label in present:

@@ -61,7 +61,8 @@ def refuse(name: str, notes: Mapping[str, Any]) -> None:
     """
     if notes.get(LEAKED):
         raise ValueError(
-            f"{_told(name, notes)}\nRemove them from one of the two, or go on all the same with data.on_leak=warn"
+            f"data.on_leak=error: {_told(name, notes)}\n"
+            "Remove them from one of the two, or go on all the same with data.on_leak=warn"
         )
 
 

@@ -66,6 +66,8 @@ class DIST(nn.Module):
         for name, weight in {"inter": inter, "intra": intra}.items():
             if not isinstance(weight, Tensor) and not weight >= 0:
                 raise ValueError(f"kd.{name} must not be negative, got {weight}")
+        if not any(isinstance(weight, Tensor) or weight for weight in (inter, intra)):
+            raise ValueError("kd.inter and kd.intra are both 0: there is nothing to learn from the teacher")
         self.temperature = temperature
         self.inter = inter
         self.intra = intra

@@ -69,6 +69,8 @@ class DKD(nn.Module):
         for name, weight in {"target": target, "nontarget": nontarget}.items():
             if not isinstance(weight, Tensor) and not weight >= 0:
                 raise ValueError(f"kd.{name} must not be negative, got {weight}")
+        if not any(isinstance(weight, Tensor) or weight for weight in (target, nontarget)):
+            raise ValueError("kd.target and kd.nontarget are both 0: there is nothing to learn from the teacher")
         self.temperature = temperature
         self.target = target
         self.nontarget = nontarget

@@ -49,6 +49,8 @@ class Mutual(nn.Module):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        if not any(isinstance(part, Tensor) or part for part in (weight, hard)):
+            raise ValueError("kd.weight and kd.hard are both 0: there is nothing to learn")
         self.temperature, self.weight, self.hard = temperature, weight, hard
         self.labels = CrossEntropy(label_smoothing)
 

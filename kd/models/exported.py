@@ -12,6 +12,7 @@ one is opened only for who says ``teacher.trusted=true``.
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,15 +47,16 @@ class Exported(LogitsOnly):
             ValueError: not trusted, no program, one for other images, classes or a bounded batch, one whose logits are
                 not finite, or one that was exported while it was training.
         """
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is no program that torch.export.save wrote: it is no zip file")
+        kind = kind_of(path)
+        if kind != "program":
+            raise ValueError(f"{path} is no program that torch.export.save wrote: {OTHERS[kind]}")
         if not self.trusted:
             raise ValueError(
                 f"{path} is a program, and loading one may run any code. If it is from somebody from whom you would "
                 "run Python code, say teacher.trusted=true"
             )
         try:
-            program = torch.export.load(path)
+            program = _load(path)
             self.program = program.module()
         except Exception as error:
             raise ValueError(f"{path} is no program that torch.export.save wrote: {first_line(error)}") from error
@@ -107,6 +109,59 @@ class Exported(LogitsOnly):
         return self.program(image)
 
 
+def kind_of(path: Path) -> str:
+    """What a file is, by the names in it alone: nothing in it is read.
+
+    Returns:
+        "program" of torch.export, "script" of torch.jit, "tensors" of torch.save, or "" for whatever else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = archive.infolist()
+    except Exception:  # a damaged one ends in many ways
+        return ""
+    if not any(info.header_offset == 0 for info in held):  # a zip file in a zip file that was cut off
+        return ""
+    names = {info.filename.rpartition("/")[2] for info in held}
+    signs = {
+        "archive_format": "program",
+        "serialized_exported_program.json": "program",  # up to torch 2.7
+        "constants.pkl": "script",
+        "data.pkl": "tensors",
+    }
+    return next((kind for name, kind in signs.items() if name in names), "")
+
+
+def _load(path: Path) -> torch.export.ExportedProgram:
+    """``torch.export.load``; the cause of an error, which that logs with a traceback, is raised instead."""
+    causes: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        causes.extend(error for error in (record.exc_info or ())[1:2] if error)
+        return not record.exc_info
+
+    log = logging.getLogger("torch.export")
+    log.addFilter(keep)
+    try:
+        with path.open("rb") as file:  # a path must end in .pt2
+            return torch.export.load(file)
+    except Exception as error:
+        raise (causes or [error])[0] from None
+    finally:
+        log.removeFilter(keep)
+
+
+OTHERS = {
+    "tensors": (
+        "it holds tensors, as torch.save writes them\nFor weights name the network that they are of, as in "
+        "teacher=resnet18 teacher.checkpoint=..., or export that network: kd/models/exported.py says how."
+    ),
+    "script": (
+        "it is a TorchScript archive\nExport the network that it was made of: kd/models/exported.py says how, or save "
+        "its state_dict() and name the network, as in teacher=resnet18 teacher.checkpoint=..."
+    ),
+    "": "it is no such zip file",
+}
 OPEN = (
     "Export it for images of data.image_size, with the batch left open: "
     'dynamic_shapes=({0: torch.export.Dim("batch")},)'

@@ -85,7 +85,9 @@ REFUSED = {
     "tracking.project=2024": ("tracking.project must be text in one line, got 2024", 'tracking.project="2024"'),
     "tracking.project='a\nb'": ("tracking.project must be text in one line, got 'a\\nb'",),
     "teacher.ensemble=resnet18": ("teacher.ensemble must be a list, got 'resnet18'",),
-    "kd=at kd.stages=3": ("kd.stages must be a list, each a whole number of -1 or less, or null, got 3",),
+    "kd=at kd.stages=3": (
+        "kd.stages must be a list of different values, each a whole number of -1 or less, or null, got 3",
+    ),
     # ranges
     "seed=-1": ("seed must be a whole number of 0 or more, up to 2^53, got -1",),
     "kd.temperature=0": ("kd.temperature must be a number above 0, got 0",),
@@ -144,6 +146,38 @@ REFUSED = {
     "-m student=glob(foo*)": ("the sweep cannot begin: student=glob(foo*) has no value",),
     "-m seed=range(0,1000000000)": ("the sweep cannot begin: the sweep has more than 100,000 cells",),
 }
+REFUSED |= {
+    # options that are no names
+    "data=[scenes]": ("data is not there: choose one, data=",),
+    "teacher=../teacher/tiny_cnn": ("teacher must be the name of one option, got '../teacher/tiny_cnn'",),
+    # methods by name
+    "kd.terms=[hinton,at]": ("kd.terms must be a mapping", "kd=combine kd.terms=[hinton,at]"),
+    "kd=combine kd.terms=hinton": ("kd.terms must be a list, kd=combine kd.terms=[hinton]",),
+    "kd=dkd kd.target=0 kd.nontarget=0": ("kd.target and kd.nontarget are both 0",),
+    "kd=dkd kd.warmup=20": ("kd.warmup must be a number in [0, 1], got 20",),
+    "kd=ab kd.share=1": ("kd.schedule.", "0 <= start < end <= 1"),
+    "kd=fitnet kd.stages=[]": ("kd.stages must be a list of different values", "got []"),
+    "kd.alpha=null": ("kd.alpha=null", "must lie in [0, 1]"),
+    # networks of lists
+    "teacher.ensemble=[{teacher:tiny_cnn,seed:abc},0]": ("teacher.ensemble: teacher.seed must be", "got 'abc'"),
+    "teacher.ensemble=[resnet18,{teacher:resnet18,checkpoint:/nowhere}]": (
+        "teacher.ensemble: teacher.checkpoint must",
+    ),
+    "teacher.ensemble=[0,0]": ("names one and the same network twice",),
+    "kd=takd kd.assistants=[{student:tiny_cnn,width:wide}]": ("kd.assistants: student.width must be a number above 0",),
+    "kd=takd kd.assistants=[{student:tiny_cnn,width:1e9}]": ("kd.assistants, number 1",),
+    # teacher and attention
+    "teacher.source=bank kd=at": ("teacher.source=bank holds logits",),
+    "teacher.mean=[0.5,0.5,0.5]": ("teacher.mean is said alone", "teacher.std"),
+    "attention=eca attention.wrap.settings.gamma=0": ("attention.wrap.settings", "gamma"),
+    "attention=se attention.wrap=null": ("say attention=none",),
+    "attention.stages=[1,1]": ("attention.stages must be a list of different values",),
+    # folders
+    "hydra.run.dir=/dev/null/x": ("hydra.run.dir must be a folder that can be written, got '/dev/null/x'",),
+    "-m kd.temperature=1,2 hydra.sweep.dir=/dev/null/x": ("hydra.sweep.dir must be a folder that can be written",),
+    "-m outputs=a,b": ("the sweep cannot begin: outputs=a,b: a sweep has one folder",),
+    "student=resnet20 student.channels=16": ("student.channels must be a list, each a whole number, got 16",),
+}
 REFUSED_TOO = {  # of the same kinds
     "teacher=resnet17": ("did you mean resnet18", "vea_resnet18", "wrn_16_1"),
     "train=defalt": ("did you mean default", "cifar"),
@@ -186,7 +220,7 @@ REFUSED_TOO = {  # of the same kinds
     "kd=mlkd kd.temperatures=[4,0]": ("kd.temperatures must be a list, each a number above 0, got [4, 0]",),
     "kd.alpha=nan": ("kd.alpha=nan", "must lie in [0, 1]"),
     "kd.alpha=much": ("kd.alpha=much", "must lie in [0, 1]"),
-    "kd=dkd kd.warmup=-1": ("kd.warmup must be a number of 0 or more, got -1",),
+    "kd=dkd kd.warmup=-1": ("kd.warmup must be a number in [0, 1], got -1",),
     "kd=cc kd.variant=papr": ("kd.variant must be one of repdistiller, paper, got 'papr'",),
     "student.width=-1": ("student.width must be a number above 0, got -1",),
     "student=tiny_resnet student.depth=[1000000000,1,1]": ("student.depth=[1000000000, 1, 1]", "1 to 200"),
@@ -302,6 +336,30 @@ def test_a_page_of_ones_own_is_held_to_the_same(tmp_path, nowhere):
     page.write_text("width: [1.0\n")
     code, said = spoken(*mine, "student=own")
     assert code == 2 and "own.yaml" in said
+
+
+def test_the_values_of_a_sweep_in_a_page_are_no_dead_settings(tmp_path, nowhere):
+    page = tmp_path / "mine" / "experiment" / "seeds.yaml"
+    page.parent.mkdir(parents=True)
+    page.write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n")
+    mine = ["--config-dir", str(tmp_path / "mine"), "experiment=seeds"]
+    code, said = spoken(*mine)
+    assert code == 2 and "hydra.sweeper.params is what a sweep takes" in said and "say -m" in said
+    assert spoken("-m", *mine) == (0, "")
+
+
+def test_a_page_whose_term_is_no_method_is_told(tmp_path, nowhere):
+    page = tmp_path / "mine" / "kd" / "plain.yaml"
+    page.parent.mkdir(parents=True)
+    page.write_text("terms: {soft: {_target_: torch.nn.KLDivLoss}}\nweights: {soft: 1.0}\n")
+    code, said = spoken("--config-dir", str(tmp_path / "mine"), "kd=plain")
+    assert code == 2 and "kd.terms.soft: KLDivLoss has no needs or no setup" in said
+
+
+def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
+    assert kd.multirun.some(list("a")) == [] and kd.multirun.some(list("abc")) == ["c", "b"]
+    tried = kd.multirun.some([*map(str, range(1000))])
+    assert tried[0] == "999" and len(tried) <= kd.multirun.TRIED and len(tried) > kd.multirun.TRIED / 2
 
 
 def test_what_is_there_and_cannot_be_imported_is_no_mistake_of_the_users(tmp_path, nowhere, monkeypatch):

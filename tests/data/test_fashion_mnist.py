@@ -92,8 +92,9 @@ def test_fashion_says_what_is_missing(tmp_path, monkeypatch):
 )
 def test_labels_that_cannot_be_learnt_from_are_refused(tmp_path, labels, message):
     fill(tmp_path / "root", labels=labels.astype(np.uint8))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+    assert str(raised.value).startswith((f"data.root={tmp_path / 'root'}: fashion_mnist: ", "data.val_fraction=0.1: "))
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
@@ -107,7 +108,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(ValueError, match="test: 10 images but 9 labels"):
         opened()
     test_labels.write_bytes(test_images.read_bytes())
-    with pytest.raises(ValueError, match="labels-idx1-ubyte has 3 dimensions, and 1 are expected"):
+    with pytest.raises(ValueError, match="^data.root=.*root: .*labels-idx1-ubyte has 3 dimensions, and 1 are expected"):
         opened()
     test_labels.write_bytes(whole)
     images.write_bytes(images.read_bytes()[:-1])

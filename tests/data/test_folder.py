@@ -13,7 +13,9 @@ from PIL import Image
 from kd.data.augment import Augment
 from kd.data.folder import load
 from kd.data.loader import Loader
+from kd.interfaces import Advice
 from kd.store import Store
+from tests.data.test_intel import grow as intel_tree
 
 
 def grow(root, counts, seed=0, side=12):
@@ -159,13 +161,69 @@ def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
         ({"a": 3, "b": 3}, {"root": " "}, "data.root is empty"),
         ({"a": 3, "b": 3}, {"root": "~nobody_of_that_name/x"}, "data.root=~nobody_of_that_name/x: "),
         ({"a/x": 3, "b": 3}, {}, "holds folders .x. and no file"),
+        ({"Test/a/x": 1, "b": 3}, {}, "holds folders .a. and no file.*one level too high"),
         ({"train/e\u0301": 3, "train/\xe9": 3, "test/\xe9": 1}, {}, r"look the same .* \(1 characters\)"),
     ],
 )
 def test_a_tree_or_setting_that_cannot_work_is_told(tmp_path, opened, counts, settings, message):
     (tmp_path / "tree").mkdir()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         opened(**{"root": grow(tmp_path / "tree", counts), **settings})
+    assert str(raised.value).startswith("data.") and str(raised.value).count("data.root=") <= 2
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("training", "testing"), ("TRAINING", "Val"), ("Train", "valid"), ("training", "Validation")],
+)
+def test_splits_of_other_names_are_told_with_the_settings_that_read_them(tmp_path, opened, train, test):
+    root = grow(tmp_path / "tree", {f"{split}/{name}": 3 for split in (train, test) for name in "ab"})
+    with pytest.raises(ValueError) as raised:
+        opened(root)
+    assert str(raised.value) == (
+        f"data.root={root} holds splits of other names: say data.train_dir={train} data.test_dir={test}"
+    )
+    said = dict(part.removeprefix("data.").split("=") for part in str(raised.value).partition(": say ")[2].split())
+    assert len(opened(root, **said).test) == 6
+
+
+def test_a_test_is_preferred_to_a_validation_folder_and_classes_may_have_such_names(tmp_path, opened):
+    root = grow(tmp_path / "tree", {f"{split}/{name}": 3 for split in ("Train", "Test", "Val") for name in "ab"})
+    with pytest.raises(ValueError, match="data.train_dir=Train data.test_dir=Test$"):
+        opened(root)
+    assert opened(grow(tmp_path / "seen", {"Training": 4, "Testing": 4})).classes == ("Testing", "Training")
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_intels_tree_is_told_with_its_own_data_set(tmp_path, opened, nested):
+    root = intel_tree(tmp_path / "tree", nested)
+    for place in [root, root / "seg_train"] if nested else [root]:
+        with pytest.raises(ValueError, match=f"^data.root={place} .*: say data=intel data.root={root}$"):
+            opened(place)
+    assert len(opened(root / "seg_train" / ("seg_train" if nested else "")).targets) == 24
+
+
+@pytest.mark.parametrize(
+    "said", [{"test_dir": "train"}, {"test_dir": "link"}, {"train_dir": ".", "test_dir": "."}, {"test_dir": "./train/"}]
+)
+def test_one_folder_for_both_splits_is_refused_before_anything_is_decoded(tree, opened, tmp_path, said):
+    (tree / "link").symlink_to("train")
+    with pytest.raises(ValueError, match=r"^data.train_dir=.* and data.test_dir=.* are the same folder, .*data.root="):
+        opened(tree, **said)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["val", "Validation"])
+def test_a_validation_folder_is_left_out_and_said_to_be(tree, opened, name):
+    before = opened(tree)
+    grow(tree, {f"{name}/cat": 2, f"{name}/dog": 2}, seed=1)
+    told = f"data.root={tree}: {name}/ is left out; of train/ a part validates, data.val_fraction=0.1"
+    with pytest.warns(Advice) as warned:
+        pictures = opened(tree)
+    assert [str(warning.message) for warning in warned] == [told]
+    assert pictures.fingerprint == before.fingerprint and pictures.notes == before.notes
+    assert len(opened(tree, test_dir=name).test) == 4  # and no warning: it would be an error here
 
 
 @pytest.mark.filterwarnings("error")

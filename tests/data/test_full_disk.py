@@ -203,14 +203,25 @@ def test_pictures_of_others_and_files_that_may_not_be_read(of_nobody):
         return in_child(lambda: load(**settings), lambda: os.setuid(NOBODY))
 
     told = as_nobody()
-    assert "ValueError: 2 of 8 files cannot be read" in told
+    assert f"ValueError: data.root={tree}: 2 of 8 files cannot be read" in told
     assert "\n  train/a/02.png: Permission denied\n  train/b/02.png: Permission denied" in told
     count, notes = json.loads(as_nobody(on_bad_file="skip"))
     assert count == 6 and notes["bad_files"] == 2
     (tree / "train/a/02.png").chmod(0o644)
     assert json.loads(as_nobody(on_bad_file="skip"))[0] == 7
     (tree / "train/b").chmod(0)
-    assert "PermissionError" in as_nobody() and "train/b" in as_nobody()
+    assert as_nobody() == f"ValueError: data.root={tree}: {tree}/train/b cannot be listed: Permission denied"
+
+
+def test_an_array_file_that_may_not_be_read_is_told_with_its_root(of_nobody):
+    test_fashion_mnist.fill(of_nobody / "idx", packed=False)
+    (of_nobody / "idx" / "train-labels-idx1-ubyte").chmod(0)
+
+    def load():
+        return fashion_mnist.load(Store(of_nobody / "store"), Augment(), root=str(of_nobody / "idx"))
+
+    told = in_child(load, lambda: os.setuid(NOBODY))
+    assert told.startswith(f"ValueError: data.root={of_nobody / 'idx'}: ") and "Permission denied" in told
 
 
 def test_a_store_or_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -41,6 +42,15 @@ def test_a_wrong_root_says_what_it_should_hold(tmp_path):
     with pytest.raises(FileNotFoundError, match="seg_train") as raised:
         load(Store(tmp_path), Augment(), root=str(tmp_path))
     assert "kaggle.com/datasets/puneet6060" in str(raised.value)
+
+
+def test_what_is_wrong_below_the_root_is_told_with_it(tmp_path):
+    root = grow(tmp_path / "tree", False)
+    shutil.rmtree(root / "seg_test" / "sea")
+    with pytest.raises(
+        ValueError, match=f"^data.root={root}: the two splits have different classes: .*seg_train: sea;"
+    ):
+        load(Store(tmp_path / "store"), Augment(), root=str(root))
 
 
 def test_without_a_root_kaggle_is_asked(tmp_path, monkeypatch):

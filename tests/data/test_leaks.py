@@ -62,7 +62,8 @@ def test_refusing_changes_neither_what_is_decoded_nor_any_key(tree, opened, tmp_
 
     for _ in range(2):  # when it is decoded, and when it is found
         with pytest.raises(
-            ValueError, match="(?s)1 picture stands .*pixel for pixel:\n  train/cat/01.png = .*on_leak=warn"
+            ValueError,
+            match="(?s)^data.on_leak=error: folder: 1 picture stands .* pixel:\n  train/cat/01.png = .*on_leak=warn",
         ):
             opened(tree, on_leak="error")
     before = decoded()

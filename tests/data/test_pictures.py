@@ -86,7 +86,7 @@ def test_the_split_is_stratified_disjoint_and_leaves_something_of_each_class():
 
 
 def test_a_class_of_one_picture_is_named():
-    with pytest.raises(ValueError, match=r"at least 2 a class .*: ape \(1\), cow \(1\)$"):
+    with pytest.raises(ValueError, match=r"^data.val_fraction=0.5: .*at least 2 a class .*: ape \(1\), cow \(1\)$"):
         stratified_split(np.array([0, 1, 1, 2]), 0.5, 0, ("ape", "bee", "cow"))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -157,15 +159,48 @@ def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
     assert counts[1] == 3 * CLASSES + CLASSES < counts[0]
 
 
-def test_what_is_no_program_is_told_so(tmp_path):
+@contextmanager
+def seen(caplog):
+    """Fails where torch's log says something, which does not propagate to where pytest listens."""
+    logging.getLogger("torch").addHandler(caplog.handler)
+    yield
+    logging.getLogger("torch").removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "error::UserWarning")
+def test_what_is_no_program_is_told_so(program, tmp_path, caplog):
     (tmp_path / "a.pt2").write_bytes(b"not even a zip")
+    (tmp_path / "cut.pt2").write_bytes(program.read_bytes()[:-100])
     torch.save({"a": torch.ones(2)}, tmp_path / "b.pt2")
-    for name in ("a.pt2", "b.pt2"):
-        with pytest.raises(ValueError, match=f"{name} is no program"):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "c.pt")
+    with zipfile.ZipFile(program) as old, zipfile.ZipFile(tmp_path / "damaged.pt2", "w") as new:
+        for name in old.namelist():
+            if not name.endswith("weight_0"):
+                new.writestr(name, old.read(name))
+    for name, says in {
+        "a.pt2": "it is no such zip file",
+        "cut.pt2": "it is no such zip file",
+        "b.pt2": "it holds tensors, .*\nFor weights name the network that they are of",
+        "c.pt": "it is a TorchScript archive\nExport the network that it was made of",
+        "damaged.pt2": ".*weight_0",
+    }.items():
+        wanted = f"{name} is no program that torch.export.save wrote: {says}"
+        with seen(caplog), pytest.raises(ValueError, match=wanted) as told:
             black_box(tmp_path / name)
+        assert len(str(told.value).splitlines()) <= 2
+
+
+def test_a_program_is_known_by_what_is_in_it(program, transformer, tmp_path, caplog):
+    other = tmp_path / "prog.pt"
+    other.write_bytes(program.read_bytes())
+    image = torch.rand(2, 3, SIZE, SIZE)
+    with seen(caplog):
+        torch.testing.assert_close(black_box(other)(image), transformer(image), rtol=0, atol=1e-6)
     network = Normalized(nn.Linear(2, 2), (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(ValueError, match="say teacher=exported teacher.checkpoint="):
-        take(network, tmp_path / "a.pt2")
+    for path in (program, other):
+        with pytest.raises(ValueError, match="is a program, not weights: say teacher=exported teacher.checkpoint="):
+            take(network, path)
 
 
 def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):
