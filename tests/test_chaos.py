@@ -14,6 +14,8 @@ import pytest
 from kd.chaos import differences
 
 ROOT = Path(__file__).parents[1]
+QUICK = ["tracking=disabled", "report=false", "baseline=false", "latency.seconds=0.005"]
+QUICK += ["train.teacher.epochs=2", "train.student.epochs=3"]
 
 
 def chaos(folder: Path, runs: int, seed: int, *more: str) -> str:
@@ -26,7 +28,7 @@ def chaos(folder: Path, runs: int, seed: int, *more: str) -> str:
 @pytest.fixture(scope="module")
 def twenty(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chaos")
-    return folder, chaos(folder, 20, 6, "--stories=2", "tracking=disabled", "report=false")
+    return folder, chaos(folder, 20, 6, "--stories=2", *QUICK)
 
 
 def test_twenty_kills_lose_nothing(twenty):

@@ -280,7 +280,7 @@ def test_torchrun_makes_the_run_that_one_process_makes(commands):
     for role in ("teacher", "baseline", "student"):
         assert results[1][role]["accuracy"] == pytest.approx(results[0][role]["accuracy"], abs=0.1)
     assert results[1]["key"] == results[0]["key"]
-    lines = [line for line in said.splitlines() if " epoch " in line or line.startswith("Report: ")]
+    lines = [line for line in said.splitlines() if " epoch " in line or line.startswith("Folder: ")]
     assert len(lines) == len(set(lines)) == len(ones) + 2 + 1, "two epochs of the bank, and nothing is said twice"
 
 

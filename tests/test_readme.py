@@ -35,7 +35,7 @@ def test_the_method_attention_student_and_data_set_that_it_adds_run(tmp_path):
     np.savez(tmp_path / "bloodmnist.npz", **arrays)
     tiny = [line for line in TINY if not line.startswith("data.") or "val_fraction" in line]
     chosen = ["data=medmnist", "data.archive=bloodmnist.npz", "kd=mse", "kd.alpha=0.3", "attention=sge"]
-    chosen += ["teacher=resnet18", "student=mixer", "student.width=0.5", "tracking=disabled", "report=false"]
+    chosen += ["teacher=tiny_cnn", "student=mixer", "student.width=0.5", "tracking=disabled", "report=false"]
     short = ["train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.02", "outputs=outputs"]
     done = subprocess.run(
         [sys.executable, "-m", "kd.run", *tiny, *chosen, *short],

@@ -422,7 +422,7 @@ def test_a_new_file_is_listed_by_being_there_and_a_torn_one_hides_no_other(netwo
     gone = "{_target_: kd.models.nowhere.Net}"
     pages = {
         "student": "_target_: kd.models.nowhere.Net\n",
-        "teacher": f"defaults: [tiny_cnn, _self_]\nname: gone\nnetwork: {gone}\n",
+        "teacher": f"defaults: [tiny_cnn, _self_]\nnetwork: {gone}\n",
     }
     attention = f"wrap: {gone}\nstages: null\n"
     (networks / folder / "gone.yaml").write_text(pages.get(folder, attention), "utf-8")
@@ -430,6 +430,12 @@ def test_a_new_file_is_listed_by_being_there_and_a_torn_one_hides_no_other(netwo
     heard = capsys.readouterr()
     assert "new" in heard.out and "gone" in heard.out and "torn.yaml: " in heard.err
     assert group == "data" or "kd.models.nowhere" in heard.err.partition("gone.yaml: ")[2]
+
+
+def test_it_needs_nothing_that_the_command_of_runs_brings():
+    command = [sys.executable, "-m", "kd.zoo", "teachers", "tiny_cnn", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0 and not done.stderr and json.loads(done.stdout)["params"] > 800_000, done.stderr
 
 
 def test_what_does_not_take_the_picture_is_listed_without_numbers(networks, capsys):

@@ -41,8 +41,12 @@ def names(group: str) -> list[str]:
 
 def composing() -> AbstractContextManager[Any]:
     """Hydra as the command has it, else, in a script, with our configs."""
-    ready = GlobalHydra.instance().is_initialized()
-    return nullcontext() if ready else initialize_config_dir(conf_dir(), version_base="1.3")
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    from kd.config.register import register  # which wants options, too
+
+    register()
+    return initialize_config_dir(conf_dir(), version_base="1.3")
 
 
 def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, Any]:
