@@ -28,6 +28,14 @@ TINY = [  # overrides of a whole run that is over in seconds
 ]
 
 
+LONG = ("test_chaos", "test_run", "test_multirun", "test_zoo", "test_rubbish", "test_parallel", "test_contract")
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first: whoever runs one last lets the other processes wait."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def golden(name: str) -> dict:
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 

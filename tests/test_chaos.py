@@ -15,7 +15,7 @@ from kd.chaos import differences
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["tracking=disabled", "report=false", "baseline=false", "latency.seconds=0.005"]
-QUICK += ["train.teacher.epochs=2", "train.student.epochs=3"]
+QUICK += ["data.train_images=72", "data.test_images=30", "train.teacher.epochs=2", "train.student.epochs=3"]
 
 
 def chaos(folder: Path, runs: int, seed: int, *more: str) -> str:

@@ -57,9 +57,11 @@ def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, se
 
 
 STUCK = """
-import sys, threading, time
-from kd.interrupt import between_steps, listen, unhurried
+import signal, sys, time
+from kd.interrupt import SIGNALS, between_steps, listen, unhurried
 
+for number in SIGNALS:
+    signal.signal(number, signal.SIG_DFL)  # nohup had some of them ignored
 listen()
 print("ready", flush=True)
 try:

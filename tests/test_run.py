@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,8 +124,9 @@ def test_the_same_command_again_finds_the_run(first):
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, capsys, damage):
-    folder, before, _ = first
+def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, tmp_path, capsys, damage):
+    store = Path(shutil.copytree(first[0].parents[1], tmp_path / "outputs"))
+    folder, before = store / "runs" / first[0].name, first[1]
     name = {"cut": "student.safetensors", "missing": "predictions.npz"}[damage]
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(b"")
@@ -133,12 +135,13 @@ def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, capsy
     from kd.run import run
 
     chosen = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
-    ran = run(compose(*SMALL, f"outputs={folder.parents[1]}", "tracking=disabled"), chosen)
+    again = compose(*SMALL, f"outputs={store}", "tracking=disabled", "report=false")
+    ran = run(again, chosen)
     assert not ran.found and ran.folder == folder and f"is damaged ({name}" in capsys.readouterr().out
     if damage == "cut":
         assert (folder / name).read_bytes() == whole
     assert ran.result["student"]["accuracy"] == before["student"]["accuracy"]
-    assert run(compose(*SMALL, f"outputs={folder.parents[1]}", "tracking=disabled"), chosen).found
+    assert run(again, chosen).found
 
 
 def test_another_temperature_trains_the_student_alone(first, store):
@@ -201,8 +204,6 @@ def test_another_run_is_not_written_over(store, tmp_path):
 
 
 def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
-    import shutil
-
     folder = Path(shutil.copytree(first[0], tmp_path / "moved"))
     for path in (folder / "report.md", *(folder / "figures").iterdir()):
         path.unlink()
