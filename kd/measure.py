@@ -132,4 +132,6 @@ def costs_once(
                 (folder / "settings.json").write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
 
             store.obtain("costs", name, publish)
+        else:
+            store.tidy("costs", name)
     return result

@@ -82,8 +82,7 @@ class Store:
                 aside = _new_folder(final.parent, f"{name}.damaged-")
                 os.replace(final, aside / name)
                 say(f"{kind}/{name} is damaged ({wrong}): it is set aside as {aside.name} and made again")
-            for left_over in final.parent.glob(f".{name}.*"):  # we hold the lock: nobody is writing there
-                shutil.rmtree(left_over, ignore_errors=True)
+            self.tidy(kind, name)
             beside = _new_folder(final.parent, f".{name}.")
             try:
                 make(beside)
@@ -95,6 +94,11 @@ class Store:
                 raise
             shutil.rmtree(unfinished, ignore_errors=True)
         return final
+
+    def tidy(self, kind: str, name: str) -> None:
+        """Remove what a maker that was killed left half made; for who keeps others from making it."""
+        for left_over in self.path(kind, name).parent.glob(f".{name}.*"):
+            shutil.rmtree(left_over, ignore_errors=True)
 
     def unfinished(self, kind: str, name: str) -> Path:
         """Where ``make`` keeps what shall outlive it if it is killed; gone when the folder is published."""

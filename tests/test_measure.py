@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import safetensors.torch
 import torch
 
 from kd.attention.attach import attach
 from kd.attention.vea import VisionEagle
-from kd.measure import costs, macs, size_mb, state_of
+from kd.measure import costs, costs_once, macs, size_mb, state_of
 from kd.models.backbone import build
 from kd.models.tiny_cnn import TinyCNN
+from kd.store import Store
 
 
 def test_macs_are_those_counted_by_hand():
@@ -41,3 +43,19 @@ def test_counting_leaves_the_network_as_it_was():
     macs(network, 16)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("calm", [0.0, 1e9], ids=["noisy", "calm"])
+def test_a_measurement_that_scatters_is_not_kept_and_nothing_half_made_stays(machine, tmp_path, monkeypatch, calm):
+    store, network = Store(tmp_path), TinyCNN(6, 16, width=0.25)
+
+    def measured() -> dict:
+        return costs_once(store, {"network": "tiny"}, network, 16, machine, batch=2, seconds=0.01)
+
+    monkeypatch.setattr("kd.measure.CALM", 1e9)
+    measured()
+    (kept,) = (tmp_path / "costs").iterdir()
+    kept.rename(kept.with_name(f".{kept.name}.4711-abcd"))  # what a kill at the last moment leaves
+    monkeypatch.setattr("kd.measure.CALM", calm)
+    measured()
+    assert [path.name for path in (tmp_path / "costs").iterdir()] == ([kept.name] if calm else [])
