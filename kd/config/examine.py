@@ -7,7 +7,7 @@ know is told when the data are there, and still before anything is trained.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,22 @@ def examine(config: Any) -> None:
     Raises:
         ValueError: with the setting, its value and what would be right.
     """
-    found = checked(config)
-    check_outputs(found[1]["outputs"])
+    cfg, settings, choices = checked(config)
+    check_outputs(settings["outputs"])
     if any(line.startswith("hydra.run.dir=") for line in config.hydra.overrides.hydra):
         check_outputs(config.hydra.run.dir, "hydra.run.dir")
     if "params" in config.hydra.sweeper and config.hydra.sweeper.params:
         raise ValueError("hydra.sweeper.params is what a sweep takes, and this is one run: say -m")
-    fetched = found[1]["data"].get("root", "") is None  # perhaps from far away: when all else is right
+    fetched = settings["data"].get("root", "") is None  # perhaps from far away: when all else is right
     if not fetched:
-        try_data(found[0])
+        try_data(cfg)
+
     from kd.machine import find_device
 
-    find_device(found[1]["train"]["device"])
-    try_out(*found, set())
+    find_device(settings["train"]["device"])
+    try_out(cfg, settings, choices, set())
     if fetched:
-        try_data(found[0])
+        try_data(cfg)
 
 
 def examine_all(configs: Iterable[Any]) -> None:
@@ -78,8 +79,8 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
     with blaming(cfg):
         objective = objective_of(cfg.kd)
         twin_of(cfg.twin)
-    size = settings["data"].get("image_size")
-    for page, role, spec in networks(settings, choices["teacher"], bool(objective.needs)):
+    size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
+    for page, role, spec in networks(settings, members, bool(objective.needs)):
         key = digest({"role": role, "size": size, **{part: spec.get(part) for part in ("network", "attention")}})
         if isinstance(size, int) and key not in seen:
             seen.add(key)
@@ -89,12 +90,11 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
     from kd.teacher import choose_source
 
     choose_source(settings["teacher"]["source"], objective.needs, 0)
-    members = members_of(settings, choices["teacher"])
     listed = "weights" not in settings["kd"]  # kd=combine, which is written out by now
     method = OmegaConf.to_container(cfg.kd, resolve=True) if listed else settings["kd"]
     keys_of({**settings, "kd": method}, "", bool(objective.needs), members)
-    members = members or [settings["teacher"]]
-    given = {(spec["checkpoint"], spec["network"]["_target_"]) for spec in members if spec.get("checkpoint")}
+    teachers = members or [settings["teacher"]]
+    given = {(spec["checkpoint"], spec["network"]["_target_"]) for spec in teachers if spec.get("checkpoint")}
     for path, target in given:
         if not hasattr(get_object(target), "read"):  # a program, which is read where it is trusted
             from kd.weights import look_at
@@ -129,10 +129,11 @@ def try_data(cfg: Any) -> None:
         made(cfg.data, store=NoStore())
 
 
-def networks(settings: Mapping[str, Any], teacher: str, taught: bool) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def networks(
+    settings: Mapping[str, Any], members: Sequence[Mapping[str, Any]], taught: bool
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """(whose fault it is, role, spec) of all networks of a run: the student's first, which is the quickest to try."""
     yield "student", "student", {"network": settings["student"]}
-    members = members_of(settings, teacher)
     assistants = assistants_of(settings) if taught else []
     for number, spec in enumerate(assistants, 1):
         yield f"kd.assistants, number {number}", f"assistant_{number}", spec

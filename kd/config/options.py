@@ -82,8 +82,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     for key, value in settings.items():
         OmegaConf.update(cfg, f"{group}.{key}", value)
     raw = OmegaConf.to_container(cfg)
-    missing = sorted(name for name, value in raw[group].items() if value == "???")
-    if not missing:
+    if "???" not in raw[group].values():  # which is told below
         try:
             check_keys(raw)
             check_values(raw, OmegaConf.to_container(cfg, resolve=True))
