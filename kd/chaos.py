@@ -73,7 +73,8 @@ AIMS = (  # files whose first appearance is a moment to kill at
     "runs/*/figures/*.png",
     "runs/*/report.md",
 )
-CLOCK = {"seconds", "images_per_s", "latency_ms", "throughput", "speed_up", "_runtime", "_timestamp"}
+CLOCK = {"seconds", "images_per_s", "latency_ms", "throughput", "_runtime", "_timestamp"}
+CLOCK |= {"speed_up", "speed_up_one_thread"}
 
 
 FULL = "disk full"

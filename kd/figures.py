@@ -537,7 +537,8 @@ def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
     """What accuracy costs: against parameters and against latency, on log axes.
 
     Args:
-        points: label -> {"accuracy", "error" (one standard error), "params", "latency" (ms)}; accuracy in [0, 1].
+        points: label -> {"accuracy", "error" (one standard error), "params", "latency" (ms), "calm"}; accuracy in
+            [0, 1]. A latency that was not taken calmly has a hollow marker.
         batch: how the latency was measured, for the axis.
     """
     figure = blank(3.1, "What the accuracy costs (bars: one standard error of the test)")
@@ -552,6 +553,7 @@ def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
                 color=colour,
                 marker=marker,
                 markersize=9,
+                markerfacecolor=colour if key == "params" or point["calm"] else "none",
                 capsize=3,
                 linewidth=1.2,
                 linestyle="none",
@@ -565,6 +567,7 @@ def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid()
     axes[0].set(xlabel="parameters (millions)", ylabel="test accuracy (%)")
-    axes[1].set(xlabel=f"latency (ms, {batch}, median)")
+    busy = "" if all(point["calm"] for point in points.values()) else "; hollow: on a busy machine"
+    axes[1].set(xlabel=f"latency (ms, {batch}, median{busy})")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(points), frameon=False)
     return figure

@@ -168,7 +168,9 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         "pictures that are already on the device. Times are for a whole batch "
         f"({', '.join(spoken(batch) for batch in batches(result))}), the median (p50) and the 95th percentile (p95); "
         "throughput is that of the largest batch at its median.",
-        *filter(None, [busy(result)]),
+        "One thread: the same on a single core, which is the figure that carries from machine to machine. Time counts "
+        "only while no thread of the run waited for a core that something else had.",
+        *filter(None, [escape(busy(result))]),
         *remarks,
     ]
     return "\n\n".join(parts) + "\n"

@@ -21,6 +21,7 @@ from kd.tables import (
     Rows,
     batches,
     escape,
+    is_calm,
     markdown_table,
     models,
     percent,
@@ -216,6 +217,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
             "error": standard_error(result[key]["accuracy"], count),
             "params": result[key]["params"],
             "latency": result[key]["latency_ms"][batches(result)[0]]["p50"],
+            "calm": is_calm(result[key], batches(result)[0]),
         }
         for key in keys
     }

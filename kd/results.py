@@ -122,10 +122,8 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
         gain, room = student["accuracy"] - twin["accuracy"], teacher["accuracy"] - twin["accuracy"]
     return {
         "accuracy_difference": student["accuracy"] - teacher["accuracy"],
-        "speed_up": {
-            batch: teacher["latency_ms"][batch]["p50"] / student["latency_ms"][batch]["p50"]
-            for batch in student["latency_ms"]
-        },
+        "speed_up": _speed_up(teacher, student),
+        "speed_up_one_thread": student["one_thread"] and _speed_up(teacher["one_thread"], student["one_thread"]),
         "size_ratio": teacher["size_mb"] / student["size_mb"],
         "params_ratio": teacher["params"] / student["params"],
         "params_reduction": 1 - student["params"] / teacher["params"],
@@ -136,6 +134,12 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
         "gain_recovered": gain / room if room else None,
         "mcnemar_p": mcnemar(logits["student"], logits["baseline"], targets) if twin else None,
     }
+
+
+def _speed_up(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, float]:
+    """By batch: how many times as long the teacher takes at the median."""
+    ours = student["latency_ms"]
+    return {batch: teacher["latency_ms"][batch]["p50"] / ours[batch]["p50"] for batch in ours}
 
 
 def finished(folder: Path, key: str, machine: Machine, drawn: bool) -> dict[str, Any] | None:

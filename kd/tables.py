@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 LABEL = {"teacher": "teacher", "student": "student", "baseline": "student, labels only"}  # in the order of columns
-BUSY = 2.0  # p95 / p50 beyond which a latency says more about the machine than about the network
+BUSY = "*"  # behind a number that was timed while something else used the cores
 Rows = list[dict[str, Any]]
 
 
@@ -71,11 +71,23 @@ def spoken(batch: str) -> str:
     return batch.replace("_", " ")
 
 
+def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:
+    """Whether the latencies of a network of result.json can be trusted: those of one batch size, or all of them.
+
+    A result of a version that did not look says nothing, and is not trusted.
+    """
+    if batch:
+        return bool(cost["latency_ms"][batch].get("calm"))
+    parts = [cost, cost["one_thread"]] if cost.get("one_thread") else [cost]
+    return all(is_calm(part, own) for part in parts for own in part["latency_ms"])
+
+
 def comparison_rows(result: Mapping[str, Any]) -> Rows:
     """Return the rows of the teacher-student table, cells as text.
 
     Columns: ``metric``, one a model, ``student vs teacher`` (the arrow says which way the student went) and
-    ``better`` ("higher" or "lower"). Without a twin its column is left out.
+    ``better`` ("higher" or "lower"). Without a twin its column is left out. ``BUSY`` stands behind what was timed on
+    a busy machine.
     """
     keys, compared = models(result), result["comparison"]
     teacher, student = result["teacher"], result["student"]
@@ -90,15 +102,6 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
         if published in (None, live):
             return millions(live)
         return f"{millions(live)} M live; {millions(published)} M as published"
-
-    def speed_up(batch: str) -> Callable[[str], str]:
-        def cell(key: str) -> str:
-            if key == "student":
-                return f"{significant(compared['speed_up'][batch])}×"
-            ours = result[key]["latency_ms"][batch]["p50"]
-            return "1×" if key == "teacher" else f"{significant(teacher['latency_ms'][batch]['p50'] / ours)}×"
-
-        return cell
 
     agreement = {"student": compared["agreement"], "baseline": compared.get("baseline_agreement")}
     difference = compared["accuracy_difference"]
@@ -124,16 +127,53 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     reduction["student"] = compared["params_reduction"]
     add("parameter reduction (%)", lambda k: percent(reduction.get(k)), "", "higher")
     add("MACs (M)", lambda k: millions(result[k]["macs"]), _ratio(compared["macs_ratio"], "fewer", "more"), "lower")
-    for batch in batches(result):
-        for quantile in ("p50", "p95"):
-            times = {key: result[key]["latency_ms"][batch][quantile] for key in keys}
-            change = _absolute(times["student"], times["teacher"], significant, " ms")
-            add(f"latency {spoken(batch)}, {quantile} (ms)", lambda k, t=times: significant(t[k]), change, "lower")
-        add(f"speed-up {spoken(batch)}", speed_up(batch), "", "higher")
-    ratio = student["throughput"] / teacher["throughput"]
-    against = f"↑ {significant(ratio)}×" if ratio >= 1 else f"↓ {significant(ratio)}×"
-    add("throughput (images/s)", lambda k: significant(result[k]["throughput"]), against, "higher")
+    for metric, cells, against, better in _times(result):
+        add(metric, lambda k, cells=cells: cells[k], against, better)
     return rows
+
+
+def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str, str]]:
+    """(metric, cells by model, student against teacher, which way is better) of all that was timed."""
+    keys, large = models(result), batches(result)[-1]
+    all_threads = {key: result[key] for key in keys}
+    one_thread = {key: result[key].get("one_thread") for key in keys}
+
+    def shown(text: str, *timed: tuple[Mapping[str, Any], str]) -> str:
+        return text + BUSY * (not all(is_calm(cost, batch) for cost, batch in timed))
+
+    def row(
+        metric: str, costs: Mapping[str, Any], batch: str, value: Callable[[Any], float], change: Callable
+    ) -> tuple:
+        number = {key: value(costs[key]) for key in keys}
+        cells = {key: shown(significant(number[key]), (costs[key], batch)) for key in keys}
+        both = (costs["student"], batch), (costs["teacher"], batch)
+        return metric, cells, shown(change(number["student"], number["teacher"]), *both)
+
+    def difference(ours: float, theirs: float) -> str:
+        return _absolute(ours, theirs, significant, " ms")
+
+    def times_as_many(ours: float, theirs: float) -> str:
+        return f"{'↑' if ours >= theirs else '↓'} {significant(ours / theirs)}×"
+
+    def speed_up(metric: str, costs: Mapping[str, Any], batch: str) -> tuple:
+        teacher = costs["teacher"]
+        ratio = {key: teacher["latency_ms"][batch]["p50"] / costs[key]["latency_ms"][batch]["p50"] for key in keys}
+        cells = {key: shown(f"{significant(ratio[key])}×", (costs[key], batch), (teacher, batch)) for key in keys}
+        return metric, {**cells, "teacher": "1×"}, "", "higher"
+
+    for batch in batches(result):
+        for q in ("p50", "p95"):
+            metric = f"latency {spoken(batch)}, {q} (ms)"
+            yield *row(metric, all_threads, batch, lambda c, b=batch, q=q: c["latency_ms"][b][q], difference), "lower"
+        yield speed_up(f"speed-up {spoken(batch)}", all_threads, batch)
+    rate = row("throughput (images/s)", all_threads, large, lambda cost: cost["throughput"], times_as_many)
+    yield *rate, "higher"
+    if not all(one_thread.values()):
+        return
+    for batch in batches(result):
+        metric = f"{spoken(batch)} on one thread (ms)"
+        yield *row(metric, one_thread, batch, lambda c, b=batch: c["latency_ms"][b]["p50"], difference), "lower"
+        yield speed_up(f"speed-up {spoken(batch)}, one thread", one_thread, batch)
 
 
 def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
@@ -228,19 +268,14 @@ def verdict(result: Mapping[str, Any]) -> str:
 
 
 def busy(result: Mapping[str, Any]) -> str:
-    """Return a warning when latencies scatter so much that something else must have used the machine, else ""."""
-    spread = [
-        (times["p95"] / times["p50"], f"{LABEL[key]}, {spoken(batch)}")
-        for key in models(result)
-        for batch, times in result[key]["latency_ms"].items()
-        if times["p50"] > 0
-    ]
-    worst, where = max(spread, default=(1.0, ""))
-    if worst <= BUSY:
+    """Say which latencies were timed while something else used the cores, else ""."""
+    late = [LABEL[key] for key in models(result) if not is_calm(result[key])]
+    if not late:
         return ""
     return (
-        f"The latencies scatter: p95 is {significant(worst, 2)} times p50 ({where}). Something else probably used the "
-        "machine, so take latency, speed-up and throughput with caution, and measure again when it is idle."
+        f"{BUSY} Something else used the machine while this was timed ({'; '.join(late)}), so these latencies, "
+        "speed-ups and throughputs say nothing of the networks. They are kept nowhere: when the machine is idle, the "
+        "same command finds the run and times it again."
     )
 
 

@@ -14,6 +14,7 @@ from kd.measure import costs, costs_once, macs, size_mb, state_of
 from kd.models.backbone import build
 from kd.models.tiny_cnn import TinyCNN
 from kd.store import Store
+from kd.tables import is_calm
 
 
 def test_macs_are_those_counted_by_hand():
@@ -45,17 +46,36 @@ def test_counting_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("calm", [0.0, 1e9], ids=["noisy", "calm"])
-def test_a_measurement_that_scatters_is_not_kept_and_nothing_half_made_stays(machine, tmp_path, monkeypatch, calm):
+@pytest.fixture
+def asked(machine, tmp_path, monkeypatch):
+    """Asks for the costs of one network, as measured on a machine that is as busy as it says."""
     store, network = Store(tmp_path), TinyCNN(6, 16, width=0.25)
+    monkeypatch.setattr("kd.measure._busy", {})
 
-    def measured() -> dict:
+    def ask(busy: bool) -> dict:
+        monkeypatch.setattr("kd.latency.WAITED", -1.0 if busy else 1e9)
         return costs_once(store, {"network": "tiny"}, network, 16, machine, batch=2, seconds=0.01)
 
-    monkeypatch.setattr("kd.measure.CALM", 1e9)
-    measured()
+    return ask
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "calm"])
+def test_what_was_timed_on_a_busy_machine_is_not_kept_and_nothing_half_made_stays(asked, tmp_path, busy):
+    asked(busy=False)
     (kept,) = (tmp_path / "costs").iterdir()
     kept.rename(kept.with_name(f".{kept.name}.4711-abcd"))  # what a kill at the last moment leaves
-    monkeypatch.setattr("kd.measure.CALM", calm)
-    measured()
-    assert [path.name for path in (tmp_path / "costs").iterdir()] == ([kept.name] if calm else [])
+    assert is_calm(asked(busy)) is not busy
+    assert [path.name for path in (tmp_path / "costs").iterdir()] == ([] if busy else [kept.name])
+
+
+def test_it_is_timed_again_on_the_next_occasion_but_not_at_once(asked, monkeypatch):
+    late = asked(busy=True)
+    assert asked(busy=False) is late, "the next cell of a sweep, a moment later"
+    monkeypatch.setattr("kd.measure.AGAIN", 0.0)
+    assert is_calm(asked(busy=False)) and is_calm(asked(busy=True)), "and then it is kept"
+
+
+def test_what_an_older_version_measured_is_not_trusted(asked, monkeypatch):
+    asked(busy=False)
+    monkeypatch.setattr("kd.measure.VERSION", 3)
+    assert not is_calm(asked(busy=True)), "it was found"

@@ -20,11 +20,12 @@ import numpy as np
 
 from kd.sweeps.ledger import Cell, Sweep, key_of
 from kd.sweeps.statistics import crossed_t, holm, paired_bootstrap
+from kd.tables import is_calm
 
 SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
 LEVEL = 0.05
 SCORES = ("accuracy", "macro_f1", "nll", "ece")
-COSTS = ("params", "macs", "size_mb", "throughput")
+COSTS = ("params", "macs", "size_mb")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "epoch_seconds": lambda result: epoch_seconds(result["student"]),
     "latency_1": lambda result: latencies(result["student"])[0],
     "latency_large": lambda result: latencies(result["student"])[-1],
+    "latency_one_thread": lambda result: one_thread(result["student"]),
     **{name: lambda result, name=name: result["student"][name] for name in COSTS},
+    "throughput": lambda result: throughput(result["student"]),
 }
 
 
@@ -432,7 +435,18 @@ def epoch_seconds(network: Mapping[str, Any]) -> float | None:
     return about["seconds"] / about["epochs"] if about["epochs"] else None
 
 
-def latencies(network: Mapping[str, Any]) -> list[float]:
-    """Medians of a network of result.json, ms, the smallest batch first."""
+def latencies(network: Mapping[str, Any]) -> list[float | None]:
+    """Medians of a network of result.json, ms, the smallest batch first; None for one taken on a busy machine."""
     times = network["latency_ms"]
-    return [times[batch]["p50"] for batch in sorted(times, key=lambda name: int(name.rpartition("_")[2]))]
+    ordered = sorted(times, key=lambda name: int(name.rpartition("_")[2]))
+    return [times[batch]["p50"] if is_calm(network, batch) else None for batch in ordered]
+
+
+def one_thread(network: Mapping[str, Any]) -> float | None:
+    """Median latency of one image on one CPU thread, ms; None on an accelerator."""
+    return latencies(network["one_thread"])[0] if network.get("one_thread") else None
+
+
+def throughput(network: Mapping[str, Any]) -> float | None:
+    """Images/s at the large batch; None where that was timed on a busy machine."""
+    return network["throughput"] if latencies(network)[-1] is not None else None

@@ -232,6 +232,7 @@ COLUMNS = {  # of the table of all cells, beside what was swept; in this order
     "mcnemar_p": Column("McNemar p", 1, ".3g"),
     "latency_1": Column("latency, batch 1 (ms)", 1, ",.3g"),
     "latency_large": Column("latency, large batch (ms)", 1, ",.3g"),
+    "latency_one_thread": Column("latency, batch 1, one thread (ms)", 1, ",.3g"),
     "throughput": Column("images/s", 1, ",.0f", HIGH),
     "macs": Column("MACs (M)", 1e-6, ",.4g"),
     "params": Column("parameters (M)", 1e-6, ",.4g"),

@@ -22,7 +22,7 @@ from kd.sweeps.view import (
     one_cost,
     said,
 )
-from kd.tables import Rows, comparison_rows, escape, known, markdown_table, seeds_rows, significant
+from kd.tables import Rows, comparison_rows, escape, is_calm, known, markdown_table, seeds_rows, significant
 
 MARK = "*"  # beside a gain that is more than noise after Holm's correction
 PAGE_ROWS = 200  # of the table in report.md; report.html and cells.csv hold them all
@@ -326,9 +326,15 @@ def method(shown: View) -> list[str]:
         notes.append(
             f"Latency is the median over repeated passes of the network alone, in float32 and evaluation mode, on "
             f"{machine['device_name']} ({machine['device']}) with {machine['threads']} threads. A network is timed "
-            "once on each machine, and all cells share that number: if the machine was busy then, it is off for all. "
-            "MACs and size are exact. MB are 2^20 bytes."
+            "once on each machine, and all cells share that number. MACs and size are exact. MB are 2^20 bytes."
         )
+        busy = sum(not is_calm(cell.result["student"]) for group in shown.groups for cell in group.cells)
+        if busy:
+            notes.append(
+                f"{many(busy, 'cell')} timed the student while something else used the machine: such latencies and "
+                "throughputs are left out (–) and stand on no front. When the machine is idle, the same command finds "
+                "the cells and times them again."
+            )
     return notes
 
 

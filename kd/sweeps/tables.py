@@ -23,6 +23,7 @@ from kd.sweeps.grid import (
     compared,
     epoch_seconds,
     latencies,
+    one_thread,
     matching,
     said,
     spread,
@@ -52,6 +53,7 @@ COLUMNS = {
     "macs": Column("MACs (M)", 1e-6, 2, exact=True),
     "latency_1": Column("ms, batch 1", 1, 2, exact=True),
     "latency_large": Column("ms, large batch", 1, 1, exact=True),
+    "latency_one_thread": Column("ms, batch 1, one thread", 1, 2, exact=True),
 }
 DEFAULT = ("accuracy", "macro_f1", "nll", "ece", "agreement", "gain")
 OVER = "over"  # the column of the comparison with a reference group
@@ -159,6 +161,7 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
     row["epoch_seconds"] = spread(epoch_seconds(result[role]) for result in once.values())
     for name, place in (("latency_1", 0), ("latency_large", -1)):
         row[name] = spread(latencies(result[role])[place] for result in once.values())
+    row["latency_one_thread"] = spread(one_thread(result[role]) for result in once.values())
     one_teacher = role == "baseline" and all(len(values) == 1 for values in agreements.values())
     row["agreement"] = spread(value for values in agreements.values() for value in values) if one_teacher else None
     row |= {"gain": None, "recovered": None, "over": None}
@@ -257,8 +260,11 @@ def notes(
             "s an epoch: the training of the network itself, validation included; what its teachers were trained for, "
             "and answers of theirs that were written down beforehand, come on top."
         )
-    if {"latency_1", "latency_large"} & {*columns}:
-        told.append("ms: median latency of the network alone, in float32; the large batch is latency.batch.")
+    if {"latency_1", "latency_large", "latency_one_thread"} & {*columns}:
+        told.append(
+            "ms: median latency of the network alone, in float32; the large batch is latency.batch. What was timed on "
+            "a busy machine is left out."
+        )
     return [*told, f"{PICKED}: picked by validation accuracy; the test split had no part in the choice."]
 
 

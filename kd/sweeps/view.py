@@ -14,7 +14,7 @@ from typing import Any
 from kd.sweeps.grid import SEED, Group, Spread, best, groups, spread, typed
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.statistics import pareto_front
-from kd.tables import known
+from kd.tables import is_calm, known
 
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
 LINES = 8  # nor are more curves than this in one panel
@@ -228,7 +228,7 @@ COSTS = {"latency_1": "latency, batch 1 (ms)", "macs": "MACs (millions)", "size_
 
 def _cost(model: Mapping[str, Any], cost: str) -> float:
     if cost == "latency_1":
-        return float(model["latency_ms"]["batch_1"]["p50"])
+        return float(model["latency_ms"]["batch_1"]["p50"]) if is_calm(model, "batch_1") else math.nan
     return float(model[cost]) * (1e-6 if cost == "macs" else 1)
 
 
@@ -239,7 +239,8 @@ def _average(values: Sequence[float]) -> float:
 
 def points(shown: View) -> list[Point]:
     """Every group's student, and each teacher and twin once. Networks of equal size and MACs are one network: they
-    share the mean of their measured latencies, whose differences are the clock's."""
+    share the mean of their measured latencies, whose differences are the clock's; one that was timed on a busy machine
+    counts as not known, and stands on no front."""
     raw: list[tuple[str, str, float, float, dict[str, float], Any]] = []
     for group in shown.groups:
         for kind in MODELS:
