@@ -34,7 +34,7 @@ from kd.config.register import register
 from kd.config.settings import AUTO
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.progress import nowhere
-from kd.search import values
+from kd.search import timed, values
 from kd.starved import in_words
 
 if TYPE_CHECKING:
@@ -243,7 +243,13 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
 
 def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
     """What a sweeper is told of a run."""
-    return values(ran.result, OmegaConf.to_container(cfg, resolve=True)["objective"])
+    from kd.interfaces import advise
+    from kd.tables import is_calm
+
+    objective = OmegaConf.to_container(cfg, resolve=True)["objective"]
+    if not is_calm(ran.result["student"]) and (late := timed(objective)):
+        advise(f"a search is told {' and '.join(late)}, which was timed while something else used the machine")
+    return values(ran.result, objective)
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")

@@ -23,8 +23,8 @@ from kd.sweeps.grid import (
     compared,
     epoch_seconds,
     latencies,
-    one_thread,
     matching,
+    one_thread,
     said,
     spread,
 )

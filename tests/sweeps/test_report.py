@@ -17,8 +17,9 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from kd.results import write_result
 from kd.sweeps import figures, page, report
-from kd.sweeps.grid import best, claims, groups
+from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
 from kd.sweeps.report import write_sweep_report
 from kd.sweeps.view import METRICS, median_cell, one_cost, points, view
@@ -178,6 +179,28 @@ def test_students_of_one_cost_are_said_to_be(whole):
     assert "not what they cost" in page.costs(shown, found)
     top = max((point for point in found if point.kind == "student"), key=lambda point: point.accuracy)
     assert {point.name for point in found if point.kind == "student" and point.front["macs"]} == {top.name}
+
+
+def test_cells_that_were_timed_on_a_busy_machine_stand_on_no_front_and_are_counted(tmp_path):
+    """A hundred times too fast, or too slow: such a number would decide the front."""
+    folder = make_sweep(
+        tmp_path / "sweeps" / "busy", temperatures=(1, 4), alphas=None, seeds=(0,), more={"student.width": [1, 2]}
+    )
+    sweep = read_sweep(folder)
+    late = sweep.cells[0]
+    for times in late.result["student"]["latency_ms"].values():
+        times |= {"p50": 1e-3 * times["p50"], "calm": False}
+    write_result(late.run, late.result)
+    shown = view(read_sweep(folder))
+    by_name = {point.name: point for point in points(shown) if point.kind == "student"}
+    alike = [
+        point for point in by_name.values() if point.costs["macs"] == min(p.costs["macs"] for p in by_name.values())
+    ]
+    assert len(alike) == 2 and len({point.costs["latency_1"] for point in alike}) == 1, "the other cell's measurement"
+    assert alike[0].costs["latency_1"] > 1
+    row = cell_rows(read_sweep(folder))[0]
+    assert row["latency_1"] is row["latency_large"] is row["throughput"] is None and row["latency_one_thread"] > 0
+    assert "1 cell timed the student while something else used the machine" in read(write_sweep_report(folder)).text
 
 
 def test_unfinished_failed_and_missing_cells(tmp_path):
