@@ -165,7 +165,7 @@ def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int
     network = Normalized(network, pictures.mean, pictures.std)
     told = spec.get("mean") is not None or spec.get("std") is not None
     if spec.get("checkpoint"):
-        take(network, Path(spec["checkpoint"]).expanduser(), told)
+        take(network, Path(spec["checkpoint"]).expanduser(), told, spec.get("checkpoint_prefix"))
     if told:  # over what a checkpoint brings
         network.normalize_by(spec.get("mean"), spec.get("std"))
     return fitting(network, role, pictures.image_size)
