@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd.advice import share, tell_plainly
 from kd.config.build import build_network, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
@@ -226,6 +227,8 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)
     slow_down(HEARTBEAT)
+    tell_plainly()  # in a launcher's worker, too
+    share(folder)
     follow(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
     swept = [o for o in job.overrides.task if key_of(o) in plan["swept"]]
     try:
@@ -278,18 +281,10 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     return told(ran, cfg)
 
 
-def told_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> str:
-    """Advice of ours as a sentence; anybody else's warning as Python writes it."""
-    return f"kd: {message}\n" if category.__name__ == "Advice" else _format(message, category, *rest)
-
-
-_format = warnings.formatwarning
-
-
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
-    warnings.formatwarning = told_plainly
+    tell_plainly()
     sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # of >&-
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
