@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd.advice import share, tell_plainly
-from kd.config.build import build_network, objective_of, twin_of
+from kd.config.build import build_network, fitted, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
@@ -154,7 +154,7 @@ def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int
     """
     import torch
 
-    from kd.models.normalized import Normalized, fitting
+    from kd.models.normalized import Normalized
     from kd.weights import take
 
     torch.manual_seed(spec["seed"] + PEER * number)
@@ -169,7 +169,7 @@ def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int
         take(network, Path(spec["checkpoint"]).expanduser(), told, spec.get("checkpoint_prefix"))
     if told:  # over what a checkpoint brings
         network.normalize_by(spec.get("mean"), spec.get("std"))
-    return fitting(network, role, pictures.image_size)
+    return fitted(network, spec, role, len(pictures.classes), pictures.image_size)
 
 
 def teachers_of(

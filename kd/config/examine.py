@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.config.build import blaming, build_network, made, objective_of, twin_of
+from kd.config.build import blaming, build_network, fitted, made, objective_of, twin_of
 from kd.config.checks import check_outputs
 from kd.config.combine import settled
 from kd.config.composed import checked
@@ -52,6 +53,7 @@ def examine(config: Any) -> None:
 
     find_device(settings["train"]["device"])
     try_out(cfg, settings, choices, set())
+    look_for_weights(settings, choices)
     if fetched:
         try_data(cfg)
 
@@ -89,6 +91,7 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             seen.add(key)
             with blaming(cfg, page):
                 network = try_network(role, spec, size)
+            show_picture(network, role, spec, size)
             if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read where it is trusted
                 from kd.weights import look_at
 
@@ -104,6 +107,17 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
         group, _, name = page.partition(".")
         with blaming(cfg, page):
             made(cfg[group][name])
+
+
+def look_for_weights(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Look for pretrained weights, on this machine or at the server that has them.
+
+    Raises:
+        ValueError: there are none: with what to do.
+    """
+    for _, _, spec in networks(settings, members_of(settings, choices["teacher"]), taught=True):
+        if spec["network"].get("pretrained") and hasattr(make := get_object(spec["network"]["_target_"]), "look"):
+            make.look(spec["network"]["name"])
 
 
 class Enough(BaseException):
@@ -149,14 +163,14 @@ def networks(
 
 
 def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normalized:
-    """Make a network, without weights of elsewhere, show it a picture and return it.
+    """Make a network, without weights of elsewhere; of a large picture's size, on torch's meta device.
 
     Raises:
-        ValueError: one that does not fit into memory, or does not take images of this size.
+        ValueError: one that does not fit into memory.
     """
     import torch
 
-    from kd.models.normalized import Normalized, fitting
+    from kd.models.normalized import Normalized
 
     spec = {**spec, "network": {name: value for name, value in spec["network"].items() if name != "pretrained"}}
     with torch.device("meta"):  # has shapes and no memory
@@ -166,8 +180,22 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
     if 4 * count > memory:
         said = ", ".join(f"{role}.{name}={shown(value)}" for name, value in spec["network"].items() if name[0] != "_")
         raise ValueError(f"{said}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit into memory")
-    with torch.device("cpu" if image_size <= SMALL else "meta"):
-        network = Normalized(build_network(spec, CLASSES, image_size, tried=False), [0.0] * 3, [1.0] * 3)
-        with suppress(FileNotFoundError):  # of a network that is in a file
-            fitting(network, role, image_size)
-    return network
+    with torch.device(_device(image_size)):  # on meta nobody can compare what a network says with and without attention
+        network = build_network(spec, CLASSES, image_size, tried=image_size <= SMALL)
+        return Normalized(network, [0.0] * 3, [1.0] * 3)
+
+
+def show_picture(network: Normalized, role: str, spec: Mapping[str, Any], image_size: int) -> None:
+    """Refuse a network that does not take images of this size.
+
+    Raises:
+        ValueError: with what would help.
+    """
+    import torch
+
+    with torch.device(_device(image_size)), suppress(FileNotFoundError):  # of a network that is in a file
+        fitted(network, spec, role, CLASSES, image_size)
+
+
+def _device(image_size: int) -> str:
+    return "cpu" if image_size <= SMALL else "meta"
