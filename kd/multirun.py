@@ -30,6 +30,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from kd import advice
 from kd.config.checks import check_outputs
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.interrupt import LEADER
@@ -156,6 +157,7 @@ def _start(config: DictConfig) -> None:
     keys = [key_of(o.get_key_element()) for o in swept]
     lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in ASIDE]
     begin_sweep(folder, command, fixed, lasting, keys, None if is_search else product(swept), trials)
+    advice.begin(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
     os.environ[LEADER] = str(os.getpid())
     _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})

@@ -51,7 +51,7 @@ def keys_of(
         settings: the resolved config, plain values, with the precision that was found for "auto".
         fingerprint: of the data, by content.
         asks_teacher: whether a term of the student's objective reads the teacher.
-        members: "network", "attention", "seed" and "checkpoint" of every teacher of an ensemble.
+        members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of those between teacher and student, in order.
 
     Raises:
@@ -65,7 +65,8 @@ def keys_of(
 
     def teacher_key(spec: Mapping[str, Any]) -> Settings:
         if spec["checkpoint"]:
-            return {**seen, **_drawn(spec), "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
+            part = {name: spec[name] for name in ["checkpoint_prefix"] if spec.get(name) is not None}
+            return {**seen, **_drawn(spec), **part, "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
         return {**views, **_drawn(spec), "recipe": _told(train["teacher"]), "seed": spec["seed"]}
 
     if members:

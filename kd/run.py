@@ -24,7 +24,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.config.build import build_network, objective_of, twin_of
+from kd.advice import share, tell_plainly
+from kd.config.build import build_network, fitted, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
@@ -153,7 +154,7 @@ def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int
     """
     import torch
 
-    from kd.models.normalized import Normalized, fitting
+    from kd.models.normalized import Normalized
     from kd.weights import take
 
     torch.manual_seed(spec["seed"] + PEER * number)
@@ -165,10 +166,10 @@ def build_on(pictures: Pictures, role: str, spec: Mapping[str, Any], number: int
     network = Normalized(network, pictures.mean, pictures.std)
     told = spec.get("mean") is not None or spec.get("std") is not None
     if spec.get("checkpoint"):
-        take(network, Path(spec["checkpoint"]).expanduser(), told)
+        take(network, Path(spec["checkpoint"]).expanduser(), told, spec.get("checkpoint_prefix"))
     if told:  # over what a checkpoint brings
         network.normalize_by(spec.get("mean"), spec.get("std"))
-    return fitting(network, role, pictures.image_size)
+    return fitted(network, spec, role, len(pictures.classes), pictures.image_size)
 
 
 def teachers_of(
@@ -226,6 +227,8 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)
     slow_down(HEARTBEAT)
+    tell_plainly()  # in a launcher's worker, too
+    share(folder)
     follow(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
     swept = [o for o in job.overrides.task if key_of(o) in plan["swept"]]
     try:
@@ -284,18 +287,10 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     return told(ran, cfg)
 
 
-def told_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> str:
-    """Advice of ours as a sentence; anybody else's warning as Python writes it."""
-    return f"kd: {message}\n" if category.__name__ == "Advice" else _format(message, category, *rest)
-
-
-_format = warnings.formatwarning
-
-
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
-    warnings.formatwarning = told_plainly
+    tell_plainly()
     sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # of >&-
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from kd.interfaces import advise, first_line
 from kd.models.exported import kind_of
 from kd.models.normalized import check_statistics
+from kd.prefix import beside, candidates, in_groups, places_of, plain_names
 
 HOLDS_WEIGHTS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")  # the first there is counts
 BESIDE = (  # what trainers keep beside the weights; nothing of it is made, see Unmade
@@ -26,7 +26,9 @@ BESIDE = (  # what trainers keep beside the weights; nothing of it is made, see 
 )
 STATISTICS = {"mean", "std"}
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-DEEP = 8  # parts of a name that wrappers put before it, at most
+OURS = "network."  # what a ``Normalized`` puts before the names of the network inside
+COUNTS = ".num_batches_tracked"  # of batch norm, which old torch did not write
+SETTING = "teacher.checkpoint_prefix"
 FEW = 4  # of what is wrong is told
 
 
@@ -40,10 +42,11 @@ class Unmade:
         pass
 
 
-def take(network: nn.Module, path: Path, told: bool = False) -> None:
+def take(network: nn.Module, path: Path, told: bool = False, prefix: str | None = None) -> None:
     """Give a ``Normalized`` the weights of a file from elsewhere.
 
     Args:
+        prefix: see ``load_weights``.
         told: the statistics of its input are said elsewhere, and those of the file do not count. Else it is advised
             which count where the file has none.
 
@@ -54,9 +57,11 @@ def take(network: nn.Module, path: Path, told: bool = False) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder: name a file in it" if path.is_dir() else f"there is no {path}")
     if hasattr(network.network, "read"):  # a network that is itself a file
+        if prefix is not None:
+            raise ValueError(f"{SETTING} says which weights of a file count, and {path.name} is read as a program")
         network.network.read(path)
         return _check_finite(dict(network.network.named_parameters()), path)  # a mask in it may be infinite
-    brought = load_weights(network, path)
+    brought = load_weights(network, path, prefix)
     _check_finite(network.network.state_dict(), path)
     if told:
         return None
@@ -75,39 +80,90 @@ def take(network: nn.Module, path: Path, told: bool = False) -> None:
         ) from error
 
 
-def load_weights(network: nn.Module, path: Path) -> bool:
+def load_weights(network: nn.Module, path: Path, prefix: str | None = None) -> bool:
     """Load a .safetensors or a torch file (weights only) into a ``Normalized``; half and double become single.
 
-    Names may stand with or without the leading ``network.``, or all behind the same words (``module.`` of
-    DataParallel, ``model.`` of a Lightning module). What a file has not of the statistics of the input and of batch
-    norm's counts of batches, which old torch did not write, stays as it is.
+    The network is found behind whatever words its names stand: none, ``network.``, ``module.`` of DataParallel,
+    ``model.`` of a Lightning module, several of them. What stands beside it there (a criterion, metrics, another
+    network) is left out, and named. What a file has not of the statistics of the input and of batch norm's counts of
+    batches, which old torch did not write, stays as it is.
+
+    Args:
+        prefix: what the names of the network begin with, or the entry of the file that holds them; None finds out.
 
     Returns:
         Whether the file brought statistics of the input.
 
     Raises:
-        ValueError: not a checkpoint, or one of another network: what differs.
+        ValueError: not a checkpoint, one of another network: what differs; or one of several that fit.
     """
     own = network.state_dict()
-    kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(".num_batches_tracked")}
-    readings = _readings({name: value for name, value in _read(path).items() if name != "n_averaged"})
-    state = next((state for state in readings if {*kept, *state} == set(own)), readings[0])
+    kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(COUNTS)}
+    state = _part_of(own, *_read(path, prefix), path)
     _check_same(own, {**kept, **state}, path)
+    _check_kinds(own, state, path)
     network.load_state_dict({**kept, **state})
     return not STATISTICS.isdisjoint(state)
 
 
-def look_at(path: Path) -> None:
-    """Refuse a file that no network can take, before there is one.
+def look_at(network: nn.Module, path: Path, prefix: str | None = None) -> None:
+    """Refuse a file that has not the weights of a ``Normalized``, before the number of classes is known.
 
     Raises:
-        ValueError: not a checkpoint, or one with numbers that are not finite.
+        ValueError: not a checkpoint, one without this network, or one with numbers that are not finite.
     """
-    _check_finite(_read(path), path)
+    own = network.state_dict()
+    state = _part_of(own, *_read(path, prefix), path)
+    kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(COUNTS)}
+    _check_same(own, {**kept, **{n: own.get(n, value) for n, value in state.items()}}, path)  # by name
+    _check_kinds(own, state, path)
+    _check_finite(state, path)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; what kind of file it is, its content says."""
+def _part_of(
+    own: Mapping[str, Tensor], tensors: dict[str, Tensor], prefix: str | None, path: Path
+) -> dict[str, Tensor]:
+    """What the file has for the network, under the names of a ``Normalized``, and whatever else would belong into it.
+
+    Raises:
+        ValueError: two networks that fit, or no name that begins as it was said.
+    """
+    named = {name: value for name, value in tensors.items() if name.startswith(prefix or "")}
+    if not named:
+        raise ValueError(
+            f"{SETTING}={(prefix or '').removesuffix('.')}: no name in {path.name} begins so; there are "
+            f"{in_groups(list(tensors))}"
+        )
+    inner = {name.removeprefix(OURS): value for name, value in own.items() if name.startswith(OURS)}
+    needed = {name: value for name, value in inner.items() if not name.endswith(COUNTS)}
+    places = candidates(needed, named, prefix)
+    place = places[0]
+    if len(places) > 1:
+        under = ", ".join(each or "no prefix" for each in places[: 2 * FEW])
+        how = " or ".join(f"{SETTING}={_typed(each)}" for each in places[:FEW])
+        raise ValueError(
+            f"{path.name} holds {len(places)} networks that fit, under {under}\nSay which one is meant: {how}"
+        )
+    state = {OURS + name: named[place + name] for name in inner if place + name in named}
+    taken = {place + name for name in inner}
+    if place.endswith(OURS):
+        around = place.removesuffix(OURS)
+        for name in STATISTICS:
+            if around + name in named and named[around + name].shape == own[name].shape:
+                state[name] = named[around + name]
+                taken.add(around + name)
+    rest = [name for name in named if name not in taken and name.rpartition(".")[2] != "n_averaged"]
+    others = [other for other, count in places_of(needed, named).items() if count == len(needed)]
+    aside = beside(inner, rest, place, others) if others else []
+    if aside:
+        under = f"under {place}" if place else "as they stand"
+        advise(f"{path.name}: the network's weights are those {under}; left out: {in_groups(aside)}")
+    unknown = {OURS + name.removeprefix(place): named[name] for name in rest if name not in set(aside)}
+    return state | unknown
+
+
+def _read(path: Path, prefix: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of a file by name, and what is left of ``prefix``; what kind of file it is, its content says."""
     if not path.stat().st_size:
         raise ValueError(f"{path} is not a readable .safetensors or torch file: it is empty")
     kind = kind_of(path)
@@ -121,7 +177,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             if file.read(9)[8:] == b"{":  # behind the length of its header
-                return safetensors.torch.load_file(path)
+                return _state_in(safetensors.torch.load_file(path), path, prefix)
             file.seek(0)
             with torch.serialization.safe_globals([(Unmade, name) for name in BESIDE]):
                 held = torch.load(file, map_location="cpu", weights_only=True)  # of a path it would read the suffix
@@ -134,23 +190,32 @@ def _read(path: Path) -> dict[str, Tensor]:
             "Whatever else than tensors a checkpoint holds is not opened: where it comes from, save the network's "
             "state_dict() alone, torch.save(network.state_dict(), 'teacher.pt')."
         ) from error
-    return _state_in(held, path)
+    return _state_in(held, path, prefix)
 
 
-def _state_in(held: object, path: Path) -> dict[str, Tensor]:
-    """The state dict that is ``held``, or the one that is among what it holds."""
+def _state_in(held: object, path: Path, prefix: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The state dict that is ``held``, or the one that is among what it holds; of several that no trainer is known for,
+    all, under the names of their entries. The prefix may begin with the name of an entry, which then counts."""
+    prefix = f"{prefix.removesuffix('.')}." if prefix else prefix
     entries = held if isinstance(held, Mapping) else {}
+    states = [name for name, value in entries.items() if _is_state(value)]
+    asked = [name for name in states if prefix and prefix.startswith(f"{name}.")]
     known = [name for name in HOLDS_WEIGHTS if isinstance(entries.get(name), Mapping)]
-    found = known or [name for name, value in entries.items() if _is_state(value)]
-    if len(known) > 1:
-        advise(f"{path.name}: the weights under {found[0]} are taken; for those under {found[1]} save them alone")
+    found = asked or known or states
+    if asked:
+        prefix = prefix.removeprefix(f"{asked[0]}.") or None
+    elif len(known) > 1:
+        advise(
+            f"{path.name}: the weights under {found[0]} are taken; {SETTING}={found[1]} takes those under {found[1]}"
+        )
     elif len(found) > 1:
-        raise ValueError(f"{path} holds several state dicts, {_some(found)}: save the one that counts alone")
+        tensors = {f"{entry}.{name}": value for entry in found for name, value in entries[entry].items()}
+        return plain_names(tensors), prefix
     state = entries[found[0]] if found else held
     if not _is_state(state):
         holds = f" (it holds {_some(entries)})" if entries else ""
         raise ValueError(f"{path} holds no state dict, tensors by name, neither alone nor as one of its entries{holds}")
-    return dict(state)
+    return plain_names(state), prefix
 
 
 def _is_state(value: object) -> bool:
@@ -161,18 +226,14 @@ def _is_state(value: object) -> bool:
     )
 
 
-def _readings(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """A state dict under the names of a ``Normalized``: as it stands, and without what all names begin with."""
-    readings = []
-    for dropped in range(min(os.path.commonprefix(list(state)).count("."), DEEP) + 1):
-        short = {name.split(".", dropped)[dropped]: value for name, value in state.items()}
-        inside = any(name.startswith("network.") for name in short)
-        readings.append(short if inside else {f"network.{name}": value for name, value in short.items()})
-    return readings
+def _typed(prefix: str) -> str:
+    """A prefix as a value of the command line; a number would be one."""
+    word = prefix.removesuffix(".")
+    return word if re.fullmatch(r"[A-Za-z_][\w.]*|", word) else f"'\"{word}\"'"
 
 
 def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors of other names, shapes or kinds."""
+    """Refuse tensors of other names or shapes."""
     missing = [f"{name} is missing" for name in sorted(set(own) - set(state))]
     unknown = [f"{name} is not known" for name in sorted(set(state) - set(own))]
     half = FEW // 2  # of each, so that names which differ in one part are seen together
@@ -192,7 +253,11 @@ def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
         )
     wrong += [f"{name} is {theirs} and should be {ours}" for name, (theirs, ours) in shapes.items()]
     if wrong:
-        raise ValueError(f"{path.name} holds the weights of another network: {_listed(wrong)}")
+        raise ValueError(f"{path.name} holds the weights of another network: {_listed(wrong)}{_renaming(own, state)}")
+
+
+def _check_kinds(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are no plain floating-point numbers where the network has such."""
     odd = [
         f"{name} is {'quantised' if value.is_quantized else value.dtype if value.layout == torch.strided else 'sparse'}"
         for name, value in state.items()
@@ -201,6 +266,19 @@ def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
     odd += [f"{name} has a shape and no numbers" for name, value in state.items() if value.is_meta]
     if odd:
         raise ValueError(f"{path.name} holds something else than floating-point weights: {_listed(odd)}")
+
+
+def _renaming(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What to rename where all that is missing is there under another name: a head that a wrapper calls its own way."""
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    pairs = {
+        name: [n for n in unknown if n.split(".")[-1] == name.split(".")[-1] and state[n].shape == own[name].shape]
+        for name in missing
+    }
+    if not missing or len(missing) != len(unknown) or any(len(found) != 1 for found in pairs.values()):
+        return ""
+    renamed = [f"{found[0]} to {name.removeprefix(OURS)}" for name, found in pairs.items()]
+    return f"\nIf they are the same under other names, rename them in the file: {_listed(renamed)}"
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from kd.interfaces import Advice
 from kd.models.normalized import Normalized
-from kd.weights import take
+from kd.weights import look_at, take
 from tests.conftest import compose
 from tests.test_run import run
 
@@ -39,8 +39,13 @@ def network(seed: int = 0) -> Normalized:
     return Normalized(made, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)).eval()
 
 
-def bare(prefix: str = "") -> dict[str, torch.Tensor]:
-    return {f"{prefix}{name}": value for name, value in network(1).network.state_dict().items()}
+def bare(prefix: str = "", seed: int = 1) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in network(seed).network.state_dict().items()}
+
+
+def renamed(prefix: str, head: str) -> dict[str, torch.Tensor]:
+    """With the classifier under another name."""
+    return {name.replace(f"{prefix}fc.", prefix + head): value for name, value in bare(prefix).items()}
 
 
 def changed(**tensors: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -135,12 +140,133 @@ def test_a_file_that_leaves_something_open_is_taken_with_a_word(tmp_path):
     torch.save({"model": bare(), "model_ema": AVERAGED}, tmp_path / "two.pt")
     with pytest.warns(Advice) as said:
         take(network(), tmp_path / "two.pt")
-    assert "the weights under model are taken; for those under model_ema save them alone" in str(said[0].message)
+    assert "weights under model are taken; teacher.checkpoint_prefix=model_ema takes those under model_ema" in str(
+        said[0].message
+    )
     assert "mean [0.5,0.4,0.3] and std [0.2,0.3,0.4]" in str(said[1].message)
     torch.save(bare(), tmp_path / "one.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         take(network(), tmp_path / "one.pt", told=True)
+
+
+ONE = torch.ones(2)
+TRACED = {f"layer1.{n}": ONE[0] for n in ("total_ops", "total_params")}
+BESIDE = {  # what stands in a file beside the network, and what is named of it
+    "criterion.ckpt": (
+        {"state_dict": {**bare("model."), "criterion.weight": ONE}},
+        "under model.; left out: criterion.w",
+    ),
+    "loss.ckpt": (
+        {"state_dict": {"loss_fn.pos_weight": ONE, **bare("net.")}},
+        "under net.; left out: loss_fn.pos_weight",
+    ),
+    "metrics.ckpt": (
+        {"state_dict": {**bare("model."), "val_acc.tp": ONE, "best.min_value": ONE[0] / 0}},
+        "under model.; left out: val_acc.tp, best.min_value",
+    ),
+    "nested.ckpt": (
+        {"state_dict": {**bare("model.module._orig_mod."), "criterion.weight": ONE}},
+        "under model.module.; left out: criterion.weight",
+    ),
+    "compiled.ckpt": (
+        {"state_dict": {**bare("_orig_mod.module.model."), "criterion._orig_mod.weight": ONE}},
+        "under module.model.; left out: criterion.weight",
+    ),
+    "statistics.ckpt": (
+        {"state_dict": {**bare("model."), "mean": torch.ones(1, 3, 1, 1), "std": torch.ones(1, 3, 1, 1)}},
+        "under model.; left out: mean, std",
+    ),
+    "student.ckpt": (
+        {"state_dict": {**bare("teacher."), **{f"student.{n}.weight": ONE for n in range(9)}}},
+        r"under teacher.; left out: student.\* \(9\)",
+    ),
+    "inherited.ckpt": (
+        {"state_dict": {**bare(), "criterion.weight": ONE, "val_acc.tp": ONE}},
+        "as they stand; left out: criterion.weight, val_acc.tp",
+    ),
+    "traced.pth": ({**bare(), **TRACED}, "as they stand; left out: layer1.total_ops, layer1.total_params"),
+    "loss.pth": ({"net": bare(), "criterion": {"weight": ONE}}, "under net.; left out: criterion.weight"),
+    "alias.ckpt": ({"state_dict": {**bare("model."), **bare("best.")}}, r"under model.; left out: best.\* \("),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.filterwarnings("ignore:.*does not say how its input was normalised")
+def test_what_stands_beside_the_network_is_left_out_in_a_line_that_names_it(tmp_path, name):
+    held, says = BESIDE[name]
+    torch.save(held, tmp_path / name)
+    taken = network()
+    with pytest.warns(Advice, match=f"{name}: the network's weights are those {says}"):
+        take(taken, tmp_path / name)
+    with pytest.warns(Advice, match=says):
+        look_at(network(), tmp_path / name)  # where "best" is infinite: only what is taken must be numbers
+    assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight)
+
+
+def other(width: int) -> dict[str, torch.Tensor]:
+    """A network of the same names."""
+    wide = instantiate(compose("student=resnet8x4").student, num_classes=width, image_size=SIZE)
+    return {f"student.{name}": value for name, value in wide.state_dict().items()}
+
+
+SEVERAL = {
+    "both.ckpt": {"state_dict": bare("student.", 2) | bare("teacher.")},
+    "averaged.ckpt": {"state_dict": bare("model.", 2) | bare("teacher.module.") | {"teacher.n_averaged": ONE[0]}},
+    "bare.ckpt": {"state_dict": bare("", 2) | bare("teacher.")},
+    "entries.pth": {"net": bare("module.", 2), "teacher": bare("module.")},
+    "timm.pth.tar": {"state_dict": bare("", 2), "state_dict_ema": bare(), "teacher": bare()},
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("said", ["teacher", "teacher."])
+def test_of_two_networks_the_one_that_is_meant_is_taken(tmp_path, name, said):
+    torch.save(SEVERAL[name], tmp_path / name)
+    taken = network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take(taken, tmp_path / name, told=True, prefix=said)
+    assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight)
+
+
+def test_a_prefix_that_is_none_is_told_with_those_that_there_are(tmp_path):
+    torch.save(SEVERAL["bare.ckpt"], tmp_path / "bare.ckpt")
+    bare_one = network()
+    take(bare_one, tmp_path / "bare.ckpt", told=True, prefix="")
+    assert torch.equal(bare_one.network.fc.weight, network(2).network.fc.weight), "the one without a prefix"
+    with pytest.raises(
+        ValueError, match=r"under no prefix, teacher\.\nSay .*prefix= or teacher.checkpoint_prefix=teach"
+    ):
+        take(network(), tmp_path / "bare.ckpt")
+    torch.save(SEVERAL["both.ckpt"], tmp_path / "both.ckpt")
+    with pytest.raises(
+        ValueError, match=r"prefix=studnt: no name in both.ckpt begins so; there are student\.\* \(\d+\), te"
+    ):
+        take(network(), tmp_path / "both.ckpt", prefix="studnt")
+
+
+@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+def test_two_networks_of_the_same_names_are_told_apart_by_their_shapes(tmp_path):
+    torch.save({"state_dict": other(CLASSES) | bare("teacher.")}, tmp_path / "shapes.ckpt")
+    taken = network()
+    take(taken, tmp_path / "shapes.ckpt")
+    assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight)
+
+
+@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+def test_a_prefix_is_another_teacher_and_none_leaves_keys_as_they_were(tmp_path):
+    torch.save({"state_dict": bare("student.", 2) | bare("teacher.")}, tmp_path / "both.ckpt")
+    how = ["teacher=resnet8", f"teacher.checkpoint={tmp_path / 'both.ckpt'}", "report=false", "baseline=false"]
+    with pytest.raises(ValueError, match="Say which one is meant: teacher.checkpoint_prefix=student or"):
+        run(tmp_path / "a", *how)
+    _, one = run(tmp_path / "a", *how, "teacher.checkpoint_prefix=teacher.")
+    _, two = run(tmp_path / "a", *how, "teacher.checkpoint_prefix=student")
+    assert one["teacher"]["nll"] != two["teacher"]["nll"]
+    for folder in (tmp_path / "a" / "teachers").iterdir():
+        assert "checkpoint_prefix" in json.loads((folder / "settings.json").read_text())
+    with pytest.raises(ValueError, match="checkpoint_prefix is said without a file"):
+        run(tmp_path / "a", "teacher=resnet8", "teacher.checkpoint_prefix=student")
 
 
 class Harm:
@@ -177,6 +303,8 @@ def scripted(path: Path) -> None:
 
 
 HUNDRED = changed(fc__weight=torch.ones(100, 64), fc__bias=torch.ones(100))
+HEADLESS = {name: value for name, value in bare("backbone.").items() if ".fc." not in name}
+HEAD = torch.ones(CLASSES, 64)
 CONV = torch.ones(16, 3, 3, 3)
 REFUSED = {
     "pickle.pt": (
@@ -210,10 +338,29 @@ REFUSED = {
         lambda path: torch.save({"net": {"lr": 1}, "acc": 0.1}, path),
         r"no state dict.*\(it holds net, acc\)",
     ),
-    "two.pth": (lambda path: torch.save({"net": bare(), "ema": bare()}, path), "several state dicts, net, ema: save"),
-    "prefix.ckpt": (
-        lambda path: torch.save({"state_dict": {**bare("model."), "loss.weight": torch.ones(2)}}, path),
-        r"another network: \S+ is missing; \S+ is missing; loss.weight is not known; model.\S+ is not known; and",
+    "two.pth": (
+        lambda path: torch.save({"net": bare(), "ema": bare(seed=2)}, path),
+        r"(?s)2 networks that fit, under net\., ema\..*checkpoint_prefix=net or teacher.checkpoint_prefix=ema$",
+    ),
+    "both.ckpt": (
+        lambda path: torch.save({"state_dict": bare("student.") | bare("teacher.", 2)}, path),
+        r"(?s)2 networks that fit, under student\., teacher\..*prefix=student or teacher.checkpoint_prefix=teacher$",
+    ),
+    "averaged.ckpt": (
+        lambda path: torch.save({"state_dict": bare("model.") | bare("ema_model.module.", 2)}, path),
+        r"under model\., ema_model\.module\.",
+    ),
+    "inside.ckpt": (
+        lambda path: torch.save({"state_dict": {**bare("model."), "model.gate": torch.ones(2)}}, path),
+        "another network: gate is not known",
+    ),
+    "head.ckpt": (
+        lambda path: torch.save({"state_dict": renamed("model.", "head.1.")}, path),
+        r"(?s)another network: fc.bias is missing.*; head.1.bias is not known.*rename them.*head.1.bias to fc.bias",
+    ),
+    "beside.ckpt": (
+        lambda path: torch.save({"state_dict": {**HEADLESS, "head.weight": HEAD, "head.bias": HEAD[:, 0]}}, path),
+        r"(?s)another network: fc.bias is missing.*; head.bias is not known.*rename them.*head.bias to fc.bias",
     ),
     "classes.ckpt": (
         lambda path: torch.save({"state_dict": {f"model.{n}": v for n, v in HUNDRED.items()}}, path),

@@ -38,6 +38,23 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
     return network
 
 
+def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, image_size: int) -> Any:
+    """Return a ``Normalized`` of ``build_network`` if it takes images of this size.
+
+    Raises:
+        ValueError: with the settings under which it would.
+    """
+    from kd.models.normalized import fitting
+    from kd.models.sizes import remedy
+
+    settings = {name: value for name, value in spec["network"].items() if name != "pretrained"}
+
+    def make(size: int, **more: Any) -> Any:
+        return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
+
+    return fitting(network, role, image_size, lambda: remedy(network.network, make, settings, role, image_size))
+
+
 def objective_of(method: DictConfig) -> Objective:
     """Make what one option of the group `kd` describes."""
     from kd.objective import Objective

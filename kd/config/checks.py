@@ -96,6 +96,8 @@ def check_values(raw: Tree, settings: Tree) -> None:
     given = [name for name in ("mean", "std") if at(settings, f"teacher.{name}") is not None]
     if len(given) == 1:
         raise ValueError(f"teacher.{given[0]} is said alone: pixels are normalised by teacher.mean and teacher.std")
+    if at(settings, "teacher.checkpoint_prefix") is not None and not at(settings, "teacher.checkpoint"):
+        raise ValueError("teacher.checkpoint_prefix is said without a file: teacher.checkpoint=FILE has the names")
     pieces, images = settings["train"]["pieces"], settings["train"]["batch_size"]
     most = (AUTO if images == "auto" else images) // 2
     if pieces > most:

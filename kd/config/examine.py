@@ -10,18 +10,21 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.config.build import blaming, build_network, made, objective_of, twin_of
+from kd.config.build import blaming, build_network, fitted, made, objective_of, twin_of
 from kd.config.checks import check_outputs
 from kd.config.combine import settled
 from kd.config.composed import checked
 from kd.config.keys import shown
 from kd.config.options import assistants_of, members_of
 from kd.store import digest
+
+if TYPE_CHECKING:
+    from kd.models.normalized import Normalized
 
 CLASSES = 10  # of the networks that are tried
 SMALL = 256  # pixels a side, up to which a network is run and not only its shapes
@@ -50,6 +53,7 @@ def examine(config: Any) -> None:
 
     find_device(settings["train"]["device"])
     try_out(cfg, settings, choices, set())
+    look_for_weights(settings, choices)
     if fetched:
         try_data(cfg)
 
@@ -81,11 +85,17 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
         twin_of(cfg.twin)
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
     for page, role, spec in networks(settings, members, bool(objective.needs)):
-        key = digest({"role": role, "size": size, **{part: spec.get(part) for part in ("network", "attention")}})
+        parts = ("network", "attention", "checkpoint", "checkpoint_prefix")
+        key = digest({"role": role, "size": size, **{part: spec.get(part) for part in parts}})
         if isinstance(size, int) and key not in seen:
             seen.add(key)
             with blaming(cfg, page):
-                try_network(role, spec, size)
+                network = try_network(role, spec, size)
+            show_picture(network, role, spec, size)
+            if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read where it is trusted
+                from kd.weights import look_at
+
+                look_at(network, Path(spec["checkpoint"]).expanduser(), spec["checkpoint_prefix"])
     from kd.plan import keys_of  # which take a second to import
     from kd.teacher import choose_source
 
@@ -93,17 +103,21 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
     listed = "weights" not in settings["kd"]  # kd=combine, which is written out by now
     method = OmegaConf.to_container(cfg.kd, resolve=True) if listed else settings["kd"]
     keys_of({**settings, "kd": method}, "", bool(objective.needs), members)
-    teachers = members or [settings["teacher"]]
-    given = {(spec["checkpoint"], spec["network"]["_target_"]) for spec in teachers if spec.get("checkpoint")}
-    for path, target in given:
-        if not hasattr(get_object(target), "read"):  # a program, which is read where it is trusted
-            from kd.weights import look_at
-
-            look_at(Path(path).expanduser())
     for page in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = page.partition(".")
         with blaming(cfg, page):
             made(cfg[group][name])
+
+
+def look_for_weights(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Look for pretrained weights, on this machine or at the server that has them.
+
+    Raises:
+        ValueError: there are none: with what to do.
+    """
+    for _, _, spec in networks(settings, members_of(settings, choices["teacher"]), taught=True):
+        if spec["network"].get("pretrained") and hasattr(make := get_object(spec["network"]["_target_"]), "look"):
+            make.look(spec["network"]["name"])
 
 
 class Enough(BaseException):
@@ -140,21 +154,23 @@ def networks(
     for number, spec in enumerate(members, 1):
         yield f"teacher.ensemble, number {number}", f"teacher_{number}", spec
     if not members:
-        bare = {**settings["teacher"], "attention": None}
-        yield "teacher.network", "teacher", bare
+        whole = {**settings["teacher"], "attention": settings["attention"]}
         if settings["attention"]["wrap"]:
-            yield "attention.wrap", "teacher", {**bare, "attention": settings["attention"]}
+            yield "teacher.network", "teacher", {"network": whole["network"]}
+            yield "attention.wrap", "teacher", whole
+        else:
+            yield "teacher.network", "teacher", {**whole, "attention": None}
 
 
-def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> None:
-    """Make a network, without weights of elsewhere, and show it a picture.
+def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normalized:
+    """Make a network, without weights of elsewhere; of a large picture's size, on torch's meta device.
 
     Raises:
-        ValueError: one that does not fit into memory, or does not take images of this size.
+        ValueError: one that does not fit into memory.
     """
     import torch
 
-    from kd.models.normalized import Normalized, fitting
+    from kd.models.normalized import Normalized
 
     spec = {**spec, "network": {name: value for name, value in spec["network"].items() if name != "pretrained"}}
     with torch.device("meta"):  # has shapes and no memory
@@ -164,9 +180,22 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> None:
     if 4 * count > memory:
         said = ", ".join(f"{role}.{name}={shown(value)}" for name, value in spec["network"].items() if name[0] != "_")
         raise ValueError(f"{said}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit into memory")
-    with torch.device("cpu" if image_size <= SMALL else "meta"):
-        network = build_network(spec, CLASSES, image_size, tried=False)
-        try:
-            fitting(Normalized(network, [0.0] * 3, [1.0] * 3), role, image_size)
-        except FileNotFoundError:  # a network that is in a file
-            return
+    with torch.device(_device(image_size)):  # on meta nobody can compare what a network says with and without attention
+        network = build_network(spec, CLASSES, image_size, tried=image_size <= SMALL)
+        return Normalized(network, [0.0] * 3, [1.0] * 3)
+
+
+def show_picture(network: Normalized, role: str, spec: Mapping[str, Any], image_size: int) -> None:
+    """Refuse a network that does not take images of this size.
+
+    Raises:
+        ValueError: with what would help.
+    """
+    import torch
+
+    with torch.device(_device(image_size)), suppress(FileNotFoundError):  # of a network that is in a file
+        fitted(network, spec, role, CLASSES, image_size)
+
+
+def _device(image_size: int) -> str:
+    return "cpu" if image_size <= SMALL else "meta"

@@ -20,7 +20,12 @@ from kd.config.rules import SEED
 
 ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
 NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of a teacher that are the run's
-TRAINED = ("seed", "checkpoint", "pretrained")  # an assistant is trained in the run, from the seed of its place
+TRAINED = (
+    "seed",
+    "checkpoint",
+    "checkpoint_prefix",
+    "pretrained",
+)  # an assistant is trained in the run, from the seed of its place
 
 
 def conf_dir() -> str:
@@ -58,8 +63,8 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         setting: where the entry stands, for messages.
 
     Returns:
-        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed", "checkpoint", "mean" and "std": plain
-        values.
+        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed", "checkpoint", "checkpoint_prefix",
+        "mean" and "std": plain values.
 
     Raises:
         ValueError: a name or a setting that there is not.
@@ -100,7 +105,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     if group == "student":
         return {"name": name, "group": group, "network": found, "attention": None}
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
-    kept = {key: found[key] for key in ("network", "seed", "checkpoint", "mean", "std")}
+    kept = {key: found[key] for key in ("network", "seed", "checkpoint", "checkpoint_prefix", "mean", "std")}
     return {"name": name, "group": group, "attention": attention, **kept}
 
 
@@ -122,7 +127,7 @@ def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, A
         if not SEED.good(entry):
             raise ValueError(f"teacher.ensemble: a seed must be {SEED.right}, got {entry}")
         return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
-    for name in ("checkpoint", "pretrained", "mean", "std"):
+    for name in ("checkpoint", "checkpoint_prefix", "pretrained", "mean", "std"):
         if chosen.get(name):
             raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
     spec = network_of(entry, ("teacher",), "teacher.ensemble")

@@ -105,6 +105,7 @@ ANYTHING = Rule("anything", lambda value: True)
 NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
+PREFIX = Rule("text in one line, which may be empty", lambda value: value == "" or is_line(value))
 LIST = Rule("a list", lambda value: isinstance(value, list))
 MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
 NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)

@@ -18,6 +18,7 @@ from kd.data.checks import about, folder_of
 from kd.data.cifar_pickle import read_pickle
 from kd.data.files import printable
 from kd.data.pictures import Pictures
+from kd.reach import reach_url
 from kd.starved import unwritten
 from kd.store import Store
 
@@ -100,6 +101,7 @@ def download(store: Store, cifar: type) -> Path:
     name = cifar.__name__
 
     def fetch(to: Path) -> None:
+        reach_url(cifar.url)
         download_and_extract_archive(cifar.url, str(to), filename=cifar.filename, md5=cifar.tgz_md5)
         (to / cifar.filename).unlink()  # the archive: its content lies beside it now
 

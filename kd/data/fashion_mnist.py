@@ -12,6 +12,7 @@ from kd.data.checks import folder_of
 from kd.data.files import printable
 from kd.data.idx import STEMS, find_idx, open_idx
 from kd.data.pictures import Pictures
+from kd.reach import reach_url
 from kd.starved import unwritten
 from kd.store import Store
 
@@ -46,8 +47,12 @@ def download(store: Store) -> dict[str, Path]:
     """Return the IDX files, fetched by torchvision into the store at the first call."""
     from torchvision.datasets import FashionMNIST
 
+    def fetch(to: Path) -> None:
+        reach_url(FashionMNIST.mirrors[0])
+        FashionMNIST(to, download=True)
+
     try:
-        folder = store.obtain("downloads", "fashion_mnist", lambda to: FashionMNIST(to, download=True))
+        folder = store.obtain("downloads", "fashion_mnist", fetch)
     except Exception as error:  # URLError, RuntimeError, a proxy's page that is no gzip file
         if unwritten(error):
             raise

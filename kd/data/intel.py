@@ -7,6 +7,7 @@ is not used. The set has label noise of its own: the notes count the pictures th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kd.data.augment import Augment
@@ -14,11 +15,19 @@ from kd.data.checks import about, folder_of
 from kd.data.files import printable
 from kd.data.folder import open_tree
 from kd.data.pictures import Pictures
+from kd.reach import reach
 from kd.starved import unwritten
 from kd.store import Store
 
 HANDLE = "puneet6060/intel-image-classification"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
+
+
+SERVER = "https://api.kaggle.com"
+HOSTED = (
+    "KAGGLE_DATA_PROXY_URL",
+    "TBE_RUNTIME_ADDR",
+)  # Kaggle's and Colab's notebooks have the files without a network
 
 
 def load(
@@ -52,8 +61,11 @@ def find_split(top: Path, split: str) -> Path:
 def download() -> Path:
     """Return the folder of Kaggle's files, fetched into kagglehub's own cache at the first call."""
     import kagglehub
+    import requests
 
     try:
+        if not any(name in os.environ for name in HOSTED):
+            reach(lambda seconds: requests.head(SERVER, timeout=seconds))
         return Path(kagglehub.dataset_download(HANDLE))
     except Exception as error:  # no network, a proxy's answer, a full disk: kagglehub wraps none of them
         shut = unwritten(error)

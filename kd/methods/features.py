@@ -74,7 +74,7 @@ def advise_single(teacher: Tensor, method: str, consequence: str) -> None:
     if teacher.shape[-2:] == (1, 1):
         advise(
             f"{method}: the teacher's last map is a single place, so {consequence}. A larger data.image_size, "
-            "teacher.stem=small or another method serves better"
+            "a stem that shrinks less (of timm's networks, teacher.stem=small) or another method serves better"
         )
 
 

@@ -7,6 +7,8 @@ import difflib
 import timm
 from torch import nn
 
+from kd.models.hub import find
+
 SMALL_IMAGE = 40  # pixels: CIFAR's 32 and FashionMNIST's 28 lose too much in a stem made for 224
 
 
@@ -27,8 +29,11 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4)
         raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    overlay = find(name) if pretrained else None
     try:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+        network = timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay
+        )
     except Exception as error:
         if not pretrained:
             raise
@@ -54,7 +59,9 @@ def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
     A pretrained kernel is kept as it is, at stride 1. A patch stem (kernel equal to stride) from scratch becomes 2x2
     at stride 2.
     """
-    path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    path, first = next(((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
+    if first is None:
+        raise ValueError("stem: there is no convolution in this network that could shrink less: say stem=large")
     patch = first.kernel_size == first.stride and first.stride[0] > 1
     if keep_weights:
         first.stride = (1, 1)
@@ -66,3 +73,6 @@ def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
         setattr(network.get_submodule(owner), attribute, small)
     if isinstance(getattr(network, "maxpool", None), nn.Module):
         network.maxpool = nn.Identity()
+
+
+build.look = find  # what can be told of pretrained weights before anything is made

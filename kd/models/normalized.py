@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from kd.interfaces import first_line, observe
 
 
-def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
+def fitting(network: nn.Module, role: str, image_size: int, advice: Callable[[], str] = lambda: "") -> nn.Module:
     """Return ``network`` if it takes images of this size and shows what methods ask for.
+
+    Args:
+        advice: what would help, asked for where it does not.
 
     Raises:
         ValueError: naming the network's role and what it said.
@@ -25,8 +28,7 @@ def fitting(network: nn.Module, role: str, image_size: int) -> nn.Module:
         raise
     except Exception as error:
         raise ValueError(
-            f"the {role} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n"
-            f"Choose another network, a data.image_size that it takes or, for a network of timm, {role}.stem=large."
+            f"the {role} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n{advice()}"
         ) from error
     return network
 
