@@ -168,7 +168,11 @@ def open_splits(
             enough(targets[where == VAL], classes, 1, "the validation files that can be read")
         enough(targets[where == TEST], classes, 1, "the test files that can be read")
         names = list(files)
-        notes |= twins(images[: len(kept)], targets, where != TEST, lambda row: printable(names[kept[row]]))
+
+        def named(row: int) -> str:
+            return printable(names[kept[row]])
+
+        notes |= twins(images[: len(kept)], targets, where != TEST, named, None if val is None else where == VAL)
         if on_leak == "warn":
             warn(name, notes)
         counts = {"train_count": (where == TRAIN).sum()} | ({} if val is None else {"val_count": (where == VAL).sum()})
