@@ -81,8 +81,9 @@ def load(
     if labels is not None:
         if nested:
             raise ValueError("data.nested=true reads folders, and data.labels says which files there are: say one")
-        listing = read_labels(labels, top, on_bad_file == "skip")
-        return open_splits(store, "folder", listing, *rest, labels_of_file=True)
+        with about("labels", labels):
+            listing = read_labels(labels, top, on_bad_file == "skip")
+            return open_splits(store, "folder", listing, *rest, labels_of_file=True)
     with about("root", top):
         found = find_splits(top, str(train_dir), str(test_dir), None if val_dir is None else str(val_dir), nested)
         tree = Listed(*(folder and list_classes(folder, nested) for folder in found))

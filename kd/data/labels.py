@@ -71,10 +71,10 @@ def read_labels(labels: Any, root: Path, may_miss: bool = False) -> Listed:
             seen[name] = row.line
             splits[split].setdefault(row.label, {})[name] = f"{root}/{name}"
     _refuse(where, faulty, "cannot be used; a split is train, val or test")
-    _refuse(where, outside, f"lead out of data.root={printable(root)}")
-    _refuse(where, doubled, "name a picture once more")
+    _refuse(where, outside, f"with a path that leads out of data.root={printable(root)}")
+    _refuse(where, doubled, "with a picture that stands there already")
     hint = "Paths are meant from data.root; data.on_bad_file=skip leaves out what is not there"
-    _refuse(where, missing, f"name what is not in data.root={printable(root)}", f"\n{hint}")
+    _refuse(where, missing, f"with a picture that is not in data.root={printable(root)}", f"\n{hint}")
     parts = {
         split: Part(f"{where} ({split})", {label: dict(sorted(classes[label].items())) for label in in_order(classes)})
         for split, classes in splits.items()
