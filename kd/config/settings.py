@@ -133,6 +133,8 @@ OURS: dict[str, Rule] = {
     "test_fraction": number(above=0, below=1),
     "label_noise": PART,
     "root": or_null(FOLDER),
+    "white": or_null(number(above=0)),
+    "nested": FLAG,
     "on_bad_file": one_of("error", "skip"),
     "on_leak": one_of("warn", "error"),
     "flip": SHARE,

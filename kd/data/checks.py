@@ -33,6 +33,12 @@ def between(name: str, value: Any, low: float, high: float) -> None:
         raise ValueError(f"data.{name} must lie between {low} and {high}, got {value!r}")
 
 
+def over(name: str, value: Any, least: float) -> None:
+    """Refuse what is no finite number above ``least``."""
+    if not _is_number(value) or not least < value < float("inf"):
+        raise ValueError(f"data.{name} must be a number above {least}, got {value!r}")
+
+
 def share(name: str, value: Any) -> None:
     """Refuse what is no number in (0, 1)."""
     if not _is_number(value) or not 0 < value < 1:

@@ -1,9 +1,9 @@
 """Image files of any mode into rows of one uint8 array, each bad file named.
 
-An image is turned as its EXIF orientation says, laid on white where it is transparent, converted to 8-bit RGB without
-colour management, and squashed to a square (the aspect ratio is not kept, as Keras' ``image_dataset_from_directory``
-does it). Pillow's bilinear filter averages over the whole footprint when it shrinks (antialiasing). A file of the right
-size is not resampled. Of an animation the first frame counts.
+An image is turned as its EXIF orientation says, brought to 8 bits a channel (depth.py), laid on white where it is
+transparent, converted to RGB without colour management, and squashed to a square (the aspect ratio is not kept, as
+Keras' ``image_dataset_from_directory`` does it). Pillow's bilinear filter averages over the whole footprint when it
+shrinks (antialiasing). A file of the right size is not resampled. Of an animation the first frame counts.
 
 Files are not trusted. The suffix says nothing, and a format is read only if it is in ``FORMATS``: EPS, for one, would
 start Ghostscript, which runs what the file says. Only a regular file is opened, so no pipe is waited for. What would
@@ -25,10 +25,12 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from kd.data.depth import White, load_in_8_bits
 from kd.data.files import closed, printable, reason_of
 from kd.data.quiet import quiet
 
 VERSION = 1  # raise it when the same file would give other pixels
+WHITE = White()  # where no set says otherwise
 LISTED = 20  # bad files named in the notes; the error names them all
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
 FORMATS |= {"WEBP"}
@@ -69,11 +71,26 @@ class Room:
 _bytes, _pixels = Room(MAX_BYTES), Room(MAX_PIXELS)  # entered in this order, or two threads might wait for each other
 
 
-def read_image(path: str, size: int) -> np.ndarray:
+def read_image(path: str, size: int, white: White = WHITE) -> np.ndarray:
     """Return [size, size, 3] uint8.
+
+    Args:
+        white: of images of more than 8 bits a channel; a picture that a network shall answer wants that of the set
+            the network was trained on, ``Pictures.white``.
 
     Raises:
         Exception: whatever Pillow's decoders stumble on; ValueError for what is too large or must not be opened.
+    """
+    with opened(path) as image, room_for(image):
+        return _square(image, size, white)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Image.Image]:
+    """An image of which the header was read, and nothing else.
+
+    Raises:
+        ValueError: for what must not be opened.
     """
     reason = closed(path)
     if reason:
@@ -83,23 +100,34 @@ def read_image(path: str, size: int) -> np.ndarray:
         raise ValueError(f"a file of {length / 2**30:.1f} GiB; at most {MAX_BYTES / 2**30:.0f} is read")
     # an open file, not its name: Pillow would map the file, and one that is cut meanwhile would kill the process
     with _bytes(length), open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-        pixels = unpacked(image)
-        if pixels > MAX_PIXELS or max(image.size) > MAX_SIDE:
-            found = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
-            raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}, or of {MAX_SIDE:,} a side")
-        with _pixels(pixels):
-            return _square(image, size)
+        yield image
 
 
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    try:
-        image.load()
-        rgb = to_rgb(upright(image))
-        if rgb.size != (size, size):
-            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(rgb)
-    finally:
-        image.close()  # lets go of the pixels, before their room is given to another
+@contextmanager
+def room_for(image: Image.Image) -> Iterator[None]:
+    """Wait until there is room to unpack an opened image.
+
+    Raises:
+        ValueError: for what is too large.
+    """
+    pixels = unpacked(image)
+    if pixels > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        found = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
+        raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}, or of {MAX_SIDE:,} a side")
+    with _pixels(pixels):
+        try:
+            yield
+        finally:
+            image.close()  # lets go of the pixels, before their room is given to another
+
+
+def _square(image: Image.Image, size: int, white: White) -> np.ndarray:
+    shown = load_in_8_bits(image, white)
+    turn = orientation(image)
+    rgb = to_rgb(shown if turn is None else shown.transpose(turn))
+    if rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
 
 
 @cache
@@ -120,38 +148,25 @@ def unpacked(image: Image.Image) -> int:
     return max(hidden, image.width * image.height)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF says; as it is stored where that is damaged or says nothing."""
+def orientation(image: Image.Image) -> Image.Transpose | None:
+    """How an image is turned as its EXIF says; None where that is damaged or says nothing."""
     try:
-        method = TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
+        return TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # struct.error, SyntaxError, OSError and more; the picture itself is whole
-        return image
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparency over white, 16-bit greys scaled to 8 bits.
-
-    Raises:
-        ValueError: for 32-bit and float greys, which do not say what white is.
-    """
-    if image.mode.startswith("I") or image.mode == "F":  # convert() would clip these at 255
-        grey = np.asarray(image)
-        if image.mode == "F" or grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(
-                f"mode {image.mode} with values in [{grey.min()}, {grey.max()}]: no white point is defined"
-            )
-        grey = grey.astype(np.uint32)
-        grey += 128
-        grey //= 257  # with the half added: the nearest of 256 greys, without a float for every pixel
-        image = Image.fromarray(grey.astype(np.uint8))
-    elif image.has_transparency_data:
+    """Convert any mode of 8 bits a channel to RGB, transparency over white."""
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def decode_into(images: np.ndarray, files: Mapping[str, str], on_bad_file: str) -> tuple[np.ndarray, dict[str, Any]]:
+def decode_into(
+    images: np.ndarray, files: Mapping[str, str], on_bad_file: str, white: White = WHITE
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Fill ``images`` [N, S, S, 3] with ``files`` ({label: path}) and return (positions kept [M], notes).
 
     Every file is tried before anything is said. With bad files left out, the first M rows hold the others in order.
@@ -163,7 +178,7 @@ def decode_into(images: np.ndarray, files: Mapping[str, str], on_bad_file: str) 
 
     def fill(row: int) -> str | None:
         try:
-            images[row] = read_image(paths[row], images.shape[1])
+            images[row] = read_image(paths[row], images.shape[1], white)
         except UnidentifiedImageError:
             return "not an image of a known format"
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and more

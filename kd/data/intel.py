@@ -1,8 +1,9 @@
 """Intel Image Classification: six kinds of scenery, 14,034 training and 3,000 test photographs of 150 x 150 pixels.
 
 https://www.kaggle.com/datasets/puneet6060/intel-image-classification. Kaggle's archive nests every split once more
-(``seg_train/seg_train/<class>/*.jpg``); trees without the second level are read as well. ``seg_pred`` has no labels and
-is not used. The set has label noise of its own: the notes count the pictures that stand in several classes.
+(``seg_train/seg_train/<class>/*.jpg``); trees without the second level, or with a folder around all, are read as well.
+``seg_pred`` has no labels and is not used. The set has label noise of its own: the notes count the pictures that stand
+in several classes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from kd.data.augment import Augment
 from kd.data.checks import about, folder_of
 from kd.data.files import printable
-from kd.data.folder import open_tree
+from kd.data.folder import open_splits
+from kd.data.labels import Listed
+from kd.data.listing import folders_in, list_classes
 from kd.data.pictures import Pictures
 from kd.reach import reach
 from kd.starved import unwritten
@@ -44,14 +47,17 @@ def load(
     top = folder_of(root) if root is not None else download()
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
     with about("root", top):
-        return open_tree(store, "intel", train, test, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
+        splits = Listed(list_classes(train), list_classes(test), None)
+        return open_splits(store, "intel", splits, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
 
 
 def find_split(top: Path, split: str) -> Path:
-    """Return the folder that holds the class folders of ``split``, nested once or twice."""
-    for folder in (top / split / split, top / split):
-        if folder.is_dir():
-            return folder
+    """Return the folder of the class folders of ``split``, nested once or twice, in ``top`` or the one folder below."""
+    around = [top / name for name in folders_in(top) if (top / name / split).is_dir()] if top.is_dir() else []
+    for place in [top] if (top / split).is_dir() or len(around) != 1 else around:
+        for folder in (place / split / split, place / split):
+            if folder.is_dir():
+                return folder
     raise FileNotFoundError(
         printable(f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})") + "\n"
         f"data.root is the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"

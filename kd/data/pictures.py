@@ -13,6 +13,7 @@ import numpy as np
 
 from kd.data.augment import Augment
 from kd.data.checks import about, enough, share
+from kd.data.depth import White
 from kd.interfaces import first_line
 from kd.progress import say
 from kd.store import SHORT, Store, allocated, digest
@@ -36,6 +37,7 @@ class Pictures:
     augment: Augment  # how a training view is made
     fingerprint: str  # content of images, targets and splits: what keys are made of
     notes: Mapping[str, Any] = field(default_factory=dict)  # for the report: files left out and the like
+    white: White = White()  # of files of more than 8 bits: what ``read_image`` wants for a new picture
 
     @property
     def image_size(self) -> int:
@@ -54,8 +56,9 @@ def decode_once(
         settings: what determines the pixels (content of the source, size, version of the code), plain values.
         produce: gets ``allocate(count, (H, W, C))``, which returns a uint8 array on disk to fill, and returns
             ``{"targets": [N], "classes": [...], "train_count": n, "notes": {...}}``: the training images (those
-            that may be split for validation) come first. Fewer targets than allocated images mean that the first
-            ``len(targets)`` images count.
+            that may be split for validation) come first. With ``"val_count"`` the next so many validate, and none of
+            the training images does; ``"white"`` is that of files of more than 8 bits. Fewer targets than allocated
+            images mean that the first ``len(targets)`` images count.
     """
 
     def make(folder: Path) -> None:
@@ -82,6 +85,8 @@ def decode_once(
             "notes": dict(about.get("notes", {})),
             "content": content.hexdigest(),
         }
+        meta |= {"val_count": int(about["val_count"])} if "val_count" in about else {}
+        meta |= {"white": about["white"]._asdict()} if "white" in about else {}
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
 
     return store.obtain("data", f"{name}-{digest({**settings, 'format': FORMAT})[:SHORT]}", make)
@@ -99,7 +104,7 @@ def shorten(path: Path, count: int) -> None:
 
 
 def open_decoded(folder: Path, augment: Augment, seed: int, val_fraction: float) -> Pictures:
-    """Open what ``decode_once`` left and split it: stratified, by ``data.seed`` alone.
+    """Open what ``decode_once`` left and split it: as it says, or stratified, by ``data.seed`` alone.
 
     Raises:
         ValueError: for files that are damaged or do not belong together, saying which folder to remove.
@@ -109,15 +114,22 @@ def open_decoded(folder: Path, augment: Augment, seed: int, val_fraction: float)
         images = np.load(folder / "images.npy", mmap_mode="r")
         targets, sums = np.load(folder / "targets.npy"), np.load(folder / "sums.npy")
         classes, train_count = tuple(meta["classes"]), meta["train_count"]
-        if images.ndim != 4 or not len(images) == len(targets) == len(sums) > train_count > 0:
+        val_count = meta.get("val_count")
+        if images.ndim != 4 or not len(images) == len(targets) == len(sums) > train_count + (val_count or 0) > 0:
             raise ValueError(f"{images.shape} images, {len(targets)} labels, {train_count} of them for training")
         name, content, notes = meta["name"], meta["content"], meta["notes"]
+        white = White(**meta["white"]) if "white" in meta else White()
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(
             f"the decoded data set in {folder} is damaged ({first_line(error)}). Remove that folder; "
             "the same command will decode it again"
         ) from error
-    train, val = stratified_split(targets[:train_count], val_fraction, seed, classes)
+    split = {"seed": seed, "val_fraction": val_fraction}
+    if val_count is None:
+        train, val = stratified_split(targets[:train_count], val_fraction, seed, classes)
+    else:  # whatever the seed
+        train, val = np.arange(train_count), np.arange(train_count, train_count + val_count)
+        split = {"val_count": val_count}
     mean, std = channel_statistics(sums[train], pixels=images.shape[1] * images.shape[2])
     return Pictures(
         name=name,
@@ -126,20 +138,13 @@ def open_decoded(folder: Path, augment: Augment, seed: int, val_fraction: float)
         classes=classes,
         train=train,
         val=val,
-        test=np.arange(train_count, len(targets)),
+        test=np.arange(len(train) + len(val), len(targets)),
         mean=mean,
         std=std,
         augment=augment,
-        fingerprint=digest(
-            {
-                "content": content,
-                "train_count": train_count,
-                "classes": classes,
-                "seed": seed,
-                "val_fraction": val_fraction,
-            }
-        ),
+        fingerprint=digest({"content": content, "train_count": train_count, "classes": classes, **split}),
         notes=notes,
+        white=white,
     )
 
 

@@ -21,16 +21,24 @@ LEAKED, PAIRS = "pictures_in_train_and_test", "train_and_test_pairs"
 
 
 def twins(
-    images: np.ndarray, targets: np.ndarray, in_train: np.ndarray, name: Callable[[int], str]
+    images: np.ndarray,
+    targets: np.ndarray,
+    in_train: np.ndarray,
+    name: Callable[[int], str],
+    in_val: np.ndarray | None = None,
 ) -> dict[str, int | list[str]]:
     """Return notes with the number of different pictures that stand in both places, and names of the first leaks.
 
     Args:
         images: [N, H, W, C]. in_train: [N] bool, true for validation too. name: of a row, as its owner knows it.
+        in_val: [N] bool, where the set itself says who validates.
     """
     seen: dict[bytes, list[int]] = defaultdict(list)
     for row, image in enumerate(images):
         seen[hashlib.sha256(np.ascontiguousarray(image)).digest()].append(row)
+    chosen = in_val if in_val is not None else np.zeros(len(images), bool)
+    trained = in_train & ~chosen
+    both = sum(any(trained[row] for row in rows) and any(chosen[row] for row in rows) for rows in seen.values())
     several = sum(len({targets[row] for row in rows}) > 1 for rows in seen.values())
     pairs = []
     for rows in seen.values():
@@ -38,6 +46,7 @@ def twins(
         if train and test:
             pairs.append((train[0], test[0]))
     notes: dict[str, int | list[str]] = {"pictures_in_several_classes": several, LEAKED: len(pairs)}
+    notes["pictures_in_train_and_validation"] = both
     notes[PAIRS] = [f"{name(train)} = {name(test)}" for train, test in pairs[:LISTED]]
     return {key: note for key, note in notes.items() if note}
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.decode import Room, decode_into, read_image, to_rgb
+from kd.data.decode import Room, decode_into, read_image
+from kd.data.depth import White, grey_in_8_bits
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -123,7 +124,7 @@ def test_skip_moves_the_good_rows_together_in_order(mixed):
 
 def test_every_16_bit_grey_becomes_the_nearest_of_256():
     greys = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    assert (np.asarray(to_rgb(Image.fromarray(greys)))[..., 0] == np.round(greys / 257)).all()
+    assert (np.asarray(grey_in_8_bits(Image.fromarray(greys), White())) == np.round(greys / 257)).all()
 
 
 def test_room_is_given_to_as_many_as_fit_and_to_a_large_one_alone():

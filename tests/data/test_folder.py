@@ -13,7 +13,6 @@ from PIL import Image
 from kd.data.augment import Augment
 from kd.data.folder import load
 from kd.data.loader import Loader
-from kd.interfaces import Advice
 from kd.store import Store
 from tests.data.test_intel import grow as intel_tree
 
@@ -211,19 +210,6 @@ def test_one_folder_for_both_splits_is_refused_before_anything_is_decoded(tree, 
     with pytest.raises(ValueError, match=r"^data.train_dir=.* and data.test_dir=.* are the same folder, .*data.root="):
         opened(tree, **said)
     assert not (tmp_path / "store").exists()
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["val", "Validation"])
-def test_a_validation_folder_is_left_out_and_said_to_be(tree, opened, name):
-    before = opened(tree)
-    grow(tree, {f"{name}/cat": 2, f"{name}/dog": 2}, seed=1)
-    told = f"data.root={tree}: {name}/ is left out; of train/ a part validates, data.val_fraction=0.1"
-    with pytest.warns(Advice) as warned:
-        pictures = opened(tree)
-    assert [str(warning.message) for warning in warned] == [told]
-    assert pictures.fingerprint == before.fingerprint and pictures.notes == before.notes
-    assert len(opened(tree, test_dir=name).test) == 4  # and no warning: it would be an error here
 
 
 @pytest.mark.filterwarnings("error")
