@@ -179,7 +179,7 @@ def refuse_dashes(arguments: Sequence[str]) -> None:
     parser = get_args_parser()
     parser.exit_on_error, strange, plain_ones = False, [], []
     with suppress(argparse.ArgumentError):  # a flag of Hydra's with a wrong value is Hydra's to tell
-        strange = parser.parse_known_args(arguments)[1]
+        strange = [word for word in parser.parse_known_args(arguments)[1] if word.startswith("-")]
     for word, after in pairwise([*arguments, "-"]):
         if word in strange and "=" in word:
             plain_ones.append(word.lstrip("-"))
