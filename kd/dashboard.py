@@ -163,7 +163,7 @@ def _entity() -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 2: a name that W&B does not take, or the extra, the key or the server is missing; the message says which."""
+    """Exit code 2: W&B does not take a name, or the extra, the key or the server is missing; the message says which."""
     parser = argparse.ArgumentParser(
         prog="python -m kd.dashboard", description="Make the W&B workspace of a project: the panels for its sweeps."
     )

@@ -17,6 +17,7 @@ Behind a kill at any moment W&B ends with the history of a run that was never ki
 
 One W&B run is one thing that was trained. A cell of a sweep has the job type ``distill``; its teacher and its twin,
 which many cells share, are runs of their own (``Tracker.sibling``), and so is a sweep's report (``publish_report``).
+Under a ``wandb agent`` the cell is the run that the agent handed out (``kd/wandb_environment.py``).
 
 Choices that look odd without their reason:
 

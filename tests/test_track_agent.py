@@ -162,7 +162,7 @@ def test_the_same_parameters_again_are_found_and_told_to_the_agents_new_run(tmp_
         for number in (1, 2):
             said = environment(tmp_path, f"agents{number}")
             env = clean(**server.environment(), **said, HOME=str(tmp_path), KD_OUTPUTS=str(tmp_path / "o"))
-            done = run("kd.run", *QUICK, cwd=tmp_path, env=env)
+            done = run("kd.run", *QUICK, "baseline=false", cwd=tmp_path, env=env)
             assert done.returncode == 0, done.stderr
         assert "was found" in done.stdout
     first, second = (server.runs[f"agents{number}"] for number in (1, 2))
@@ -170,7 +170,7 @@ def test_the_same_parameters_again_are_found_and_told_to_the_agents_new_run(tmp_
     assert first.summary["val/accuracy"] == second.summary["val/accuracy"]
     curves = [[row["student/loss"] for row in run.history if "student/loss" in row] for run in (first, second)]
     assert len(curves[0]) == 1 and curves[0] == curves[1]
-    assert sorted(run.job_type for run in server.runs.values()) == ["baseline", "distill", "distill", "teacher"]
+    assert sorted(run.job_type for run in server.runs.values()) == ["distill", "distill", "teacher"]
     assert {run.project for run in server.runs.values()} == {"sweeps"}
     (folder,) = (tmp_path / "o" / "runs").iterdir()
     assert metrics(tmp_path / "o", folder.name), "what was written down stays as it was"
@@ -181,6 +181,17 @@ def test_a_multirun_under_an_agent_is_refused(tmp_path):
     done = run("kd.run", "-m", "seed=0,1", cwd=tmp_path, env=clean(**said, KD_OUTPUTS=str(tmp_path / "o")))
     assert done.returncode == 2 and "one run at a time" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_ours_with_a_long_name_is_one_group_in_the_project_of_the_environment(tmp_path):
+    place = f"hydra.sweep.dir=sweeps/{'s' * 200}"
+    env = clean(HOME=str(tmp_path), KD_OUTPUTS="o", WANDB_PROJECT="mine", WANDB_RUN_GROUP="theirs")
+    done = run("kd.run", "-m", "seed=0,1", place, *QUICK, "tracking=offline", "baseline=false", cwd=tmp_path, env=env)
+    assert done.returncode == 0 and "W&B" not in done.stderr, done.stderr
+    runs = read_runs(tmp_path / "o").values()
+    assert sorted(run.job_type for run in runs) == ["distill", "distill", "report", "teacher"]
+    assert {(run.project, len(run.group)) for run in runs} == {("mine", 128)} and len({run.group for run in runs}) == 1
 
 
 def of_the_page() -> dict:
