@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from kd.config.keys import shown
+from kd.config.rules import GROUP_OF_WANDB, PLACE_OF_WANDB, or_null
 from kd.redact import without_secrets
 
 # config: of ``kd.track.SHORT_NAMES``
@@ -161,16 +163,22 @@ def _entity() -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 2: the extra, the key or the server is missing; the message says which."""
+    """Exit code 2: W&B does not take a name, or the extra, the key or the server is missing; the message says which."""
     parser = argparse.ArgumentParser(
         prog="python -m kd.dashboard", description="Make the W&B workspace of a project: the panels for its sweeps."
     )
-    parser.add_argument("--project", default="kd", help="default: kd, as in conf/tracking")
-    parser.add_argument("--entity", help="default: your account's")
+    project, entity = (os.environ.get(f"WANDB_{name}", "").strip() for name in ("PROJECT", "ENTITY"))
+    parser.add_argument("--project", default=project or "kd", help="default: WANDB_PROJECT, or kd, as in conf/tracking")
+    parser.add_argument("--entity", default=entity or None, help="default: WANDB_ENTITY, or your account's")
     parser.add_argument("--name", default="Distillation", help="of the workspace; default: Distillation")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made; needs no network and no key")
     given = parser.parse_args(arguments)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # as kd.track has it
+    rules = {"project": PLACE_OF_WANDB, "entity": or_null(PLACE_OF_WANDB), "name": GROUP_OF_WANDB}
+    for name, rule in rules.items():
+        if not rule.good(value := getattr(given, name)):
+            print(f"kd.dashboard: --{name} must be {rule.right}, got {shown(value)}", file=sys.stderr)
+            return 2
     try:
         if given.dry_run:
             print(outline(workspace(given.entity or "your account", given.project, given.name)))

@@ -32,10 +32,13 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd import advice
 from kd.config.checks import check_outputs
+from kd.config.keys import FROM_ENVIRONMENT
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.interrupt import LEADER
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
+from kd.wandb_environment import agent
+from kd.wandb_names import as_group
 
 # as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
@@ -125,6 +128,11 @@ def _start(config: DictConfig) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
         text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
         raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
+    if agent() and config.tracking.mode != "disabled":
+        raise ValueError(
+            "a wandb agent (WANDB_SWEEP_ID in the environment) hands out one run at a time: leave -m and the values "
+            "away, or say tracking=disabled"
+        )
     for part in (config.hydra.sweeper, config.hydra.launcher):  # what is wrong there is told before any folder is made
         OmegaConf.to_container(part, resolve=True)
     task = OmegaConf.to_container(config.hydra.overrides.task)  # as typed, interpolations too
@@ -151,7 +159,7 @@ def _start(config: DictConfig) -> None:
         folder = outputs / "sweeps" / name
     check_outputs(str(folder), "hydra.sweep.dir")
     command = command_of(given, outputs, folder)
-    _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs)})
+    _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs), **of_environment(config.tracking)})
     before = len(list((folder / "cells").glob("*.json")))
     trials = before + config.hydra.sweeper.n_trials if is_search else None
     keys = [key_of(o.get_key_element()) for o in swept]
@@ -160,7 +168,7 @@ def _start(config: DictConfig) -> None:
     advice.begin(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
     os.environ[LEADER] = str(os.getpid())
-    _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or folder.name})
+    _watch = Watch(folder, outputs, tracking | {"group": tracking["group"] or as_group(folder.name)})
 
 
 def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
@@ -183,6 +191,13 @@ def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str
         config.hydra.overrides.hydra.extend([quoted[name] for name in hydra])
         typed = OmegaConf.to_container(config.hydra.overrides.task)  # interpolations too
         config.hydra.overrides.task = [o for o in typed if key_of(o) not in task] + [quoted[name] for name in task]
+
+
+def of_environment(tracking: DictConfig) -> dict[str, str]:
+    """What the environment of this process says of project and entity, which that of a job may not say."""
+    written = OmegaConf.to_container(tracking)
+    found = [name for name, value in written.items() if FROM_ENVIRONMENT.match(str(value))]
+    return {f"tracking.{name}": tracking[name] for name in found if tracking[name] is not None}
 
 
 def _quoted(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
 from kd.teacher import LiveTeacher
 from kd.track import Tracker
 from kd.train import predict_together
+from kd.wandb_environment import agent
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class Parts:
     clock: Clock
 
 
+FOUND = "This run was found: it had been made before. Remove its folder to make it again."
+
+
 class Ran(NamedTuple):
     """What a run came to."""
 
     result: dict[str, Any]  # of result.json
     folder: Path
     found: bool  # it had been made before
-    hint: str = "This run was found: it had been made before. Remove its folder to make it again."
+    hint: str = FOUND
 
 
 def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ran:
@@ -84,7 +89,8 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         drawn = settings["report"]
         before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
         if before and not timed_again(parts, before):
-            return Ran(before, folder, found=True)
+            hint = tell_agent(parts, folder, name, key, before) if ranks.first else ""
+            return Ran(before, folder, found=True, hint="\n".join(filter(None, [FOUND, hint])))
         if given and ranks.first:
             refuse_another(folder, key)
         say("\n".join([name, *heading(parts)]))
@@ -109,12 +115,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
             result = about | merits
             write_result(folder, result)
             made = write_report(folder) if drawn else {}
-            tracker.finish(
-                result,
-                figures={name: path for name, path in made.items() if path.suffix == ".png"},
-                tables={"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)},
-                artifacts={"student": folder / "student.safetensors"},
-            )
+            show_end(tracker, folder, result, {key: path for key, path in made.items() if path.suffix == ".png"})
         seal(folder, KEPT)
         (folder / UNFINISHED).unlink(missing_ok=True)
         ranks.tell(result)
@@ -247,12 +248,30 @@ def rehearse(parts: Parts) -> None:
         guide = task.network
 
 
-def tracked(parts: Parts, folder: Path, name: str, key: str) -> Tracker:
+def tell_agent(parts: Parts, folder: Path, name: str, key: str, result: Mapping[str, Any]) -> str:
+    """Tell a ``wandb agent`` of a run that was found, for it gave it an id of its own; return how to look at it."""
+    tracker = tracked(parts, None, name, key)
+    if not tracker.agent:
+        return ""
+    with tracker:
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            tracker.log(json.loads(line))
+        show_end(tracker, folder, result, {path.stem: path for path in sorted((folder / "figures").glob("*.png"))})
+    return tracker.hint()
+
+
+def show_end(tracker: Tracker, folder: Path, result: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+    """Show what a run ends with."""
+    tables = {"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)}
+    tracker.finish(result, figures, tables, artifacts={"student": folder / "student.safetensors"})
+
+
+def tracked(parts: Parts, folder: Path | None, name: str, key: str) -> Tracker:
     """The run's tracker; teacher and twin are W&B runs of their own, once for all the runs that share them."""
     settings = parts.settings
     config = flat(settings) | {f"choices.{group}": option for group, option in parts.choices.items()}
     about = {"root": parts.store.root, "run_id": key[: 2 * SHORT], "config": config, "name": name}
-    tracker = Tracker(folder, **about, job_type="distill", **settings["tracking"])
+    tracker = Tracker(folder, **about, job_type="distill", agent=agent(), **settings["tracking"])
     for stage in {"teacher", "baseline"} & parts.tasks.keys():
         own = digest(parts.tasks[stage].settings)
         tracker.sibling(stage, run_id=own[: 2 * SHORT], name=f"{parts.choices['data']}-{stage}-{own[:SHORT]}")

@@ -29,7 +29,7 @@ from kd.config.build import build_network, fitted, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
-from kd.config.mistakes import begin, in_full, plainly
+from kd.config.mistakes import begin, in_full, plainly, refuse_dashes
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
@@ -37,6 +37,7 @@ from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.progress import nowhere
 from kd.search import timed, values
 from kd.starved import in_words
+from kd.wandb_names import as_group
 
 if TYPE_CHECKING:
     from kd.data.loader import Loader
@@ -268,7 +269,7 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     command = "python -m kd.run " + shlex.join(own)
     if job.mode == RunMode.MULTIRUN:
         if cfg.tracking.group is None:
-            cfg.tracking.group = Path(job.sweep.dir).name
+            cfg.tracking.group = as_group(Path(job.sweep.dir).name)
         return cell(cfg, choices, command)
     given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     try:
@@ -296,6 +297,7 @@ def main() -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     try:
         with plainly():
+            refuse_dashes(sys.argv[1:])
             compose_and_run()
     except KeyboardInterrupt:
         closing()

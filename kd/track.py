@@ -17,6 +17,7 @@ Behind a kill at any moment W&B ends with the history of a run that was never ki
 
 One W&B run is one thing that was trained. A cell of a sweep has the job type ``distill``; its teacher and its twin,
 which many cells share, are runs of their own (``Tracker.sibling``), and so is a sweep's report (``publish_report``).
+Under a ``wandb agent`` the cell is the run that the agent handed out (``kd/wandb_environment.py``).
 
 Choices that look odd without their reason:
 
@@ -53,8 +54,10 @@ from kd.interfaces import first_line
 from kd.journal import Journal
 from kd.progress import here
 from kd.redact import redact, without_secrets
-from kd.store import lock_of
-from kd.wandb_folders import Pieces, house, records, unsent
+from kd.store import digest, lock_of
+from kd.wandb_environment import Agent, house
+from kd.wandb_folders import Pieces, records, unsent
+from kd.wandb_names import MOST, MOST_OF_A_TAG, as_group
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +111,10 @@ class Tracker:
         timeout: seconds that "online" waits for the server before it goes on offline.
         system_stats: let wandb sample CPU, memory and GPU.
         stage: whose network the run is about: "student", "teacher", "baseline", or None.
+        agent: the ``wandb agent`` that started the process: this run is the one that it handed out, with its id, in its
+            project. Siblings have ids of their own.
 
+    Where the environment says WANDB_RUN_GROUP it is the group of whoever has none; WANDB_NOTES are the student's.
     Left by ``KeyboardInterrupt`` it ends within ``HASTE`` seconds, whatever a server does. wandb's own exit hook is
     not as quick: an interrupted process should end by ``os._exit``.
 
@@ -133,20 +139,30 @@ class Tracker:
         timeout: float = 10.0,
         system_stats: bool = False,
         stage: str | None = "student",
+        agent: Agent | None = None,
     ):
         if mode not in MODES:
             raise ValueError(f"tracking.mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self.folder, self.root = folder and Path(folder), Path(root).absolute()
         self.mode, self.timeout, self.system_stats, self.stage = mode, timeout, system_stats, stage
+        self.agent = agent
+        if agent:
+            run_id, project, entity = agent.run_id or run_id, agent.project or project, agent.entity or entity
+            config = {**agent.parameters, **config}  # W&B's page of a sweep looks for its own names
         config = redact(config)
+        group = redact(group or os.environ.get("WANDB_RUN_GROUP") or None)
+        group = group and as_group(group)
+        notes = os.environ.get("WANDB_NOTES") if stage == "student" else None
+        tags = dict.fromkeys(redact(str(tag))[:MOST_OF_A_TAG] for tag in tags)  # what is redacted may be longer
         short = {name: config[setting] for name, setting in SHORT_NAMES.items() if setting in config}
-        kind = {"group": redact(group), "job_type": job_type}  # wandb leet filters by config alone
+        kind = {"group": group, "job_type": job_type}  # wandb leet filters by config alone
         self._about = {
             "id": run_id,
-            "name": redact(name)[:128],  # W&B's limit
-            "group": redact(group),
+            "name": redact(name)[:MOST],
+            "group": group,
             "job_type": job_type,
-            "tags": [redact(str(tag)) for tag in tags],
+            "notes": redact(notes),
+            "tags": [*filter(None, tags)],
             "project": project,
             "entity": entity,
             "config": short | {name: value for name, value in kind.items() if value} | config,
@@ -169,6 +185,8 @@ class Tracker:
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(self.folder / "metrics.jsonl")
+        if self.agent and self.mode != "online":
+            self._say("a wandb agent waits for what this run comes to, and hears of it with tracking=online")
         if self.mode != "disabled":
             with self._unharmed("starting"):
                 self._open.enter_context(house(self.root))
@@ -297,6 +315,7 @@ class Tracker:
             "x_disable_machine_info": True,
             "host": "",  # else the name of this machine
             "x_transaction_log_flush_interval": 0.3,  # wandb's 15 s is what a killed run would lose
+            "sweep_id": self.agent and self.agent.sweep,
         }
         logging.raiseExceptions = False  # else a full disk makes a traceback of every line of wandb's debug.log
         wandb.setup(wandb.Settings(mode=mode, silent=True))  # else WANDB_MODE would speak before the config does
@@ -472,9 +491,11 @@ class Tracker:
 
     def _page(self, ending: str = "") -> Path:
         names = (self._about["entity"], self._about["project"], self._about["id"])
-        folder = self.root / "wandb" / "told"
+        folder, name = self.root / "wandb" / "told", "-".join(filter(None, names))
+        if len(os.fsencode(name)) > 200:  # a project of 128 letters, each of up to 4 bytes
+            name = digest({"told": name})
         folder.mkdir(exist_ok=True)
-        return folder / ("-".join(filter(None, names)) + ending)
+        return folder / (name + ending)
 
     def _answers(self) -> bool:
         """Ask the server who we are, as wandb does before it takes a table, but not for 19 s a table."""

@@ -6,12 +6,10 @@ rows that stand in two of them twice.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from kd.store import write_text
@@ -59,30 +57,6 @@ class Pieces:
                 kept.append(piece)
         write_text(self.page, "".join(f"{piece.name}\n" for piece in kept))
         return kept
-
-
-@contextmanager
-def house(root: Path) -> Iterator[None]:
-    """For the time of a run, give wandb one place under ``root`` for all it writes, unless the user named another."""
-    place = root / "wandb"
-    place.mkdir(parents=True, exist_ok=True)  # wandb goes to the system's temporary folder where there is none
-    wanted = {
-        "WANDB_DIR": str(root),
-        "WANDB_DATA_DIR": str(place / "data"),
-        "WANDB_CACHE_DIR": str(place / "cache"),
-        "WANDB_CONFIG_DIR": str(place / "config"),
-        "WANDB_SILENT": "true",
-        "WANDB_ERROR_REPORTING": "false",  # its telemetry adds 10 to 20 s to a run whose server is away
-    }
-    if Path("~/.config/wandb/settings").expanduser().exists():
-        del wanted["WANDB_CONFIG_DIR"]  # `wandb login --host` wrote down there which server is the user's
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
 
 
 def unsent(piece: Path) -> bool:

@@ -137,6 +137,32 @@ def test_it_is_saved_on_the_server_and_a_dry_run_asks_nobody(tmp_path, spec, mon
     assert "me/kd" in said and "Pareto" in said and "ParallelCoordinatesPlot" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--project", "my/proj:1"], {}, r"--project must be text in one line without / \ # ? % :, of 1 to 128"),
+        (["--project", ""], {}, "--project must be text"),
+        (["--project", "p" * 129], {}, "128 characters"),
+        (["--entity", "me/kd"], {}, "--entity must be text"),
+        (["--name", ""], {}, "--name must be text"),
+        ([], {"WANDB_PROJECT": "a/b"}, "--project must be text"),
+    ],
+)
+def test_a_name_that_wandb_does_not_take_is_refused(arguments, environment, said, monkeypatch, capsys):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main([*arguments, "--dry-run"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("kd.dashboard: ") and said in told.err and told.err.count("\n") == 1
+
+
+def test_project_and_entity_are_those_of_the_environment_where_nobody_says_others(monkeypatch, capsys, spec):
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "us")
+    assert main(["--dry-run"]) == 0 and "us/mine" in capsys.readouterr().out
+    assert main(["--dry-run", "--project", "other"]) == 0 and "us/other" in capsys.readouterr().out
+
+
 def test_without_a_key_it_says_so(tmp_path, spec):
     done = dashboard(tmp_path)
     assert done.returncode == 2 and "wandb login" in done.stderr and "Traceback" not in done.stderr

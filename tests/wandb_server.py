@@ -41,6 +41,8 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None  # None: it did not end
     started: int = 0  # how often wandb.init or wandb sync came for it
+    sweep: str | None = None
+    notes: str | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class Server:
         self.delay = 0.0  # seconds before any answer
         self.heard: list[bytes] = []  # bodies of requests
         self.refused = ""  # a GraphQL operation that is answered by an error
+        self.sweeps: dict[str, str] = {}  # what `wandb sweep` was given, as yaml
+        self.waiting: list[dict[str, Any]] = []  # the parameters of runs that an agent will be told to start
         self._lock = threading.RLock()
         self._released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"server_of": self}))
@@ -187,6 +191,8 @@ class Server:
         run.group = told.get("groupName") or run.group
         run.job_type = told.get("jobType") or run.job_type
         run.tags = told.get("tags") or run.tags
+        run.sweep = told.get("sweep") or run.sweep
+        run.notes = told.get("notes") or run.notes
         return {"upsertBucket": {"bucket": self._bucket(run), "inserted": new}}
 
     def _on_RunResumeStatus(self, told: dict) -> dict:
@@ -253,6 +259,33 @@ class Server:
         about |= {"size": sum(map(len, artifact.files.values())), "fileCount": len(artifact.files)}
         about |= {"digest": artifact.digest, "digestAlgorithm": None, "commitHash": "c"}
         return {"artifact": about | {"createdAt": DAY, "updatedAt": None, "aliases": []}}
+
+    # for `wandb sweep` and `wandb agent`
+
+    def _on_UpsertSweep(self, told: dict) -> dict:
+        name = f"sweep{len(self.sweeps) + 1}"
+        self.sweeps[name] = told["config"]
+        project = {"id": "p", "name": told["projectName"], "entity": {"id": "e", "name": ENTITY}}
+        return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
+
+    def _on_SweepWithRuns(self, told: dict) -> dict:
+        return {"project": {"sweep": {"id": "s", "config": self.sweeps[told["sweep"]], "runs": {"edges": []}}}}
+
+    def _on_CreateAgent(self, told: dict) -> dict:
+        return {"createAgent": {"agent": {"id": told["sweep"]}}}
+
+    def _on_Heartbeat(self, told: dict) -> dict:
+        """Hand out one run at a time, as ``count`` of `wandb agent` has it: the server makes it before it starts."""
+        commands = []
+        if not json.loads(told["runState"]):
+            commands = [{"type": "exit"}]
+        if commands and self.waiting:
+            values = self.waiting.pop(0)
+            name, config = f"agents{len(self.runs)}", {key: {"value": value} for key, value in values.items()}
+            self.runs[name] = Run(name, "", sweep=told["id"], stored_config=json.dumps(config))
+            command = re.search(r"^program: *(.*)$", self.sweeps[told["id"]], re.MULTILINE)
+            commands = [{"type": "run", "run_id": name, "program": command and command[1], "args": config}]
+        return {"agentHeartbeat": {"agent": {"id": told["id"]}, "commands": json.dumps(commands)}}
 
     # for kd.dashboard
 

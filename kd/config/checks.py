@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from kd.config.keys import Tree, at, leaves, missing, near, references, shown, within
+from kd.config.keys import FROM_ENVIRONMENT, Tree, at, leaves, missing, near, references, shown, within
 from kd.config.rules import FILE, MAPPING, is_number
 from kd.config.settings import (
     AUTO,
@@ -88,6 +89,10 @@ def check_values(raw: Tree, settings: Tree) -> None:
             own = typed_as(raw, key)
             text = is_number(value) and rule.good(str(value))
             hint = f"; text is quoted, '{own}=\"{value}\"'" if text else ""
+            if isinstance(value, list) and rule.good(quoted := [str(v) if is_number(v) else v for v in value]):
+                hint = f"; text is quoted, '{own}={json.dumps(quoted, ensure_ascii=False)}'"
+            if (said := FROM_ENVIRONMENT.match(str(at(raw, own)))) and os.environ.get(said[1], "").strip() == value:
+                hint = f", which {said[1]} says in the environment"
             if FILE.good(f"{value}/network.safetensors"):
                 hint = f"; it is a folder: did you mean {value}/network.safetensors?"
             if rule.names and isinstance(value, str) and (meant := get_close_matches(value, rule.names(), n=4)):

@@ -51,6 +51,7 @@ def expand(tree: Tree, pattern: str, prefix: str = "") -> Iterator[str]:
 REFERENCE = re.compile(
     r"(?<!\\)\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values|deprecated)\s*:\s*)?([^:{},$]+?)\s*[,}]"
 )
+FROM_ENVIRONMENT = re.compile(r"\$\{\s*(?:oc\.env|from_env)\s*:\s*(\w+)")
 ALONE = re.compile(r"\$\{\s*([^:{}]+?)\s*\}")
 
 

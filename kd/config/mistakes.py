@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 from hydra import compose
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -165,6 +168,31 @@ def begin() -> None:
     if _silenced:
         os.environ.pop("HYDRA_FULL_ERROR", None)
     _silenced = False
+
+
+def refuse_dashes(arguments: Sequence[str]) -> None:
+    """Refuse settings that are typed like flags, as a ``wandb agent`` does by itself: argparse would tell its usage.
+
+    Raises:
+        SystemExit: with what is typed instead.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error, strange, plain_ones = False, [], []
+    with suppress(argparse.ArgumentError):  # a flag of Hydra's with a wrong value is Hydra's to tell
+        strange = [word for word in parser.parse_known_args(arguments)[1] if word.startswith("-")]
+    for word, after in pairwise([*arguments, "-"]):
+        if word in strange and "=" in word:
+            plain_ones.append(word.lstrip("-"))
+        elif word in strange and not after.startswith("-") and "=" not in after:  # ${args_no_equals}
+            plain_ones.append(f"{word.lstrip('-')}={after}")
+        elif word in strange:
+            flags = [flag for action in parser._actions for flag in action.option_strings]
+            raise SystemExit(f"kd: there is no flag {word}{near(word, flags)}; a setting is key=value, without dashes")
+    if plain_ones:
+        raise SystemExit(
+            f"kd: settings are typed without dashes: {shlex.join(plain_ones)}\n"
+            "(a wandb agent types them so where the command in its sweep.yaml says ${args_no_hyphens})"
+        )
 
 
 def _typed(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:

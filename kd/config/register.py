@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def goals(objective: str | list[str]) -> str | list[str]:
         raise SystemExit(f"kd: {error}") from None
 
 
+def from_env(name: str, otherwise: str | None) -> str | None:
+    """The resolver ``${from_env:NAME,otherwise}``: as ``oc.env``, but a variable that is empty says nothing."""
+    return os.environ.get(name, "").strip() or otherwise
+
+
 def plugin(extra: str, path: str) -> str:
     """The resolver ``${plugin:extra,class}`` of conf/hydra: a class of a Hydra plugin, which an extra brings."""
     package = path.split(".")[1]
@@ -81,7 +87,8 @@ def plugin(extra: str, path: str) -> str:
 
 def register() -> None:
     """Tell Hydra our resolvers and the options that are no files."""
-    for name, resolver in {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin}.items():
+    resolvers = {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin, "from_env": from_env}
+    for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     offer_combinations()
     offer_students_as_teachers()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kd.config.timm_names import is_mentioned, offered
+from kd.wandb_names import MOST, MOST_OF_A_TAG, NO_SIGNS
 
 
 class Rule(NamedTuple):
@@ -90,6 +91,16 @@ def is_line(value: Any) -> bool:
     )
 
 
+def line(most: int, without: str = "") -> Rule:
+    """Text in one line, of at most so many characters, none of which is in ``without``."""
+
+    def good(value: Any) -> bool:
+        return is_line(value) and bool(value.strip()) and len(value) <= most and not set(value) & set(without)
+
+    signs = f" without {' '.join(without)}" if without else ""
+    return Rule(f"text in one line{signs}, of 1 to {most} characters", good)
+
+
 def is_page(node: Any) -> bool:
     return isinstance(node, Mapping) and is_line(node.get("_target_"))
 
@@ -106,6 +117,9 @@ NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
 PREFIX = Rule("text in one line, which may be empty", lambda value: value == "" or is_line(value))
+PLACE_OF_WANDB = line(MOST, NO_SIGNS)  # a project, an entity
+GROUP_OF_WANDB = line(MOST)
+TAG_OF_WANDB = line(MOST_OF_A_TAG)
 LIST = Rule("a list", lambda value: isinstance(value, list))
 MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
 NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)

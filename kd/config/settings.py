@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kd.config.keys import ALONE, Tree, absolute, at, expand, leaves
+from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, at, expand, leaves
 from kd.config.rules import (
     ANYTHING,
     DEVICE,
     FILE,
     FLAG,
     FOLDER,
+    GROUP_OF_WANDB,
     LINE,
     LIST,
     MAPPING,
@@ -26,8 +27,10 @@ from kd.config.rules import (
     PAGE,
     PART,
     PREFIX,
+    PLACE_OF_WANDB,
     SEED,
     SHARE,
+    TAG_OF_WANDB,
     Rule,
     any_of,
     different,
@@ -74,15 +77,15 @@ READ: dict[str, Rule] = {
     "train.checkpoint_minutes": number(above=0),
     "train.student.label_smoothing": PART,
     "tracking.mode": one_of("offline", "online", "disabled"),
-    "tracking.group": or_null(LINE),
+    "tracking.group": or_null(GROUP_OF_WANDB),
     "kd.terms": any_of([NAMED, LIST]),
     "twin.terms": NAMED,
 }
 # Read where they stand.
 MAY_STAND: dict[str, Rule] = {
-    "tracking.project": LINE,
-    "tracking.entity": or_null(LINE),
-    "tracking.tags": list_of(LINE),
+    "tracking.project": PLACE_OF_WANDB,
+    "tracking.entity": or_null(PLACE_OF_WANDB),
+    "tracking.tags": list_of(TAG_OF_WANDB),
     "tracking.timeout": number(above=0, most=3600),
     "tracking.system_stats": FLAG,
 }
@@ -209,7 +212,8 @@ def typable(raw: Tree) -> list[str]:
     found = [
         key
         for key, value in leaves(raw)
-        if not (isinstance(value, str) and "${" in value and "${oc.env" not in value) and not key.endswith("_")
+        if not (isinstance(value, str) and "${" in value and not FROM_ENVIRONMENT.search(value))
+        and not key.endswith("_")
     ]
     return [*found, *(name for name, value in raw.items() if isinstance(value, Mapping))]
 

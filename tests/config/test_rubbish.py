@@ -82,8 +82,12 @@ REFUSED = {
     "kd.temperature=": ("kd.temperature must be a number above 0, got ''",),
     "student.width=true": ("student.width must be a number above 0, got true",),
     "train.student=3": ("train.student must be a mapping, {name: value}, got 3",),
-    "tracking.project=2024": ("tracking.project must be text in one line, got 2024", 'tracking.project="2024"'),
-    "tracking.project='a\nb'": ("tracking.project must be text in one line, got 'a\\nb'",),
+    "tracking.project=2024": ("tracking.project must be text in one line", "got 2024", 'tracking.project="2024"'),
+    "tracking.project='a\nb'": ("tracking.project must be text in one line", "got 'a\\nb'"),
+    'tracking.project="my/proj:1"': (
+        r"tracking.project must be text in one line without / \ # ? % :, of 1 to 128 characters, got 'my/proj:1'",
+    ),
+    f"tracking.tags=[kept,{'a' * 80}]": ("tracking.tags must be a list, each text in one line, of 1 to 64 characters",),
     "teacher.ensemble=resnet18": ("teacher.ensemble must be a list, got 'resnet18'",),
     "kd=at kd.stages=3": (
         "kd.stages must be a list of different values, each a whole number of -1 or less, or null, got 3",
@@ -211,7 +215,20 @@ REFUSED_TOO = {  # of the same kinds
     "seed=[1]": ("seed must be a whole number", "got [1]"),
     "kd.temperature={a:1}": ("kd.temperature must be a number above 0, got {'a': 1}",),
     "latency=3": ("latency must be a mapping, {name: value}, got 3",),
-    "tracking.tags=[1]": ("tracking.tags must be a list, each text in one line, got [1]",),
+    "tracking.tags=[1,a]": ("tracking.tags must be a list", "got [1, 'a']; text is quoted", 'tracking.tags=["1", "a"]'),
+    "tracking.tags=['']": ("tracking.tags must be a list, each text in one line, of 1 to 64 characters, got ['']",),
+    "tracking.tags=one": ("tracking.tags must be a list", "got 'one'"),
+    "tracking.project=": ("tracking.project must be text", "got ''"),
+    f"tracking.project={'p' * 129}": ("tracking.project must be text in one line", "128 characters"),
+    "tracking.entity=me/kd": (r"tracking.entity must be text in one line without / \ #", "or null, got 'me/kd'"),
+    f"tracking.group={'g' * 129}": ("tracking.group must be text in one line, of 1 to 128 characters, or null",),
+    f"tracking=online tracking.group={'g' * 129}": ("tracking.group must be text in one line",),
+    f"-m seed=0,1 tracking.tags=[{'a' * 65}]": ("the sweep cannot begin: tracking.tags must be a list",),
+    "--kd.temperature=4 seed=1": ("settings are typed without dashes: kd.temperature=4", "${args_no_hyphens}"),
+    "--kd.temperature 4 --seed 1": ("settings are typed without dashes: kd.temperature=4 seed=1",),
+    "-m --kd.temperature=1,2": ("settings are typed without dashes: kd.temperature=1,2",),
+    "--baselin": ("there is no flag --baselin", "key=value, without dashes"),
+    "--multirn seed=1,2": ("there is no flag --multirn; did you mean --multirun?",),
     "kd=mlkd kd.temperatures=4": ("kd.temperatures must be a list, each a number above 0, got 4",),
     "train.pieces=33": ("train.pieces must be 32 or less", "got 33"),
     "train.batch_size=auto train.pieces=64": ("train.pieces must be 32 or less", "got 64"),
@@ -294,6 +311,27 @@ def test_it_is_refused_in_a_line_and_nothing_is_written(line, nowhere):
     for part in (REFUSED | REFUSED_TOO)[line]:
         assert part in said
     assert not list(nowhere.iterdir())
+
+
+@pytest.mark.parametrize("tracking", ["offline", "online"])
+@pytest.mark.parametrize(("variable", "key"), [("WANDB_PROJECT", "project"), ("WANDB_ENTITY", "entity")])
+def test_what_the_environment_says_to_wandb_is_held_to_the_same(variable, key, tracking, nowhere, monkeypatch):
+    monkeypatch.setenv(variable, "my/proj:1")
+    code, said = spoken(f"tracking={tracking}")
+    assert code == 2 and f"tracking.{key} must be text" in said
+    assert f"got 'my/proj:1', which {variable} says in the environment" in said
+    assert spoken(f"tracking={tracking}", f"tracking.{key}=mine") == (0, "")
+    assert spoken("tracking=disabled") == (0, ""), "asks nobody for a project"
+    monkeypatch.setenv(variable, "")
+    assert spoken(f"tracking={tracking}") == (0, ""), "says nothing"
+
+
+def test_an_id_that_wandb_would_not_take_is_refused(nowhere, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "a/b")
+    assert spoken() == (0, ""), "without a sweep nobody asks for it"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    code, said = spoken()
+    assert code == 2 and "WANDB_RUN_ID in the environment must be an id without" in said
 
 
 def test_there_are_a_hundred_of_them():
