@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kd.streams import open_streams
+
 SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "data.train_images=150",
     "data.test_images=60",
@@ -87,6 +89,7 @@ class Killed(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_streams()
     parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
@@ -288,7 +291,7 @@ def _read(path: Path, place: str = "") -> Any:
 def _tracked(piece: Path) -> tuple[str, Any]:
     """Which run a piece of W&B's is of, and its history."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     history, about = [], piece.name.rpartition("-")[2]
     for line in done.stdout.splitlines():
         record = json.loads(line)

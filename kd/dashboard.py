@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.redact import without_secrets
+from kd.streams import open_streams
 
 # config: of ``kd.track.SHORT_NAMES``
 TEMPERATURE, ALPHA, WIDTH, ATTENTION, METHOD = "temperature", "alpha", "width", "attention", "method"
@@ -162,6 +163,7 @@ def _entity() -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 2: the extra, the key or the server is missing; the message says which."""
+    open_streams()
     parser = argparse.ArgumentParser(
         prog="python -m kd.dashboard", description="Make the W&B workspace of a project: the panels for its sweeps."
     )

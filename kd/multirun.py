@@ -185,7 +185,7 @@ def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str
 
 def _quoted(text: str) -> str:
     """As a value of Hydra's grammar; a plain path stays plain."""
-    return text if re.fullmatch(r"[\w./-]+", text) else QuotedString(text, Quote.single).with_quotes()
+    return text if re.fullmatch(r"[\w./-]+", text, re.ASCII) else QuotedString(text, Quote.single).with_quotes()
 
 
 def name_of(

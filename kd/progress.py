@@ -8,9 +8,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
+
+from kd.streams import nowhere
 
 SEVERAL = int(os.environ.get("WORLD_SIZE") or 1) > 1  # processes of one run, of which the first speaks
 RANK = int(os.environ.get("RANK") or 0) if SEVERAL else 0
@@ -75,11 +76,6 @@ def say(line: str) -> None:
             if not isinstance(error, BrokenPipeError):
                 with suppress(OSError):
                     print(f"kd: nothing more can be said here, and the run goes on: {error}", file=sys.stderr)
-
-
-def nowhere() -> TextIO:
-    """Where what cannot be said goes."""
-    return open(os.devnull, "w", encoding="utf-8")
 
 
 def await_turn(error: Exception) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from kd.page import page
 from kd.store import write_text
+from kd.streams import open_streams
 from kd.tables import (
     LABEL,
     Rows,
@@ -312,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kd.sweeps.grid import settings_of
     from kd.sweeps.tables import COLUMNS, OVER
 
+    open_streams()
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
@@ -347,8 +349,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sort": chosen.sort,
     }
     asked = bool(chosen.against or chosen.columns or chosen.sort)
-    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for an arrow, not a traceback
-        stream.reconfigure(errors="replace")
     failed, results = False, []
     for folder in chosen.folder:
         try:

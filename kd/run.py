@@ -33,9 +33,9 @@ from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
-from kd.progress import nowhere
 from kd.search import values
 from kd.starved import in_words
+from kd.streams import open_streams
 
 if TYPE_CHECKING:
     from kd.data.loader import Loader
@@ -250,6 +250,7 @@ def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
 def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Compose, run, and say in a line what went wrong if something did."""
     begin()
+    open_streams()  # of a launcher's worker
     job = HydraConfig.get()
     if "sweep" not in job.callbacks:
         name = job.job.config_name
@@ -290,7 +291,7 @@ def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
     warnings.formatwarning = told_plainly
-    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # of >&-
+    open_streams()
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     try:
