@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kd.progress import place
 from kd.streams import open_streams
 
 SMALL = [  # a run of a second, with a teacher that is good enough to teach
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
-    parser.add_argument("--folder", type=Path, default=None, help="where the runs go (default: a temporary folder)")
+    parser.add_argument("--folder", type=place, default=None, help="where the runs go (default: a temporary folder)")
     parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)

@@ -96,5 +96,10 @@ def here(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def place(text: str) -> Path:
+    """A path as it is typed, its home written out where the shell did not."""
+    return Path(os.path.expanduser(text))
+
+
 def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

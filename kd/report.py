@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kd.page import page
+from kd.progress import place
 from kd.store import write_text
 from kd.streams import open_streams
 from kd.tables import (
@@ -323,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + f" and, where it is there, {', '.join(OPTIONAL)}; of a sweep its ledger and the runs that it names.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, help="outputs/runs/NAME or outputs/sweeps/NAME")
+    parser.add_argument("folder", nargs="+", type=place, help="outputs/runs/NAME or outputs/sweeps/NAME")
     alone = parser.add_mutually_exclusive_group()
     for style in ("latex", "markdown"):
         words = (

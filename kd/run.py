@@ -32,6 +32,7 @@ from kd.config.mistakes import begin, in_full, plainly
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
+from kd.config.typed import readable, trimmed
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.search import values
 from kd.starved import in_words
@@ -287,6 +288,13 @@ def told_plainly(message: Warning | str, category: type[Warning], *rest: Any) ->
 _format = warnings.formatwarning
 
 
+def read_arguments() -> None:
+    """Rewrite what is typed for Hydra, before it looks; say which blanks it will drop."""
+    typed, sys.argv[1:] = sys.argv[1:], readable(sys.argv[1:])
+    for sentence in trimmed(typed, sys.argv[1:]):
+        print(f"kd: {sentence}", file=sys.stderr)
+
+
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
@@ -294,6 +302,7 @@ def main() -> None:
     open_streams()
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
+    read_arguments()
     try:
         with plainly():
             compose_and_run()

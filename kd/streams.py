@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TextIO
 
-LEFT = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}  # the reader's end is closed
+LEFT = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}  # of a closed pipe, a closed terminal
 
 
 def open_streams() -> None:

@@ -85,6 +85,14 @@ def test_python_itself_says_nothing_of_it_at_its_end(swept, unbuffered):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_terminal_may_be_closed(swept):
+    master, slave = os.openpty()
+    os.close(master)
+    done = quickly.run("kd.zoo", "data", cwd=swept.parent, env=environment(swept), stdout=slave)
+    os.close(slave)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_stream_keeps_its_encoding_and_the_handler_that_somebody_chose(monkeypatch):
     chosen, strict = (io.TextIOWrapper(io.BytesIO(), "latin-1", errors) for errors in ("xmlcharrefreplace", "strict"))
     monkeypatch.setattr(sys, "stdout", chosen)
