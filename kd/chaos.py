@@ -27,6 +27,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kd.progress import place
+from kd.streams import open_streams
+
 SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "data.train_images=150",
     "data.test_images=60",
@@ -88,10 +91,11 @@ class Killed(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_streams()
     parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
-    parser.add_argument("--folder", type=Path, default=None, help="where the runs go (default: a temporary folder)")
+    parser.add_argument("--folder", type=place, default=None, help="where the runs go (default: a temporary folder)")
     parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)
@@ -289,7 +293,7 @@ def _read(path: Path, place: str = "") -> Any:
 def _tracked(piece: Path) -> tuple[str, Any]:
     """Which run a piece of W&B's is of, and its history."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     history, about = [], piece.name.rpartition("-")[2]
     for line in done.stdout.splitlines():
         record = json.loads(line)

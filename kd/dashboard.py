@@ -16,6 +16,7 @@ from typing import Any
 from kd.config.keys import shown
 from kd.config.rules import GROUP_OF_WANDB, PLACE_OF_WANDB, or_null
 from kd.redact import without_secrets
+from kd.streams import open_streams
 
 # config: of ``kd.track.SHORT_NAMES``
 TEMPERATURE, ALPHA, WIDTH, ATTENTION, METHOD = "temperature", "alpha", "width", "attention", "method"
@@ -164,6 +165,7 @@ def _entity() -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 2: W&B does not take a name, or the extra, the key or the server is missing; the message says which."""
+    open_streams()
     parser = argparse.ArgumentParser(
         prog="python -m kd.dashboard", description="Make the W&B workspace of a project: the panels for its sweeps."
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import shlex
 import threading
 import time
@@ -25,7 +24,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -34,6 +33,7 @@ from kd import advice
 from kd.config.checks import check_outputs
 from kd.config.keys import FROM_ENVIRONMENT
 from kd.config.mistakes import begin, in_full, told, values_of
+from kd.config.typed import as_value, at_home
 from kd.interrupt import LEADER
 from kd.store import digest
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
@@ -60,10 +60,12 @@ class SweepCallback(Callback):
         begin()
         with refusing():
             examine(config)
+            at_home(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         begin()
         with refusing("the sweep cannot begin: "):
+            at_home(config)
             _start(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -175,16 +177,16 @@ def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
     """What goes on with the sweep, from whatever folder it is typed in."""
     kept = [o for o in given if key_of(o) not in ("hydra.mode", "outputs", "hydra.sweep.dir")]
     if outputs != Path("outputs").absolute():
-        kept.append(f"outputs={_quoted(str(outputs))}")
+        kept.append(f"outputs={as_value(str(outputs))}")
     if any(key_of(o) == "hydra.sweep.dir" for o in given):
-        kept.append(f"hydra.sweep.dir={_quoted(str(folder))}")
+        kept.append(f"hydra.sweep.dir={as_value(str(folder))}")
     return shlex.join(["python", "-m", "kd.run", "-m", *kept])
 
 
 def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str]) -> None:
     """Write absolute places into the overrides that every job is composed from: a job may run in another folder, in
     another environment and on another machine, where ``outputs`` and ``KD_OUTPUTS`` mean something else."""
-    quoted = {name: f"{name}={_quoted(value)}" for name, value in {**hydra, **task}.items()}
+    quoted = {name: f"{name}={as_value(value)}" for name, value in {**hydra, **task}.items()}
     with read_write(config), read_write(config.hydra):  # which Hydra 1.4 closes before it asks us
         for name, value in {**hydra, **task}.items():
             OmegaConf.update(config, name, value)
@@ -198,11 +200,6 @@ def of_environment(tracking: DictConfig) -> dict[str, str]:
     written = OmegaConf.to_container(tracking)
     found = [name for name, value in written.items() if FROM_ENVIRONMENT.match(str(value))]
     return {f"tracking.{name}": tracking[name] for name in found if tracking[name] is not None}
-
-
-def _quoted(text: str) -> str:
-    """As a value of Hydra's grammar; a plain path stays plain."""
-    return text if re.fullmatch(r"[\w./-]+", text) else QuotedString(text, Quote.single).with_quotes()
 
 
 def name_of(

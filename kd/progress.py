@@ -8,9 +8,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
+
+from kd.streams import nowhere
 
 SEVERAL = int(os.environ.get("WORLD_SIZE") or 1) > 1  # processes of one run, of which the first speaks
 RANK = int(os.environ.get("RANK") or 0) if SEVERAL else 0
@@ -77,11 +78,6 @@ def say(line: str) -> None:
                     print(f"kd: nothing more can be said here, and the run goes on: {error}", file=sys.stderr)
 
 
-def nowhere() -> TextIO:
-    """Where what cannot be said goes."""
-    return open(os.devnull, "w", encoding="utf-8")
-
-
 def await_turn(error: Exception) -> None:
     """Wait before an error is told, so that of several processes one tells it: torchrun ends all with the first.
 
@@ -98,6 +94,11 @@ def here(path: Path) -> str:
     with suppress(OSError, ValueError):  # a working folder that was removed, or one that it does not lie below
         path = path.relative_to(Path.cwd())
     return shlex.quote(str(path))
+
+
+def place(text: str) -> Path:
+    """A path as it is typed, its home written out where the shell did not."""
+    return Path(os.path.expanduser(text))
 
 
 def minutes(seconds: float) -> str:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from kd.page import page
+from kd.progress import place
 from kd.store import write_text
+from kd.streams import open_streams
 from kd.tables import (
     LABEL,
     Rows,
@@ -314,6 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kd.sweeps.grid import settings_of
     from kd.sweeps.tables import COLUMNS, OVER
 
+    open_streams()
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
@@ -323,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + f" and, where it is there, {', '.join(OPTIONAL)}; of a sweep its ledger and the runs that it names.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, help="outputs/runs/NAME or outputs/sweeps/NAME")
+    parser.add_argument("folder", nargs="+", type=place, help="outputs/runs/NAME or outputs/sweeps/NAME")
     alone = parser.add_mutually_exclusive_group()
     for style in ("latex", "markdown"):
         words = (
@@ -349,8 +352,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sort": chosen.sort,
     }
     asked = bool(chosen.against or chosen.columns or chosen.sort)
-    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for an arrow, not a traceback
-        stream.reconfigure(errors="replace")
     failed, results = False, []
     for folder in chosen.folder:
         try:

@@ -33,10 +33,11 @@ from kd.config.mistakes import begin, in_full, plainly, refuse_dashes
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
+from kd.config.typed import readable, trimmed
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
-from kd.progress import nowhere
 from kd.search import timed, values
 from kd.starved import in_words
+from kd.streams import open_streams
 from kd.wandb_names import as_group
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ def told(ran: Ran, cfg: DictConfig) -> float | tuple[float, ...]:
 def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Compose, run, and say in a line what went wrong if something did."""
     begin()
+    open_streams()  # of a launcher's worker
     job = HydraConfig.get()
     if "sweep" not in job.callbacks:
         name = job.job.config_name
@@ -288,13 +290,21 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     return told(ran, cfg)
 
 
+def read_arguments() -> None:
+    """Rewrite what is typed for Hydra, before it looks; say which blanks it will drop."""
+    typed, sys.argv[1:] = sys.argv[1:], readable(sys.argv[1:])
+    for sentence in trimmed(typed, sys.argv[1:]):
+        print(f"kd: {sentence}", file=sys.stderr)
+
+
 def main() -> None:
     """What ``python -m kd.run`` and ``kd-run`` call."""
     failed, interrupted = 0, False
     tell_plainly()
-    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # of >&-
+    open_streams()
     listen()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
+    read_arguments()
     try:
         with plainly():
             refuse_dashes(sys.argv[1:])

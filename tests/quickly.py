@@ -4,8 +4,8 @@ A process that has imported what is heavy, and nothing of kd, forks itself for e
 first needed, one for each worker of pytest; where a process cannot fork, commands are started as ever.
 
 A command gets its own arguments, folder, environment, streams and exit code. What Python and libraries read from the
-environment as they start is not read again: PYTHONHASHSEED, PYTHONIOENCODING, OMP_NUM_THREADS (it is 1). Commands
-whose start is the thing that is tested are for ``subprocess``.
+environment as they start is not read again: PYTHONHASHSEED, PYTHONUTF8, LC_ALL, OMP_NUM_THREADS (it is 1); but for
+PYTHONIOENCODING. Commands whose start is the thing that is tested are for ``subprocess``.
 
 Run as a script, this file is the process that forks.
 """
@@ -65,7 +65,8 @@ def start(
         stdout, pipe = subprocess.PIPE if stdout is None else stdout, subprocess.PIPE
         return subprocess.Popen(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=pipe, text=True)
     line, theirs = socket.socketpair()
-    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115  see Started
+    how = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}  # of what a command says in another encoding
+    out, err = (tempfile.TemporaryFile(**how) for _ in range(2))  # noqa: SIM115  see Started
     with theirs:
         streams = [out.fileno() if stdout is None else stdout, err.fileno()]
         socket.send_fds(_server(), [b"."], [theirs.fileno(), *streams])
@@ -172,6 +173,10 @@ def become(module: str, arguments: list[str], cwd: str, env: dict[str, str]) -> 
     os.environ.update(env)
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv[1:] = arguments
+    if named := env.get("PYTHONIOENCODING"):
+        encoding, _, errors = named.partition(":")
+        sys.stdout.reconfigure(encoding=encoding, errors=errors or "strict")
+        sys.stderr.reconfigure(encoding=encoding)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:

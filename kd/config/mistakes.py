@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd.config.keys import at, leaves, missing, near
 from kd.config.options import composing
 from kd.config.settings import typable
+from kd.config.typed import as_argument, parsed
 
 
 def key_of(override: str) -> str:
@@ -56,16 +57,29 @@ def told(error: BaseException, overrides: Sequence[str], name: str = "config", b
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={option}: there is no such option{near(option, error.options)} {_offered(error.options)}"
     if isinstance(error, OverrideParseException):
-        noise = ("Error parsing", "LexerNoViable", "See ", "^")
-        said = [line.strip() for line in text.splitlines() if not line.strip().startswith(noise)]
-        return (
-            f"cannot read {error.override!r}{f' ({said[0]})' if said else ''}: "
-            "a setting is key=value, a list key=[a,b], and text with signs in it is quoted, 'key=\"a, b\"'"
-        )
+        return _unread(error.override, text, name, beside)
     if isinstance(error, ConfigCompositionException | ValueError):
         with suppress(Exception), composing():  # what cannot be composed even so is told in Hydra's words
             return _mistaken(overrides, name, beside, alone="--multirun" in text) or plain(error)
     return plain(error)
+
+
+def _unread(override: str, said: str, name: str, beside: Sequence[str]) -> str:
+    """What is wrong with an argument that Hydra's grammar cannot read, and what would be typed where it is text."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"cannot read {override!r}: a setting is key=value"
+    if parsed(f"{key}=0") is None:
+        known: list[str] = []
+        with suppress(Exception), composing():
+            known = typable(OmegaConf.to_container(compose(name, list(beside))))
+        plain = "a setting is key=value, its key of the letters a to z, digits, _ and ."
+        return f"cannot read {override!r}: {plain}{near(key.lstrip('+~'), known)}"
+    function = re.search(r"while evaluating '.*?': (.+)", said)
+    why = f" ({function[1]})" if function else ""
+    hint = f"; a list is {key}=[a,b]" if value.startswith(("[", "(")) else ""
+    hint = f"; one = is enough, {key}{value}" if value.startswith("=") else hint
+    return f"cannot read {override!r}{why}: as text it is typed {as_argument(override)}{hint}"
 
 
 def plain(error: BaseException) -> str:

@@ -31,7 +31,7 @@ TRAINED = (
 def conf_dir() -> str:
     """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
     package, given = Path(__file__).resolve().parents[1], os.environ.get("KD_CONF_DIR")
-    for folder in [Path(given)] if given else [package / "conf", package.parent / "conf"]:
+    for folder in [Path(os.path.expanduser(given))] if given else [package / "conf", package.parent / "conf"]:
         if (folder / "config.yaml").is_file():
             return str(folder.resolve())
     where = f"not in KD_CONF_DIR={given}" if given else "not where they were installed"

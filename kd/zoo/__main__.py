@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from kd.config.options import conf_dir
+from kd.streams import open_streams
 from kd.zoo.counting import Case, alone
 from kd.zoo.groups import GROUPS, Group, default_case, entries, known, pages_of
 from kd.zoo.pages import Entry
@@ -24,10 +24,8 @@ BRIEF = "methods"  # too many for the overview: it says how many there are
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 2: a name that there is not. 1: a page that cannot be read or built, beside those that can."""
+    open_streams()
     given = parsed(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets "?" for a rule, not a traceback
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
     folder = Path(conf_dir())
     try:
         groups = GROUPS if given.group is None else {given.group: GROUPS[known(given.group, GROUPS, "group")]}
@@ -123,10 +121,4 @@ def whole(found: dict[str, list[Entry]], case: Case, folder: Path, as_markdown: 
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(main())

@@ -65,8 +65,22 @@ REFUSED = {
     "data=folder": ("data.root must be said",),
     # syntax
     "kd.temperature": ("cannot read 'kd.temperature'", "key=value"),
-    "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "a list key=[a,b]"),
+    "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "a list is kd.temperature=[a,b]"),
     "=3": ("no setting ''",),
+    "kd.temperature==3": ("cannot read 'kd.temperature==3'", "one = is enough, kd.temperature=3"),
+    "data=folder data.root=run(1)": ("cannot read", "Unknown function 'run'", """typed 'data.root="run(1)"'"""),
+    "data=folder data.root=O'Brien": ('cannot read "data.root=O\'Brien"', """typed 'data.root="O'"'"'Brien"'"""),
+    # what Hydra cannot read and can only be text
+    "data=folder data.root=图片": ("data.root must be a folder that is there", "got '图片'"),
+    "data=folder data.root=/nowhere/a=b": ("data.root must be a folder that is there", "got '/nowhere/a=b'"),
+    "-m data=folder data.root=#1,été": ("data.root must be a folder that is there", "got '#1'"),
+    "teacher.ensemble=[{teacher:tiny_cnn,checkpoint:~no_one/été}]": ("teacher.checkpoint must", "got '~no_one/été'"),
+    "kd.temperature=1;2": ("kd.temperature must be a number above 0, got '1;2'",),
+    "student=été": ("student=été: there is no such option", "tiny_cnn"),
+    "data=folder data.root=/nowhere ": (
+        "Hydra drops the blank at the end of '/nowhere '",
+        """'data.root="/nowhere "'""",
+    ),
     "kd.temperature=1,2": ("kd.temperature=1,2 is several values: -m runs each",),
     # interpolations
     "seed=${nowhere}": ("nowhere is not there, and seed refers to it",),
@@ -204,7 +218,7 @@ REFUSED_TOO = {  # of the same kinds
     "hydra.foo=3": ("no setting hydra.foo",),
     "teacher=timm": ("teacher.name must be said",),
     "data=oracle_mnist": ("data.root must be said",),
-    "température=3": ("cannot read", "key=value"),
+    "température=3": ("cannot read", "key=value", "did you mean kd.temperature?"),
     "kd..temperature=3": ("cannot read 'kd..temperature=3'",),
     "seed=range(0,3)": ("seed=range(0,3) is several values: -m runs each",),
     "seed=${kd.temperatur}": ("kd.temperatur is not there, and seed refers to it; did you mean kd.temperature?",),
