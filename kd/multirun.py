@@ -31,10 +31,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd.config.checks import check_outputs
+from kd.config.keys import key_of
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.interrupt import LEADER
 from kd.store import digest
-from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
+from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
+from kd.values import spelled
 
 # as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
@@ -252,7 +254,7 @@ class Watch:
 
 def line_of(cell: Cell, number: int, total: int) -> str:
     """What became of one cell, in a line."""
-    overrides = " ".join(cell.overrides) or "(nothing swept)"
+    overrides = " ".join(map(spelled, cell.overrides)) or "(nothing swept)"
     if cell.status == "failed":
         return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
     return (
@@ -300,7 +302,7 @@ def finish(report: bool = True) -> int:
     say(f"\n{sweep.name}: {progress_of(sweep, watch.is_new)}")
     for cell in sweep.cells:
         if cell.status == "failed":
-            say(f"failed: {' '.join(cell.overrides)}\n  {cell.error}")
+            say(f"failed: {' '.join(map(spelled, cell.overrides))}\n  {cell.error}")
     if _failed:
         say(f"The same command does what is missing:\n  {sweep.command}")
     if report:
@@ -313,10 +315,10 @@ def finish(report: bool = True) -> int:
 
 def _report(watch: Watch) -> None:
     from kd.progress import here, say
-    from kd.sweeps.grid import cell_rows
+    from kd.sweeps.grid import cell_rows, groups
     from kd.sweeps.report import write_sweep_report
     from kd.sweeps.tables import group_rows
-    from kd.sweeps.view import front_rows, points, view
+    from kd.sweeps.view import front_rows, points, views
 
     made = write_sweep_report(watch.folder)
     say(f"Report: {here(made['html'])}")
@@ -325,7 +327,6 @@ def _report(watch: Watch) -> None:
     from kd.track import publish_report
 
     sweep = read_sweep(watch.folder)
-    shown = view(sweep)
     hint = publish_report(
         watch.outputs,
         run_id=digest({"sweep": sweep.name})[:20],
@@ -334,8 +335,8 @@ def _report(watch: Watch) -> None:
         figures={name: path for name, path in made.items() if path.suffix == ".png"},
         tables={
             "cells": cell_rows(sweep),
-            "grid": group_rows(shown.groups),
-            "fronts": front_rows(points(shown)) if shown.best else [],
+            "grid": group_rows(groups(sweep)),
+            "fronts": [row for shown in views(sweep) for row in front_rows(shown, points(shown))],
         },
         summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
         **watch.tracking,

@@ -294,17 +294,18 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
             f"{len(shown)} test pictures, and over each what the teacher's gates let through: {', '.join(gates)}",
         )
 
+    remarks = []
+    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not figures.can_draw(name)]
+    if undrawn:
+        remarks.append("No font of this machine has these names, so figures show their numbers: " + ", ".join(undrawn))
+    document = page(result, {name: alt for name, (_, alt) in made.items()}, remarks)
     (folder / "figures").mkdir(exist_ok=True)
     paths = {}
     for name, (figure, _) in made.items():
         paths[name] = folder / "figures" / f"{name}.png"
         figures.save(figure, paths[name])
-    remarks = []
-    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not figures.can_draw(name)]
-    if undrawn:
-        remarks.append("No font of this machine has these names, so figures show their numbers: " + ", ".join(undrawn))
     paths["report"] = folder / "report.md"
-    write_text(paths["report"], page(result, {name: alt for name, (_, alt) in made.items()}, remarks))
+    write_text(paths["report"], document)
     return paths
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.config.keys import key_of
 from kd.store import SHORT, digest, write_text
 
 VERSION = 1
@@ -98,11 +99,6 @@ def begin_sweep(
 
 def cell_path(folder: Path, overrides: Sequence[str]) -> Path:
     return folder / "cells" / f"{digest({'overrides': sorted(overrides)})[:SHORT]}.json"
-
-
-def key_of(override: str) -> str:
-    """``"+kd.beta=2"`` -> ``"kd.beta"``."""
-    return override.split("=", 1)[0].lstrip("+~")
 
 
 class Entry:
