@@ -30,11 +30,11 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from kd.config.checks import check_outputs
+from kd.config.checks import check_length, check_outputs
 from kd.config.keys import key_of
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.interrupt import LEADER
-from kd.store import digest
+from kd.store import digest, shortened
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
 from kd.values import spelled
 
@@ -140,6 +140,8 @@ def _start(config: DictConfig) -> None:
     for o in swept:
         if o.is_interval_sweep() and not is_search:
             raise ValueError(f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid wants values")
+    if own := [o for o in given if key_of(o) == "hydra.sweep.dir"]:
+        check_length(config.hydra.sweep.dir, key_of(own[0]))  # before seconds go into networks
     try_each(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
@@ -197,7 +199,7 @@ def name_of(
     said = [o.input_line for o in swept] + list(fixed)
     kept = sorted(line for line in said if key_of(line).split(".")[0].split("/")[0] not in aside)
     keys = [key_of(o.get_key_element()).split(".")[-1] for o in swept]
-    return f"{experiment or '-'.join(keys) or 'sweep'}-{digest({'overrides': kept})[:6]}"
+    return f"{shortened(experiment or '-'.join(keys) or 'sweep')}-{digest({'overrides': kept})[:6]}"
 
 
 def product(swept: Sequence[Override]) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import zipfile
 import zlib
@@ -186,7 +187,7 @@ def write_report(folder: Path) -> dict[str, Path]:
         ReportError: when a file is missing, damaged, or not of the same run as the others.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long
         raise ReportError(f"{folder} is no folder. Give the folder of a run, the one that holds result.json.")
     result = _read(folder, "result.json", _load_json)
     _read(folder, "config.yaml", lambda path: path.read_text(encoding="utf-8"))
@@ -353,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed, results = False, []
     for folder in chosen.folder:
         try:
-            if chosen.style or asked or (folder / "sweep.json").is_file():
+            if chosen.style or asked or os.path.isfile(folder / "sweep.json"):
                 _sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_run(folder))

@@ -165,7 +165,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when the folder is none of a sweep; with what would be right.
     """
-    if not (folder / "sweep.json").is_file():
+    if not os.path.isfile(folder / "sweep.json"):  # Path.is_file raises where a name is too long
         raise FileNotFoundError(f"{folder} is no sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
     return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 
