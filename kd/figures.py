@@ -28,6 +28,7 @@ BINS = 15  # of the reliability diagram, the number that ECE is usually quoted w
 ANNOTATE = 12  # classes: with more, numbers no longer fit into the cells of a confusion matrix
 MATRIX_NAMES, NAMES = 20, 30  # classes: with more, names no longer fit beside a matrix, on an axis
 COLUMNS = 5  # pictures in a row of a grid
+DIFFERENCE = "RdBu_r"  # of matrices: red, the student's colour, is more of the student
 HEAT, ALPHA = "viridis", 0.6  # of attention maps: even steps look even, to the colour-blind too
 
 _PALETTE = sns.color_palette("colorblind")
@@ -192,10 +193,27 @@ def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
     shades = sns.light_palette(_style(label)[0], as_cmap=True)
     _heat(left, counts, classes, "d", "pictures", True, cmap=shades, vmin=0)
     left.set_title("number of test pictures")
-    form = ".1f" if len(classes) <= 6 else ".0f"
-    _heat(right, rows_to_percent(counts), classes, form, "% of the true class", False, cmap=shades, vmin=0, vmax=100)
+    draw_shares(right, rows_to_percent(counts), classes, label, first=False)
     right.set_title("% of the true class")
     return figure
+
+
+def draw_shares(ax, percent: np.ndarray, classes: Sequence[str], label: str, first: bool) -> None:
+    """``rows_to_percent`` of a model's matrix, in the colour of its ``label``; ``first`` of a row has the names."""
+    form = ".1f" if len(classes) <= 6 else ".0f"
+    shades = sns.light_palette(_style(label)[0], as_cmap=True)
+    _heat(ax, percent, classes, form, "% of the true class", first, cmap=shades, vmin=0, vmax=100)
+
+
+def draw_differences(axes: Sequence, differences: Sequence[np.ndarray], classes: Sequence[str], first: bool) -> None:
+    """Student less another model, in points, on one scale centred on 0: red is more of the student, blue less."""
+    sizes = np.abs(np.concatenate([np.ravel(d) for d in differences]))
+    # Of many small classes one always changes by 60 points, and would leave all others pale.
+    bound = float(np.quantile(sizes[sizes > 0], 1 if len(classes) <= ANNOTATE else 0.95)) if sizes.any() else 1.0
+    form = "+.1f" if len(classes) <= 6 else "+.0f"
+    scale = {"cmap": DIFFERENCE, "vmin": -bound, "vmax": bound}
+    for k, (ax, difference) in enumerate(zip(axes, differences, strict=True)):
+        _heat(ax, difference, classes, form, "points", first and k == 0, "both", **scale)
 
 
 @styled
@@ -203,24 +221,9 @@ def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequenc
     """``{title: [K, K]}`` differences of row-normalised matrices, in points, on one scale centred on 0."""
     figure = blank(5.0, "Where the student differs, in points of the true class (diagonal: + is better; elsewhere −)")
     axes = np.atleast_1d(figure.subplots(1, len(differences)))
-    sizes = np.abs(np.concatenate([np.ravel(d) for d in differences.values()]))
-    # Of many small classes one always changes by 60 points, and would leave all others pale.
-    bound = float(np.quantile(sizes[sizes > 0], 1 if len(classes) <= ANNOTATE else 0.95)) if sizes.any() else 1.0
-    form = "+.1f" if len(classes) <= 6 else "+.0f"
-    for k, (title, difference) in enumerate(differences.items()):
-        _heat(
-            axes[k],
-            difference,
-            classes,
-            form,
-            "points",
-            k == 0,
-            "both",
-            cmap="RdBu_r",
-            vmin=-bound,
-            vmax=bound,
-        )
-        axes[k].set_title(title)
+    draw_differences(axes, list(differences.values()), classes, first=True)
+    for ax, title in zip(axes, differences, strict=True):
+        ax.set_title(title)
     return figure
 
 

@@ -30,13 +30,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd import advice
-from kd.config.checks import check_outputs
-from kd.config.keys import FROM_ENVIRONMENT
+from kd.config.checks import check_length, check_outputs
+from kd.config.keys import FROM_ENVIRONMENT, key_of
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.config.typed import as_value, at_home
 from kd.interrupt import LEADER
-from kd.store import digest
-from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, key_of, read_sweep
+from kd.store import digest, shortened
+from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
+from kd.values import spelled
 from kd.wandb_environment import agent
 from kd.wandb_names import as_group
 
@@ -149,6 +150,8 @@ def _start(config: DictConfig) -> None:
     for o in swept:
         if o.is_interval_sweep() and not is_search:
             raise ValueError(f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid wants values")
+    if own := [o for o in given if key_of(o) == "hydra.sweep.dir"]:
+        check_length(config.hydra.sweep.dir, key_of(own[0]))  # before seconds go into networks
     try_each(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
@@ -209,7 +212,7 @@ def name_of(
     said = [o.input_line for o in swept] + list(fixed)
     kept = sorted(line for line in said if key_of(line).split(".")[0].split("/")[0] not in aside)
     keys = [key_of(o.get_key_element()).split(".")[-1] for o in swept]
-    return f"{experiment or '-'.join(keys) or 'sweep'}-{digest({'overrides': kept})[:6]}"
+    return f"{shortened(experiment or '-'.join(keys) or 'sweep')}-{digest({'overrides': kept})[:6]}"
 
 
 def product(swept: Sequence[Override]) -> list[list[str]]:
@@ -266,7 +269,7 @@ class Watch:
 
 def line_of(cell: Cell, number: int, total: int) -> str:
     """What became of one cell, in a line."""
-    overrides = " ".join(cell.overrides) or "(nothing swept)"
+    overrides = " ".join(map(spelled, cell.overrides)) or "(nothing swept)"
     if cell.status == "failed":
         return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
     return (
@@ -314,7 +317,7 @@ def finish(report: bool = True) -> int:
     say(f"\n{sweep.name}: {progress_of(sweep, watch.is_new)}")
     for cell in sweep.cells:
         if cell.status == "failed":
-            say(f"failed: {' '.join(cell.overrides)}\n  {cell.error}")
+            say(f"failed: {' '.join(map(spelled, cell.overrides))}\n  {cell.error}")
     if _failed:
         say(f"The same command does what is missing:\n  {sweep.command}")
     if report:
@@ -327,10 +330,10 @@ def finish(report: bool = True) -> int:
 
 def _report(watch: Watch) -> None:
     from kd.progress import here, say
-    from kd.sweeps.grid import cell_rows
+    from kd.sweeps.grid import cell_rows, groups
     from kd.sweeps.report import write_sweep_report
     from kd.sweeps.tables import group_rows
-    from kd.sweeps.view import front_rows, points, view
+    from kd.sweeps.view import front_rows, points, views
 
     made = write_sweep_report(watch.folder)
     say(f"Report: {here(made['html'])}")
@@ -339,7 +342,6 @@ def _report(watch: Watch) -> None:
     from kd.track import publish_report
 
     sweep = read_sweep(watch.folder)
-    shown = view(sweep)
     hint = publish_report(
         watch.outputs,
         run_id=digest({"sweep": sweep.name})[:20],
@@ -348,8 +350,8 @@ def _report(watch: Watch) -> None:
         figures={name: path for name, path in made.items() if path.suffix == ".png"},
         tables={
             "cells": cell_rows(sweep),
-            "grid": group_rows(shown.groups),
-            "fronts": front_rows(points(shown)) if shown.best else [],
+            "grid": group_rows(groups(sweep)),
+            "fronts": [row for shown in views(sweep) for row in front_rows(shown, points(shown))],
         },
         summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
         **watch.tracking,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd.tables import (
@@ -21,6 +21,7 @@ from kd.tables import (
     standard_error,
     verdict,
 )
+from kd.values import said
 
 
 def _minutes(seconds: float) -> str:
@@ -32,7 +33,7 @@ def plain(value: Any) -> str:
         return ", ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value)) or "none"
-    return str(value)
+    return value if isinstance(value, str) else said(value)
 
 
 DECISIVE = (  # settings that a reader asks for, beside those of the method
@@ -107,7 +108,14 @@ def _epochs(result: Mapping[str, Any]) -> str:
 
 
 def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequence[str]) -> str:
-    """Return report.md. ``figures``: name -> alt text, of the figures that exist."""
+    """Return report.md.
+
+    Args:
+        figures: name -> alt text, of the figures that exist.
+
+    Raises:
+        ValueError: a figure that has no place on the page.
+    """
     data, machine = result["data"], result["machine"]
     count = data["test"]
 
@@ -173,7 +181,19 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         *filter(None, [escape(busy(result))]),
         *remarks,
     ]
-    return "\n\n".join(parts) + "\n"
+    return placed("\n\n".join(parts) + "\n", figures)
+
+
+def placed(text: str, figures: Iterable[str]) -> str:
+    """Return the text of a page.
+
+    Raises:
+        ValueError: with the figures that it does not show: they would be saved, and nobody would know.
+    """
+    unseen = [name for name in figures if f"(figures/{name}.png)" not in text]
+    if unseen:
+        raise ValueError(f"no place on the page shows the figure {', '.join(unseen)}")
+    return text
 
 
 def notes_on(data: Mapping[str, Any]) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.store import SHORT, digest
+from kd.store import SHORT, digest, shortened
 
 VERSION = 2  # stands in every key: raise it with a change of the code that changes numbers
-LONGEST = 180  # characters of a name before its key: file systems take 255, and files beside a folder add theirs
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
 
 Settings = dict[str, Any]
@@ -136,7 +135,7 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
     parts = [choices["data"], named("teacher") + looks, student, choices["kd"], *kd, f"seed{settings['seed']}"]
-    return f"{'-'.join(parts).replace('/', '_')[:LONGEST]}-{key[:SHORT]}"
+    return f"{shortened('-'.join(parts))}-{key[:SHORT]}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:

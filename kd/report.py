@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import zipfile
 import zlib
@@ -189,7 +190,7 @@ def write_report(folder: Path) -> dict[str, Path]:
         ReportError: when a file is missing, damaged, or not of the same run as the others.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long
         raise ReportError(f"{folder} is no folder. Give the folder of a run, the one that holds result.json.")
     result = _read(folder, "result.json", _load_json)
     _read(folder, "config.yaml", lambda path: path.read_text(encoding="utf-8"))
@@ -298,17 +299,18 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, pictures: di
             f"{len(shown)} test pictures, and over each what the teacher's gates let through: {', '.join(gates)}",
         )
 
+    remarks = []
+    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not figures.can_draw(name)]
+    if undrawn:
+        remarks.append("No font of this machine has these names, so figures show their numbers: " + ", ".join(undrawn))
+    document = page(result, {name: alt for name, (_, alt) in made.items()}, remarks)
     (folder / "figures").mkdir(exist_ok=True)
     paths = {}
     for name, (figure, _) in made.items():
         paths[name] = folder / "figures" / f"{name}.png"
         figures.save(figure, paths[name])
-    remarks = []
-    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not figures.can_draw(name)]
-    if undrawn:
-        remarks.append("No font of this machine has these names, so figures show their numbers: " + ", ".join(undrawn))
     paths["report"] = folder / "report.md"
-    write_text(paths["report"], page(result, {name: alt for name, (_, alt) in made.items()}, remarks))
+    write_text(paths["report"], document)
     return paths
 
 
@@ -355,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed, results = False, []
     for folder in chosen.folder:
         try:
-            if chosen.style or asked or (folder / "sweep.json").is_file():
+            if chosen.style or asked or os.path.isfile(folder / "sweep.json"):
                 _sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_run(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from kd.models.ensemble import Ensemble
 from kd.progress import say
 from kd.report import choose_attended, choose_pictures, write_report
 from kd.stages import Trained
-from kd.store import damage, write_text
+from kd.store import SHORT, damage, write_text
 
 # what a run is found again by; pictures that nobody draws again are not among them
 KEPT = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
@@ -86,9 +87,19 @@ def write_files(
             "classes": list(pictures.classes),
             "image_size": pictures.image_size,
             **{split: len(getattr(pictures, split)) for split in ("train", "val", "test")},
+            "content": {split: content_of(pictures, getattr(pictures, split)) for split in ("val", "test")},
             "notes": dict(pictures.notes),
         },
     }
+
+
+def content_of(pictures: Pictures, positions: np.ndarray) -> str:
+    """Name images by their pixels, labels and order: who has the same name was shown the same, wherever it lies."""
+    content = hashlib.sha256(f"{pictures.images.shape[1:]} {len(positions)}".encode())
+    for start in range(0, len(positions), 256):  # of a memory map: all at once might not fit
+        content.update(pictures.images[positions[start : start + 256]])
+    content.update(pictures.targets[positions])
+    return content.hexdigest()[: 2 * SHORT]
 
 
 def write_attention(folder: Path, network: nn.Module, pictures: Pictures, rows: np.ndarray, machine: Machine) -> bool:

@@ -29,6 +29,7 @@ from kd.config.build import build_network, fitted, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
+from kd.config.keys import key_of
 from kd.config.mistakes import begin, in_full, plainly, refuse_dashes
 from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
@@ -38,6 +39,7 @@ from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.search import timed, values
 from kd.starved import in_words
 from kd.streams import open_streams
+from kd.values import spelled
 from kd.wandb_names import as_group
 
 if TYPE_CHECKING:
@@ -223,7 +225,7 @@ def show(ran: Ran) -> None:
 def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:
     """One job of a multirun: the ledger gets what became of it; see ``kd/multirun.py``."""
     from kd.progress import slow_down
-    from kd.sweeps.ledger import entry, is_told, key_of, read_plan
+    from kd.sweeps.ledger import entry, is_told, read_plan
 
     job = HydraConfig.get()
     folder = Path(job.sweep.dir)
@@ -242,7 +244,7 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
         if plan["cells"] is None:  # a search wants to know
             raise
         if not is_told(folder, swept, error):
-            print(f"kd: {' '.join(swept)}: {in_words(error, cfg.outputs)}", file=sys.stderr)
+            print(f"kd: {' '.join(map(spelled, swept))}: {in_words(error, cfg.outputs)}", file=sys.stderr)
         return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
 
 

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from kd.progress import say
 
 SHORT = 10  # hex digits of a key that stand in folder names: 40 bits
+LONGEST = 180  # bytes of a name before its key: file systems take 255, and files beside a folder add theirs
 SIZES = "sizes.json"  # in a published folder: {file: bytes}
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # what flock says there
 
@@ -37,6 +38,11 @@ def digest(settings: Mapping[str, Any]) -> str:
     """
     text = json.dumps(_plain(settings), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shortened(name: str) -> str:
+    """What of a name of our own making can stand before a key in a folder's: ``LONGEST`` bytes, "図" has three."""
+    return name.replace("/", "_").encode("utf-8", "replace")[:LONGEST].decode("utf-8", "ignore")
 
 
 def _plain(value: Any) -> Any:

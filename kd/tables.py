@@ -188,6 +188,8 @@ def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
 
     if any(apart_from_seed(result) != apart_from_seed(results[0]) for result in results):
         raise ValueError("these runs differ in more than their seed, so they have no common mean")
+    if len({(result["data"].get("content") or {}).get("test") for result in results} - {None}) > 1:
+        raise ValueError("these runs were tested on different pictures, so they have no common mean")
     rows: Rows = []
     for metric, scale in (("accuracy", 100.0), ("macro_f1", 100.0), ("nll", 1.0), ("ece", 100.0)):
         cells = {LABEL[key]: spread([scale * r[key][metric] for r in results]) for key in models(results[0])}

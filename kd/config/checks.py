@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kd.config.keys import FROM_ENVIRONMENT, Tree, at, leaves, missing, near, references, shown, within
-from kd.config.rules import FILE, MAPPING, is_number
+from kd.config.rules import FILE, MAPPING, NAME_BYTES, is_number, too_long
 from kd.config.settings import (
     AUTO,
     HYDRAS_OWN,
@@ -28,6 +28,7 @@ from kd.config.settings import (
 from kd.config.signatures import signature_of
 from kd.search import directions
 
+PATH_BYTES, BELOW = 4096, 400  # of a path, as systems take it; of what a run adds to its outputs folder's
 FEW = 4  # settings that are named where a message names none
 TWIN = "the twin learns from labels alone: kd@twin=supervised or kd@twin=label_smoothing"
 
@@ -128,6 +129,7 @@ def check_outputs(outputs: str, key: str = "outputs") -> None:
     Raises:
         ValueError: with the folder and what the system says.
     """
+    check_length(outputs, key)
     place = Path(outputs).expanduser().absolute()
     try:
         there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
@@ -137,6 +139,22 @@ def check_outputs(outputs: str, key: str = "outputs") -> None:
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"{key} must be a folder that can be written, got {outputs!r}: {why}") from error
+
+
+def check_length(folder: str, key: str) -> None:
+    """Refuse a folder whose path is longer than a file system takes.
+
+    Raises:
+        ValueError: with the limit.
+    """
+    if too_long(folder):
+        text = f"{key}: a name in a path has at most {NAME_BYTES} bytes, and {shown(folder)} has a longer one"
+        raise ValueError(text)
+    count = len(str(Path(folder).absolute()).encode("utf-8", "replace"))
+    if count > PATH_BYTES - BELOW:
+        raise ValueError(
+            f"{key}: its path has {count:,} bytes, and with what lies below it {PATH_BYTES:,} is the limit"
+        )
 
 
 def _absent(raw: Tree, key: str) -> str:

@@ -16,8 +16,7 @@ from omegaconf.errors import (
 )
 
 from kd.config.checks import check_keys, check_values
-from kd.config.keys import at, missing, near, references, shown
-from kd.config.mistakes import key_of
+from kd.config.keys import at, key_of, missing, near, references, shown
 from kd.config.settings import typable, typed_as
 
 CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")

@@ -17,6 +17,11 @@ def at(tree: Any, key: str) -> Any:
     return tree
 
 
+def key_of(override: str) -> str:
+    """``"+kd.beta=2"`` -> ``"kd.beta"``."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def missing(tree: Any, key: str) -> bool:
     """Whether there is no such key at all."""
     *way, last = key.split(".")

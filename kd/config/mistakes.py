@@ -32,10 +32,6 @@ from kd.config.settings import typable
 from kd.config.typed import as_argument, parsed
 
 
-def key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
-
-
 def values_of(override: Override) -> Iterator[str]:
     """The values of a sweep, as they are typed; of an interval its ends; of what is no sweep the one value."""
     if not override.is_sweep_override():

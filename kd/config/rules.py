@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from kd.config.timm_names import is_mentioned, offered
 from kd.wandb_names import MOST, MOST_OF_A_TAG, NO_SIGNS
 
+NAME_BYTES = 255  # that the usual file systems take
+
 
 class Rule(NamedTuple):
     """What a value must be: in words, behind "must be", and as a test."""
@@ -101,6 +103,11 @@ def line(most: int, without: str = "") -> Rule:
     return Rule(f"text in one line{signs}, of 1 to {most} characters", good)
 
 
+def too_long(way: str, most: int = NAME_BYTES) -> bool:
+    """Whether a part of a path has more bytes than file systems take; "é" has two, "図" three."""
+    return any(len(name.encode("utf-8", "replace")) > most for name in way.split("/"))
+
+
 def is_page(node: Any) -> bool:
     return isinstance(node, Mapping) and is_line(node.get("_target_"))
 
@@ -126,7 +133,11 @@ NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)
 PAGE = Rule("settings with a _target_", lambda value: is_page(value), parts=True)
 FOLDER = Rule("a folder that is there", lambda value: _is_place(value, Path.is_dir))
 FILE = Rule("a file that is there", lambda value: _is_place(value, Path.is_file))
-NAME = Rule("the name of a folder, without /", lambda v: is_line(v) and "/" not in v and v not in (".", ".."))
+NAME = Rule(
+    f"the name of a folder, without / and of at most {NAME_BYTES} bytes",
+    lambda v: is_line(v) and "/" not in v and v not in (".", "..") and not too_long(v),
+)
+WAY = Rule(f"a folder whose name has at most {NAME_BYTES} bytes", lambda v: not too_long(str(v)))  # 2024 is one, too
 DEVICE = Rule(
     "auto, cuda, cuda:0, mps or cpu",
     lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d\d?)?", v)),

@@ -16,7 +16,7 @@ from kd.data.checks import about, enough, share
 from kd.data.depth import White
 from kd.interfaces import first_line
 from kd.progress import say
-from kd.store import SHORT, Store, allocated, digest
+from kd.store import SHORT, Store, allocated, digest, shortened
 
 FORMAT = 1  # of the published folder; raise it when other files stand there
 
@@ -89,7 +89,7 @@ def decode_once(
         meta |= {"white": about["white"]._asdict()} if "white" in about else {}
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
 
-    return store.obtain("data", f"{name}-{digest({**settings, 'format': FORMAT})[:SHORT]}", make)
+    return store.obtain("data", f"{shortened(name)}-{digest({**settings, 'format': FORMAT})[:SHORT]}", make)
 
 
 def shorten(path: Path, count: int) -> None:

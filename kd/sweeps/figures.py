@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from kd.figures import INK, STYLE, blank, names, rows_to_percent, shorten, styled
+from kd.figures import INK, STYLE, blank, draw_differences, draw_shares, rows_to_percent, shorten, styled
 
 BLUE = "#6ea4de"  # of heat maps: black stays readable on all of its shades
 ANNOTATE = 12  # columns of one heat map: with more, numbers no longer fit into its cells
@@ -32,7 +32,7 @@ class Heat:
     title: str
     values: np.ndarray  # [R, C]
     text: Sequence[Sequence[str]]
-    picked: tuple[int, int] | None = None  # row, column of the cell that validation picked
+    picked: Sequence[tuple[int, int]] = ()  # row, column of each cell that validation picked
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,7 @@ def heat_maps(
                 box = {"facecolor": "#f3f3f3", "edgecolor": "none", "pad": 1.5}
                 words = heat.text[row][column]
                 ax.text(column + 0.5, row + 0.5, words, ha="center", va="center", size=8.5, color=INK, bbox=box)
-        if heat.picked:
-            row, column = heat.picked
+        for row, column in heat.picked:
             frame = {"fill": False, "edgecolor": "black", "linewidth": 2.2, "clip_on": False, "zorder": 5}
             ax.add_patch(Rectangle((column + 0.02, row + 0.03), 0.96, 0.94, **frame))
         ax.tick_params(length=0)
@@ -251,7 +250,7 @@ def _ordered(count: int) -> list:
 
 @styled
 def scatter(
-    x: np.ndarray, y: np.ndarray, accuracy: np.ndarray, picked: int | None, axes: tuple[str, str], title: str
+    x: np.ndarray, y: np.ndarray, accuracy: np.ndarray, picked: Sequence[int], axes: tuple[str, str], title: str
 ) -> Figure:
     """Cells of a search that fill no grid: where they lie, and by shade how accurate they are. Arrays [N]."""
     figure = blank(4.4, title)
@@ -259,7 +258,8 @@ def scatter(
     order = np.argsort(np.nan_to_num(accuracy, nan=-1))  # the best on top
     shades = sns.light_palette(BLUE, as_cmap=True)
     drawn = ax.scatter(x[order], y[order], 90, c=accuracy[order], cmap=shades, edgecolor="#555555", linewidth=0.6)
-    if picked is not None:
+    if picked:
+        picked = list(picked)
         ring = {"facecolor": "none", "edgecolor": "black", "linewidth": 2}
         ax.scatter(x[picked], y[picked], 240, label="picked by validation", **ring)
         figure.legend(loc="outside lower center", frameon=False)
@@ -281,7 +281,7 @@ def dots(
     student: Line,
     twin: Line,
     teacher: np.ndarray,
-    picked: int | None,
+    picked: Sequence[int],
     measure: str,
     title: str,
 ) -> Figure:
@@ -308,7 +308,7 @@ def dots(
     colour, marker = STYLE[TEACHER]
     if np.isfinite(teacher).any():
         ax.scatter(teacher, place, 55, color=colour, marker=marker, label=TEACHER, edgecolor="white", zorder=3)
-    ax.set_yticks(place, [shorten(name, 44) + ("  (picked)" if k == picked else "") for k, name in enumerate(names)])
+    ax.set_yticks(place, [shorten(name, 44) + ("  (picked)" if k in picked else "") for k, name in enumerate(names)])
     ax.set_ylim(count - 0.4, -0.6)
     ax.set_xlabel(f"{measure}, bars: one standard deviation over seeds")
     ax.grid(axis="x")
@@ -319,32 +319,16 @@ def dots(
 @styled
 def confusions(student: np.ndarray, twin: np.ndarray | None, classes: Sequence[str], title: str) -> Figure:
     """Two confusion matrices in percent of the true class, and their difference in points. Counts [K, K], rows true."""
-    panels = [("picked cell (%)", rows_to_percent(student), sns.light_palette(BLUE, as_cmap=True), 0.0, 100.0)]
+    models = {STUDENT: student} if twin is None else {STUDENT: student, TWIN: twin}
+    shares = {label: rows_to_percent(counts) for label, counts in models.items()}
+    figure = blank(3.9 if len(classes) <= ANNOTATE else 4.3, title)
+    axes = np.atleast_1d(figure.subplots(1, 1 if twin is None else 3))
+    for ax, (label, percent) in zip(axes, shares.items(), strict=False):
+        draw_shares(ax, percent, classes, label, first=ax is axes[0])
+        ax.set_title("picked cell (%)" if label == STUDENT else "labels only (%)")
     if twin is not None:
-        difference = panels[0][1] - rows_to_percent(twin)
-        bound = max(float(np.abs(difference).max()), 1.0)
-        panels.append(("labels only (%)", rows_to_percent(twin), panels[0][2], 0.0, 100.0))
-        panels.append(("difference (points)", difference, "RdBu", -bound, bound))
-    annotated, count = len(classes) <= ANNOTATE, len(classes)
-    figure = blank(3.9 if annotated else 4.3, title)
-    for k, (ax, (name, values, shades, low, high)) in enumerate(
-        zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True)
-    ):
-        bar = {"cbar": not annotated, "cbar_kws": {"location": "bottom", "shrink": 0.8}}
-        scale = {"cmap": shades, "vmin": low, "vmax": high, "square": True}
-        sns.heatmap(values, ax=ax, **scale, **bar, xticklabels=False, yticklabels=False)
-        for row, column in np.ndindex(values.shape) if annotated else ():
-            form = ("+" if low else "") + (".1f" if count <= 6 else ".0f")
-            ink = _readable(ax.collections[0].to_rgba(values[row, column]))
-            text = format(values[row, column], form).replace("-", "−")
-            text = "0" if not text.strip("+−0.") else text
-            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, size=9 if count <= 8 else 7)
-        ax.tick_params(length=0)
-        if annotated:
-            slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            ax.set_xticks(np.arange(count) + 0.5, names(classes, 12), **slanted)
-            ax.set_yticks(np.arange(count) + 0.5, names(classes, 12) if k == 0 else [""] * count)
-        ax.set(title=name, xlabel="predicted class", ylabel="true class" if k == 0 else "")
+        draw_differences(axes[2:], [shares[STUDENT] - shares[TWIN]], classes, first=False)
+        axes[2].set_title("difference (points)")
     return figure
 
 

@@ -1,7 +1,8 @@
 """From a ledger to the numbers of its report: cells that differ in the seed alone make a group, groups make a grid.
 
 The test split never picks: ``best`` goes by validation accuracy, and every claim on the test split is corrected for
-the number of claims (Holm) over the whole sweep: those over the twin, and apart from them those over a reference.
+the number of claims (Holm) over all groups of its test set: those over the twin, and apart from them those over a
+reference. Groups that were tested on other pictures are another data set (``kd.sweeps.data_sets``).
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from kd.sweeps.ledger import Cell, Sweep, key_of
+from kd.config.keys import key_of
+from kd.store import SHORT
+from kd.sweeps.data_sets import SEED, shown_to
+from kd.sweeps.ledger import Cell, Sweep
+from kd.sweeps.names import order
 from kd.sweeps.statistics import crossed_t, holm, paired_bootstrap
 from kd.tables import is_calm
+from kd.values import said, spelled, told, typed
 
-SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
 LEVEL = 0.05
 SCORES = ("accuracy", "macro_f1", "nll", "ece")
 COSTS = ("params", "macs", "size_mb")
@@ -49,7 +54,7 @@ class Gain:
     low: float  # of the 95 % interval
     high: float
     p: float  # two-sided
-    p_holm: float  # corrected for all groups of the sweep
+    p_holm: float  # corrected for all groups of the test set
     significant: bool  # p_holm < 0.05; a loss can be significant too
     seeds: int
 
@@ -74,6 +79,8 @@ class Group:
     metrics: dict[str, Spread]  # see METRICS
     gain: Gain | None  # None without a twin
     own_twin: bool = False  # the student is the twin, bit for bit (alpha = 0): its gain is 0 by construction, no test
+    test: str = ""  # which pictures it was tested on: groups of other ones are not compared with it
+    val: frozenset[str] = frozenset()  # which pictures its cells were validated on
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -106,17 +113,21 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
 def groups(sweep: Sweep) -> list[Group]:
     """Return the groups that have a finished cell, sorted by their values; a sweep may still be running.
 
+    Cells that were tested on different pictures are no group, whatever their settings.
+
     Raises:
-        ValueError: the cells of a group were tested on different pictures, or predictions and result contradict
-            each other.
+        ValueError: predictions and result contradict each other.
     """
-    together: dict[tuple[Any, ...], dict[int, Cell]] = {}
-    for cell in sweep.cells:
-        if cell.result:
-            seeds = together.setdefault(tuple(_values(cell, sweep.swept).items()), {})
-            seeds.setdefault(cell.result["seed"], cell)  # 4 and 4.0 are two cells and one run
-    made = [_group([seeds[seed] for seed in sorted(seeds)], sweep) for seeds in together.values()]
-    made.sort(key=lambda group: [_order(value) for value in group.values.values()])
+    together: dict[tuple[Any, ...], dict[int, tuple[Cell, str]]] = {}
+    finished = [cell for cell in sweep.cells if cell.result]
+    for cell, (test, val) in zip(finished, shown_to([cell.result for cell in finished]), strict=True):
+        seeds = together.setdefault((test, *_values(cell, sweep.swept).items()), {})
+        seeds.setdefault(cell.result["seed"], (cell, val))  # 4 and 4.0 are two cells and one run
+    made = []
+    for (test, *_), seeds in together.items():
+        cells, val = zip(*(seeds[seed] for seed in sorted(seeds)), strict=True)
+        made.append(replace(_group(cells, sweep), test=test, val=frozenset(val)))
+    made.sort(key=lambda group: [order(value) for value in group.values.values()])
     return _corrected(made)
 
 
@@ -128,6 +139,18 @@ def claims(groups: Iterable[Group]) -> list[Group]:
         if group.gain and not group.own_twin:
             first.setdefault(group.runs, group)
     return list(first.values())
+
+
+def picks(groups: Sequence[Group]) -> list[Group]:
+    """Return what validation picks, ``best`` of all groups that were validated on the same pictures: one group, or one
+    for each test set and each validation set (``data.seed``, ``data.val_fraction``)."""
+    parts: list[tuple[set[tuple[str, str]], list[Group]]] = []
+    for group in groups:
+        own = {(group.test, val) for val in group.val}  # several where the split goes by the seed
+        joined = [part for part in parts if part[0] & own]
+        parts = [part for part in parts if part not in joined]
+        parts.append((own.union(*(shown for shown, _ in joined)), [*(g for _, more in joined for g in more), group]))
+    return [best(part) for _, part in parts]
 
 
 def settings_of(texts: Iterable[str]) -> dict[str, Any]:
@@ -158,7 +181,7 @@ def matching(groups: Sequence[Group], wanted: Mapping[str, Any]) -> Group:
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise ValueError(f"{', '.join(unknown)} was not swept; what was: {', '.join(names) or 'nothing but the seed'}")
-    there = [g for g in groups if all(name in g.values and g.values[name] == wanted[name] for name in wanted)]
+    there = [group for group in groups if has(group, wanted)]
     words = ", ".join(f"{name}={said(value)}" for name, value in wanted.items())
     if not there:
         values = {name: [said(value) for value in distinct(groups, name)] for name in wanted}
@@ -171,6 +194,11 @@ def matching(groups: Sequence[Group], wanted: Mapping[str, Any]) -> Group:
         open_ = "; ".join(f"{name}={','.join(said(value) for value in distinct(there, name))}" for name in others)
         raise ValueError(f"{len(there)} groups have {words}: say which one is meant, by {open_}")
     return there[0]
+
+
+def has(group: Group, wanted: Mapping[str, Any]) -> bool:
+    """Whether a group has these values, as tables write them: what one reads there can be typed."""
+    return all(name in group.values and said(group.values[name]) == said(value) for name, value in wanted.items())
 
 
 def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...], Difference]:
@@ -189,7 +217,7 @@ def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...]
         made = []
         for cell in cells:
             pictures, logits = _predictions(cell, "student")
-            if not np.array_equal(pictures, target):
+            if not np.array_equal(pictures, target):  # though their results say otherwise
                 raise ValueError(
                     f"{cell.run.name} and {reference.runs[0].name} were tested on different pictures (predictions.npz: "
                     "target), so their students cannot be compared picture by picture."
@@ -232,74 +260,29 @@ def best(groups: Sequence[Group]) -> Group:
     return max(groups, key=lambda group: group.metrics["val_accuracy"].mean)  # max returns the first of equals
 
 
-def axes(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """Return what was swept besides the seed, with its distinct values in order; only what has two and more."""
-    found = {name: distinct(groups, name) for name in dict.fromkeys(name for group in groups for name in group.values)}
-    return {name: values for name, values in found.items() if len(values) > 1}
-
-
 def distinct(groups: Iterable[Group], name: str) -> list[Any]:
     """Return the values of one swept setting: numbers by size, then text by the alphabet."""
-    return sorted({group.values[name] for group in groups if name in group.values}, key=_order)
-
-
-def layout(
-    groups: Sequence[Group], rows: str, columns: str, fixed: Mapping[str, Any] | None = None
-) -> list[list[Group | None]]:
-    """Return the groups as a table over the ``distinct`` values of two settings; None where none has finished.
-
-    Args:
-        fixed: settings that pick one slice of a sweep over more: ``{"student.width": 1}``.
-
-    Raises:
-        ValueError: two groups fall into one place, or a setting was not swept.
-    """
-    names = list(dict.fromkeys(name for group in groups for name in group.values))
-    for name in (rows, columns, *(fixed or {})):
-        if name not in names:
-            raise ValueError(f"{name} was not swept; what was: {', '.join(names) or 'nothing but the seed'}")
-    place: dict[Any, Group] = {}
-    for group in groups:
-        if any(group.values.get(name) != value for name, value in (fixed or {}).items()):
-            continue
-        where = group.values.get(rows), group.values.get(columns)
-        if where in place:
-            other = [name for name in names if group.values.get(name) != place[where].values.get(name)]
-            raise ValueError(f"a table of {rows} and {columns} needs a fixed value of {', '.join(other)}")
-        place[where] = group
-    return [[place.get((row, column)) for column in distinct(groups, columns)] for row in distinct(groups, rows)]
-
-
-def matrix(
-    groups: Sequence[Group], metric: str, rows: str, columns: str, fixed: Mapping[str, Any] | None = None
-) -> np.ndarray:
-    """Return the means of a metric [rows, columns] as ``layout`` places them; NaN for what is missing."""
-    table = layout(groups, rows, columns, fixed)
-    return np.array([[group.metrics[metric].mean if group else math.nan for group in line] for line in table])
-
-
-def significance(
-    groups: Sequence[Group], rows: str, columns: str, fixed: Mapping[str, Any] | None = None
-) -> np.ndarray:
-    """Return where the gain is significant, bool [rows, columns], as ``matrix`` places it; a loss can be, too."""
-    table = layout(groups, rows, columns, fixed)
-    return np.array([[bool(group and group.gain and group.gain.significant) for group in line] for line in table])
+    return sorted({group.values[name] for group in groups if name in group.values}, key=order)
 
 
 def cell_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """Return one row a cell, finished or not: plain values, None for what is not known (yet).
 
-    Columns: number (from 1), status, every swept setting under its name, the METRICS of that one run,
-    ``mcnemar_p`` (student against twin), ``seconds`` of the job, ``run`` (folder, from the sweep's), ``command``
-    (runs this cell alone) and ``error``.
+    Columns: number (from 1), status, every swept setting under its name (as ``kd.values.told`` says it), the METRICS of
+    that one run, ``mcnemar_p`` (student against twin), ``test_set`` (rows of another are not to be compared),
+    ``seconds`` of the job, ``run`` (folder, from the sweep's), ``command`` (runs this cell alone) and ``error``.
     """
     names = list(dict.fromkeys(name for cell in sweep.cells for name in _values(cell, sweep.swept, seed=True)))
+    finished = [cell for cell in sweep.cells if cell.result]
+    pictures = iter(shown_to([cell.result for cell in finished]))
     rows = []
     for number, cell in enumerate(sweep.cells, 1):
         values = _values(cell, sweep.swept, seed=True)
-        row = {"number": number, "status": cell.status, **{name: values.get(name) for name in names}}
+        row = {"number": number, "status": cell.status}
+        row |= {name: told(values[name]) if name in values else None for name in names}
         row |= {name: take(cell.result) if cell.result else None for name, take in METRICS.items()}
         row["mcnemar_p"] = cell.result["comparison"]["mcnemar_p"] if cell.result else None
+        row["test_set"] = next(pictures)[0][:SHORT] if cell.result else None
         row["seconds"] = cell.seconds
         row["run"] = Path(os.path.relpath(cell.run, sweep.folder)).as_posix() if cell.run else None
         row["command"] = shlex.join(["python", "-m", "kd.run", *_alone(sweep.fixed), *_alone(cell.overrides)])
@@ -366,7 +349,7 @@ def _right(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, bool]:
         if not np.array_equal(target, first):
             raise ValueError(
                 f"{cells[0].run.name} and {cell.run.name} were tested on different pictures (predictions.npz: target), "
-                f"so they are no two seeds of one thing. If a fixed override ties the data to the seed, sweep it."
+                "so they are no two seeds of one thing."
             )
         student.append(logits.argmax(1) == target)
         twin.append(others.argmax(1) == target)
@@ -395,32 +378,10 @@ def _values(cell: Cell, swept: Sequence[str], seed: bool = False) -> dict[str, A
     return {name: typed(text) for name, text in texts if seed or name != SEED}
 
 
-def typed(text: str) -> Any:
-    """An override's value: numbers, booleans and null; anything else as it was written."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))
-
-
-def said(value: Any) -> str:
-    """A swept value as tables write it."""
-    return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)
-
-
 def _alone(overrides: Iterable[str]) -> list[str]:
     """Leave out what speaks of the sweep and not of a run: its name, launchers and sweepers."""
-    ours = ((key_of(override), override) for override in overrides)
+    ours = ((key_of(override), spelled(override)) for override in overrides)
     return [override for key, override in ours if key != "sweep" and not key.startswith(("hydra.", "hydra/"))]
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    """Sort key of values of whatever kind: null, then numbers by size, then the rest by its text."""
-    if value is None:
-        return 0, 0.0, ""
-    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
 
 
 def _recovered(result: Mapping[str, Any]) -> float | None:

@@ -16,31 +16,30 @@ from urllib.parse import quote
 
 from kd.sweeps import page
 from kd.sweeps.page import HEADINGS
-from kd.sweeps.view import METRICS, Metric, Point, Slice, View, mean, said
+from kd.sweeps.view import METRICS, Metric, Point, Slice, View, mean
 from kd.tables import Rows, known
+from kd.values import said
 
 ASSETS = Path(__file__).parent / "assets"
 # The file may load nothing but what it holds, even if something in it tried to.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def html(shown: View, found: Sequence[Point], figures: Mapping[str, tuple[Path, str]], rows: Rows) -> str:
+Figures = Mapping[str, tuple[Path, str]]  # name -> file and alt text, of the figures that exist
+
+
+def html(shown: Sequence[View], found: Sequence[Sequence[Point]], figures: Figures, rows: Rows) -> str:
     """Return the page.
 
     Args:
-        figures: name -> file and alt text, of the figures that exist. rows: of all cells, ``kd.sweeps.grid.cell_rows``.
+        shown: of each data set. found: the points of each. rows: of all cells, ``kd.sweeps.grid.cell_rows``.
     """
-    sweep = shown.sweep
+    sweep = shown[0].sweep
     body = [_head(shown), "<main>"]
-    if shown.best is not None:
-        body += [_section("maps", _maps(shown, figures))]
-        if "curves" in figures:
-            body += [_section("curves", [_figure(figures, "curves")])]
-        if "fronts" in figures:
-            body += [_section("fronts", [_p(page.costs(shown, found)), _figure(figures, "fronts")])]
-        body += [_section("best", _best(shown, figures))]
-    body += [_section("cells", _cells(rows, sweep.swept, sweep.folder))]
-    body += [_section("method", [_list(page.method(shown))]), "</main>"]
+    for each, its_points in zip(shown, found, strict=True):
+        body += _of_a_data_set(each, its_points, figures) if each.picks else []
+    body += [_section("cells", HEADINGS["cells"], _cells(rows, sweep.swept, sweep.folder))]
+    body += [_section("method", HEADINGS["method"], [_list(page.method(shown))]), "</main>"]
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return "\n".join(
         [
@@ -63,6 +62,17 @@ def html(shown: View, found: Sequence[Point], figures: Mapping[str, tuple[Path, 
     )
 
 
+def _of_a_data_set(shown: View, found: Sequence[Point], everything: Figures) -> list[str]:
+    figures = {name: everything[shown.named(name)] for name in page.drawn(shown) if shown.named(name) in everything}
+    parts = {"maps": _maps(shown, figures)}
+    if "curves" in figures:
+        parts["curves"] = [_figure(figures, "curves")]
+    if "fronts" in figures:
+        parts["fronts"] = [_p(page.costs(shown, found)), _figure(figures, "fronts")]
+    parts["best"] = _best(shown, figures)
+    return [_section(shown.named(name), page.heading(shown, name), body) for name, body in parts.items()]
+
+
 # --- pieces --------------------------------------------------------------------------------------------------------
 
 
@@ -78,13 +88,11 @@ def _list(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
-def _section(name: str, parts: Iterable[str]) -> str:
-    return "\n".join(
-        [f'<section id="{name}">', f"<h2>{escape(HEADINGS[name])}</h2>", *filter(None, parts), "</section>"]
-    )
+def _section(name: str, heading: str, parts: Iterable[str]) -> str:
+    return "\n".join([f'<section id="{name}">', f"<h2>{escape(heading)}</h2>", *filter(None, parts), "</section>"])
 
 
-def _figure(figures: Mapping[str, tuple[Path, str]], name: str) -> str:
+def _figure(figures: Figures, name: str) -> str:
     if name not in figures:
         return ""
     path, words = figures[name]
@@ -114,15 +122,15 @@ def _table(rows: Rows, left: Sequence[str]) -> str:
 # --- head ----------------------------------------------------------------------------------------------------------
 
 
-def _head(shown: View) -> str:
-    sweep = shown.sweep
+def _head(shown: Sequence[View]) -> str:
+    sweep = shown[0].sweep
     told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in page.facts(shown))
     parts = [
         "<header>",
         f'<div class="top"><div><h1>{escape(sweep.name)}</h1></div>'
         '<button type="button" id="theme" class="needs-script">Dark theme</button></div>',
         _p(page.unfinished(sweep), "notice"),
-        _p(page.answer(shown), "answer"),
+        *(_p(each, "answer") for each in page.answers(shown)),
         f'<div class="command"><pre><code>{escape(sweep.command)}</code></pre>'
         '<button type="button" class="needs-script" data-copy aria-live="polite">copy</button></div>',
         f'<dl class="facts">{told}</dl>',
@@ -143,7 +151,7 @@ def _head(shown: View) -> str:
 # --- heat maps -----------------------------------------------------------------------------------------------------
 
 
-def _maps(shown: View, figures: Mapping[str, tuple[Path, str]]) -> list[str]:
+def _maps(shown: View, figures: Figures) -> list[str]:
     parts = [_p(page.reading(shown)), _p(page.left_out(shown))]
     if shown.kind != "grid" or len(shown.columns.values) > 40:
         return [*parts, *(_figure(figures, metric.key) for metric in METRICS), _combinations(shown)]
@@ -186,7 +194,7 @@ def _heat(shown: View, part: Slice, metric: Metric, kind: str, low: float, high:
             value = mean(group, metric.key)
             share = (value - low) / (high - low) if known(value) and high > low else 0.5
             share = 1 - share if metric.lower else share
-            picked = ' class="picked"' if group is shown.best else ""
+            picked = ' class="picked"' if shown.picked(group) else ""
             words = f"<b>{escape(first)}</b>" + "".join(f"<i>{escape(line)}</i>" for line in rest)
             cells.append(f'<td{picked} style="--v:{share:.3f}" title="{tip}">{words}</td>')
         lines.append("<tr>" + "".join(cells) + "</tr>")
@@ -199,12 +207,15 @@ def _heat(shown: View, part: Slice, metric: Metric, kind: str, low: float, high:
 # --- the picked cell -----------------------------------------------------------------------------------------------
 
 
-def _best(shown: View, figures: Mapping[str, tuple[Path, str]]) -> list[str]:
-    words, table, seeds = page.of_the_best(shown)
-    parts = [_p(words), _table(table, ("metric", "better"))]
-    if seeds:
-        parts += ["<h3>Mean ± standard deviation over seeds</h3>", _table(seeds, ("metric",))]
-    return [*parts, _figure(figures, "confusions")]
+def _best(shown: View, figures: Figures) -> list[str]:
+    parts = []
+    for name, group in page.best_cells(shown):
+        words, table, seeds = page.of_the_best(shown, group)
+        parts += [_p(words), _table(table, ("metric", "better"))]
+        if seeds:
+            parts += ["<h3>Mean ± standard deviation over seeds</h3>", _table(seeds, ("metric",))]
+        parts.append(_figure(figures, name))
+    return [*parts, _p(page.not_shown(shown))]
 
 
 # --- all cells -----------------------------------------------------------------------------------------------------
@@ -260,7 +271,7 @@ def _cells(rows: Rows, swept: Sequence[str], folder: Path) -> list[str]:
     for row in rows:
         status = str(row["status"])
         cells = [f"<td>{row['number']}</td>", f'<td class="left status {escape(status)}">{escape(status)}</td>']
-        cells += [_value(row[name]) for name in swept]
+        cells += [f"<td>{escape(page.cell_text(row[name]))}</td>" for name in swept]
         cells += [_score(row[name], COLUMNS[name]) for name in shown]
         there = known_number(row["accuracy"]) and (folder / row["run"] / "report.md").is_file()
         link = f'<a href="{escape(quote(row["run"] + "/report.md"))}">report</a>' if there else "–"
@@ -285,11 +296,6 @@ def _cells(rows: Rows, swept: Sequence[str], folder: Path) -> list[str]:
         '<div class="cells-box" tabindex="0" role="region" aria-label="all cells"><table class="cells"><thead><tr>'
         f"{''.join(head)}</tr></thead>\n<tbody>{body}</tbody></table></div>",
     ]
-
-
-def _value(value: Any) -> str:
-    """A swept setting: as it is, sorted as a number where it is one."""
-    return f"<td>{escape(said(value)) if value is not None else '–'}</td>"
 
 
 def _score(value: Any, column: Column) -> str:

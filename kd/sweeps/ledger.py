@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.config.keys import key_of
 from kd.store import SHORT, digest, write_text
 
 VERSION = 1
@@ -100,11 +101,6 @@ def cell_path(folder: Path, overrides: Sequence[str]) -> Path:
     return folder / "cells" / f"{digest({'overrides': sorted(overrides)})[:SHORT]}.json"
 
 
-def key_of(override: str) -> str:
-    """``"+kd.beta=2"`` -> ``"kd.beta"``."""
-    return override.split("=", 1)[0].lstrip("+~")
-
-
 class Entry:
     """What a job tells of itself while it runs."""
 
@@ -169,7 +165,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when the folder is none of a sweep; with what would be right.
     """
-    if not (folder / "sweep.json").is_file():
+    if not os.path.isfile(folder / "sweep.json"):  # Path.is_file raises where a name is too long
         raise FileNotFoundError(f"{folder} is no sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
     return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kd.sweeps.grid import Group, axes, claims
+from kd.page import placed
+from kd.sweeps.grid import Group, claims
 from kd.sweeps.ledger import Sweep
+from kd.sweeps.names import name_of
 from kd.sweeps.view import (
     METRICS,
+    SLICES,
     Metric,
     Point,
     Slice,
@@ -18,11 +21,10 @@ from kd.sweeps.view import (
     beyond_twin,
     mean,
     median_cell,
-    name_of,
     one_cost,
-    said,
 )
 from kd.tables import Rows, comparison_rows, escape, is_calm, known, markdown_table, seeds_rows, significant
+from kd.values import said, spelled
 
 MARK = "*"  # beside a gain that is more than noise after Holm's correction
 PAGE_ROWS = 200  # of the table in report.md; report.html and cells.csv hold them all
@@ -80,14 +82,16 @@ def unfinished(sweep: Sweep) -> str:
 def failures(sweep: Sweep) -> list[tuple[str, str, str]]:
     """Override line, status and error of each cell that failed or was lost."""
     wrong = [cell for cell in sweep.cells if cell.status in ("failed", "lost")]
-    return [(" ".join(c.overrides), c.status, c.error or "its process ended without a word") for c in wrong]
+    silent = "its process ended without a word"
+    return [(" ".join(map(spelled, cell.overrides)), cell.status, cell.error or silent) for cell in wrong]
 
 
-def facts(shown: View) -> list[tuple[str, str]]:
-    told = [("cells", progress(shown.sweep))]
-    if shown.sweep.fixed:
-        told.append(("same in all cells", " ".join(shown.sweep.fixed)))
-    results = [cell.result for group in shown.groups for cell in group.cells]
+def facts(shown: Sequence[View]) -> list[tuple[str, str]]:
+    sweep = shown[0].sweep
+    told = [("cells", progress(sweep))]
+    if sweep.fixed:
+        told.append(("same in all cells", " ".join(map(spelled, sweep.fixed))))
+    results = [cell.result for each in shown for group in each.groups for cell in group.cells]
     if not results:
         return told
     each = {
@@ -114,24 +118,47 @@ def _machine(machine: Mapping[str, Any]) -> str:
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 
+def answers(shown: Sequence[View]) -> list[str]:
+    """A paragraph on each data set, and before those of several what keeps them apart."""
+    if len(shown) == 1:
+        return [answer(shown[0])]
+    told = f"This sweep was tested on {len(shown)} data sets ({'; '.join(each.data for each in shown)}). Accuracies of "
+    told += "different pictures do not compare: validation picks, and significance is corrected, within each of them."
+    return [told, *(f"{each.data}: {answer(each)}" for each in shown)]
+
+
 def answer(shown: View) -> str:
     """Whether distillation gained more than noise, in two sentences."""
-    group = shown.best
-    if group is None:
+    if not shown.picks:
         return "No cell is finished yet, so there is nothing to say."
+    tested = claims(shown.groups)
+    first = " ".join(_of_a_pick(group, len(tested)) for group in shown.picks)
+    if len(shown.picks) > 1:
+        first = (
+            f"The cells were validated on {len(shown.picks)} sets of pictures, whose accuracies do not compare, so "
+            f"validation picked one cell for each. {first}"
+        )
+    up = sum(each.gain.significant and each.gain.mean > 0 for each in tested)
+    down = sum(each.gain.significant and each.gain.mean < 0 for each in tested)
+    second = f"Of {many(len(tested), 'tested combination')} of settings, {up} gained more than noise"
+    second += f" and {down} lost more than noise." if down else "."
+    return f"{first} {second}" if tested else first
+
+
+def _of_a_pick(group: Group, tested: int) -> str:
     accuracy = f"{100 * mean(group, 'accuracy'):.2f} % on the test split"
     if group.gain is None:
         return (
             f"Validation picked {name_of(group.values)}: {accuracy}. It has no twin that was trained on labels alone, "
             "or the predictions are gone, so this sweep cannot say what distillation gained."
         )
-    gain, tested = group.gain, claims(shown.groups)
+    gain = group.gain
     if group.own_twin:
         first = f"Validation picked {name_of(group.values)}, where the student learns from the labels alone: no "
         first += "combination of settings with a teacher did better there."
     else:
         did = "gained" if gain.mean >= 0 else "lost"
-        holm = f"{chance(gain.p_holm)} after Holm's correction for {many(len(tested), 'comparison')}"
+        holm = f"{chance(gain.p_holm)} after Holm's correction for {many(tested, 'comparison')}"
         verdict = "more than noise" if gain.significant else "not told apart from noise"
         interval = f"95 % interval {signed(gain.low)} to {signed(gain.high)}"
         first = (
@@ -140,15 +167,7 @@ def answer(shown: View) -> str:
         )
         if gain.seeds == 1:
             first += " With one seed that speaks of the draw of test pictures alone, not of how another seed would do."
-    if any(name.split(".")[0] == "data" for name in axes(shown.groups)):
-        first += (
-            " Cells on different data were validated on different pictures: between them this picks the easier data."
-        )
-    up = sum(each.gain.significant and each.gain.mean > 0 for each in tested)
-    down = sum(each.gain.significant and each.gain.mean < 0 for each in tested)
-    second = f"Of {many(len(tested), 'tested combination')} of settings, {up} gained more than noise"
-    second += f" and {down} lost more than noise." if down else "."
-    return f"{first} {second}" if tested else first
+    return first
 
 
 # --- words beside the figures --------------------------------------------------------------------------------------
@@ -203,7 +222,8 @@ def group_rows(shown: View) -> Rows:
     """One row a combination of settings, in the order of validation: what the maps show, with intervals and p."""
     rows: Rows = []
     for group in sorted(shown.groups, key=lambda group: -mean(group, "val_accuracy")):
-        row = {"settings": name_of(group.values), "seeds": str(len(group.cells))}
+        mark = " (picked)" if shown.picked(group) else ""
+        row = {"settings": name_of(group.values) + mark, "seeds": str(len(group.cells))}
         for metric in (Metric("val_accuracy", "validation (%)", 100, ".2f"), *METRICS):
             spread = group.metrics[metric.key]
             std = f" ± {metric.scale * spread.std:{metric.form}}" if known(spread.std) else ""
@@ -228,11 +248,16 @@ def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], folder: 
         drawn = ended and (folder / row["run"] / "report.md").is_file()
         link = f"[report]({quote(row['run'])}/report.md)" if drawn else "–"
         numbers = (f"{100 * row['accuracy']:.2f}", signed(row["gain"])) if ended else ("–", "–")
-        values = (escape(said(row[name])) for name in swept)
+        values = (escape(cell_text(row[name])) for name in swept)
         lines.append((str(row["number"]), *values, row["status"], *numbers, link, escape(row["command"])))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     more = len(rows) - PAGE_ROWS
     return table if more <= 0 else f"{table}\n\n{more:,} more cells are in [cells.csv](cells.csv)."
+
+
+def cell_text(value: float | str | None) -> str:
+    """A swept value of ``cell_rows``, of which text is said already."""
+    return "–" if value is None else value if isinstance(value, str) else said(value)
 
 
 def tooltip(group: Group | None, where: str, state: str) -> str:
@@ -276,12 +301,23 @@ def costs(shown: View, found: Sequence[Point]) -> str:
     )
 
 
-def of_the_best(shown: View) -> tuple[str, Rows, Rows]:
-    """Words on the picked cell, its teacher-student table (of one seed), and means over its seeds ([] for one seed)."""
-    cell, cells = median_cell(shown.best), shown.best.cells
+def best_cells(shown: View) -> list[tuple[str, Group]]:
+    """The picked groups of which tables and matrices are shown, each with the name of its figure."""
+    return [(f"confusions_{k}" if k > 1 else "confusions", group) for k, group in enumerate(shown.picks[:SLICES], 1)]
+
+
+def not_shown(shown: View) -> str:
+    more = len(shown.picks) - len(best_cells(shown))
+    return f"{many(more, 'more cell')} that validation picked: see the combinations of settings above." if more else ""
+
+
+def of_the_best(shown: View, best: Group) -> tuple[str, Rows, Rows]:
+    """Words on a picked cell, its teacher-student table (of one seed), and means over its seeds ([] for one seed)."""
+    cell, cells = median_cell(best), best.cells
     val = cell.result["student"]["training"]["best_val_accuracy"]
-    words = f"{name_of(shown.best.values)}, which has the best mean validation accuracy of all combinations"
-    words += f" ({100 * mean(shown.best, 'val_accuracy'):.2f} %). " if known(mean(shown.best, "val_accuracy")) else ". "
+    words = f"{name_of(best.values)}, which has the best mean validation accuracy of all combinations"
+    words += " that were validated on the same pictures" if len(shown.picks) > 1 else ""
+    words += f" ({100 * mean(best, 'val_accuracy'):.2f} %). " if known(mean(best, "val_accuracy")) else ". "
     if len(cells) > 1:
         words += (
             f"The table is that of seed {cell.result['seed']}, the seed of median validation accuracy "
@@ -298,8 +334,9 @@ def of_the_best(shown: View) -> tuple[str, Rows, Rows]:
     return words, comparison_rows(cell.result), seeds
 
 
-def method(shown: View) -> list[str]:
+def method(shown: Sequence[View]) -> list[str]:
     """Notes on the test, on what was picked how, and on the clock."""
+    tested = " and ".join(str(len(claims(each.groups))) for each in shown)
     compared = [
         "A cell's student and its twin share the seed, so the same initial weights, order of pictures and views; the "
         "twin learns from the labels alone. The gain is the mean over seeds of how much their test accuracies differ.",
@@ -308,11 +345,12 @@ def method(shown: View) -> list[str]:
         "bootstrap over test pictures and p of McNemar's exact test: they say nothing of other seeds.",
         "Many combinations give chance many attempts. Holm's correction is to keep the chance of any false alarm among "
         "all that were tested at 5 %; with three seeds that differ by more than a point and a half it was up to 9 % in "
-        f"simulations. Tested were {len(claims(shown.groups))}: those with a twin, the same runs once, and "
+        f"simulations. Tested were {tested}: those with a twin, the same runs once, and "
         "none whose student is the twin itself (α = 0).",
     ]
     notes = [
-        *(compared if shown.twins else []),
+        *(compared if any(each.twins for each in shown) else []),
+        *(["Data sets are told apart by the content of the test split: pixels, labels, order."] if shown[1:] else []),
         "The cell was picked by the mean validation accuracy over its seeds; the test split had no say in it. The "
         "highest test accuracy in the map may therefore be another cell's, and would be too rosy a number to quote. "
         "The fronts are drawn on test accuracy: they describe, and pick nothing.",
@@ -320,7 +358,7 @@ def method(shown: View) -> list[str]:
         "A cell that the sweep found was computed before, by this sweep or another, from the same settings. At α = 0 "
         "the temperature does not matter: all those cells are one run.",
     ]
-    result = shown.result
+    result = shown[0].result
     if result is not None:
         machine = result["machine"]
         notes.append(
@@ -342,50 +380,72 @@ def method(shown: View) -> list[str]:
 
 
 def page(
-    shown: View,
-    found: Sequence[Point],
+    shown: Sequence[View],
+    found: Sequence[Sequence[Point]],
     figures: Mapping[str, str],
-    combinations: str,
+    combinations: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> str:
     """Return report.md.
 
     Args:
-        figures: name -> alt text, of the figures that exist. combinations: their table, as markdown.
+        shown: of each data set. found: the points of each. combinations: the table of each, as markdown.
+        figures: name -> alt text, of the figures that exist.
         rows: of all cells, ``kd.sweeps.grid.cell_rows``.
+
+    Raises:
+        ValueError: a figure that has no place on the page.
     """
-    sweep = shown.sweep
-
-    def show(*wanted: str) -> list[str]:
-        return [f"![{escape(figures[name])}](figures/{name}.png)" for name in wanted if name in figures]
-
+    sweep = shown[0].sweep
     parts = [f"# {escape(sweep.name)}"]
     parts += [f"**{escape(unfinished(sweep))}**"] if unfinished(sweep) else []
-    parts += [escape(answer(shown)), fenced(sweep.command)]
+    parts += [*map(escape, answers(shown)), fenced(sweep.command)]
     told = [{"": name, "what": value} for name, value in facts(shown)]
     parts.append(markdown_table(told, left=("", "what")))
     if failures(sweep):
         wrong = [{"overrides": line, "status": status, "error": error} for line, status, error in failures(sweep)]
         parts += ["Cells that failed:", markdown_table(wrong, left=("overrides", "status", "error"))]
-    if shown.best is not None:
-        parts += [f"## {HEADINGS['maps']}", escape(reading(shown)), *_paragraph(left_out(shown))]
-        parts += show("accuracy", "nll", "ece", "agreement")
-        parts += ["Combinations of settings:", combinations]
-        if "curves" in figures:
-            parts += [f"## {HEADINGS['curves']}", *show("curves")]
-        if "fronts" in figures:
-            parts += [f"## {HEADINGS['fronts']}", escape(costs(shown, found)), *show("fronts")]
-        words, table, seeds = of_the_best(shown)
-        parts += [f"## {HEADINGS['best']}", escape(words), markdown_table(table, left=("metric", "better"))]
-        parts += [markdown_table(seeds, left=("metric",))] if seeds else []
-        parts += show("confusions")
+    for each, its_points, table in zip(shown, found, combinations, strict=True):
+        parts += _of_a_data_set(each, its_points, figures, table) if each.picks else []
     parts += [f"## {HEADINGS['cells']}", "Sorted, filtered and copied from: [report.html](report.html)."]
     parts += [
         "All numbers: [cells.csv](cells.csv).",
         cell_table(rows, sweep.swept, sweep.folder) if rows else "None has begun.",
     ]
     parts += [f"## {HEADINGS['method']}", "\n".join(f"- {escape(note)}" for note in method(shown))]
-    return "\n\n".join(parts) + "\n"
+    return placed("\n\n".join(parts) + "\n", figures)
+
+
+def heading(shown: View, name: str) -> str:
+    words = HEADINGS[name]
+    if name == "best" and len(shown.picks) > 1:
+        words = words.replace("The cell", "The cells")
+    return f"{shown.data}: {words[0].lower()}{words[1:]}" if shown.data else words
+
+
+def drawn(shown: View) -> list[str]:
+    """The figures of a data set that the pages have a place for, by the names that the first set's have."""
+    return [*(metric.key for metric in METRICS), "curves", "fronts", *(name for name, _ in best_cells(shown))]
+
+
+def _of_a_data_set(shown: View, found: Sequence[Point], figures: Mapping[str, str], table: str) -> list[str]:
+    def show(*wanted: str) -> list[str]:
+        named = [shown.named(name) for name in wanted]
+        return [f"![{escape(figures[name])}](figures/{name}.png)" for name in named if name in figures]
+
+    parts = [f"## {escape(heading(shown, 'maps'))}", escape(reading(shown)), *_paragraph(left_out(shown))]
+    parts += [*show(*(metric.key for metric in METRICS)), "Combinations of settings:", table]
+    if curves := show("curves"):
+        parts += [f"## {escape(heading(shown, 'curves'))}", *curves]
+    if fronts := show("fronts"):
+        parts += [f"## {escape(heading(shown, 'fronts'))}", escape(costs(shown, found)), *fronts]
+    parts.append(f"## {escape(heading(shown, 'best'))}")
+    for name, group in best_cells(shown):
+        words, merits, seeds = of_the_best(shown, group)
+        parts += [escape(words), markdown_table(merits, left=("metric", "better"))]
+        parts += [markdown_table(seeds, left=("metric",))] if seeds else []
+        parts += show(name)
+    return [*parts, *_paragraph(not_shown(shown))]
 
 
 def fenced(text: str) -> str:

@@ -15,6 +15,7 @@ from kd.sweeps import page
 from kd.sweeps.grid import Group, cell_rows
 from kd.sweeps.html import html
 from kd.sweeps.ledger import read_sweep
+from kd.sweeps.names import name_of, short
 from kd.sweeps.tables import cells_csv, markdown
 from kd.sweeps.view import (
     COSTS,
@@ -25,15 +26,13 @@ from kd.sweeps.view import (
     Slice,
     View,
     mean,
-    name_of,
     points,
-    said,
-    short,
     spread_of,
     summed_confusion,
-    view,
+    views,
 )
 from kd.tables import LABEL
+from kd.values import said
 
 Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
 NAMED = 40  # dots with names at their side: more would make a figure of several screens
@@ -47,27 +46,33 @@ def write_sweep_report(folder: Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: when the folder is none of a sweep.
+        ValueError: when predictions and result of a run contradict each other, or a figure has no place on the page.
     """
     sweep = read_sweep(Path(folder))
-    shown, rows = view(sweep), cell_rows(sweep)
+    shown, rows = views(sweep), cell_rows(sweep)
     paths = {"cells": sweep.folder / "cells.csv"}
     write_text(paths["cells"], cells_csv(rows))
-    found = points(shown) if shown.best else []
+    found = [points(each) for each in shown]
+    made: Figures = {}
+    for each, its_points in zip(shown, found, strict=True):
+        drawings = _draw(each, its_points) if each.picks else {}
+        made |= {each.named(name): drawing for name, drawing in drawings.items()}
+    words = {name: words for name, (_, words) in made.items()}
+    document = page.page(shown, found, words, [markdown(each.groups) for each in shown], rows)
     drawn: dict[str, tuple[Path, str]] = {}
-    if shown.best:
+    if made:
         from kd import figures  # seaborn takes a second to import
 
         (sweep.folder / "figures").mkdir(exist_ok=True)
-        for name, (figure, words) in _draw(shown, found).items():
-            drawn[name] = sweep.folder / "figures" / f"{name}.png", words
+        for name, (figure, _) in made.items():
+            drawn[name] = sweep.folder / "figures" / f"{name}.png", words[name]
             figures.save(figure, drawn[name][0])
     for old in (sweep.folder / "figures").glob("*.png"):  # of a report on fewer cells
         if old.stem not in drawn:
             old.unlink()
     paths |= {name: path for name, (path, _) in drawn.items()}
     paths |= {"markdown": sweep.folder / "report.md", "html": sweep.folder / "report.html"}
-    words = {name: words for name, (_, words) in drawn.items()}
-    write_text(paths["markdown"], page.page(shown, found, words, markdown(shown.groups), rows))
+    write_text(paths["markdown"], document)
     write_text(paths["html"], html(shown, found, drawn, rows))
     return paths
 
@@ -83,8 +88,13 @@ def _draw(shown: View, found: Sequence[Point]) -> Figures:
         draw = _curves if shown.kind == "curve" else _dots
         made |= {metric.key: draw(shown, metric) for metric in METRICS}
     made["fronts"] = _fronts(shown, found)
-    made["confusions"] = _confusions(shown)
+    made |= {name: _confusions(shown, group) for name, group in page.best_cells(shown)}
     return made
+
+
+def _of(shown: View, title: str) -> str:
+    """The title of a figure, behind the data set's where there are several."""
+    return f"{shown.data if len(shown.data) <= 40 else f'{shown.data[:39]}…'}: {title}" if shown.data else title
 
 
 def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
@@ -99,15 +109,15 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
             ["\n".join(page.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
             for r in rows
         ]
-        picked = [(i, j) for i, line in enumerate(cells) for j, cell in enumerate(line) if cell is shown.best]
-        heats.append(figures.Heat(part.title, np.array(values, float), text, *picked))
+        picked = [(i, j) for i, line in enumerate(cells) for j, cell in enumerate(line) if shown.picked(cell)]
+        heats.append(figures.Heat(part.title, np.array(values, float), text, picked))
     names = f"{shown.columns.name} ({shown.columns.setting})", f"{shown.rows.name} ({shown.rows.setting})"
     figure = figures.heat_maps(
         heats,
         [said(column) for column in columns],
         [said(row) for row in rows],
         names,
-        f"{_capital(metric)}, mean over seeds",
+        _of(shown, f"{_capital(metric)}, mean over seeds"),
         _legend(shown, metric),
         metric.lower,
     )
@@ -156,7 +166,7 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
     title = f"{_capital(metric)}, mean over seeds"
     if any(np.isfinite(line.std).any() for lines in slices.values() for line in lines.values()):
         title += "; band" + ("s" if len(rows) <= figures.BANDS else " of labels only") + ": one standard deviation"
-    figure = figures.curves(slices, twins, teachers, (along, metric.title), title)
+    figure = figures.curves(slices, twins, teachers, (along, metric.title), _of(shown, title))
     return figure, f"{_capital(metric)} along {along}, a line for each of: {', '.join(next(iter(slices.values())))}"
 
 
@@ -184,9 +194,10 @@ def _scatter(shown: View) -> tuple[Any, str]:
     there = [g for g in shown.groups if columns.setting in g.values and rows.setting in g.values]
     x, y = (np.array([group.values[axis.setting] for group in there], float) for axis in (columns, rows))
     accuracy = np.array([100 * mean(group, "accuracy") for group in there])
-    picked = next((k for k, group in enumerate(there) if group is shown.best), None)
+    picked = [k for k, group in enumerate(there) if shown.picked(group)]
     names = f"{columns.name} ({columns.setting})", f"{rows.name} ({rows.setting})"
-    figure = figures.scatter(x, y, accuracy, picked, names, "Where the search went, and what it found")
+    title = _of(shown, "Where the search went, and what it found")
+    figure = figures.scatter(x, y, accuracy, picked, names, title)
     return figure, f"Test accuracy of {len(there)} combinations of {columns.name} and {rows.name}, by shade"
 
 
@@ -197,8 +208,8 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
     cut = ""
     if len(groups) > NAMED:
         cut = f", the {NAMED} most accurate of {len(groups)}"
-        groups = groups[:NAMED]
-        groups = groups if shown.best in groups else [*groups[:-1], shown.best]
+        missing = [group for group in shown.picks if not any(group is each for each in groups[:NAMED])][:NAMED]
+        groups = [*groups[: NAMED - len(missing)], *missing]
     place = range(len(groups))
     names = {name for group in groups for name in group.values}
     setting = next(iter(names)) if len(names) == 1 else None
@@ -208,9 +219,9 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
         _line(place, groups, "student", metric),
         _line(place, groups, "baseline", metric),
         _line(place, groups, "teacher", metric).mean,
-        next((k for k, group in enumerate(groups) if group is shown.best), None),
+        [k for k, group in enumerate(groups) if shown.picked(group)],
         metric.title,
-        f"{_capital(metric)} by {along}{cut}",
+        _of(shown, f"{_capital(metric)} by {along}{cut}"),
     )
     of = f"values of {setting}" if setting else "combinations of settings"
     return figure, f"{_capital(metric)} of student, twin and teacher for {len(groups)} {of}"
@@ -237,7 +248,7 @@ def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:
         for cost, words in COSTS.items()
     ]
     key = [f"{letters[id(point)]}: {point.name}" for point in told if id(point) in letters]
-    title = "What the accuracy costs; bars: one standard deviation over seeds"
+    title = _of(shown, "What the accuracy costs; bars: one standard deviation over seeds")
     figure = figures.fronts(panels, key, title)
     return figure, f"Test accuracy against {', '.join(COSTS.values())}, with the front of each. {'; '.join(key)}"
 
@@ -246,15 +257,16 @@ def _several(found: Sequence[Point], kind: str) -> bool:
     return sum(point.kind == kind for point in found) > 1
 
 
-def _confusions(shown: View) -> tuple[Any, str]:
+def _confusions(shown: View, picked: Group) -> tuple[Any, str]:
     from kd.sweeps import figures
 
-    over = f"added over {page.many(len(shown.best.cells), 'seed')}"
-    student, twin = (summed_confusion(shown.best, kind) for kind in ("student", "baseline"))
+    over = f"added over {page.many(len(picked.cells), 'seed')}"
+    over = f"{name_of(picked.values)}, {over}" if len(shown.picks) > 1 else over
+    student, twin = (summed_confusion(picked, kind) for kind in ("student", "baseline"))
     figure = figures.confusions(
         np.array(student),
         None if twin is None else np.array(twin),
-        shown.best.cells[0].result["data"]["classes"],
-        f"Confusion matrices, {over}",
+        picked.cells[0].result["data"]["classes"],
+        _of(shown, f"Confusion matrices, {over}"),
     )
     return figure, f"Confusion matrices of the picked cell and of its twin, and their difference, {over}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.sweeps.data_sets import DataSet, data_sets
 from kd.sweeps.grid import (
     LEVEL,
     SCORES,
@@ -18,17 +19,19 @@ from kd.sweeps.grid import (
     Gain,
     Group,
     Spread,
-    best,
     claims,
     compared,
     epoch_seconds,
+    has,
     latencies,
     matching,
     one_thread,
-    said,
+    picks,
     spread,
 )
+from kd.sweeps.names import short
 from kd.tables import LABEL, Rows, escape, markdown_table
+from kd.values import said, told
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,6 @@ UNSEEN = {  # settings that a network of this role is not made of: sweeping them
     "teacher": (*EITHER, "student", "train.student", "twin", "kd@twin"),
     "baseline": (*EITHER, "teacher", "attention", "train.teacher"),
 }
-SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
 ANY = "–"
 PICKED = "†"
 BOLD = "\ue000", "\ue001"  # begin and end: characters that no text holds and no escaping touches
@@ -78,9 +80,11 @@ LATEX = {
 
 def group_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """One row a group, plain values: what was swept, each measure's mean, deviation and n, the gain and its test."""
+    title = {group.runs: each.title for each in data_sets(groups) for group in each.whole if each.title}
     rows = []
     for group in groups:
-        row = dict(group.values)
+        row = {"data set": title[group.runs]} if title else {}
+        row |= {name: told(value) for name, value in group.values.items()}
         for name, over in group.metrics.items():
             row |= {name: over.mean, f"{name} std": over.std}
         row["seeds"] = len(group.cells)
@@ -124,7 +128,7 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
     if not groups:
         return []
     rows: Rows = [_common(role, *alike, groups) for role in UNSEEN for alike in _alike(role, groups)]
-    chosen = best(groups)
+    chosen = picks(groups)
     together: dict[tuple[Any, ...], list[Group]] = {}
     for group in groups:
         together.setdefault(group.runs, []).append(group)
@@ -134,7 +138,7 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
         row |= {name: same[0].metrics[name] for name in COLUMNS}
         row |= {"gain": same[0].metrics["gain"] if gain else None, "own_twin": same[0].own_twin}
         row |= {"bold": _better(gain), "worse": _worse(gain), "over": (differences or {}).get(same[0].runs)}
-        rows.append({**row, "picked": any(group is chosen for group in same)})
+        rows.append({**row, "picked": any(group is one for group in same for one in chosen)})
     return rows
 
 
@@ -217,9 +221,7 @@ def _joined(groups: Sequence[Group], name: str) -> str:
 
 
 def headings(names: Sequence[str]) -> list[str]:
-    """Short names of swept settings: a symbol where there is one, the last part where it is no other's, too."""
-    last = [name.rpartition(".")[2] for name in names]
-    return [SYMBOLS.get(name, part if last.count(part) == 1 else name) for name, part in zip(names, last, strict=True)]
+    return [short(name, names) for name in names]
 
 
 def number(value: Spread | None, column: Column) -> str:
@@ -292,6 +294,8 @@ def _of_the_reference(groups: Sequence[Group], against: str, differences: Differ
         "and on the same pictures; = is that student itself."
     ]
     made = [each.gain for each in differences.values() if each.gain]
+    if not differences:
+        return [*told, f"Over, {ANY}: no cell on these test pictures has {against}."]
     if made:
         arrow = ", ↓: significantly worse" if any(map(_worse, made)) else ""
         told.append(f"Bold (over): significantly better{arrow}, {_level(made)}; {_tests(made)}.")
@@ -320,14 +324,24 @@ class Table:
     notes: str
 
 
-def _table(
+def _tables(
     groups: Sequence[Group], columns: Sequence[str] | None, against: Mapping[str, Any] | None, sort: str | None
-) -> Table:
-    columns, names, differences, words = _chosen(columns, bool(against)), _names(groups), None, ""
+) -> list[tuple[str, Table]]:
+    """The table of each data set, with what tells it from the others."""
+    columns = _chosen(columns, bool(against))
     if sort:
         _check(sort, bool(against))
+    sets = data_sets(groups)
+    if against and not any(has(group, against) for group in groups):
+        matching(groups, against)  # which says what there is
+    return [(each.title, _table(each, columns, against, sort)) for each in sets]
+
+
+def _table(data: DataSet, columns: Sequence[str], against: Mapping[str, Any] | None, sort: str | None) -> Table:
+    groups, names, differences, words = data.groups, _names(data.groups), None, ""
     if against:
-        differences = compared(groups, matching(groups, against))
+        there = any(has(group, against) for group in data.whole)
+        differences = compared(groups, matching(data.whole, against)) if there else {}
         words = ", ".join(f"{name}={said(value)}" for name, value in against.items())
     rows = paper_rows(groups, differences)
     above = sum(row["role"] != "student" for row in rows)
@@ -387,7 +401,7 @@ def markdown(
     against: Mapping[str, Any] | None = None,
     sort: str | None = None,
 ) -> str:
-    """Return the paper's table as markdown, with its notes; "" where nothing has finished.
+    """Return the paper's table as markdown, with its notes, one of each data set; "" where nothing has finished.
 
     Args:
         columns: names of COLUMNS, in their order; None for DEFAULT.
@@ -399,12 +413,14 @@ def markdown(
     """
     if not groups:
         return ""
-    made = _table(groups, columns, against, sort)
-    titles = [escape(title) for title in made.titles]
-    table = markdown_table([dict(zip(titles, line, strict=True)) for line in made.lines], left=titles[: made.left])
-    for mark in BOLD:
-        table = table.replace(mark, "**")
-    return f"{table}\n\n{escape(made.notes)}"
+    parts = []
+    for data, made in _tables(groups, columns, against, sort):
+        titles = [escape(title) for title in made.titles]
+        table = markdown_table([dict(zip(titles, line, strict=True)) for line in made.lines], left=titles[: made.left])
+        for mark in BOLD:
+            table = table.replace(mark, "**")
+        parts += [*([f"Tested on {escape(data)}:"] if data else []), table, escape(made.notes)]
+    return "\n\n".join(parts)
 
 
 def latex(
@@ -416,13 +432,17 @@ def latex(
     """Return the same table in LaTeX, which needs \\usepackage{booktabs}; "" where nothing has finished."""
     if not groups:
         return ""
-    made = _table(groups, columns, against, sort)
+    made = _tables(groups, columns, against, sort)
+    return "\n".join(["% \\usepackage{booktabs}", *(_latex(data, table) for data, table in made)]) + "\n"
+
+
+def _latex(data: str, made: Table) -> str:
+    notes = f"Tested on {data}. {made.notes}" if data else made.notes
     head, *body = [" & ".join(map(_typeset, line)) + r" \\" for line in (made.titles, *made.lines)]
     parts = [
-        "% \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_typeset(made.notes)}}}",
+        rf"\caption{{{_typeset(notes)}}}",
         rf"\begin{{tabular}}{{{'l' * made.left}{'r' * (len(made.titles) - made.left)}}}",
         *(r"\toprule", head, r"\midrule"),
         *body[: made.above],
@@ -432,7 +452,7 @@ def latex(
         r"\end{tabular}",
         r"\end{table}",
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def _typeset(text: str) -> str:

@@ -1,25 +1,28 @@
 """What a sweep's report shows, decided once for the page, the document and the figures: axes, slices, points.
 
 Two swept numbers make a grid (a heat map and curves), or a scatter where a search left most of the grid empty; one
-number makes a curve; names alone make dots. Further settings make slices.
+number makes a curve; names alone make dots. Further settings make slices. A sweep over several data sets has a view of
+each, and nothing that compares them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kd.sweeps.grid import SEED, Group, Spread, best, groups, spread, typed
+from kd.sweeps.data_sets import DataSet, data_sets
+from kd.sweeps.grid import Group, Spread, groups, picks, spread
 from kd.sweeps.ledger import Cell, Sweep
+from kd.sweeps.names import name_of, order, short
 from kd.sweeps.statistics import pareto_front
 from kd.tables import is_calm, known
+from kd.values import said, typed
 
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
 LINES = 8  # nor are more curves than this in one panel
 SPARSE = 0.34  # share of a grid below which it is a search's scatter
-SHORT = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
 FIRST = ("kd.temperature", "kd.alpha")  # where they are swept, they are columns and rows
 UNFINISHED = ("failed", "lost", "running", "waiting")  # what a group is called where several hold: the first
 MODELS = ("teacher", "baseline", "student")
@@ -66,13 +69,22 @@ METRICS = (
 @dataclass(frozen=True)
 class View:
     sweep: Sweep
+    data: str  # what tells this data set from the others, "root = A"; "" for the only one
+    number: int  # of the data set, from 1
     groups: tuple[Group, ...]  # with at least one finished cell
-    best: Group | None  # picked by validation
+    picks: tuple[Group, ...]  # by validation: one, or one for each set of validation pictures
     kind: str  # "grid", "scatter", "curve", "dots"; "nothing" while no cell is finished
     columns: Axis | None
     rows: Axis | None
     slices: tuple[Slice, ...]  # that are drawn
     left_out: int  # slices that are not
+
+    def picked(self, group: Group | None) -> bool:
+        return any(group is each for each in self.picks)
+
+    def named(self, figure: str) -> str:
+        """The name of the file of a figure."""
+        return figure if self.number == 1 else f"data{self.number}_{figure}"
 
     @property
     def result(self) -> Mapping[str, Any] | None:
@@ -84,49 +96,28 @@ class View:
         return any(group.gain is not None for group in self.groups)
 
 
-def short(setting: str, among: Sequence[str] = ()) -> str:
-    """``student.width`` -> "width", unless another swept setting would get the same name; T and α are letters."""
-    last = SHORT.get(setting, setting.rsplit(".", 1)[-1])
-    same = [other for other in among if SHORT.get(other, other.rsplit(".", 1)[-1]) == last]
-    return setting if len(same) > 1 else last
-
-
-def said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def name_of(values: Mapping[str, Any]) -> str:
-    """``T = 4, α = 0.9``; for a sweep over seeds alone "the only cell"."""
-    return ", ".join(f"{short(k, list(values))} = {said(v)}" for k, v in values.items()) or "the only cell"
-
-
 def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _wanted(sweep: Sweep) -> Iterator[tuple[dict[str, Any], str]]:
-    """Values without the seed, and status, of every cell that the ledger names."""
+def views(sweep: Sweep) -> list[View]:
+    """Return a view of each data set, one of nothing where no cell is finished."""
+    sets = data_sets(groups(sweep))
+    if not sets:
+        return [View(sweep, "", 1, (), (), "nothing", None, None, (), 0)]
+    return [_view(sweep, each, number) for number, each in enumerate(sets, 1)]
+
+
+def _view(sweep: Sweep, data: DataSet, number: int) -> View:
+    found = data.groups
+    wanted = []  # values and status of every cell that the ledger names: an unfinished sweep shows its whole grid
     for cell in sweep.cells:
-        yield {name: typed(text) for name, text in cell.values.items() if name != SEED}, cell.status
-
-
-def _sorted(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Distinct values in order; a list, which a setting may be as well, goes by its text."""
-    return tuple(sorted({hashable(value) for value in values}, key=_order))
-
-
-def hashable(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def view(sweep: Sweep) -> View:
-    found = tuple(groups(sweep))
-    if not found:
-        return View(sweep, (), None, "nothing", None, None, (), 0)
-    wanted = list(_wanted(sweep))  # an unfinished sweep already shows its whole grid
+        values = {name: typed(text) for name, text in cell.values.items()}
+        if data.has(values):
+            wanted.append(({name: values[name] for name in values if name in found[0].values}, cell.status))
     everything = [*(group.values for group in found), *(values for values, _ in wanted)]
     names = dict.fromkeys(name for name in (*sweep.swept, *found[0].values) if name in found[0].values)
-    swept = {name: _sorted([values[name] for values in everything if name in values]) for name in names}
+    swept = {name: tuple(sorted({v[name] for v in everything if name in v}, key=order)) for name in names}
     numeric = [
         name
         for name, values in swept.items()
@@ -137,19 +128,22 @@ def view(sweep: Sweep) -> View:
     columns, rows = (*axis, None, None)[:2]
     kind = ("dots", "curve", "grid")[len(axis)]
     others = [name for name, values in swept.items() if len(values) > 1 and name not in numeric[:2]]
-    chosen = best(found)
+    chosen = tuple(picks(found))
+
+    def shown_as(kind: str, slices: Sequence[Slice] = (), left_out: int = 0) -> View:
+        return View(sweep, data.title, number, found, chosen, kind, columns, rows, tuple(slices), left_out)
 
     if kind == "grid":
         combinations = math.prod(len(swept[name]) for name in others)
         places = len(columns.values) * len(rows.values) * combinations
         planned = {tuple(sorted(map(str, values.items()))) for values, _ in wanted}
         if max(len(found), len(planned)) < SPARSE * places and places > 12:
-            return View(sweep, found, chosen, "scatter", columns, rows, (), 0)
+            return shown_as("scatter")
     if kind == "dots":
-        return View(sweep, found, chosen, kind, None, None, (), 0)
+        return shown_as(kind)
 
     def place(values: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, Any]]:
-        held = tuple(hashable(values.get(name)) for name in others)
+        held = tuple(values.get(name) for name in others)
         return held, (values.get(rows.setting) if rows else None, values.get(columns.setting))
 
     by_slice: dict[tuple[Any, ...], dict[tuple[Any, Any], Group]] = {}
@@ -161,23 +155,19 @@ def view(sweep: Sweep) -> View:
         held, where = place(values)
         if where not in by_slice.get(held, {}):
             states.setdefault(held, {}).setdefault(where, []).append(status)
-    everything = sorted(set(by_slice) | set(states), key=lambda held: tuple(map(_order, held)))
+    everything = sorted(set(by_slice) | set(states), key=lambda held: tuple(map(order, held)))
     shown = everything
     if len(everything) > SLICES:
-        shown = [place(chosen.values)[0]]
-    slices = tuple(
+        shown = [place(chosen[0].values)[0]]
+    slices = [
         Slice(
             ", ".join(f"{short(name, list(swept))} = {said(v)}" for name, v in zip(others, held, strict=True)),
             by_slice.get(held, {}),
             {where: min(all_, key=_severity) for where, all_ in states.get(held, {}).items()},
         )
         for held in shown
-    )
-    return View(sweep, found, chosen, kind, columns, rows, slices, len(everything) - len(shown))
-
-
-def _order(value: Any) -> tuple[bool, Any, str]:
-    return (not is_number(value), value if is_number(value) else 0, str(value))
+    ]
+    return shown_as(kind, slices, len(everything) - len(shown))
 
 
 def _severity(status: str) -> int:
@@ -274,10 +264,11 @@ def points(shown: View) -> list[Point]:
     return [Point(*point, {cost: fronts[cost].get(k, False) for cost in COSTS}) for k, point in enumerate(kept)]
 
 
-def front_rows(found: Sequence[Point]) -> list[dict[str, Any]]:
+def front_rows(shown: View, found: Sequence[Point]) -> list[dict[str, Any]]:
     """One row a point of the fronts, plain values: accuracy in [0, 1], costs, and whether it is on each front."""
+    which = {"data set": shown.data} if shown.data else {}
     return [
-        {"network": point.kind, "name": point.name, "accuracy": point.accuracy, "std": point.std}
+        {**which, "network": point.kind, "name": point.name, "accuracy": point.accuracy, "std": point.std}
         | {name: point.costs[cost] for cost, name in COSTS.items()}
         | {f"on the front of {name}": point.front[cost] for cost, name in COSTS.items()}
         for point in found

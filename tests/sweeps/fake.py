@@ -2,7 +2,8 @@
 
 The settings are composed from conf/, keys are kd.plan's, scores and ratios are those of kd.evaluate and kd.results.
 As in a real store a teacher, a twin or a student of one key has the same logits wherever it stands; at alpha = 0
-the student is the twin, and one run folder is shared by the cells of all temperatures.
+the student is the twin, and one run folder is shared by the cells of all temperatures. ``data.drawing_seed`` makes
+another test set, ``data.label_noise`` another training and validation set.
 """
 
 from __future__ import annotations
@@ -110,7 +111,12 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     settings["train"]["precision"] = "float32"
     seed, weights = settings["seed"], settings["kd"]["weights"]
     asks_teacher = any(weight for term, weight in weights.items() if term != "hard")
-    keys = keys_of(settings, f"fake scenes, {test}", asks_teacher)
+    drawing, own = (
+        settings["data"]["drawing_seed"],
+        OmegaConf.to_container(_base(choices["teacher"], choices["kd"]).data),
+    )
+    others = {name: value for name, value in settings["data"].items() if value != own[name] and name != "augment"}
+    keys = keys_of(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), asks_teacher)
     name = readable(settings, choices, digest(keys.run))
     for same in runs.glob(f"*-{digest(keys.run)[:SHORT]}"):  # made for other settings that compute the same
         return same, True
@@ -123,8 +129,8 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     asked["student"] = (keys.student, skill + gain_of_method(choices["kd"], settings["kd"]), seed)
     if settings["baseline"]:
         asked["baseline"] = (keys.twin, skill, seed)
-    drawn = {role: _logits(digest(key), margin, seed, test) for role, (key, margin, seed) in asked.items()}
-    targets, logits = _target(test), {role: logits[0] for role, logits in drawn.items()}
+    drawn = {role: _logits(digest(key), margin, seed, test, drawing) for role, (key, margin, seed) in asked.items()}
+    targets, logits = _target(test, drawing), {role: logits[0] for role, logits in drawn.items()}
     merits: dict[str, Any] = {}
     for role in logits:
         cost = _cost(params, 14.2) if role == "teacher" else _cost(int(94_470 * width**2), 1.3 * width)
@@ -144,7 +150,16 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     machine = {"device": "cpu", "device_name": "a processor", "threads": 2, "torch": "2.15.0", "python": "3.11.7"}
     about = {"version": 1, "name": name, "key": digest(keys.run), "choices": choices, "seed": seed}
     about |= {"command": "python -m kd.run " + " ".join(overrides), "settings": flat(settings)}
-    data = {"name": "scenes", "classes": list(CLASSES), "image_size": 12, "train": 1200, "val": VAL, "test": test}
+    content = {"test": digest({"test": test, "drawing": drawing})[:20], "val": digest({"val": others})[:20]}
+    data = {
+        "content": content,
+        "name": "scenes",
+        "classes": list(CLASSES),
+        "image_size": 12,
+        "train": 1200,
+        "val": VAL,
+        "test": test,
+    }
     seconds = {"data": 0.1, "teacher": 0.0, "bank": 0.5, "baseline": 9.0, "student": 11.0, "evaluate": 3.0}
     result = {**about, **merits, "comparison": compare(merits, logits, targets), "data": {**data, "notes": {}}}
     result |= {"machine": {**machine, "precision": "float32"}, "seconds": {**seconds, "report": 2.0, "total": 25.6}}
@@ -158,16 +173,16 @@ def _base(teacher: str, kd: str) -> DictConfig:
     return compose("data=scenes", "student=tiny_cnn", f"kd={kd}", f"teacher={teacher}", "attention=none")
 
 
-def _target(count: int) -> np.ndarray:
-    return np.random.default_rng(7).integers(0, len(CLASSES), count)
+def _target(count: int, drawing: int) -> np.ndarray:
+    return np.random.default_rng(7 + 1000 * drawing).integers(0, len(CLASSES), count)
 
 
-def _logits(key: str, skill: float, seed: int | None, test: int) -> tuple[np.ndarray, float, float]:
+def _logits(key: str, skill: float, seed: int | None, test: int, drawing: int) -> tuple[np.ndarray, float, float]:
     """Logits float32 [test, K] of the network of one key, its validation accuracy, and how long it was trained.
 
     Pictures differ in difficulty for everybody; a seed shares some of its luck with its twin; the rest is the key's.
     """
-    targets = np.concatenate([_target(test), np.random.default_rng(8).integers(0, len(CLASSES), VAL)])
+    targets = np.concatenate([_target(test, drawing), np.random.default_rng(8).integers(0, len(CLASSES), VAL)])
     shape = len(targets), len(CLASSES)
     hard = np.random.default_rng(9).normal(size=shape)
     shared = np.random.default_rng(100 + seed).normal(size=shape) if seed is not None else np.zeros(shape)

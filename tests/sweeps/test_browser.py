@@ -11,7 +11,7 @@ from kd.sweeps.grid import cell_rows
 from kd.sweeps.html import html
 from kd.sweeps.ledger import read_sweep
 from kd.sweeps.report import write_sweep_report
-from kd.sweeps.view import points, view
+from kd.sweeps.view import points, views
 from tests.sweeps.browser import Browser, find
 from tests.sweeps.fake import make_sweep
 
@@ -208,9 +208,9 @@ def test_without_a_script_the_page_is_whole(tab, folder):
 
 def test_a_thousand_cells(browser, folder, tmp_path):
     sweep = read_sweep(folder)
-    shown = view(sweep)
+    shown = views(sweep)
     rows = [{**row, "number": k} for k, row in enumerate(cell_rows(sweep) * 28, 1)]
-    (tmp_path / "many.html").write_text(html(shown, points(shown), {}, rows), "utf-8")
+    (tmp_path / "many.html").write_text(html(shown, [points(each) for each in shown], {}, rows), "utf-8")
     browser.said.clear()
     browser.open(tmp_path / "many.html")
     press = f'{HEAD}("accuracy (%)").querySelector("button").click(), document.body.offsetHeight'

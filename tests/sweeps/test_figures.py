@@ -28,14 +28,16 @@ def _words(figure) -> list[str]:
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
-def _heat(rows: int, columns: int, picked: tuple[int, int] | None = None, title: str = "") -> figures.Heat:
+def _heat(rows: int, columns: int, picked: tuple[int, int] = (), title: str = "") -> figures.Heat:
     values = np.arange(rows * columns, dtype=float).reshape(rows, columns)
-    return figures.Heat(title, values, [[f"{v:.2f}\n+1.00 *" for v in row] for row in values], picked)
+    return figures.Heat(
+        title, values, [[f"{v:.2f}\n+1.00 *" for v in row] for row in values], [picked] if picked else []
+    )
 
 
 @pytest.mark.parametrize(("rows", "columns", "slices"), [(1, 2, 1), (3, 4, 1), (2, 3, 5), (4, 9, 2), (20, 30, 1)])
 def test_heat_maps_of_any_size(tmp_path, rows, columns, slices):
-    heats = [_heat(rows, columns, (0, 1) if k == 0 else None, f"width = {k}") for k in range(slices)]
+    heats = [_heat(rows, columns, (0, 1) if k == 0 else (), f"width = {k}") for k in range(slices)]
     made = figures.heat_maps(heats, list("abcdefghijklmnopqrstuvwxyzABCD")[:columns], ["r"] * rows, ("T", "α"), "title")
     _save(made, tmp_path / "heat.png")
     shown = _words(made)
@@ -44,7 +46,7 @@ def test_heat_maps_of_any_size(tmp_path, rows, columns, slices):
 
 def test_missing_cells_are_hatched_and_say_why_and_the_picked_one_is_outlined(tmp_path):
     values = np.array([[80.0, NAN], [NAN, 82.0]])
-    heat = figures.Heat("", values, [["80.00", "failed"], ["", "82.00"]], (1, 1))
+    heat = figures.Heat("", values, [["80.00", "failed"], ["", "82.00"]], [(1, 1)])
     made = figures.heat_maps([heat], ["1", "2"], ["0.1", "0.9"], ("T", "α"), "title")
     _save(made, tmp_path / "heat.png")
     assert sorted(_words(made)) == ["80.00", "82.00", "failed"]
@@ -107,20 +109,22 @@ def test_slices_of_curves_share_their_axis(tmp_path, count):
 def test_a_search_is_a_scatter_and_names_are_dots(tmp_path):
     random = np.random.default_rng(0)
     x, y, accuracy = 2 ** random.uniform(0, 4, 30), random.random(30), random.uniform(80, 90, 30)
-    _save(figures.scatter(x, y, accuracy, 4, ("T", "α"), "title"), tmp_path / "scatter.png")
+    _save(figures.scatter(x, y, accuracy, [4], ("T", "α"), "title"), tmp_path / "scatter.png")
     names = ["teacher = resnet18", "teacher = " + "very long " * 20]
     student, twin = _line([0, 1], [88, 87]), _line([0, 1], [85, 85])
-    made = figures.dots(names, student, twin, np.array([90.0, NAN]), 0, "accuracy (%)", "title")
+    made = figures.dots(names, student, twin, np.array([90.0, NAN]), [0], "accuracy (%)", "title")
     _save(made, tmp_path / "dots.png")
     assert [label.get_text() for label in made.axes[0].get_yticklabels()][0] == "teacher = resnet18  (picked)"
     none = _line([0, 1], [NAN, NAN])
-    _save(figures.dots(names, student, none, np.array([NAN, NAN]), 0, "accuracy (%)", "title"), tmp_path / "alone.png")
+    _save(
+        figures.dots(names, student, none, np.array([NAN, NAN]), [0], "accuracy (%)", "title"), tmp_path / "alone.png"
+    )
 
 
 def test_the_names_of_forty_methods_do_not_touch(tmp_path):
     names = [f"a_method_of_number_{k}" for k in range(40)]
     student, twin = _line(range(40), np.linspace(90, 80, 40)), _line(range(40), [82.0] * 40)
-    made = figures.dots(names, student, twin, np.full(40, 94.0), 3, "accuracy (%)", "title")
+    made = figures.dots(names, student, twin, np.full(40, 94.0), [3], "accuracy (%)", "title")
     _save(made, tmp_path / "dots.png")
     boxes = [label.get_window_extent() for label in made.axes[0].get_yticklabels()]
     boxes.sort(key=lambda box: box.y0)

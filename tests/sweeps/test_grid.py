@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kd.plan import flat
-from kd.sweeps.grid import axes, best, cell_rows, claims, groups, layout, matrix, significance
+from kd.sweeps.grid import best, cell_rows, claims, distinct, groups
 from kd.sweeps.ledger import Sweep, read_sweep
 from kd.sweeps.statistics import crossed_t, holm
 from tests.conftest import compose
@@ -91,21 +91,6 @@ def test_alpha_0_is_one_run_at_every_temperature_and_no_claim(sweep):
         assert (gain.mean, gain.low, gain.high, gain.p_holm, gain.significant) == (0, 0, 0, 1, False)
 
 
-def test_the_grid_has_a_place_for_every_group(sweep):
-    found = groups(sweep)
-    assert axes(found) == {"kd.temperature": [2, 4, 10], "kd.alpha": [0, 0.5, 0.9]}
-    means = matrix(found, "accuracy", "kd.alpha", "kd.temperature")
-    assert means.shape == (3, 3)
-    assert means[2, 1] == found[5].metrics["accuracy"].mean
-    marks = significance(found, "kd.alpha", "kd.temperature")
-    assert marks.dtype == bool and not marks[0].any()
-    assert marks.sum() == sum(group.gain.significant for group in found)
-    without = matrix(found[:4] + found[5:], "accuracy", "kd.alpha", "kd.temperature")
-    assert np.isnan(without[1, 1]) and np.isnan(without).sum() == 1
-    with pytest.raises(ValueError, match="student.width was not swept"):
-        layout(found, "student.width", "kd.alpha")
-
-
 def test_validation_picks_and_the_first_of_equals(sweep):
     found = groups(sweep)
 
@@ -158,13 +143,11 @@ def test_a_swept_group_and_a_third_setting(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0, 0.9), seeds=(0,), more=more, fixed=())
     found = groups(read_sweep(folder))
     names = {"kd.alpha": [0, 0.9], "teacher": ["resnet18", "resnet34"], "student.width": [0.5, 2]}
-    assert axes(found) == names and len(found) == 8
+    assert {name: distinct(found, name) for name in names} == names and len(found) == 8
     assert found[0].values == {"kd.alpha": 0, "teacher": "resnet18", "student.width": 0.5}
     assert found[-1].cells[0].result["choices"]["teacher"] == "resnet34"
-    with pytest.raises(ValueError, match="needs a fixed value of student.width"):
-        matrix(found, "params", "teacher", "kd.alpha")
-    wide = matrix(found, "params", "teacher", "kd.alpha", {"student.width": 2})
-    assert wide.tolist() == [[377_880, 377_880]] * 2
+    params = {group.values["student.width"]: group.metrics["params"].mean for group in found}
+    assert params[2] == 377_880
 
 
 def test_without_seeds_every_cell_is_a_group(tmp_path):
@@ -178,7 +161,7 @@ def test_without_seeds_every_cell_is_a_group(tmp_path):
 def test_seeds_alone_are_one_group(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0.9,), seeds=(2, 0, 1))
     (group,) = groups(read_sweep(folder))
-    assert group.values == {} and group.seeds == (0, 1, 2) and axes([group]) == {}
+    assert group.values == {} and group.seeds == (0, 1, 2)
     assert group.overrides == ("teacher=resnet18", "tracking=disabled", "kd.temperature=4", "kd.alpha=0.9")
 
 
@@ -201,8 +184,7 @@ def test_without_twins_there_is_no_gain(tmp_path):
     sweep = read_sweep(folder)
     found = groups(sweep)
     assert all(group.gain is None and group.metrics["gain"].n == 0 for group in found)
-    assert np.isnan(matrix(found, "gain", "kd.alpha", "kd.alpha")).all() and not claims(found)
-    assert not significance(found, "kd.alpha", "kd.alpha").any()
+    assert not claims(found)
     assert cell_rows(sweep)[0]["gain"] is cell_rows(sweep)[0]["mcnemar_p"] is None
 
 
@@ -224,7 +206,7 @@ def test_other_test_pictures_are_refused_and_without_predictions_no_gain_is_test
 
 def test_nothing_has_finished(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", missing=[{"seed": 0}, {"seed": 1}], failed=[{"seed": 2}])
-    assert groups(read_sweep(folder)) == [] and axes([]) == {}
+    assert groups(read_sweep(folder)) == []
     assert {row["status"] for row in cell_rows(read_sweep(folder))} == {"waiting", "failed"}
 
 

@@ -22,7 +22,7 @@ from kd.sweeps import figures, page, report
 from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
 from kd.sweeps.report import write_sweep_report
-from kd.sweeps.view import METRICS, median_cell, one_cost, points, view
+from kd.sweeps.view import METRICS, median_cell, one_cost, points, views
 from kd.tables import comparison_rows
 from tests.sweeps.fake import make_sweep
 
@@ -111,8 +111,8 @@ def test_the_answer_is_that_of_the_picked_group(whole):
     sweep = read_sweep(whole[0])
     found = groups(sweep)
     picked, tested = best(found), claims(found)
-    shown = view(sweep)
-    assert shown.best.values == picked.values
+    (shown,) = views(sweep)
+    assert [group.values for group in shown.picks] == [picked.values]
     said = page.answer(shown)
     assert f"gained {100 * picked.gain.mean:.2f} points" in said and "3 seeds" in said
     assert f"T = {picked.values['kd.temperature']}, α = {picked.values['kd.alpha']}." in said
@@ -160,7 +160,7 @@ def test_all_cells_are_in_the_table_with_command_and_report(whole):
 
 
 def test_the_table_of_the_best_cell_is_that_of_its_median_seed(whole):
-    group = view(read_sweep(whole[0])).best
+    (group,) = views(read_sweep(whole[0]))[0].picks
     cell = median_cell(group)
     accuracies = sorted(each.result["student"]["training"]["best_val_accuracy"] for each in group.cells)
     assert cell.result["student"]["training"]["best_val_accuracy"] == accuracies[1]
@@ -172,7 +172,7 @@ def test_the_table_of_the_best_cell_is_that_of_its_median_seed(whole):
 
 
 def test_students_of_one_cost_are_said_to_be(whole):
-    shown = view(read_sweep(whole[0]))
+    (shown,) = views(read_sweep(whole[0]))
     found = points(shown)
     assert one_cost(found) and [point.kind for point in found].count("student") == 9
     assert [point.kind for point in found].count("teacher") == [point.kind for point in found].count("baseline") == 1
@@ -254,7 +254,7 @@ def test_one_swept_name_is_said_once_and_not_on_every_line(tmp_path, monkeypatch
     folder = make_sweep(
         tmp_path / "sweeps" / "x", temperatures=None, alphas=None, more=more, seeds=(0,), twin=False, test=60
     )
-    shown = view(read_sweep(folder))
+    (shown,) = views(read_sweep(folder))
     _, words = report._dots(shown, METRICS[0])
     ((names, title),) = drawn
     accuracy = {group.values["kd"]: group.metrics["accuracy"].mean for group in shown.groups}
@@ -269,7 +269,7 @@ def test_whatever_was_swept(tmp_path, shape):
         ("tracking=disabled",) if "teacher" in options.get("more", {}) else ("teacher=resnet18", "tracking=disabled")
     )
     folder = make_sweep(tmp_path / "sweeps" / "x", **{"seeds": (0, 1), "fixed": fixed, "test": 120} | options)
-    shown = view(read_sweep(folder))
+    (shown,) = views(read_sweep(folder))
     assert (shown.kind, len(shown.slices)) == (kind, slices)
     paths = write_sweep_report(folder)
     assert set(paths) == names | {"fronts", "confusions", "cells", "markdown", "html"}
@@ -294,9 +294,9 @@ def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
         fixed=("teacher=resnet18",),
         test=60,
     )
-    shown = view(read_sweep(folder))
+    (shown,) = views(read_sweep(folder))
     assert len(shown.slices) == 1 and shown.left_out == 6
-    assert shown.slices[0].title == f"width = {page.said(shown.best.values['student.width'])}"
+    assert shown.slices[0].title == f"width = {page.said(shown.picks[0].values['student.width'])}"
     assert "7 slices" in page.left_out(shown) and "With one seed" in page.answer(shown)
 
 
@@ -315,7 +315,7 @@ def test_a_search_is_drawn_where_it_went(tmp_path):
             path.unlink()
     (folder / "sweep.json").write_text(json.dumps({**plan, "cells": None, "trials": 10}), "utf-8")
     paths = write_sweep_report(folder)
-    assert view(read_sweep(folder)).kind == "scatter" and "curves" not in paths
+    assert views(read_sweep(folder))[0].kind == "scatter" and "curves" not in paths
     assert "6 of 10 cells finished" in read(paths).text and "4 waiting" in read(paths).text
 
 

@@ -1,0 +1,32 @@
+"""What a swept setting, a group and an order of values are called, alike in tables, figures and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.values import said
+
+SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
+
+
+def short(setting: str, among: Sequence[str] = ()) -> str:
+    """``student.width`` -> "width", unless another swept setting would get the same name; T and α are letters."""
+
+    def last(name: str) -> str:
+        return SYMBOLS.get(name, name.rpartition(".")[2])
+
+    return setting if sum(last(other) == last(setting) for other in among) > 1 else last(setting)
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """``T = 4, α = 0.9``; for a sweep over seeds alone "the only cell"."""
+    told = [f"{short(name, list(values))} = {said(value)}" for name, value in values.items()]
+    return ", ".join(told) or "the only cell"
+
+
+def order(value: Any) -> tuple[int, float, str]:
+    """Sort key of values of whatever kind: null, then numbers by size, then the rest by its text."""
+    if value is None:
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
