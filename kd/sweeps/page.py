@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kd.sweeps.grid import Group, axes, claims
+from kd.sweeps.grid import Group, axes, claims, picking
 from kd.sweeps.ledger import Sweep
 from kd.sweeps.view import (
     METRICS,
@@ -22,7 +22,7 @@ from kd.sweeps.view import (
     one_cost,
     said,
 )
-from kd.tables import Rows, comparison_rows, escape, known, markdown_table, seeds_rows, significant
+from kd.tables import PICKS, Rows, comparison_rows, escape, known, markdown_table, seeds_rows, significant
 
 MARK = "*"  # beside a gain that is more than noise after Holm's correction
 PAGE_ROWS = 200  # of the table in report.md; report.html and cells.csv hold them all
@@ -202,9 +202,11 @@ def heat_text(group: Group | None, metric: Metric, state: str) -> list[str]:
 def group_rows(shown: View) -> Rows:
     """One row a combination of settings, in the order of validation: what the maps show, with intervals and p."""
     rows: Rows = []
-    for group in sorted(shown.groups, key=lambda group: -mean(group, "val_accuracy")):
+    by = picking(shown.groups)
+    first = Metric(f"val_{by}", "validation (%)" if by == "accuracy" else f"validation {PICKS[by]} (%)", 100, ".2f")
+    for group in sorted(shown.groups, key=lambda group: -mean(group, first.key)):
         row = {"settings": name_of(group.values), "seeds": str(len(group.cells))}
-        for metric in (Metric("val_accuracy", "validation (%)", 100, ".2f"), *METRICS):
+        for metric in (first, *METRICS):
             spread = group.metrics[metric.key]
             std = f" ± {metric.scale * spread.std:{metric.form}}" if known(spread.std) else ""
             row[metric.title] = f"{metric.scale * spread.mean:{metric.form}}{std}" if known(spread.mean) else "–"
@@ -279,12 +281,13 @@ def costs(shown: View, found: Sequence[Point]) -> str:
 def of_the_best(shown: View) -> tuple[str, Rows, Rows]:
     """Words on the picked cell, its teacher-student table (of one seed), and means over its seeds ([] for one seed)."""
     cell, cells = median_cell(shown.best), shown.best.cells
-    val = cell.result["student"]["training"]["best_val_accuracy"]
-    words = f"{name_of(shown.best.values)}, which has the best mean validation accuracy of all combinations"
-    words += f" ({100 * mean(shown.best, 'val_accuracy'):.2f} %). " if known(mean(shown.best, "val_accuracy")) else ". "
+    by = picking(shown.groups)
+    val = cell.result["student"]["training"][f"best_val_{by}"]
+    words = f"{name_of(shown.best.values)}, which has the best mean validation {PICKS[by]} of all combinations"
+    words += f" ({100 * value:.2f} %). " if known(value := mean(shown.best, f"val_{by}")) else ". "
     if len(cells) > 1:
         words += (
-            f"The table is that of seed {cell.result['seed']}, the seed of median validation accuracy "
+            f"The table is that of seed {cell.result['seed']}, the seed of median validation {PICKS[by]} "
             f"({100 * val:.2f} %) among {len(cells)}; below it, means over the seeds."
         )
     else:
@@ -313,7 +316,8 @@ def method(shown: View) -> list[str]:
     ]
     notes = [
         *(compared if shown.twins else []),
-        "The cell was picked by the mean validation accuracy over its seeds; the test split had no say in it. The "
+        f"The cell was picked by the mean validation {PICKS[picking(shown.groups)]} over its seeds; the test split had "
+        "no say in it. The "
         "highest test accuracy in the map may therefore be another cell's, and would be too rosy a number to quote. "
         "The fronts are drawn on test accuracy: they describe, and pick nothing.",
         "± is one standard deviation over seeds (n − 1), with the number of seeds behind it in parentheses.",

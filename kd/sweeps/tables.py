@@ -13,6 +13,7 @@ from typing import Any
 
 from kd.sweeps.grid import (
     LEVEL,
+    MORE_SCORES,
     SCORES,
     Difference,
     Gain,
@@ -24,10 +25,11 @@ from kd.sweeps.grid import (
     epoch_seconds,
     latencies,
     matching,
+    picking,
     said,
     spread,
 )
-from kd.tables import LABEL, Rows, escape, markdown_table
+from kd.tables import LABEL, PICKS, Rows, escape, markdown_table
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Column:
 COLUMNS = {
     "accuracy": Column("accuracy (%)", 100, 2),
     "macro_f1": Column("macro F1 (%)", 100, 2),
+    "top5_accuracy": Column("top-5 (%)", 100, 2),
+    "balanced_accuracy": Column("balanced accuracy (%)", 100, 2),
     "nll": Column("NLL (nats)", 1, 3),
     "ece": Column("ECE (%)", 100, 2),
     "agreement": Column("agreement (%)", 100, 2),
@@ -156,6 +160,7 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
     row: dict[str, Any] = {"role": role, "values": {name: ANY for name in _names(everyone)}}
     row["values"] |= {name: _joined(groups, name) for name in (_names(everyone) if odd else _seen(role, everyone))}
     row |= {name: spread(result[role][name] for result in once.values()) for name in (*SCORES, "params", "macs")}
+    row |= {name: spread(result[role].get(name) for result in once.values()) for name in MORE_SCORES}
     row["epoch_seconds"] = spread(epoch_seconds(result[role]) for result in once.values())
     for name, place in (("latency_1", 0), ("latency_large", -1)):
         row[name] = spread(latencies(result[role])[place] for result in once.values())
@@ -243,6 +248,8 @@ def notes(
     ]
     if "agreement" in columns:
         told.append("Agreement: share of them on which the network predicts what its teacher does.")
+    if "balanced_accuracy" in columns:
+        told.append("Balanced accuracy: of each class the share that is recognised, and the mean of these.")
     if {"accuracy", "gain"} & {*columns}:
         told += _of_the_gain(groups, columns, alone=not against)
     if against:
@@ -259,7 +266,10 @@ def notes(
         )
     if {"latency_1", "latency_large"} & {*columns}:
         told.append("ms: median latency of the network alone, in float32; the large batch is latency.batch.")
-    return [*told, f"{PICKED}: picked by validation accuracy; the test split had no part in the choice."]
+    return [
+        *told,
+        f"{PICKED}: picked by validation {PICKS[picking(groups)]}; the test split had no part in the choice.",
+    ]
 
 
 def _of_the_gain(groups: Sequence[Group], columns: Sequence[str], alone: bool) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from kd.sweeps.grid import SEED, Group, Spread, best, groups, spread, typed
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.statistics import pareto_front
-from kd.tables import known
+from kd.tables import known, picked
 
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
 LINES = 8  # nor are more curves than this in one panel
@@ -292,8 +292,8 @@ def one_cost(found: Sequence[Point]) -> bool:
 
 
 def median_cell(group: Group) -> Cell:
-    """The finished cell of median validation accuracy (the lower of the two in the middle): a seed that is typical."""
-    cells = sorted(group.cells, key=lambda cell: cell.result["student"]["training"]["best_val_accuracy"])
+    """The finished cell of median validation (the lower of the two in the middle): a seed that is typical."""
+    cells = sorted(group.cells, key=lambda cell: picked(cell.result["student"]["training"]))
     return cells[(len(cells) - 1) // 2]
 
 
