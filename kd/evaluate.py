@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import nn
 
 from kd.interfaces import Batch
 from kd.machine import Machine
+
+MANY = 10  # classes, beyond which the five likeliest say something
 
 
 def predict(network: nn.Module, batches: Iterable[Batch], machine: Machine) -> np.ndarray:
@@ -32,6 +34,24 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(-1) == targets).mean())
+
+
+def balanced_accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the classes that have images of the share of theirs that is recognised: each class counts alike."""
+    table = per_class(confusion(logits, targets))
+    return float(table["recall"][table["support"] > 0].mean())
+
+
+def macro_f1(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Mean F1 of all classes; one without images counts as 0."""
+    return float(per_class(confusion(logits, targets))["f1"].mean())
+
+
+def top_accuracy(logits: np.ndarray, targets: np.ndarray, k: int = 5) -> float:
+    """Share of images whose class is among the ``k`` likeliest; of equal logits the class that stands first leads."""
+    own, place = logits[np.arange(len(targets)), targets][:, None], np.arange(logits.shape[-1])
+    behind = (logits < own) | ((logits == own) & (place >= targets[:, None]))
+    return float(((~behind).sum(-1) < k).mean())  # NaN is behind nothing
 
 
 def nll(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -85,7 +105,9 @@ def summary(logits: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -
     table = per_class(counts)
     return {
         "accuracy": accuracy(logits, targets),
-        "macro_f1": float(table["f1"].mean()),
+        "top5_accuracy": top_accuracy(logits, targets, 5) if len(classes) > MANY else None,
+        "balanced_accuracy": balanced_accuracy(logits, targets),
+        "macro_f1": macro_f1(logits, targets),
         "nll": nll(logits, targets),
         "ece": ece(logits, targets),
         "per_class": {
@@ -93,6 +115,14 @@ def summary(logits: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -
         },
         "confusion": counts.tolist(),
     }
+
+
+# by what validation may pick an epoch (train.pick_by): the higher the better
+PICKS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+}
 
 
 def agreement(logits: np.ndarray, others: np.ndarray) -> float:

@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     progress: float = 1.0  # share of the training that is behind: for schedules, so that no loss counts epochs
     other: Tensor | None = None  # [B], int64: target of the image that was mixed in (mixup); None where nothing is
     share: Tensor | None = None  # [B], in [0.5, 1]: of the own image in such a mixture
+    class_weight: Tensor | None = None  # [K]: what the label of each class counts; None where all count alike
 
 
 class Outputs(NamedTuple):

@@ -7,6 +7,8 @@ from typing import Any
 
 from kd.tables import (
     LABEL,
+    LATER,
+    PICKS,
     Rows,
     batches,
     busy,
@@ -17,6 +19,7 @@ from kd.tables import (
     models,
     per_class_rows,
     percent,
+    picked_by,
     spoken,
     standard_error,
     verdict,
@@ -44,6 +47,8 @@ DECISIVE = (  # settings that a reader asks for, beside those of the method
     "attention.stages",
     "student.name",
     "student.width",
+    "data.balance",
+    "train.pick_by",
     "train.batch_size",
     "train.teacher.epochs",
     "train.student.epochs",
@@ -67,7 +72,9 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
     facts.append(("seed", str(result["seed"])))
     settings = result.get("settings") or {}
     told = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
-    facts += [(key, plain(settings[key])) for key in [*told, *DECISIVE] if settings.get(key) not in (None, [])]
+    facts += [
+        (key, plain(settings[key])) for key in [*told, *DECISIVE] if settings.get(key) not in (None, [], LATER.get(key))
+    ]
     facts += [
         (
             "data set",
@@ -91,8 +98,10 @@ def _time_table(result: Mapping[str, Any]) -> str:
 
 def _epochs(result: Mapping[str, Any]) -> str:
     rows: Rows = []
-    for key in models(result):
-        training = result[key]["training"]
+    trainings = {key: result[key]["training"] for key in models(result)}
+    others = dict.fromkeys(picked_by(training) for training in trainings.values())
+    others.pop("accuracy", None)
+    for key, training in trainings.items():
         rows.append(
             {
                 "model": LABEL[key],
@@ -100,6 +109,11 @@ def _epochs(result: Mapping[str, Any]) -> str:
                 "best epoch": training["best_epoch"],
                 "validation accuracy, best (%)": percent(training["best_val_accuracy"]),
                 "validation accuracy, last (%)": percent(training["last_val_accuracy"]),
+                **{
+                    f"validation {PICKS[name]}, {when} (%)": percent(training.get(f"{when}_val_{name}"))
+                    for name in others
+                    for when in ("best", "last")
+                },
                 "minutes": _minutes(training["seconds"]),
                 "where from": "found in the store" if training["found"] else "trained in this run",
             }
@@ -131,12 +145,16 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
     if result.get("baseline"):
         words += " Gain recovered: (student − labels only) / (teacher − labels only), in accuracy; "
         words += "none where the teacher is no better than labels only."
+    by = PICKS[picked_by(result["student"]["training"])]
+    rows = comparison_rows(result)
+    if any(row["metric"].startswith("balanced") for row in rows):
+        words += " Balanced accuracy: of each class the share that is recognised, and the mean of these."
     parts = [
         f"# {escape(result['name'])}",
         verdict(result),
         *show("overview"),
         "## Teacher and student",
-        markdown_table(comparison_rows(result), left=("metric", "better")),
+        markdown_table(rows, left=("metric", "better")),
         "↑ and ↓ say which way the student went, the last column which way is better. MB are 2^20 bytes, p50 and p95 "
         "the median and the 95th percentile. Agreement: share of the test pictures on which a model predicts what the "
         "teacher predicts." + words,
@@ -153,7 +171,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
     parts += ["Minutes by stage:", _time_table(result)] if _time_table(result) else []
     parts += [
         "## Training",
-        "After every epoch the validation split was evaluated, and the epoch with the best validation accuracy is the "
+        f"After every epoch the validation split was evaluated, and the epoch with the best validation {by} is the "
         "one that was kept and tested. The test split was used once, at the end. Training accuracy is the mean over an "
         "epoch's augmented pictures while the weights still change, so it may lie below that on validation.",
         _epochs(result),

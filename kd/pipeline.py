@@ -139,6 +139,7 @@ def train_all(parts: Parts, log: Callable[[dict[str, Any]], None]) -> dict[str, 
     clock, tasks, trained = parts.clock, parts.tasks, {}
     train = parts.settings["train"]
     how = {"ranks": parts.ranks, "compile": train["compile"], "minutes": train["checkpoint_minutes"]}
+    how["pick_by"] = train["pick_by"]
     how["run"] = digest(parts.keys.run)
     sized = partial(in_memory, **of_training(train["batch_size"], train["pieces"]))
 

@@ -61,12 +61,18 @@ def keys_of(
     views = {**seen, "augment": settings["data"]["augment"], **{name: train[name] for name in NUMERICS}}
     if train["pieces"] > 1:  # batch norm, and what compares the images of a batch, see a piece
         views["pieces"] = train["pieces"]
+    # settings that came later leave keys alone where they are off
+    balance, pick_by = settings["data"].get("balance", "none"), train.get("pick_by", "accuracy")
+    if balance == "sample":  # what is drawn is another; a weight of labels changes no view
+        views["balance"] = balance
+    learned = views | ({"balance": balance} if balance != "none" else {})
+    learned |= {"pick_by": pick_by} if pick_by != "accuracy" else {}
 
     def teacher_key(spec: Mapping[str, Any]) -> Settings:
         if spec["checkpoint"]:
             part = {name: spec[name] for name in ["checkpoint_prefix"] if spec.get(name) is not None}
             return {**seen, **_drawn(spec), **part, "checkpoint": content_of(Path(spec["checkpoint"]).expanduser())}
-        return {**views, **_drawn(spec), "recipe": _told(train["teacher"]), "seed": spec["seed"]}
+        return {**learned, **_drawn(spec), "recipe": _told(train["teacher"]), "seed": spec["seed"]}
 
     if members:
         of_members = tuple(teacher_key(spec) for spec in members)
@@ -78,7 +84,7 @@ def keys_of(
         of_members = (whole,)
     recipe = _told(train["student"])
     del recipe["label_smoothing"]  # a term reads it
-    student = {**views, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
+    student = {**learned, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
     twin = {**student, "objective": active(settings["twin"]), "teacher": None}
     taught = {**student, "objective": active(settings["kd"])}
     guide, chain, banks = digest(whole), [], []

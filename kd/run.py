@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd.advice import share, tell_plainly
-from kd.config.build import build_network, fitted, objective_of, twin_of
+from kd.config.build import build_network, data_of, fitted, objective_of, twin_of
 from kd.config.checks import check_values
 from kd.config.combine import settled
 from kd.config.composed import resolved
@@ -87,7 +87,9 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
 
     from kd.clock import Clock
     from kd.data.loader import Loader
+    from kd.interfaces import advise
     from kd.machine import find_machine
+    from kd.methods.supervised import learns_labels
     from kd.models.ensemble import Ensemble
     from kd.parallel import join
     from kd.pipeline import Parts, rehearse
@@ -102,17 +104,22 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Parts:
     machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     objective, twin_objective = objective_of(cfg.kd), twin_of(cfg.twin)
+    if cfg.data.balance == "weight" and not learns_labels(objective):
+        advise(
+            f"data.balance=weight weighs labels, and kd={choices['kd']} reads none: only teacher and twin learn by it"
+        )
     members = members_of(settings, choices["teacher"])
     if members:
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
     store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"), ranks.lead():
-        pictures = instantiate(cfg.data, store=store)
+        pictures = data_of(cfg, store)
 
     keys = keys_of(settings, pictures.fingerprint, bool(objective.needs), members, assistants)
     recipe = instantiate(train.student)
-    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, recipe.mixup, train.pieces)
+    drawn = {"mixup": recipe.mixup, "pieces": train.pieces, "balance": cfg.data.balance}
+    loader = Loader(pictures, train.batch_size, cfg.seed, machine.device, **drawn)
     build = partial(build_on, pictures)
     student = {"network": settings["student"], "seed": cfg.seed}
     alone = {**settings["teacher"], "attention": settings["attention"]}

@@ -9,9 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# known where train.pick_by says so
+PICKED = re.compile(r"student\.training\.(?:best|last)_val_(balanced_accuracy|macro_f1)")
 BETTER = {  # numbers of the student
     "student.training.best_val_accuracy": "maximize",
     "student.training.last_val_accuracy": "maximize",
+    "student.training.best_val_balanced_accuracy": "maximize",
+    "student.training.last_val_balanced_accuracy": "maximize",
+    "student.training.best_val_macro_f1": "maximize",
+    "student.training.last_val_macro_f1": "maximize",
     "student.throughput": "maximize",
     "student.latency_ms.batch_*.p50": "minimize",
     "student.latency_ms.batch_*.p95": "minimize",

@@ -48,7 +48,7 @@ class Trained:
 
     network: nn.Module
     folder: Path
-    about: dict[str, Any]  # epochs, best_epoch, best_val_accuracy, last_val_accuracy, seconds, found
+    about: dict[str, Any]  # what ``fit`` returned, and whether it was found
     test_logits: np.ndarray  # float32 [N_test, K]
 
 
@@ -61,6 +61,7 @@ def train_once(
     teacher: Callable[[], Teacher] | None = None,
     ranks: Ranks = ALONE,
     compile: bool = False,
+    pick_by: str = "accuracy",
     minutes: float = 10.0,
     run: str | None = None,
 ) -> Trained:
@@ -96,6 +97,7 @@ def train_once(
                 teacher=asked,
                 ranks=ranks,
                 compile=compile,
+                pick_by=pick_by,
                 checkpoints=Checkpoints(store.unfinished(task.kind, name), minutes),
                 log=note,
             )

@@ -9,12 +9,33 @@ from typing import Any
 
 LABEL = {"teacher": "teacher", "student": "student", "baseline": "student, labels only"}  # in the order of columns
 BUSY = "*"  # behind a number that was timed while something else used the cores
+UNEQUAL = 1.2  # largest class / smallest class of the test split, beyond which balanced accuracy has its row
+PICKS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}  # train.pick_by
+LATER = {"data.balance": "none", "train.pick_by": "accuracy"}  # settings that results of before do not name
+SEEDS = {  # measures with a mean over seeds: name, scale
+    "accuracy": ("accuracy (%)", 100.0),
+    "top5_accuracy": ("top-5 accuracy (%)", 100.0),
+    "balanced_accuracy": ("balanced accuracy (%)", 100.0),
+    "macro_f1": ("macro F1 (%)", 100.0),
+    "nll": ("NLL (nats)", 1.0),
+    "ece": ("ECE (%)", 100.0),
+}
 Rows = list[dict[str, Any]]
 
 
 def models(result: Mapping[str, Any]) -> list[str]:
     """Return the keys of the models that the result holds, in the order of columns."""
     return [key for key in LABEL if result.get(key)]
+
+
+def picked_by(training: Mapping[str, Any]) -> str:
+    """The measure by which validation picked the epoch, a key of PICKS; of "training" of a network in result.json."""
+    return training.get("picked_by", "accuracy")
+
+
+def picked(training: Mapping[str, Any]) -> float:
+    """What it came to there."""
+    return training[f"best_val_{picked_by(training)}"]
 
 
 def known(value: Any) -> bool:
@@ -107,6 +128,11 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     difference = compared["accuracy_difference"]
     f1_difference = student["macro_f1"] - teacher["macro_f1"]
     add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), _points(difference), "higher")
+    for name, metric in (("top5_accuracy", "top-5 accuracy (%)"), ("balanced_accuracy", "balanced accuracy (%)")):
+        scores = {key: result[key].get(name) for key in keys}  # of an older version none
+        if all(map(known, scores.values())) and (name == "top5_accuracy" or not _equal_classes(student)):
+            change = _points(scores["student"] - scores["teacher"])
+            add(metric, lambda k, scores=scores: percent(scores[k]), change, "higher")
     add("macro F1 (%)", lambda k: percent(result[k]["macro_f1"]), _points(f1_difference), "higher")
     nll = _absolute(student["nll"], teacher["nll"], significant, "")
     add("NLL (nats)", lambda k: significant(result[k]["nll"]), nll, "lower")
@@ -176,6 +202,12 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
         yield speed_up(f"speed-up {spoken(batch)}, one thread", one_thread, batch)
 
 
+def _equal_classes(model: Mapping[str, Any]) -> bool:
+    """Whether all classes have about as many test pictures, so that balanced accuracy is about accuracy."""
+    supports = [sum(row) for row in model["confusion"]]
+    return max(supports) <= UNEQUAL * min(supports)
+
+
 def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
     """Return mean ± standard deviation (n - 1) over runs that differ in the seed, and their gain over the twin.
 
@@ -184,19 +216,23 @@ def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
     """
 
     def apart_from_seed(result: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in result["settings"].items() if k not in ("seed", "outputs") and "tracking" not in k}
+        settings = {**LATER, **result["settings"]}
+        return {k: v for k, v in settings.items() if k not in ("seed", "outputs") and "tracking" not in k}
 
     if any(apart_from_seed(result) != apart_from_seed(results[0]) for result in results):
         raise ValueError("these runs differ in more than their seed, so they have no common mean")
     if len({(result["data"].get("content") or {}).get("test") for result in results} - {None}) > 1:
         raise ValueError("these runs were tested on different pictures, so they have no common mean")
     rows: Rows = []
-    for metric, scale in (("accuracy", 100.0), ("macro_f1", 100.0), ("nll", 1.0), ("ece", 100.0)):
+    for metric, (name, scale) in SEEDS.items():
+        if not all(known(r[key].get(metric)) for key in models(results[0]) for r in results):
+            continue
+        if metric == "balanced_accuracy" and all(_equal_classes(r["student"]) for r in results):
+            continue
         cells = {LABEL[key]: spread([scale * r[key][metric] for r in results]) for key in models(results[0])}
         gain = ""
         if results[0].get("baseline"):
             gain = spread([scale * (r["student"][metric] - r["baseline"][metric]) for r in results])
-        name = {"accuracy": "accuracy (%)", "macro_f1": "macro F1 (%)", "nll": "NLL (nats)", "ece": "ECE (%)"}[metric]
         rows.append({"metric": name, **cells, "student − labels only": gain})
     return rows
 

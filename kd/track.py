@@ -79,10 +79,14 @@ SHORT_NAMES = {
 # summary: the merits of the network that a run is about, named alike for all job types -> their name in result.json
 OWN = {
     "test/accuracy": "accuracy",
+    "test/top5_accuracy": "top5_accuracy",
+    "test/balanced_accuracy": "balanced_accuracy",
     "test/macro_f1": "macro_f1",
     "test/nll": "nll",
     "test/ece": "ece",
     "val/accuracy": "training/best_val_accuracy",
+    "val/balanced_accuracy": "training/best_val_balanced_accuracy",
+    "val/macro_f1": "training/best_val_macro_f1",
     "cost/params": "params",
     "cost/macs": "macs",
     "cost/size_mb": "size_mb",
@@ -410,7 +414,7 @@ class Tracker:
             return
         with self._unharmed("writing the summary"):
             merits = dict(flat(result.get(self.stage) or {}))
-            own = {name: merits[source] for name, source in OWN.items() if source in merits}
+            own = {name: merits[source] for name, source in OWN.items() if merits.get(source) is not None}
             self._run.summary.update(redact(dict(flat(result)) | own))
         shown: dict[str, Any] = {}
         place = "figures" if self.stage else "sweep"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
 from kd.divergence import is_due, verify, verify_logits
-from kd.evaluate import accuracy, nll, predict
+from kd.evaluate import PICKS, accuracy, nll, predict
 from kd.interfaces import Batch, Outputs, Teacher, first_line, observe
 from kd.machine import Machine
 from kd.objective import Objective
@@ -106,6 +106,7 @@ def fit(
     teacher: Teacher | None = None,
     ranks: Ranks = ALONE,
     compile: bool = False,
+    pick_by: str = "accuracy",
     checkpoints: Checkpoints | None = None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
@@ -115,11 +116,13 @@ def fit(
         network: takes [B, 3, H, W] in [0, 1]. teacher: answers each batch, in eval mode and without gradients.
         stage: names the rows of the log and the progress bar.
         ranks: who takes which slice of each batch. All end with the same weights; all get the log.
+        pick_by: the measure on validation images that picks the epoch, of ``kd.evaluate.PICKS``; of equals the later.
         checkpoints: where it goes on from, and what it leaves for the next who does.
         log: gets one row an epoch, see ``metrics.jsonl`` in the README; of an earlier part of the training, too.
 
     Returns:
-        ``{"epochs", "best_epoch", "best_val_accuracy", "last_val_accuracy", "seconds"}``.
+        ``{"epochs", "best_epoch", "picked_by", "best_val_accuracy", "last_val_accuracy", "seconds"}``: accuracies at
+        the epoch that was picked and at the last one, and the same of ``pick_by``, as "best_val_macro_f1".
 
     Raises:
         Diverged: with term, epoch, step and learning rate, when the loss is not finite.
@@ -152,6 +155,7 @@ def fit(
     shares = [torch.tensor(ranks.share(n) * n / loader.batch_size, device=machine.device) for n in loader.sizes]
     positions, targets = loader.pictures.val, loader.pictures.targets[loader.pictures.val]
     names = ["loss", *objective.terms, "train_accuracy"]
+    picked = f"val_{pick_by}"
     progress = Progress(stage, recipe.epochs, loader.steps, stand.epoch - 1, stand.step)
 
     def again(step: int) -> Iterator[tuple[Batch, Outputs | None]]:
@@ -189,14 +193,16 @@ def fit(
             logits = predict_together(kept, loader, positions, machine, ranks)
             verify_logits(logits, stage, epoch)
             row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
+            row[picked] = PICKS[pick_by](logits, targets)
             row |= {"lr": stand.rates[-1], **progress.rate()}
             row = {"stage": stage, "epoch": epoch, **row}
-            if row["val_accuracy"] >= stand.best["val_accuracy"]:  # of equals the later: it has seen more
+            if row[picked] >= stand.best.get(picked, -1.0):  # of equals the later: it has seen more
                 best = copy.deepcopy(kept.state_dict())
-                stand.best = {"val_accuracy": row["val_accuracy"], "epoch": epoch, "state": best}
+                scores = {name: row[name] for name in ("val_accuracy", picked)}
+                stand.best = {**scores, "epoch": epoch, "state": best}
             keeper.epoch_ends(row)
             log(row)
-            found = f"loss {row['loss']:.3f}  val {100 * row['val_accuracy']:.1f} %"
+            found = f"loss {row['loss']:.3f}  val {100 * row[picked]:.1f} %"
             progress.epoch_ends(found, row["images_per_s"])
     progress.close()
     network.load_state_dict(stand.best["state"])
@@ -204,8 +210,9 @@ def fit(
     return {
         "epochs": recipe.epochs,
         "best_epoch": stand.best["epoch"],
-        "best_val_accuracy": stand.best["val_accuracy"],
-        "last_val_accuracy": stand.rows[-1]["val_accuracy"],
+        "picked_by": pick_by,
+        **{f"best_{name}": stand.best[name] for name in ("val_accuracy", picked)},
+        **{f"last_{name}": stand.rows[-1][name] for name in ("val_accuracy", picked)},
         "seconds": keeper.seconds(),
     }
 

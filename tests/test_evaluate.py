@@ -25,6 +25,8 @@ def test_summary_agrees_with_scikit_learn(case):
     predicted, chance = logits.argmax(-1), evaluate.probabilities(logits)
     assert mine["accuracy"] == pytest.approx(metrics.accuracy_score(targets, predicted), abs=1e-12)
     assert mine["macro_f1"] == pytest.approx(metrics.f1_score(targets, predicted, average="macro"), abs=1e-12)
+    balanced = metrics.balanced_accuracy_score(targets, predicted)
+    assert mine["balanced_accuracy"] == pytest.approx(balanced, abs=1e-12) and mine["top5_accuracy"] is None
     assert mine["nll"] == pytest.approx(metrics.log_loss(targets, chance), abs=1e-10)
     counts = metrics.confusion_matrix(targets, predicted)
     assert (np.array(mine["confusion"]) == counts).all()
@@ -37,6 +39,29 @@ def test_summary_agrees_with_scikit_learn(case):
         assert row["f1"] == pytest.approx(metrics.f1_score(one, said), abs=1e-12)
         assert row["mcc"] == pytest.approx(metrics.matthews_corrcoef(one, said), abs=1e-12)
         assert row["support"] == one.sum()
+
+
+def test_the_five_likeliest_where_there_are_more_than_ten_classes():
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, 11, 300)
+    logits = generator.normal(size=(300, 11)).astype(np.float32)
+    names = tuple(f"class {k}" for k in range(11))
+    right = metrics.top_k_accuracy_score(targets, logits, k=5, labels=np.arange(11))
+    assert evaluate.summary(logits, targets, names)["top5_accuracy"] == pytest.approx(right, abs=1e-12)
+    assert evaluate.top_accuracy(logits, targets, 1) == evaluate.accuracy(logits, targets)
+
+
+def test_of_equal_logits_the_class_that_stands_first_leads_as_it_does_for_the_likeliest():
+    logits, targets = np.zeros((12, 12), np.float32), np.arange(12)
+    assert evaluate.top_accuracy(logits, targets, 5) == pytest.approx(5 / 12)
+    assert evaluate.top_accuracy(logits, targets, 1) == evaluate.accuracy(logits, targets) == pytest.approx(1 / 12)
+    assert evaluate.top_accuracy(np.full((12, 12), np.nan), targets, 5) == 0
+
+
+def test_balanced_accuracy_leaves_out_a_class_without_images_and_macro_f1_counts_it_as_zero():
+    logits, targets = np.eye(3)[[0, 0, 0, 1]], np.array([0, 0, 1, 1])
+    assert evaluate.balanced_accuracy(logits, targets) == pytest.approx((1 + 0.5) / 2)
+    assert evaluate.macro_f1(logits, targets) == pytest.approx((0.8 + 2 / 3) / 3)
 
 
 def test_ece_by_hand():

@@ -34,6 +34,11 @@ CHANGES = {
     "train.batch_size=32": {"teacher", "twin", "student", "bank", "run"},
     "train.pieces=2": {"teacher", "twin", "student", "bank", "run"},
     "train.pieces=1": set(),
+    "data.balance=sample": {"teacher", "twin", "student", "bank", "run"},
+    "data.balance=weight": {"teacher", "twin", "student", "bank", "run"},  # the bank's by its teacher alone
+    "data.balance=none": set(),
+    "train.pick_by=macro_f1": {"teacher", "twin", "student", "bank", "run"},
+    "train.pick_by=accuracy": set(),
     "data.augment.flip=0": {"teacher", "twin", "student", "bank", "run"},
     "baseline=false": {"run"},
     "latency.batch=32": {"run"},
@@ -55,6 +60,24 @@ CHANGES = {
 def test_a_setting_is_in_the_keys_of_what_it_determines(override):
     before, after = keys(), keys(override)
     assert {name for name in before if before[name] != after[name]} == CHANGES[override]
+
+
+def test_settings_that_came_later_leave_keys_alone_where_they_are_off():
+    settings = OmegaConf.to_container(compose(), resolve=True)
+    before = keys_of(settings, "pixels", True)
+    del settings["data"]["balance"], settings["train"]["pick_by"]
+    assert keys_of(settings, "pixels", True) == before
+
+
+def test_answers_of_a_given_teacher_know_what_is_drawn_and_no_weight_of_labels(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"1")
+    none, sample, weight, pick = (
+        keys(f"teacher.checkpoint={tmp_path / 'a.pt'}", *more)
+        for more in ([], ["data.balance=sample"], ["data.balance=weight"], ["train.pick_by=macro_f1"])
+    )
+    assert none["teacher"] == sample["teacher"] == weight["teacher"] == pick["teacher"]
+    assert none["bank"] == weight["bank"] == pick["bank"] != sample["bank"]
+    assert len({each["student"] for each in (none, sample, weight, pick)}) == 4
 
 
 def test_data_count_by_content():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
+from kd.config.checks import check_values
 from kd.search import directions, values
+from tests.conftest import compose
 
 RESULT = {"student": {"training": {"best_val_accuracy": 0.5}, "latency_ms": {"batch_1": {"p50": 2}}, "accuracy": 0.4}}
 
@@ -14,6 +17,20 @@ def test_one_number_or_several_each_with_its_direction():
     both = ["student.training.best_val_accuracy", "student.latency_ms.batch_1.p50"]
     assert values(RESULT, both) == (0.5, 2.0)
     assert directions(both) == ["maximize", "minimize"] and directions("student.macs") == "minimize"
+
+
+def test_a_search_follows_what_validation_picks_by():
+    def objective(*said: str) -> str:
+        cfg = compose(*said)
+        check_values(OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True))
+        return cfg.objective
+
+    assert objective() == "student.training.best_val_accuracy"
+    found = objective("train.pick_by=macro_f1")
+    assert found == "student.training.best_val_macro_f1" and directions(found) == "maximize"
+    assert objective("train.pick_by=macro_f1", "objective=student.training.best_val_accuracy")
+    with pytest.raises(ValueError, match="best_val_macro_f1 is known where train.pick_by=macro_f1 says so"):
+        objective("objective=student.training.best_val_macro_f1")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,3 +94,15 @@ def test_a_bank_of_another_order_is_refused(live, loader, pictures, tmp_path):
     with pytest.raises(ValueError, match="no answer for some views"):
         for batch in Loader(pictures, 20, 1, CPU).epoch(1):
             bank(batch)
+
+
+def test_a_bank_of_what_is_drawn_by_class_answers_every_view(live, pictures, tmp_path):
+    rare = np.flatnonzero(pictures.targets[pictures.train] == 0)[2:]
+    few = replace(pictures, train=np.delete(pictures.train, rare))
+    loader = Loader(few, 20, 0, CPU, balance="sample")
+    bank = obtain(tmp_path, live, loader)
+    for epoch in (1, EPOCHS):
+        for batch in loader.epoch(epoch):
+            torch.testing.assert_close(bank(batch).logits, live(batch).logits)  # drawn twice, in two batches: rounding
+    with pytest.raises(ValueError, match="no answer for .* views of epoch 1"):
+        bank.check(live, Loader(few, 20, 0, CPU), EPOCHS)

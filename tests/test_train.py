@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from kd.clock import Clock
 from kd.data.loader import Loader
 from kd.divergence import Diverged
+from kd.interfaces import Batch, Outputs
 from kd.methods.hinton import Hinton
 from kd.methods.supervised import CrossEntropy
 from kd.models.normalized import Normalized
@@ -93,6 +96,49 @@ def test_validation_picks_the_epoch_and_both_are_written_down(pictures, machine,
 
     logits = predict(network, Loader(pictures, 16, 0, CPU).plain(pictures.val), machine)
     assert accuracy(logits, pictures.targets[pictures.val]) == max(shares)
+
+
+@pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
+def test_validation_picks_by_the_measure_that_is_said(pictures, machine, measure):
+    from kd.evaluate import PICKS, accuracy, predict
+
+    rare = np.flatnonzero((pictures.targets[pictures.val] != 1) & (np.arange(len(pictures.val)) % 4 > 0))
+    unequal = replace(pictures, val=np.delete(pictures.val, rare))
+    network, rows, loader = student(unequal, dropout=0), [], Loader(unequal, 16, 0, CPU)
+    how = {"stage": "student", "pick_by": measure, "log": rows.append}
+    about = fit(network, Objective({"hard": CrossEntropy()}, {"hard": 1.0}), loader, Recipe(6, lr=0.02), machine, **how)
+    found, targets = [row[f"val_{measure}"] for row in rows], unequal.targets[unequal.val]
+    assert about["picked_by"] == measure and about[f"best_val_{measure}"] == max(found) != found[-1]
+    assert about["best_epoch"] == 6 - found[::-1].index(max(found)) and about[f"last_val_{measure}"] == found[-1]
+    assert about["best_val_accuracy"] == rows[about["best_epoch"] - 1]["val_accuracy"]
+    logits = predict(network, loader.plain(unequal.val), machine)
+    assert (PICKS[measure](logits, targets), accuracy(logits, targets)) == (max(found), about["best_val_accuracy"])
+    assert PICKS[measure](logits, targets) != accuracy(logits, targets)
+
+
+def test_weights_of_labels_are_those_of_a_batch_in_pieces_too():
+    """The mean is over images: a mean over weights would be another one in every piece."""
+    weight = torch.tensor([4.0, 1.0, 0.5, 0.5, 0.25, 0.25])
+    logits, target = torch.randn(8, 6, dtype=torch.float64), torch.arange(8) % 6
+    mixed = {"other": (target + 2) % 6, "share": torch.linspace(0.5, 1, 8)}
+    for more in ({}, mixed):
+        term = CrossEntropy(0.1)
+        batch = Batch(None, target, None, class_weight=weight, **more)
+        whole = term(Outputs(logits), None, batch)
+        parts = [
+            term(
+                Outputs(logits[rows]),
+                None,
+                batch._replace(target=target[rows], **{k: v[rows] for k, v in more.items()}),
+            )
+            for rows in (slice(0, 4), slice(4, 8))
+        ]
+        torch.testing.assert_close(whole, sum(parts) / 2)
+        alike = term(Outputs(logits), None, batch._replace(class_weight=torch.ones(6)))
+        torch.testing.assert_close(alike, term(Outputs(logits), None, batch._replace(class_weight=None)))
+    each = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    own = CrossEntropy()(Outputs(logits), None, Batch(None, target, None, class_weight=weight))
+    torch.testing.assert_close(own, (weight[target] * each).mean())
 
 
 def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(pictures, machine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd.config.checks import TWIN, blame
 from kd.config.keys import at
@@ -53,6 +54,14 @@ def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, i
         return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
 
     return fitting(network, role, image_size, lambda: remedy(network.network, make, settings, role, image_size))
+
+
+def data_of(cfg: DictConfig, store: Any) -> Any:
+    """The data set that the page ``data`` describes. How training draws from it, ``data.balance``, is the loader's."""
+    page = copy.deepcopy(cfg.data)
+    with read_write(page), open_dict(page):
+        page.pop("balance", None)
+    return made(page, store=store)
 
 
 def objective_of(method: DictConfig) -> Objective:

@@ -26,7 +26,7 @@ from kd.config.settings import (
     uses,
 )
 from kd.config.signatures import signature_of
-from kd.search import directions
+from kd.search import PICKED, directions
 
 PATH_BYTES, BELOW = 4096, 400  # of a path, as systems take it; of what a run adds to its outputs folder's
 FEW = 4  # settings that are named where a message names none
@@ -111,6 +111,8 @@ def check_values(raw: Tree, settings: Tree) -> None:
     objective, batch = settings["objective"], settings["latency"]["batch"]
     for name in [objective] if isinstance(objective, str) else objective:
         directions(name)
+        if (picked := PICKED.fullmatch(name)) and picked[1] != settings["train"]["pick_by"]:
+            raise ValueError(f"objective={name} is known where train.pick_by={picked[1]} says so")
         measured = next((part for part in name.split(".") if part.startswith("batch_")), f"batch_{batch}")
         if measured not in ("batch_1", f"batch_{batch}"):
             raise ValueError(f"objective={name}: latency is measured at batch_1 and batch_{batch} (latency.batch)")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.config.build import blaming, build_network, fitted, made, objective_of, twin_of
+from kd.config.build import blaming, build_network, data_of, fitted, made, objective_of, twin_of
 from kd.config.checks import check_outputs
 from kd.config.combine import settled
 from kd.config.composed import checked
@@ -142,7 +142,7 @@ def try_data(cfg: Any) -> None:
         ValueError: settings of the data, or places, that cannot be.
     """
     with suppress(Enough), blaming(cfg, "data"):
-        made(cfg.data, store=NoStore())
+        data_of(cfg, NoStore())
 
 
 def networks(

@@ -57,6 +57,7 @@ READ: dict[str, Rule] = {
     "sweep": or_null(NAME),
     "outputs": LINE,
     "data.augment": PAGE,
+    "data.balance": one_of("none", "sample", "weight"),
     "attention.stages": or_null(different(whole(0))),
     "attention.published_but_unused": MAPPING,
     "teacher.seed": SEED,
@@ -69,6 +70,7 @@ READ: dict[str, Rule] = {
     "teacher.checkpoint_prefix": or_null(PREFIX),
     "teacher.allow_weak": FLAG,
     "train.pieces": whole(1, 4096),
+    "train.pick_by": one_of("accuracy", "balanced_accuracy", "macro_f1"),
     "train.batch_size": any_of([whole(2), Rule("auto", lambda value: value == "auto")]),
     "train.device": DEVICE,
     "train.precision": one_of("auto", "float32", "bfloat16"),
@@ -215,7 +217,7 @@ def typable(raw: Tree) -> list[str]:
     found = [
         key
         for key, value in leaves(raw)
-        if not (isinstance(value, str) and "${" in value and not FROM_ENVIRONMENT.search(value))
+        if not (isinstance(value, str) and value.startswith("${") and not FROM_ENVIRONMENT.search(value))
         and not key.endswith("_")
     ]
     return [*found, *(name for name, value in raw.items() if isinstance(value, Mapping))]

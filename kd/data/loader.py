@@ -14,6 +14,7 @@ from kd.data.pictures import Pictures
 from kd.interfaces import Batch, advise
 
 LOOKED = 128  # images that are answered at a time where nothing is learned
+BALANCES = ("none", "sample", "weight")
 RESIDENT = 8 * 2**30  # bytes of uint8 images that may lie on an accelerator for the length of a run
 
 
@@ -24,12 +25,15 @@ class Loader:
         batch_size: images a training batch; an incomplete last batch is left out of the epoch (another lot is
             left out in the next), unless it is the only one.
         seed: names the order and the views, together with the epoch.
+        balance: what is done for rare classes in training. "sample" draws the images of all classes equally often,
+            those of a rare one several times an epoch (each time the same view) and not all of a common one; "weight"
+            gives every batch the weights of its labels, see ``class_weights``.
         mixup: probability that another training image is mixed into a training view.
         pieces: in which a batch is computed, one after another, where memory does not hold it at once. They differ by
             one image at most, see ``sizes``.
 
     Raises:
-        ValueError: a batch or a piece of fewer than 2 images.
+        ValueError: a batch or a piece of fewer than 2 images, an unknown balance.
     """
 
     def __init__(
@@ -40,7 +44,10 @@ class Loader:
         device: torch.device,
         mixup: float = 0.0,
         pieces: int = 1,
+        balance: str = "none",
     ):
+        if balance not in BALANCES:
+            raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
         if batch_size < 2:
             raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
         if len(pictures.train) < 2:
@@ -58,7 +65,12 @@ class Loader:
                 f"{self.batch_size} has 2 images or more (batch norm needs company); got {pieces}"
             )
         self.pictures, self.seed, self.device, self.mixup, self.pieces = pictures, seed, device, mixup, pieces
+        self.balance = balance
         self._targets = torch.from_numpy(pictures.targets)
+        self._weights: Tensor | None = None
+        if balance == "weight":
+            weights = class_weights(pictures.targets[pictures.train], len(pictures.classes))
+            self._weights = torch.from_numpy(weights).float().to(device)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
             self._resident = torch.from_numpy(np.array(pictures.images)).to(device)
@@ -75,14 +87,21 @@ class Loader:
         return len(self.pictures.train) // self.batch_size
 
     @property
+    def shown(self) -> int:
+        """Images that an epoch shows."""
+        return self.steps * self.batch_size
+
+    @property
     def sizes(self) -> list[int]:
         """Images in each piece of a batch, in order."""
         return [len(piece) for piece in np.array_split(np.arange(self.batch_size), self.pieces)]
 
     def order(self, epoch: int) -> np.ndarray:
         """Positions of the images that an epoch shows, one batch behind the other."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.pictures.train)
-        return order[: self.steps * self.batch_size]
+        generator, train, count = np.random.default_rng([self.seed, epoch]), self.pictures.train, self.shown
+        if self.balance == "sample":
+            return train[balanced(self.pictures.targets[train], count, generator)]
+        return generator.permutation(train)[:count]
 
     def epoch(
         self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
@@ -93,10 +112,13 @@ class Loader:
             part: of the positions of each piece, which are yielded; one of several processes takes its slice.
             start: the first step whose pieces are yielded; those before are not made.
         """
-        for batch in self.order(epoch).reshape(self.steps, self.batch_size)[start:]:
+        order = self.order(epoch)
+        partners = order if self.balance == "sample" else self.pictures.train
+        for batch in order.reshape(self.steps, self.batch_size)[start:]:
             for piece in np.array_split(batch, self.pieces):
                 view = self._view(part(piece), epoch)
-                yield self._mix(view) if self.mixup else view
+                view = self._mix(view, partners) if self.mixup else view
+                yield view._replace(class_weight=self._weights)
 
     def plain(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
         """The images themselves, in the order given, every one; fewer at a time where batches come in pieces."""
@@ -108,10 +130,9 @@ class Loader:
         batch = self._batch(positions, epoch)
         return batch._replace(image=self.pictures.augment(batch.image, self.seed, epoch, batch.index))
 
-    def _mix(self, batch: Batch) -> Batch:
-        train = self.pictures.train
-        rows, share = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(train))
-        partner = self._view(train[rows.numpy()], batch.epoch)
+    def _mix(self, batch: Batch, partners: np.ndarray) -> Batch:
+        rows, share = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(partners))
+        partner = self._view(partners[rows.numpy()], batch.epoch)
         share = share.to(self.device)
         own = share[:, None, None, None]
         return batch._replace(image=own * batch.image + (1 - own) * partner.image, other=partner.target, share=share)
@@ -124,3 +145,35 @@ class Loader:
             image = self._resident[index.to(self.device)]
         image = image.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)
         return Batch(image, self._targets[index].to(self.device), index, epoch)
+
+
+def balanced(targets: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw ``count`` rows of ``targets`` in a random order, those of every class that is there equally often, give one.
+
+    So an image is drawn with a probability inverse to the number of its class. Within a class none is drawn once more
+    than another: of a common one some are left out (another lot with another generator), of a rare one all repeat.
+
+    Args:
+        targets: int64 [N].
+    """
+    present, which = np.unique(targets, return_inverse=True)
+    labels = generator.permutation(np.resize(generator.permutation(len(present)), count))
+    rows = np.empty(count, np.int64)
+    for mine, places in zip(_by_label(which, len(present)), _by_label(labels, len(present)), strict=True):
+        rounds = [generator.permutation(mine) for _ in range(0, len(places), len(mine))]
+        rows[places] = np.concatenate([mine[:0], *rounds])[: len(places)]
+    return rows
+
+
+def _by_label(labels: np.ndarray, count: int) -> list[np.ndarray]:
+    """Where each of ``count`` labels stands."""
+    return np.split(np.argsort(labels, kind="stable"), np.bincount(labels, minlength=count).cumsum()[:-1])
+
+
+def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Return [K], N / (classes that are there x images of the class): their mean over the images of ``targets`` is 1.
+
+    A class without images gets 0.
+    """
+    counts = np.bincount(targets, minlength=classes)
+    return np.where(counts > 0, len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)

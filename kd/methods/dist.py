@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs, advise
+from kd.methods import precise
 from kd.methods.features import need_company
 
 EPS = 1e-8  # the authors'
@@ -27,6 +28,21 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
     norms = torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
     return (x * y).sum(-1) / (norms + EPS)
+
+
+@torch.no_grad()
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """1 - correlation(x, y), which rounding would make negative where the two are alike; without gradient."""
+    x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
+    lengths = [torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (x, y)]
+    directions = [z / torch.where(length > 0, length, 1) for z, length in zip((x, y), lengths, strict=True)]
+    product = (lengths[0] * lengths[1]).squeeze(-1)
+    return (product * (directions[0] - directions[1]).square().sum(-1) / 2 + EPS) / (product + EPS)
+
+
+def _finer(probabilities: Tensor, beside: Tensor) -> Tensor:
+    """Of each class's column the one of the smaller numbers: a column is compared up to a constant. All [B, K]."""
+    return torch.where(beside.abs().amax(0) < probabilities.amax(0), beside, probabilities)
 
 
 def dist(
@@ -42,10 +58,14 @@ def dist(
         student_logits, teacher_logits: [B, K], B > 1: in a batch of one no column has a correlation.
         temperature, inter, intra: T > 0 and two weights, numbers or scalar tensors.
     """
-    student, teacher = ((logits / temperature).softmax(-1) for logits in (student_logits, teacher_logits))
+    pair = student_logits, teacher_logits
+    student, teacher = ((logits / temperature).softmax(-1) for logits in pair)
     rows = 1 - correlation(student, teacher).mean()
     columns = 1 - correlation(student.mT, teacher.mT).mean()
-    return temperature**2 * (inter * rows + intra * columns)
+    beside = [precise.centred_softmax(logits, temperature) for logits in pair]
+    by_class = [_finer(*forms).mT for forms in zip((student, teacher), beside, strict=True)]
+    apart = inter * distance(*beside).mean() + intra * distance(*by_class).mean()
+    return precise.worth(temperature**2 * apart, temperature**2 * (inter * rows + intra * columns))
 
 
 class DIST(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs, advise
-from kd.methods.hinton import soft_label_kl
+from kd.methods.hinton import soft_label_kl_each
 
 
 def others(logits: Tensor, target: Tensor) -> Tensor:
@@ -40,13 +40,14 @@ def decoupled_kl(
     Args:
         student_logits, teacher_logits: [B, K]. target: [B], int64. temperature: T > 0, a number or a scalar tensor.
     """
-    tckd = soft_label_kl(
-        target_or_not(student_logits, target, temperature),
-        target_or_not(teacher_logits, target, temperature),
-        temperature,
-    )
-    nckd = soft_label_kl(others(student_logits, target), others(teacher_logits, target), temperature)
-    return tckd, nckd
+    own, given = others(student_logits, target), others(teacher_logits, target)
+    nckd = soft_label_kl_each(own, given, temperature)
+    pairs = [target_or_not(logits, target, temperature) for logits in (student_logits, teacher_logits)]
+    # T logsumexp(z / T) is large at a large T: how far apart two of them are is lost in its rounding, and is in nckd
+    rest = ((given / temperature).softmax(-1) * (own - given)).sum(-1) + nckd / temperature
+    apart = torch.stack([pairs[0][:, 0] - pairs[1][:, 0], rest], dim=-1)
+    tckd = soft_label_kl_each(*pairs, temperature, apart)
+    return tckd.mean(), nckd.mean()
 
 
 class DKD(nn.Module):

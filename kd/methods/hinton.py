@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
+from kd.methods import precise
 
 
 def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -23,13 +24,21 @@ def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     return soft_label_kl_each(student_logits, teacher_logits, temperature).mean()
 
 
-def soft_label_kl_each(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """The same of each image, [B]."""
+def soft_label_kl_each(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor, apart: Tensor | None = None
+) -> Tensor:
+    """The same of each image, [B].
+
+    Args:
+        apart: [B, K], student's logits less the teacher's, where that is known better than by subtracting them.
+    """
     # written out: F.kl_div has no batching rule, and a stack of students is trained under vmap
     student = torch.log_softmax(student_logits / temperature, dim=-1)
     teacher = torch.log_softmax(teacher_logits / temperature, dim=-1)
-    apart = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
-    return (temperature**2 * apart).squeeze(-1)
+    found = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
+    apart = student_logits - teacher_logits if apart is None else apart
+    value = precise.kl(apart, teacher_logits, temperature, found)
+    return precise.worth(temperature**2 * value, temperature**2 * found).squeeze(-1)
 
 
 class Hinton(nn.Module):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
+from kd.methods import precise
 from kd.methods.features import need_company, need_embedding
 
 EPS = 1e-7  # as published, beside lengths and probabilities
@@ -29,7 +30,8 @@ def neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student, teacher: [B, D] and [B, D'].
     """
     own, given = _neighbours(student), _neighbours(teacher)
-    return (given * ((given + EPS) / (own + EPS)).log()).mean()
+    loss = (given * ((given + EPS) / (own + EPS)).log()).mean()
+    return precise.worth(precise.relative_kl(given, own, EPS).mean() / given.shape[-1], loss)
 
 
 def _neighbours(x: Tensor) -> Tensor:

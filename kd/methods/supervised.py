@@ -11,22 +11,36 @@ from torch import Tensor, nn
 from kd.interfaces import Batch, Outputs
 
 
-def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the batch of -(1 - e) log p_y - (e / K) sum_k log p_k.
+def cross_entropy(
+    logits: Tensor, target: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
+) -> Tensor:
+    """Mean over the batch of w_y [-(1 - e) log p_y - (e / K) sum_k log p_k].
+
+    The mean is over images and not over weights, as torch's is: so it is the mean of those over slices of a batch.
 
     Args:
         logits: [B, K]. target: [B], int64. label_smoothing: e, in [0, 1).
+        class_weight: w, [K]; None is 1 for all.
     """
-    return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    if class_weight is None:
+        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    return _each(logits, target, label_smoothing, class_weight).mean()
 
 
 def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of mixtures of two images, each target weighed by its image's share (mixup, arXiv 1710.09412)."""
-    own, other = (
-        F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-        for target in (batch.target, batch.other)
-    )
+    own, other = (_each(logits, target, label_smoothing, batch.class_weight) for target in (batch.target, batch.other))
     return (batch.share * own + (1 - batch.share) * other).mean()
+
+
+def _each(logits: Tensor, target: Tensor, label_smoothing: float, class_weight: Tensor | None) -> Tensor:
+    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    return each if class_weight is None else class_weight[target] * each
+
+
+def learns_labels(objective: nn.Module) -> bool:
+    """Whether a cross entropy with labels is in it."""
+    return any(isinstance(module, CrossEntropy) for module in objective.modules())
 
 
 class CrossEntropy(nn.Module):
@@ -45,5 +59,5 @@ class CrossEntropy(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         if batch.other is None:
-            return cross_entropy(student.logits, batch.target, self.label_smoothing)
+            return cross_entropy(student.logits, batch.target, self.label_smoothing, batch.class_weight)
         return mixed_cross_entropy(student.logits, batch, self.label_smoothing)

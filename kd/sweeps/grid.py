@@ -1,6 +1,6 @@
 """From a ledger to the numbers of its report: cells that differ in the seed alone make a group, groups make a grid.
 
-The test split never picks: ``best`` goes by validation accuracy, and every claim on the test split is corrected for
+The test split never picks: ``best`` goes by validation, and every claim on the test split is corrected for
 the number of claims (Holm) over all groups of its test set: those over the twin, and apart from them those over a
 reference. Groups that were tested on other pictures are another data set (``kd.sweeps.data_sets``).
 """
@@ -25,12 +25,13 @@ from kd.sweeps.data_sets import SEED, shown_to
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.names import order
 from kd.sweeps.statistics import crossed_t, holm, paired_bootstrap
-from kd.tables import is_calm
+from kd.tables import is_calm, picked_by
 from kd.values import said, spelled, told, typed
 
 LEVEL = 0.05
 SCORES = ("accuracy", "macro_f1", "nll", "ece")
 COSTS = ("params", "macs", "size_mb")
+MORE_SCORES = ("top5_accuracy", "balanced_accuracy")  # which results of before have not, nor all data sets
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,13 @@ class Group:
 # name -> of a result.json, and None or NaN where there is none. Accuracies and gains in [0, 1], ms, MB of 2^20 bytes.
 METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     **{name: lambda result, name=name: result["student"][name] for name in SCORES},
+    **{name: lambda result, name=name: result["student"].get(name) for name in MORE_SCORES},
     "agreement": lambda result: result["comparison"]["agreement"],
     "val_accuracy": lambda result: result["student"]["training"]["best_val_accuracy"],
+    **{
+        f"val_{name}": lambda result, name=name: result["student"]["training"].get(f"best_val_{name}")
+        for name in ("balanced_accuracy", "macro_f1")
+    },
     "gain": lambda result: result["comparison"]["accuracy_gain"],
     "recovered": lambda result: _recovered(result),
     "twin_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
@@ -248,7 +254,7 @@ def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...]
 
 
 def best(groups: Sequence[Group]) -> Group:
-    """Return the group of the highest mean validation accuracy; of equals the first in the order of the values.
+    """Return the group of the highest mean of what validation picks by; of equals the first in the order of the values.
 
     While a sweep runs, a group of one lucky seed may lead: ``metrics["val_accuracy"].n`` tells.
 
@@ -257,7 +263,14 @@ def best(groups: Sequence[Group]) -> Group:
     """
     if not groups:
         raise ValueError("no cell of the sweep has finished, so there is no best one yet")
-    return max(groups, key=lambda group: group.metrics["val_accuracy"].mean)  # max returns the first of equals
+    by = f"val_{picking(groups)}"
+    return max(groups, key=lambda group: group.metrics[by].mean)  # max returns the first of equals
+
+
+def picking(groups: Iterable[Group]) -> str:
+    """The measure by which validation picks, of kd.tables.PICKS: that of all cells (train.pick_by), else accuracy."""
+    found = {picked_by(cell.result["student"]["training"]) for group in groups for cell in group.cells}
+    return found.pop() if len(found) == 1 else "accuracy"
 
 
 def distinct(groups: Iterable[Group], name: str) -> list[Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from kd.config.keys import key_of
 from kd.store import SHORT, digest, write_text
+from kd.tables import picked
 
 VERSION = 1
 STATUSES = ("waiting", "running", "lost", "failed", "found", "done")  # lost: its process died without a word
@@ -38,7 +39,7 @@ class Cell:
     error: str | None = None
     began: float | None = None  # seconds since 1970
     seconds: float | None = None
-    value: float | None = None  # validation accuracy of the student
+    value: float | None = None  # of the student: what validation picks by, accuracy or train.pick_by
     teaching: float = 0.0  # of the seconds, those that its teacher took, which the next cell will find
     result: Mapping[str, Any] | None = None  # result.json of a finished cell
 
@@ -121,7 +122,7 @@ class Entry:
 
     def ran(self, run: Path, result: Mapping[str, Any], found: bool) -> None:
         """Say where the run lies (relative, so that a store can be moved), and whether it had been made before."""
-        value = result["student"]["training"]["best_val_accuracy"]
+        value = picked(result["student"]["training"])
         teaching = 0.0 if found else result["seconds"].get("teacher", 0.0)
         run_folder = os.path.relpath(run, self.path.parents[1])
         self.facts |= {"run": run_folder, "found": found, "value": value, "teaching": teaching}

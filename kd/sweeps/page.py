@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kd.page import placed
-from kd.sweeps.grid import Group, claims
+from kd.sweeps.grid import Group, claims, picking
 from kd.sweeps.ledger import Sweep
 from kd.sweeps.names import name_of
 from kd.sweeps.view import (
@@ -23,7 +23,7 @@ from kd.sweeps.view import (
     median_cell,
     one_cost,
 )
-from kd.tables import Rows, comparison_rows, escape, is_calm, known, markdown_table, seeds_rows, significant
+from kd.tables import PICKS, Rows, comparison_rows, escape, is_calm, known, markdown_table, seeds_rows, significant
 from kd.values import said, spelled
 
 MARK = "*"  # beside a gain that is more than noise after Holm's correction
@@ -221,10 +221,12 @@ def heat_text(group: Group | None, metric: Metric, state: str) -> list[str]:
 def group_rows(shown: View) -> Rows:
     """One row a combination of settings, in the order of validation: what the maps show, with intervals and p."""
     rows: Rows = []
-    for group in sorted(shown.groups, key=lambda group: -mean(group, "val_accuracy")):
+    by = picking(shown.groups)
+    first = Metric(f"val_{by}", "validation (%)" if by == "accuracy" else f"validation {PICKS[by]} (%)", 100, ".2f")
+    for group in sorted(shown.groups, key=lambda group: -mean(group, first.key)):
         mark = " (picked)" if shown.picked(group) else ""
         row = {"settings": name_of(group.values) + mark, "seeds": str(len(group.cells))}
-        for metric in (Metric("val_accuracy", "validation (%)", 100, ".2f"), *METRICS):
+        for metric in (first, *METRICS):
             spread = group.metrics[metric.key]
             std = f" ± {metric.scale * spread.std:{metric.form}}" if known(spread.std) else ""
             row[metric.title] = f"{metric.scale * spread.mean:{metric.form}}{std}" if known(spread.mean) else "–"
@@ -314,13 +316,14 @@ def not_shown(shown: View) -> str:
 def of_the_best(shown: View, best: Group) -> tuple[str, Rows, Rows]:
     """Words on a picked cell, its teacher-student table (of one seed), and means over its seeds ([] for one seed)."""
     cell, cells = median_cell(best), best.cells
-    val = cell.result["student"]["training"]["best_val_accuracy"]
-    words = f"{name_of(best.values)}, which has the best mean validation accuracy of all combinations"
+    by = picking(shown.groups)
+    val = cell.result["student"]["training"][f"best_val_{by}"]
+    words = f"{name_of(best.values)}, which has the best mean validation {PICKS[by]} of all combinations"
     words += " that were validated on the same pictures" if len(shown.picks) > 1 else ""
-    words += f" ({100 * mean(best, 'val_accuracy'):.2f} %). " if known(mean(best, "val_accuracy")) else ". "
+    words += f" ({100 * value:.2f} %). " if known(value := mean(best, f"val_{by}")) else ". "
     if len(cells) > 1:
         words += (
-            f"The table is that of seed {cell.result['seed']}, the seed of median validation accuracy "
+            f"The table is that of seed {cell.result['seed']}, the seed of median validation {PICKS[by]} "
             f"({100 * val:.2f} %) among {len(cells)}; below it, means over the seeds."
         )
     else:
@@ -348,10 +351,11 @@ def method(shown: Sequence[View]) -> list[str]:
         f"simulations. Tested were {tested}: those with a twin, the same runs once, and "
         "none whose student is the twin itself (α = 0).",
     ]
+    measure = PICKS[picking(group for each in shown for group in each.groups)]
     notes = [
         *(compared if any(each.twins for each in shown) else []),
         *(["Data sets are told apart by the content of the test split: pixels, labels, order."] if shown[1:] else []),
-        "The cell was picked by the mean validation accuracy over its seeds; the test split had no say in it. The "
+        f"The cell was picked by the mean validation {measure} over its seeds; the test split had no say in it. The "
         "highest test accuracy in the map may therefore be another cell's, and would be too rosy a number to quote. "
         "The fronts are drawn on test accuracy: they describe, and pick nothing.",
         "± is one standard deviation over seeds (n − 1), with the number of seeds behind it in parentheses.",

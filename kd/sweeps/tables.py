@@ -14,6 +14,7 @@ from typing import Any
 from kd.sweeps.data_sets import DataSet, data_sets
 from kd.sweeps.grid import (
     LEVEL,
+    MORE_SCORES,
     SCORES,
     Difference,
     Gain,
@@ -26,11 +27,12 @@ from kd.sweeps.grid import (
     latencies,
     matching,
     one_thread,
+    picking,
     picks,
     spread,
 )
 from kd.sweeps.names import short
-from kd.tables import LABEL, Rows, escape, markdown_table
+from kd.tables import LABEL, PICKS, Rows, escape, markdown_table
 from kd.values import said, told
 
 
@@ -46,6 +48,8 @@ class Column:
 COLUMNS = {
     "accuracy": Column("accuracy (%)", 100, 2),
     "macro_f1": Column("macro F1 (%)", 100, 2),
+    "top5_accuracy": Column("top-5 (%)", 100, 2),
+    "balanced_accuracy": Column("balanced accuracy (%)", 100, 2),
     "nll": Column("NLL (nats)", 1, 3),
     "ece": Column("ECE (%)", 100, 2),
     "agreement": Column("agreement (%)", 100, 2),
@@ -162,6 +166,7 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
     row: dict[str, Any] = {"role": role, "values": {name: ANY for name in _names(everyone)}}
     row["values"] |= {name: _joined(groups, name) for name in (_names(everyone) if odd else _seen(role, everyone))}
     row |= {name: spread(result[role][name] for result in once.values()) for name in (*SCORES, "params", "macs")}
+    row |= {name: spread(result[role].get(name) for result in once.values()) for name in MORE_SCORES}
     row["epoch_seconds"] = spread(epoch_seconds(result[role]) for result in once.values())
     for name, place in (("latency_1", 0), ("latency_large", -1)):
         row[name] = spread(latencies(result[role])[place] for result in once.values())
@@ -248,6 +253,8 @@ def notes(
     ]
     if "agreement" in columns:
         told.append("Agreement: share of them on which the network predicts what its teacher does.")
+    if "balanced_accuracy" in columns:
+        told.append("Balanced accuracy: of each class the share that is recognised, and the mean of these.")
     if {"accuracy", "gain"} & {*columns}:
         told += _of_the_gain(groups, columns, alone=not against)
     if against:
@@ -267,7 +274,8 @@ def notes(
             "ms: median latency of the network alone, in float32; the large batch is latency.batch. What was timed on "
             "a busy machine is left out."
         )
-    return [*told, f"{PICKED}: picked by validation accuracy; the test split had no part in the choice."]
+    by = PICKS[picking(groups)]
+    return [*told, f"{PICKED}: picked by validation {by}; the test split had no part in the choice."]
 
 
 def _of_the_gain(groups: Sequence[Group], columns: Sequence[str], alone: bool) -> list[str]:

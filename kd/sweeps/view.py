@@ -17,7 +17,7 @@ from kd.sweeps.grid import Group, Spread, groups, picks, spread
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.names import name_of, order, short
 from kd.sweeps.statistics import pareto_front
-from kd.tables import is_calm, known
+from kd.tables import is_calm, known, picked
 from kd.values import said, typed
 
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
@@ -284,8 +284,8 @@ def one_cost(found: Sequence[Point]) -> bool:
 
 
 def median_cell(group: Group) -> Cell:
-    """The finished cell of median validation accuracy (the lower of the two in the middle): a seed that is typical."""
-    cells = sorted(group.cells, key=lambda cell: cell.result["student"]["training"]["best_val_accuracy"])
+    """The finished cell of median validation (the lower of the two in the middle): a seed that is typical."""
+    cells = sorted(group.cells, key=lambda cell: picked(cell.result["student"]["training"]))
     return cells[(len(cells) - 1) // 2]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from kd.config.build import data_of
 from kd.store import Store
 from tests.conftest import compose, options
 
@@ -25,9 +26,9 @@ def test_its_page_says_how_it_is_split_and_looked_at(option):
 def test_a_place_where_it_is_not_is_named_and_nothing_is_fetched(option, tmp_path):
     """The sentence names what was given; an error of a library would name something else."""
     nowhere = tmp_path / "nowhere"
-    page = OmegaConf.merge(compose(f"data={option}").data, {"root": str(nowhere)})
+    cfg = OmegaConf.merge(compose(f"data={option}"), {"data": {"root": str(nowhere)}})
     with pytest.raises(Exception) as caught:  # noqa: B017  Hydra wraps it
-        instantiate(page, store=Store(tmp_path / "store"))
+        data_of(cfg, Store(tmp_path / "store"))
     cause = caught.value.__cause__ or caught.value
     assert isinstance(cause, (FileNotFoundError, NotADirectoryError, ValueError)), repr(cause)
     assert "nowhere" in str(cause) and "data.root" in str(cause)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.data.loader import Loader
+from kd.data.loader import BALANCES, Loader, balanced, class_weights
 from kd.interfaces import Advice
 
 CPU = torch.device("cpu")
@@ -78,3 +78,75 @@ def test_what_is_only_looked_at_comes_in_smaller_lots_where_batches_come_in_piec
     for pieces, sizes in {1: [128, 52], 4: [32] * 5 + [20]}.items():
         loader = Loader(pictures, 16, 0, CPU, pieces=pieces)
         assert [len(batch.index) for batch in loader.plain(np.arange(180))] == sizes
+
+
+@pytest.fixture
+def rare(pictures):
+    """Of two classes four images are left, of one a single one."""
+    kept = {0: 4, 1: 4, 2: 1}
+    rows = [np.flatnonzero(pictures.targets[pictures.train] == label)[: kept.get(label)] for label in range(6)]
+    return replace(pictures, train=pictures.train[np.sort(np.concatenate(rows))])
+
+
+def test_rare_classes_are_drawn_as_often_as_common_ones_and_their_images_alike(rare):
+    loader = Loader(rare, 19, 3, CPU, balance="sample")
+    assert loader.shown == 38
+    seen = set()
+    for epoch in range(1, 31):
+        order = loader.order(epoch)
+        counts = np.bincount(rare.targets[order], minlength=6)
+        assert counts.sum() == 38 and set(counts) == {6, 7} and set(order) <= set(rare.train)
+        for label in range(6):
+            members = rare.train[rare.targets[rare.train] == label]
+            drawn = np.array([(order == row).sum() for row in members])
+            assert np.ptp(drawn) <= 1, "no image of a class is shown twice more than another"
+        seen |= set(order)
+        assert not np.array_equal(order, loader.order(epoch + 1)) and np.array_equal(order, loader.order(epoch))
+    assert seen == set(rare.train), "of a common class other images are left out of each epoch"
+    assert not np.array_equal(loader.order(1), loader.differing(4, 0.0).order(1))
+
+
+def test_what_is_drawn_by_class_goes_on_at_a_step_in_pieces_and_on_several_processes(rare):
+    whole = list(Loader(rare, 16, 0, CPU, mixup=0.7, balance="sample").epoch(2))
+    loader = Loader(rare, 16, 0, CPU, mixup=0.7, pieces=2, balance="sample")
+    for rank in range(2):
+        rest = list(loader.epoch(2, lambda piece, rank=rank: np.array_split(piece, 2)[rank], start=1))
+        for step, batch in enumerate(whole[1:]):
+            for number in range(2):
+                own, part = slice(8 * number + 4 * rank, 8 * number + 4 * rank + 4), rest[2 * step + number]
+                for name in ("index", "target", "image", "other", "share"):
+                    assert torch.equal(getattr(part, name), getattr(batch, name)[own])
+    views = {}
+    for batch in whole:
+        for index, image in zip(batch.index.tolist(), batch.image, strict=True):
+            assert torch.equal(views.setdefault(index, image), image), "an image has one view an epoch: its answer too"
+    assert len(views) < sum(len(batch.index) for batch in whole)
+
+
+def test_what_is_mixed_in_is_drawn_by_class_too(rare):
+    loader = Loader(rare, 16, 0, CPU, mixup=1.0, balance="sample")
+    others = torch.cat([batch.other for epoch in range(1, 21) for batch in loader.epoch(epoch)])
+    share = torch.bincount(others, minlength=6) / len(others)
+    assert (share - 1 / 6).abs().max() < 0.05  # unbalanced 0.07 of the rare ones, and 0.02
+
+
+def test_class_weights_have_mean_one_over_the_images_and_give_each_class_the_same(rare):
+    targets = rare.targets[rare.train]
+    weights = class_weights(targets, 8)
+    assert weights[targets].mean() == pytest.approx(1) and (weights[6:] == 0).all()
+    assert np.bincount(targets, weights[targets]) == pytest.approx(len(targets) / 6)
+    for balance in BALANCES:
+        batch = next(Loader(rare, 16, 0, CPU, balance=balance).epoch(1))
+        told = batch.class_weight
+        assert (told is None) is (balance != "weight")
+        assert told is None or torch.equal(told, torch.from_numpy(weights[:6]).float())
+    assert next(Loader(rare, 16, 0, CPU, balance="weight").plain(rare.val)).class_weight is None
+
+
+def test_drawing_by_class_of_as_many_as_wanted():
+    targets = np.array([5, 5, 5, 5, 5, 5, 2])
+    for count in (1, 2, 3, 50):
+        rows = balanced(targets, count, np.random.default_rng(0))
+        assert abs((targets[rows] == 2).sum() - count / 2) <= 0.5 and len(rows) == count
+    with pytest.raises(ValueError, match="data.balance must be one of none, sample, weight, got 'sampel'"):
+        Loader(None, 16, 0, CPU, balance="sampel")
