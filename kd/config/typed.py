@@ -24,10 +24,10 @@ OF_A_FOLDER = ("--config-d", "-cd", "--config-p", "-cp", "--experimental-r")  # 
 OF_HYDRA = ("run", "sweep", "launcher", "sweeper", "job_logging", "output_subdir")  # its pages that hold places
 HOME = re.compile(r"(?P<kind>(?:file|sqlite):/{2,3})?(?P<home>~[^/\\]*)(?=[/\\]|$)")
 # of Hydra's grammar: what is escaped, what is one piece, what divides, and of what else a word may consist
-ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+ESCAPED, BACKSLASH = re.compile(r"\\([\\()\[\]{}:=, \t])"), r"\\(?![\\()\[\]{}:=, \t])"
 QUOTED, REFERENCE = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", r"\$\{[^}]+\}"
 TOKEN = re.compile(rf"(?P<mark>[\[\](){{}},])|{QUOTED}|{REFERENCE}|{ESCAPED.pattern}|.", re.DOTALL)
-READABLE = re.compile(rf"(?:[\w/+.$%*@?|: \t-]|{REFERENCE}|{ESCAPED.pattern}|\\)*", re.ASCII)
+READABLE = re.compile(rf"(?:[\w/+.$%*@?|: \t-]|{REFERENCE}|{ESCAPED.pattern}|{BACKSLASH})*", re.ASCII)
 PATH = re.compile(r"[\w.-]*/[\w./-]*", re.ASCII)  # and never a number, or null
 
 

@@ -74,6 +74,7 @@ def test_options_that_name_a_folder_take_a_home_and_deletions_are_none():
 @example("{a:~/x}")
 @example("'~/x")
 @example("a\\")
+@example("\\" * 60 + "é")  # which takes for ever where a sign may be read in two ways
 def test_what_hydra_can_read_is_left_alone_and_what_it_cannot_has_an_argument(value):
     override = f"data.root={value}"
     if parsed(override):
