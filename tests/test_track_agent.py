@@ -214,7 +214,7 @@ def test_a_real_agent_runs_the_sweep_of_the_page(tmp_path):
     quick = "from wandb import wandb_agent; wandb_agent.Agent.POLL_INTERVAL = 0.2; from wandb.cli.cli import cli; cli()"
     with Server() as server:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        env = clean(**server.environment(), HOME=str(tmp_path), PATH=path)
+        env = clean(**server.environment(), HOME=str(tmp_path), PATH=path, KD_OUTPUTS=str(tmp_path / "o"))
         how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "timeout": 300}
         made = subprocess.run([sys.executable, "-c", quick, "sweep", "--project", "sweeps", "sweep.yaml"], **how)
         (name,) = re.findall(rf"wandb agent (\S*{[*server.sweeps][0]})", made.stderr)
