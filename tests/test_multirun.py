@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
-from kd.multirun import Watch
+from kd.multirun import Watch, name_of
 from kd.sweeps.ledger import FINISHED, entry, read_sweep
+from kd.sweeps.view import views
+from kd.tables import seeds_rows
 from tests import quickly
 from tests.conftest import CONF, options
 from tests.sweeps.fake import make_sweep
@@ -170,6 +176,43 @@ def test_a_sweep_over_a_glob_of_options(grid):
     done = command("-m", "student=glob(tiny*)", *QUICK, "baseline=false", outputs=outputs, cwd=outputs.parent)
     count = sum(option.startswith("tiny") for option in options("student"))
     assert f"{count} of {count} finished" in done.stdout
+
+
+def test_the_name_of_a_sweep_fits_a_file_system_and_differs_by_what_is_swept():
+    parser = OverridesParser.create()
+    swept = parser.parse_overrides([f"kd.a_rather_long_setting_{number}=1,2" for number in range(40)])
+    names = {name_of(some, fixed, None) for some in (swept, swept[:-1]) for fixed in ([], ["seed=1"])}
+    assert len(names) == 4 and all(len(name.encode()) < 200 for name in names)
+    name = name_of(swept[:1], [], "mine/" + "図" * 100)
+    assert name.startswith("mine_図") and len(name.encode()) < 200
+
+
+def test_data_sets_are_told_apart_by_their_pictures_wherever_they_lie(tmp_path):
+    random = np.random.default_rng(0)
+    for name, light in (("day", 120), ("night", 20)):
+        for split, count in (("train", 12), ("test", 5)):
+            for k, label in enumerate(("cat", "dog", "owl")):
+                folder = tmp_path / name / split / label
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    image = random.integers(0, 130, (16, 16, 3))
+                    image[..., k] += light
+                    Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+    shutil.copytree(tmp_path / "day", tmp_path / "copy")
+    folders = [f"data.{name}" for name in ("train_images=150", "test_images=60")]
+    quick = [line for line in QUICK if line not in folders]
+    said = ["-m", "data=folder", "data.root=copy,day,night", "seed=0,1", *quick, "train.batch_size=16"]
+    done = command(*said, outputs=tmp_path / "outputs", cwd=tmp_path)
+    assert "6 of 6 finished" in done.stdout
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    first, second = views(read_sweep(folder))
+    assert (first.data, second.data) == ("root = copy or root = day", "root = night")
+    assert [group.values for group in first.groups] == [{"data.root": "copy"}, {"data.root": "day"}]
+    assert first.groups[0].runs == first.groups[1].runs, "the same pictures are one run"
+    results = [cell.result for shown in (first, second) for cell in shown.groups[0].cells]
+    assert len({json.dumps(result["data"]["content"]) for result in results}) == 2
+    with pytest.raises(ValueError, match="tested on different pictures"):
+        seeds_rows([{**result, "settings": {}} for result in results])
 
 
 def test_a_sweep_that_cannot_begin_says_why(tmp_path):

@@ -110,6 +110,16 @@ def test_names_are_readable_and_flat():
     assert flat(settings)["kd.temperature"] == 2.0 and flat(settings)["student.width"] == 0.5
 
 
+def test_a_name_that_people_compose_fits_a_file_system_and_keeps_its_key():
+    settings = OmegaConf.to_container(compose(), resolve=True)
+    settings["kd"] |= {f"setting_{number}": number for number in range(40)}
+    long = {"data": "図" * 80, "teacher": "vit_" * 50, "student": "é" * 120, "kd": "my/" + "method" * 30}
+    for choices in (long, {**long, "data": "scenes"}, {**long, "data": "a" * 179 + "é"}):
+        name = readable(settings, choices, "0123456789abcdef")
+        assert len(name.encode()) <= 191 and "/" not in name
+        assert name.startswith(choices["data"][:50]) and name.endswith("-0123456789")
+
+
 def test_at_alpha_1_the_labels_do_not_matter_and_at_alpha_0_the_temperature_does_not():
     smooth = "train.student.label_smoothing=0.1"
     assert keys("kd.alpha=1")["student"] == keys("kd.alpha=1", smooth)["student"]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from kd import report, tables
+from kd.page import page
 from tests.conftest import TINY, compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +149,13 @@ def test_every_figure_is_there_and_shown_with_words_for_those_who_cannot_see_it(
         with Image.open(folder / "figures" / f"{name}.png") as image:
             assert image.format == "PNG" and image.width > 850 and image.height > 200
             assert len(set(image.convert("L").tobytes())) > 10
+
+
+def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(copy, monkeypatch):
+    monkeypatch.setattr(report, "page", lambda result, made, said: page(result, {**made, "roc": "forgotten"}, said))
+    with pytest.raises(ValueError, match="no place on the page shows the figure roc"):
+        report.write_report(copy)
+    assert not (copy / "figures").exists() and not (copy / "report.md").exists()
 
 
 def test_the_table_says_what_the_result_says(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kd import report
 from tests import quickly
 from tests.conftest import CONF, TINY, compose, options
 
@@ -81,6 +83,15 @@ def test_a_run_leaves_every_file_that_it_promises(first):
         ("teacher", 1), ("baseline", 1), ("baseline", 2), ("student", 1), ("student", 2),
     ]  # fmt: skip
     assert {"loss", "hard", "soft", "val_accuracy", "val_loss", "lr", "images_per_s"} <= set(rows[-1])
+
+
+def test_the_readme_names_every_file_of_a_run(first):
+    """``kd.report`` makes everything again from what stands there, and nothing else is left behind."""
+    text = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"\| file \| what it holds \|\n.*?\n\n", text, re.DOTALL)[0]
+    named = {name for line in table.split("\n")[2:-2] for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    assert named == {f"{path.name}/" if path.is_dir() else path.name for path in first[0].iterdir()}
+    assert set(report.FILES) | set(report.OPTIONAL) <= named
 
 
 def test_every_run_says_what_is_wrong_with_its_data(tmp_path):

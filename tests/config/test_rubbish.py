@@ -200,6 +200,18 @@ REFUSED |= {
     "-m outputs=a,b": ("the sweep cannot begin: outputs=a,b: a sweep has one folder",),
     "student=resnet20 student.channels=16": ("student.channels must be a list, each a whole number, got 16",),
 }
+LONG = "x" * 300
+REFUSED |= {  # names that no file can have
+    f"sweep={LONG}": ("sweep must be the name of a folder, without / and of at most 255 bytes, or null, got 'xxx",),
+    f"sweep='{'é' * 150}'": ("of at most 255 bytes",),
+    f"-m seed=0,1 sweep={LONG}": ("the sweep cannot begin: sweep must be", "at most 255 bytes"),
+    f"outputs={LONG}": ("outputs: a name in a path has at most 255 bytes",),
+    f"outputs={'/'.join(['/tmp', *['x' * 200] * 20])}": ("outputs: its path has 4,0", "4,096 is the limit"),
+    f"hydra.run.dir=runs/{LONG}": ("hydra.run.dir: a name in a path has at most 255 bytes",),
+    f"-m seed=0,1 hydra.sweep.dir={LONG}": ("hydra.sweep.dir: a name in a path has at most 255 bytes",),
+    f"data=folder data.root=. data.test_dir={LONG}": ("data.test_dir must be a folder whose name has at most 255",),
+    f"teacher=timm teacher.name={LONG}": ("teacher.name must be a network of timm",),
+}
 REFUSED_TOO = {  # of the same kinds
     "teacher=resnet17": ("did you mean resnet18", "vea_resnet18", "wrn_16_1"),
     "train=defalt": ("did you mean default", "cifar"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.figures import DPI, STYLE, WIDTH, save
+from kd.figures import DPI, STYLE, WIDTH, confusion, confusion_difference, rows_to_percent, save
 from kd.sweeps import figures
 
 NAN = float("nan")
@@ -150,6 +150,21 @@ def test_fronts_are_drawn_on_log_axes_where_costs_are_far_apart(tmp_path):
     made = figures.fronts([one] * 3, ["A: T = 4"], "title")
     _save(made, tmp_path / "one.png")
     assert all(ax.get_xscale() == "linear" for ax in made.axes)
+
+
+def test_a_difference_has_the_colours_that_it_has_in_a_runs_report():
+    student, twin, classes = np.array([[9, 1], [3, 7]]), np.array([[5, 5], [4, 6]]), ["cat", "dog"]
+    shares = [rows_to_percent(counts) for counts in (student, twin)]
+    run = confusion_difference({"student − labels only": shares[0] - shares[1]}, classes)
+    sweep = figures.confusions(student, twin, classes, "title")
+    drawn = [figure.axes[-1].collections[0] for figure in (run, sweep)]
+    assert drawn[0].get_array().tolist() == drawn[1].get_array().tolist()
+    assert drawn[0].to_rgba([-40.0, 0.0, 40.0]).tolist() == drawn[1].to_rgba([-40.0, 0.0, 40.0]).tolist()
+    more = drawn[1].to_rgba([40.0])[0]
+    assert more[0] > more[2], "red, as the student is in every figure"
+    own = [ax.collections[0].to_rgba([100.0])[0] for ax in sweep.axes[:2]]
+    alone = [confusion(student, classes, label).axes[1].collections[0].to_rgba([100.0])[0] for label in STYLE]
+    assert own[0].tolist() == alone[1].tolist() and own[1].tolist() == alone[2].tolist()
 
 
 @pytest.mark.parametrize("classes", [2, 10, 40])

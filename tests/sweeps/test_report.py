@@ -17,11 +17,13 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from kd.multirun import line_of
 from kd.results import write_result
 from kd.sweeps import figures, page, report
 from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
 from kd.sweeps.report import write_sweep_report
+from kd.sweeps.tables import group_rows, latex
 from kd.sweeps.view import METRICS, median_cell, one_cost, points, views
 from kd.tables import comparison_rows
 from tests.sweeps.fake import make_sweep
@@ -296,6 +298,42 @@ def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
     assert len(shown.slices) == 1 and shown.left_out == 6
     assert shown.slices[0].title == f"width = {page.said(shown.picks[0].values['student.width'])}"
     assert "7 slices" in page.left_out(shown) and "With one seed" in page.answer(shown)
+
+
+def test_null_and_true_have_one_spelling_everywhere(tmp_path):
+    more = {"train.student.ema": ["null", 0.9], "train.channels_last": ["True", "False"]}  # as Hydra hands them on
+    folder = make_sweep(
+        tmp_path / "sweeps" / "x",
+        temperatures=None,
+        alphas=None,
+        seeds=(0, 1),
+        more=more,
+        failed=[{"train.student.ema": 0.9, "train.channels_last": "True", "seed": 1}],
+        test=60,
+    )
+    plan = json.loads((folder / "sweep.json").read_text("utf-8"))
+    (folder / "sweep.json").write_text(json.dumps({**plan, "command": "as it was typed"}), "utf-8")
+    paths, sweep = write_sweep_report(folder), read_sweep(folder)
+    texts = [paths[name].read_text("utf-8") for name in ("html", "markdown", "cells")]
+    texts += [latex(groups(sweep)), json.dumps([group_rows(groups(sweep)), cell_rows(sweep)], default=str)]
+    texts += [line_of(cell, 1, 1) for cell in sweep.cells if cell.status != "done"]
+    for text in texts:
+        for word in re.findall(r"(?<![\w/.])(?:None|True|False)(?![\w/.])", text.partition("<script>")[0]):
+            raise AssertionError(f"{word} in {text[max(0, text.index(word) - 80) :][:160]}")
+    assert all("null" in text and "true" in text for text in texts[:4])
+    with open(paths["cells"], encoding="utf-8", newline="") as lines:
+        assert {line["train.student.ema"] for line in csv.DictReader(lines)} == {"null", "0.9"}, "null is a value"
+
+
+def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(copy, monkeypatch):
+    def one_more(shown, found):
+        return {**drawn(shown, found), "roc": (None, "a curve that nobody put on a page")}
+
+    drawn = report._draw
+    monkeypatch.setattr(report, "_draw", one_more)
+    with pytest.raises(ValueError, match="no place on the page shows the figure roc"):
+        write_sweep_report(copy)
+    assert not (copy / "figures" / "roc.png").exists()
 
 
 def test_a_search_is_drawn_where_it_went(tmp_path):
