@@ -86,8 +86,11 @@ def load(
             return open_splits(store, "folder", listing, *rest, labels_of_file=True)
     with about("root", top):
         found = find_splits(top, str(train_dir), str(test_dir), None if val_dir is None else str(val_dir), nested)
-        tree = Listed(*(folder and list_classes(folder, nested) for folder in found))
-        return open_splits(store, "folder", tree, *rest)
+        tree = Listed(*(folder and list_classes(folder, nested) for folder in (found.train, found.test, found.val)))
+        pictures = open_splits(store, "folder", tree, *rest)
+        for remark in found.remarks:  # here, or a command that is tried out before it is run would say them twice
+            advise(remark)
+    return pictures
 
 
 def open_splits(
@@ -159,7 +162,7 @@ def open_splits(
 
     def produce(allocate: Any) -> Mapping[str, Any]:
         found = find_white(name, files, white) if deep else None
-        if found:
+        if found and found.line:
             say(found.line)
         images = allocate(len(files), (image_size, image_size, 3))
         kept, notes = decode_into(images, files, on_bad_file, found.white if found else White())

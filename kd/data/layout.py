@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from kd.data.files import printable
 from kd.data.listing import entries, folders_in, listed, only_folders
-from kd.interfaces import advise
 
 TRAIN, TEST, VAL = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # usual names, any case
 USUAL = (*TRAIN, *TEST, *VAL, "seg_train")
@@ -25,10 +24,11 @@ class Layout(NamedTuple):
     train: Path
     test: Path | None = None
     val: Path | None = None
+    remarks: tuple[str, ...] = ()  # what there is to say of it
 
 
 def find_splits(root: Path, train_dir: str, test_dir: str, val_dir: str | None = AUTO, nested: bool = False) -> Layout:
-    """Return where the splits lie, saying so where it is not where one would look.
+    """Return where the splits lie, with a remark where that is not where one would look.
 
     Raises:
         ValueError: for one without the other, one folder for both, splits that have other names, or several sets.
@@ -50,22 +50,18 @@ def find_splits(root: Path, train_dir: str, test_dir: str, val_dir: str | None =
             raise ValueError(f"data.root={printable(top)} holds splits of other names: say {meant}")
         if val_dir not in (None, AUTO):
             raise ValueError(f"data.val_dir={printable(val_dir)} is read beside {train_dir}/ and {test_dir}/ only")
-        _say(root, top)
-        return Layout(top)
+        return Layout(top, remarks=_read_from(root, top))
     _differ("train_dir", train_dir, train, "test_dir", test_dir, test)
-    val = _validation(top, train, test, val_dir)
-    found = Layout(*(folder and _inside(folder, nested) for folder in (train, test, val)))
-    if found.train != root / train_dir or found.test != root / test_dir:
-        _say(root, *filter(None, found))
-    if val and val_dir == AUTO:
-        advise(f"data.root={printable(root)}: {printable(val.name)}/ validates; data.val_dir=null leaves it out")
-    return found
+    val, remarks = _validation(top, train, test, val_dir)
+    folders = [folder and _inside(folder, nested) for folder in (train, test, val)]
+    if folders[:2] != [root / train_dir, root / test_dir]:
+        remarks = [*_read_from(root, *filter(None, folders)), *remarks]
+    return Layout(*folders, tuple(remarks))
 
 
-def _say(root: Path, *folders: Path) -> None:
+def _read_from(root: Path, *folders: Path) -> tuple[str, ...]:
     where = [f"{printable(folder.relative_to(root))}/" for folder in folders if folder != root]
-    if where:
-        advise(f"data.root={printable(root)}: read from {' and '.join(where)}")
+    return (f"data.root={printable(root)}: read from {' and '.join(where)}",) if where else ()
 
 
 def _unwrapped(top: Path, train_dir: str, test_dir: str, nested: bool) -> Path:
@@ -108,9 +104,10 @@ def _inside(split: Path, nested: bool) -> Path:
     return split
 
 
-def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> Path | None:
+def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> tuple[Path | None, list[str]]:
+    """The folder that validates, and remarks."""
     if val_dir is None:
-        return None
+        return None, []
     if val_dir != AUTO:
         val = top / val_dir
         if not val.is_dir():
@@ -121,16 +118,20 @@ def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> Path
             )
         _differ("train_dir", train.name, train, "val_dir", val_dir, val)
         _differ("test_dir", test.name, test, "val_dir", val_dir, val)
-        return val
+        return val, []
     usual = [name for name in folders_in(top) if name.lower() in VAL]
     usual = [name for name in usual if not any((top / name).samefile(split) for split in (train, test))]
-    unlike = [name for name in usual if not only_folders(top / name, entries(top / name))]
-    if unlike:
-        advise(f"data.root={printable(top)}: {listed(unlike)}/ is left out, for it does not hold class folders alone")
-    usual = [name for name in usual if name not in unlike]
-    if len(usual) > 1:
-        raise ValueError(f"data.root={printable(top)} holds {listed(usual)}: say which validates, data.val_dir=...")
-    return top / usual[0] if usual else None
+    found = [name for name in usual if only_folders(top / name, entries(top / name))]
+    if len(found) > 1:
+        raise ValueError(f"data.root={printable(top)} holds {listed(found)}: say which validates, data.val_dir=...")
+    start = f"data.root={printable(top)}:"
+    remarks = [
+        f"{start} {printable(name)}/ is left out, for it does not hold class folders alone"
+        for name in usual
+        if name not in found
+    ]
+    remarks += [f"{start} {printable(name)}/ validates; data.val_dir=null leaves it out" for name in found]
+    return (top / found[0] if found else None), remarks
 
 
 def _differ(one: str, said: str, folder: Path, other: str, also: str, its: Path) -> None:

@@ -73,12 +73,14 @@ def find_white(name: str, files: Mapping[str, str], said: float | None) -> Found
     free = [span for span in spans if not span.own and (asked.said or span.can_be_found)]
     found = [float(_rounded(span.high)) for span in free]
     white = asked if asked.said else White(max(found, default=FULL))
-    line = f"{len(spans):,} files hold more than 8 bits a channel"
+    if not spans:  # all are damaged, which is told when they are decoded
+        return Found(asked, {}, "")
+    line = f"{len(spans):,} {'file holds' if len(spans) == 1 else 'files hold'} more than 8 bits a channel"
     if free:
         line += f", with values up to {max(span.high for span in free):,.10g}: {white.value:,.10g} is white "
-        line += "(data.white)" if asked.said else "(found; data.white would fix it)"
+        line += "(data.white)" if asked.said else "(found; data.white says another)"
     else:
-        line += " and say themselves what is white"
+        line += " and say themselves what is white, or are refused"
     cut = sum(span.low < 0 or span.high > (span.own or white).value for span in spans) if asked.said else 0
     if cut:
         line += f"; what is below 0 or above it is cut off in {cut:,} of them"
@@ -88,7 +90,8 @@ def find_white(name: str, files: Mapping[str, str], said: float | None) -> Found
             f"{name}: half of the files of more than 8 bits stay below {usual + 1:,.0f}, and {white.value:,.0f} is "
             f"white. data.white={usual:.0f} shows more of their grey levels, and cuts off what is brighter"
         )
-    return Found(white, {"white": _plain(white.value), "grey_levels": line}, f"{name}: {line}")
+    notes = {"white": _plain(white.value)} if free else {}
+    return Found(white, {**notes, "grey_levels": line}, f"{name}: {line}")
 
 
 class _Span(NamedTuple):

@@ -158,7 +158,7 @@ def test_one_white_is_found_for_the_whole_set(tmp_path, opened, capsys, top, whi
     channels = 1 if kind == "grey" else 3
     pictures = opened(grow(tmp_path / "tree", top, channels=channels))
     said = f"16 files hold more than 8 bits a channel, with values up to {top:,}: {white:,} is white"
-    assert f"folder: {said} (found; data.white would fix it)\n" in capsys.readouterr().out
+    assert f"folder: {said} (found; data.white says another)\n" in capsys.readouterr().out
     assert pictures.notes["white"] == white and pictures.notes["grey_levels"].startswith(said)
     assert pictures.white == White(white)
     corner = pictures.images[pictures.test[-1], 0, 0]
@@ -243,6 +243,17 @@ def test_pictures_of_8_bits_among_deep_ones_keep_their_white(tmp_path, opened):
     root = grow(tmp_path / "tree", 4000)
     Image.new("L", (SIDE, SIDE), 77).save(root / "train/a/0.png")
     assert (opened(root).images[0] == 77).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_files_that_say_their_white_themselves_are_taken_at_their_word(tmp_path, opened):
+    root = grow(tmp_path / "tree", 900, lambda levels: deep.ppm(levels, largest=1000))
+    pictures = opened(root)
+    assert pictures.images.max() == round(255 * 0.9) and "white" not in pictures.notes
+    assert pictures.notes["grey_levels"].endswith(
+        "16 files hold more than 8 bits a channel and say themselves what is white, or are refused"
+    )
+    assert opened(root, white=900).images.max() == 255  # in the file's own numbers
 
 
 def test_a_deep_file_that_is_bad_is_named_and_does_not_hide_the_white(tmp_path, opened):

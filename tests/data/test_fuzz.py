@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kd.data import decode
+from kd.data.depth import White
+from kd.data.white import find_white
+from tests.data import deep
 from tests.data.memory import growth
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of a picture that is read outside decode_into
@@ -59,6 +62,19 @@ def whole_files():
         written("TGA", rgba, compression="tga_rle"),
         written("PCX", rgb),
         written("SGI", rgb, rle=True),
+        *deep_files(),
+    ]
+
+
+def deep_files():
+    levels = np.random.default_rng(0).integers(0, 4096, (13, 19, 4)).astype(np.uint16)
+    return [
+        deep.png(levels),
+        deep.png(levels[..., :2], interlaced=True),
+        deep.ppm(levels[..., :3]),
+        deep.tiff(levels[..., :3], packed=True),
+        deep.tiff(levels[..., :3], ">", planar=True),
+        deep.tiff(levels[..., :1], dtype="f4"),
     ]
 
 
@@ -126,13 +142,16 @@ def survives(tmp_path, monkeypatch):
     """
     monkeypatch.setattr(decode, "MAX_PIXELS", PIXELS)
     path, images = tmp_path / "tried", np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    find_white("set", {"whole": str(path)}, 4095)
     decode.decode_into(images, {"whole": str(path)}, "skip")  # what is loaded once does not count
     faulthandler.dump_traceback_later(300, exit=True)  # no other way out of a decoder in C that does not end
 
     def tried(data):
         path.write_bytes(data)
         began, grown = time.perf_counter(), growth()
-        kept, notes = decode.decode_into(images, {"name": str(path)}, "skip")
+        white = find_white("set", {"name": str(path)}, 4095).white
+        kept, notes = decode.decode_into(images, {"name": str(path)}, "skip", white)
+        assert white == White(4095, said=True)
         assert time.perf_counter() - began < 10
         assert grown() < MEMORY
         if len(kept):
@@ -142,7 +161,7 @@ def survives(tmp_path, monkeypatch):
             reason = told.removeprefix("name: ")
             assert 5 < len(reason) <= 201 and reason.replace("\u200d", "").isprintable()
         try:
-            pixels = decode.read_image(str(path), SIZE)
+            pixels = decode.read_image(str(path), SIZE, white)
         except Exception:
             assert not len(kept)
         else:

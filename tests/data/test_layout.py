@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.config.examine import Enough, NoStore
 from kd.data import intel
 from kd.data.augment import Augment
 from kd.data.folder import load
@@ -116,6 +117,12 @@ def test_a_folder_of_validation_pictures_validates(tmp_path, opened, name):
     assert len(without.train) + len(without.val) == 8 and without.fingerprint != pictures.fingerprint
     shutil.move(root / name / "a" / "00.png", root / "train" / "a" / "from_val.png")
     assert opened(root, val_dir=name).fingerprint != pictures.fingerprint
+
+
+def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path):
+    root = grow(tmp_path / "tree", classes("train/train", "test", "val"))
+    with pytest.raises(Enough):
+        load(NoStore(), Augment(), root=str(root))
 
 
 @pytest.mark.parametrize(
