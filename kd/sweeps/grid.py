@@ -234,6 +234,11 @@ def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...]
     theirs = dict(zip(reference.seeds, students(reference.cells), strict=True))
     found = {reference.runs: Difference(spread([0.0] * len(theirs)), None)}
     for group in groups:
+        if group.test != reference.test:  # labels may be the same in the same order
+            raise ValueError(
+                f"{group.runs[0].name} and {reference.runs[0].name} were tested on different pictures "
+                "(result.json: data.content), so their students cannot be compared."
+            )
         common = [cell for cell in group.cells if cell.result["seed"] in theirs]
         if group.runs in found or not common:
             continue
