@@ -370,7 +370,7 @@ def fronts(panels: Sequence[Front], key: Sequence[str], title: str) -> Figure:
         ax.margins(y=0.14)
         ax.grid()
     axes[0].set_ylabel("test accuracy (%)")
-    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     line = Line2D([], [], color=INK, linewidth=1.1, label="front: nothing is both cheaper and better")
     meaning = "\n".join("      ".join(key[k : k + 2]) for k in range(0, len(key), 2))
     below = {"loc": "outside lower center", "ncols": 4, "frameon": False, "title_fontsize": 9}

@@ -291,11 +291,12 @@ def costs(shown: View, found: Sequence[Point]) -> str:
         return ""
     if one_cost(found):
         cost = students[0].costs
+        time = f" and {significant(cost['latency_1'])} ms at batch 1, the mean of all measurements"
         return (
             f"What was swept changes how students learn, not what they cost: {many(len(students), 'student')}, each of "
-            f"{significant(cost['macs'])} million MACs, {significant(cost['size_mb'])} MB and "
-            f"{significant(cost['latency_1'])} ms at batch 1, the mean of all measurements. So there is no front among "
-            "them, only the best student beside the teacher."
+            f"{significant(cost['macs'])} million MACs, {significant(cost['size_mb'])} MB"
+            f"{time if known(cost['latency_1']) else ''}. So there is no front among them, only the best student beside "
+            "the teacher."
         )
     return (
         "The line joins what nothing beats in both accuracy and cost. Networks of equal size and MACs share the mean "
@@ -370,7 +371,8 @@ def method(shown: Sequence[View]) -> list[str]:
             f"{machine['device_name']} ({machine['device']}) with {machine['threads']} threads. A network is timed "
             "once on each machine, and all cells share that number. MACs and size are exact. MB are 2^20 bytes."
         )
-        busy = sum(not is_calm(cell.result["student"]) for group in shown.groups for cell in group.cells)
+        cells = [cell for each in shown for group in each.groups for cell in group.cells]
+        busy = sum(not is_calm(cell.result["student"]) for cell in cells)
         if busy:
             notes.append(
                 f"{many(busy, 'cell')} timed the student while something else used the machine: such latencies and "

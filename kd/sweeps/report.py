@@ -31,7 +31,7 @@ from kd.sweeps.view import (
     summed_confusion,
     views,
 )
-from kd.tables import LABEL
+from kd.tables import LABEL, known
 from kd.values import said
 
 Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
@@ -235,22 +235,25 @@ def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:
     told += [point for point in found if point.kind == "teacher"] if _several(found, "teacher") else []
     told.sort(key=lambda point: (point.costs["macs"], point.accuracy))
     letters = {id(point): letter for point, letter in zip(told, ascii_uppercase, strict=False)}
-    panels = [
-        figures.Front(
-            words,
-            np.array([point.costs[cost] for point in found]),
-            np.array([100 * point.accuracy for point in found]),
-            np.array([100 * point.std for point in found]),
-            [LABEL[point.kind] for point in found],
-            [letters.get(id(point), "") for point in found],
-            np.array([point.front[cost] for point in found]),
-        )
-        for cost, words in COSTS.items()
-    ]
+    panels = []
+    for cost, words in COSTS.items():
+        there = [point for point in found if known(point.costs[cost])]  # a latency may be that of a busy machine
+        if there:
+            front = figures.Front(
+                words,
+                np.array([point.costs[cost] for point in there]),
+                np.array([100 * point.accuracy for point in there]),
+                np.array([100 * point.std for point in there]),
+                [LABEL[point.kind] for point in there],
+                [letters.get(id(point), "") for point in there],
+                np.array([point.front[cost] for point in there]),
+            )
+            panels.append(front)
     key = [f"{letters[id(point)]}: {point.name}" for point in told if id(point) in letters]
     title = _of(shown, "What the accuracy costs; bars: one standard deviation over seeds")
     figure = figures.fronts(panels, key, title)
-    return figure, f"Test accuracy against {', '.join(COSTS.values())}, with the front of each. {'; '.join(key)}"
+    against = ", ".join(panel.axis for panel in panels)
+    return figure, f"Test accuracy against {against}, with the front of each. {'; '.join(key)}"
 
 
 def _several(found: Sequence[Point], kind: str) -> bool:

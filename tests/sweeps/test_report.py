@@ -203,6 +203,20 @@ def test_cells_that_were_timed_on_a_busy_machine_stand_on_no_front_and_are_count
     assert "1 cell timed the student while something else used the machine" in read(write_sweep_report(folder)).text
 
 
+def test_a_sweep_on_a_machine_that_was_always_busy_has_a_report_too(tmp_path):
+    folder = make_sweep(tmp_path / "sweeps" / "busy", temperatures=(1, 4), alphas=None, seeds=(0,))
+    for cell in read_sweep(folder).cells:
+        for model in ("teacher", "student", "baseline"):
+            for times in cell.result[model]["latency_ms"].values():
+                times["calm"] = False
+        write_result(cell.run, cell.result)
+    paths = write_sweep_report(folder)
+    found = read(paths)
+    assert "2 cells timed the student while something else used the machine" in found.text and "nan" not in found.text
+    alt = "Test accuracy against MACs (millions), size (MB), with the front of each"
+    assert alt in paths["html"].read_text("utf-8") and paths["fronts"].is_file()
+
+
 def test_unfinished_failed_and_missing_cells(tmp_path):
     folder = make_sweep(
         tmp_path / "sweeps" / "partial",
