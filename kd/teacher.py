@@ -148,7 +148,8 @@ def fill_bank(
     """Write down the logits of every view of ``epochs`` epochs, walking the very batches that training will see.
 
     (Kernels round differently with the batch; the same batches give the same bits.) Rows that no batch asks for, those
-    of validation and test among them, are NaN. Of several processes each walks whole epochs, and the first writes.
+    of validation and test among them, are NaN; of a view that is drawn more than once, the last answer stays. Of
+    several processes each walks whole epochs, and the first writes.
 
     Args:
         unfinished: where the bank grows, on the same file system: whoever comes after a kill goes on behind the epochs

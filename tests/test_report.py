@@ -424,3 +424,35 @@ def test_several_seeds_have_a_mean_and_a_deviation(run):
     assert accuracy["student − labels only"] == "4.00 ± 1.00 (3)"
     with pytest.raises(ValueError, match="differ in more than their seed"):
         tables.seeds_rows([seed(0, 0.8, 0.7), result | {"settings": {"seed": 1, "kd.alpha": 0.1}}])
+
+
+def test_more_classes_and_unequal_ones_have_their_rows(run):
+    def with_scores(result: dict, **scores) -> dict:
+        return result | {key: result[key] | scores for key in report.LABEL}
+
+    def metrics(result: dict) -> list[str]:
+        return [row["metric"] for row in tables.comparison_rows(result)]
+
+    both = {"top-5 accuracy (%)", "balanced accuracy (%)"}
+    assert not both & set(metrics(run[1])), "a result of before says nothing of either"
+    found = with_scores(run[1], top5_accuracy=0.987, balanced_accuracy=0.5)
+    assert metrics(found)[:4] == ["accuracy (%)", "top-5 accuracy (%)", "balanced accuracy (%)", "macro F1 (%)"]
+    assert tables.comparison_rows(found)[1]["student"] == "98.70"
+    alike = with_scores(run[1], top5_accuracy=None, balanced_accuracy=0.5, confusion=[[40, 1], [3, 39]])
+    assert not both & set(metrics(alike)), "of classes of one size it is about the accuracy"
+
+
+def test_the_measure_that_picked_is_named(run):
+    _, result = run
+    training = {"picked_by": "macro_f1", "best_val_macro_f1": 0.4321, "last_val_macro_f1": 0.1234}
+    found = result | {k: result[k] | {"training": result[k]["training"] | training} for k in ("student", "baseline")}
+    text, before = (page(each, {}, []) for each in (found, result))
+    assert "the epoch with the best validation macro F1 is" in text and "| 43.21 | 12.34 |" in text
+    assert "the epoch with the best validation accuracy is" in before and "validation macro F1" not in before
+
+
+def test_results_of_before_there_was_a_setting_are_seeds_of_those_that_name_its_default(run):
+    later = run[1] | {"settings": run[1]["settings"] | {"data.balance": "none", "train.pick_by": "accuracy"}}
+    assert tables.seeds_rows([run[1], later])[0]["metric"] == "accuracy (%)"
+    with pytest.raises(ValueError, match="differ in more than their seed"):
+        tables.seeds_rows([run[1], run[1] | {"settings": run[1]["settings"] | {"data.balance": "sample"}}])

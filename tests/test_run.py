@@ -304,6 +304,55 @@ def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
     assert result["data"]["classes"] == ["dark", "light"] and (folder / "report.md").is_file()
 
 
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory) -> Path:
+    """Twelve classes, of six some four pictures and of the others sixteen."""
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("unequal")
+    for label in range(12):
+        for split, count in (("train", 4 if label < 6 else 16), ("test", 4 if label < 6 else 8)):
+            (place / split / f"class {label}").mkdir(parents=True)
+            for number in range(count):
+                noise = np.random.default_rng([label, number]).integers(20 * label, 20 * label + 35, (16, 16), np.uint8)
+                Image.fromarray(noise).save(place / split / f"class {label}" / f"{number}.png")
+    return place
+
+
+@pytest.mark.parametrize("balance", ["sample", "weight"])
+def test_rare_classes_count_more_in_all_networks_of_a_run(unequal, tmp_path, balance):
+    own = ["data=folder", f"data.root={unequal}", "data.image_size=16", "teacher=tiny_cnn", "teacher.width=0.5"]
+    own += ["attention=none", "train.batch_size=16", "train.teacher.epochs=2", "train.student.epochs=2"]
+    own += ["student.width=0.25", "latency.seconds=0.05", "latency.batch=8", "teacher.allow_weak=true"]
+    said = [f"data.balance={balance}", "train.pick_by=balanced_accuracy", "tracking=disabled"]
+    done = command(*own, *said, outputs=tmp_path / "outputs", cwd=tmp_path)
+    (folder,) = (tmp_path / "outputs" / "runs").iterdir()
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for role in ("teacher", "student", "baseline"):
+        about = result[role]["training"]
+        found = [row["val_balanced_accuracy"] for row in rows if row["stage"] == role]
+        assert about["picked_by"] == "balanced_accuracy" and about["best_val_balanced_accuracy"] == max(found)
+        recalls = [scores["recall"] for scores in result[role]["per_class"].values()]
+        assert result[role]["balanced_accuracy"] == pytest.approx(sum(recalls) / 12)
+        assert result[role]["top5_accuracy"] >= result[role]["accuracy"]
+    assert result["settings"]["data.balance"] == balance
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    for text in (done.stdout, page):
+        assert "top-5 accuracy (%)" in text and "balanced accuracy (%)" in text
+    assert "the epoch with the best validation balanced accuracy" in page
+
+
+def test_weights_of_labels_that_a_method_does_not_read_are_told(tmp_path):
+    from kd.interfaces import Advice
+    from kd.run import prepare
+
+    said = ["kd=function_matching", "data.balance=weight", "teacher=tiny_cnn", "attention=none", f"outputs={tmp_path}"]
+    choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "function_matching"}
+    with pytest.warns(Advice, match="data.balance=weight weighs labels, and kd=function_matching reads none"):
+        prepare(compose(*SMALL, *said), choices)
+
+
 def test_help_needs_nothing_heavy():
     code = "import sys, kd.run; print(sorted({'torch', 'timm', 'wandb', 'seaborn', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -84,7 +84,8 @@ with tracker("good", config=config, group="study", job_type="distill", tags=["on
     result = {"version": 1, "command": "python -m kd.run data.root=/home/somebody", "settings": {"seed": 0},
               "choices": {"kd": "hinton"}, "baseline": None,
               "teacher": {"accuracy": 0.9, "per_class": {"sea": {"f1": 0.5}}, "confusion": [[1]]},
-              "student": {"accuracy": 0.8, "latency_ms": {"batch_1": {"p50": 1.5}}},
+              "student": {"accuracy": 0.8, "top5_accuracy": 0.97, "balanced_accuracy": None,
+                          "latency_ms": {"batch_1": {"p50": 1.5}}},
               "comparison": {"accuracy_gain": None, "size_ratio": 12.5}}
     tables = {"teacher_vs_student": [{"metric": "accuracy", "teacher": 0.9, "student": np.float64(0.8)},
                                      {"metric": "machine", "teacher": "cpu"}],
@@ -147,6 +148,7 @@ def test_the_summary_is_flat(offline):
     summary = read_runs(outputs)["id-good"].summary
     assert summary["teacher/accuracy"] == 0.9 and summary["student/accuracy"] == 0.8
     assert summary["student/latency_ms/batch_1/p50"] == 1.5
+    assert summary["test/top5_accuracy"] == 0.97 and "test/balanced_accuracy" not in summary
     assert summary["comparison/size_ratio"] == 12.5 and summary["choices/kd"] == "hinton"
     assert not {"comparison/accuracy_gain", "baseline", "teacher/confusion", "command"} & set(summary)
 

@@ -36,7 +36,9 @@ def network(pictures, width: float, seed: int) -> Normalized:
     return Normalized(TinyCNN(6, 16, width=width, dropout=0.3), pictures.mean, pictures.std)
 
 
-def train(method, pictures, machine, checkpoints: Checkpoints | None = None) -> tuple[dict, list[dict]]:
+def train(
+    method, pictures, machine, checkpoints: Checkpoints | None = None, pick_by: str = "accuracy", **drawn
+) -> tuple[dict, list[dict]]:
     """Two epochs of three steps: eight checkpoints."""
     from kd.run import objective_of
 
@@ -57,12 +59,13 @@ def train(method, pictures, machine, checkpoints: Checkpoints | None = None) -> 
     fit(
         student,
         objective,
-        Loader(pictures, 32, 0, machine.device),
+        Loader(pictures, 32, 0, machine.device, **drawn),
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",
         teacher=teacher if objective.needs else None,
         checkpoints=checkpoints,
+        pick_by=pick_by,
         log=rows.append,
     )
     whole = {**student.state_dict(), **{f"term.{name}": value for name, value in objective.state_dict().items()}}
@@ -71,12 +74,21 @@ def train(method, pictures, machine, checkpoints: Checkpoints | None = None) -> 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_goes_on_to_the_bit(method, pictures, machine, tmp_path):
-    weights, rows = train(method, pictures, machine)
+    broken_off(method, pictures, machine, tmp_path)
+
+
+@pytest.mark.parametrize("balance", ["sample", "weight"])
+def test_so_it_does_where_rare_classes_count_more(balance, pictures, machine, tmp_path):
+    broken_off("dkd", pictures, machine, tmp_path, pick_by="macro_f1", balance=balance, mixup=0.5)
+
+
+def broken_off(method, pictures, machine, tmp_path, **how):
+    weights, rows = train(method, pictures, machine, **how)
     checkpoints = Killing(tmp_path / "student", minutes=0)
     for checkpoints.writes in (3, 2, 1):  # behind the last step of the first epoch, within the second, and a step on
         with pytest.raises(Killed):
-            train(method, pictures, machine, checkpoints)
-    weights_of_pieces, rows_of_pieces = train(method, pictures, machine, checkpoints)
+            train(method, pictures, machine, checkpoints, **how)
+    weights_of_pieces, rows_of_pieces = train(method, pictures, machine, checkpoints, **how)
     assert rows_of_pieces == rows
     assert set(weights_of_pieces) == set(weights)
     assert not [name for name, value in weights.items() if not torch.equal(value, weights_of_pieces[name])]

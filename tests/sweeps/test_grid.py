@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kd.plan import flat
-from kd.sweeps.grid import best, cell_rows, claims, distinct, groups
+from kd.sweeps.grid import METRICS, best, cell_rows, claims, distinct, groups, picking, spread
 from kd.sweeps.ledger import Sweep, read_sweep
 from kd.sweeps.statistics import crossed_t, holm
 from tests.conftest import compose
@@ -89,6 +89,23 @@ def test_alpha_0_is_one_run_at_every_temperature_and_no_claim(sweep):
     for group in twins:
         gain = group.gain
         assert (gain.mean, gain.low, gain.high, gain.p_holm, gain.significant) == (0, 0, 0, 1, False)
+
+
+def test_validation_picks_by_the_measure_that_all_cells_were_picked_by(sweep):
+    def measured(group, place, by="macro_f1"):
+        training = {"picked_by": by, "best_val_accuracy": place / 10, f"best_val_{by}": 1 - place / 10}
+        cells = []
+        for cell in group.cells:
+            student = {**cell.result["student"], "training": {**cell.result["student"]["training"], **training}}
+            cells.append(replace(cell, result={**cell.result, "student": student}))
+        own = {name: spread([METRICS[name](cell.result) for cell in cells]) for name in METRICS if "val" in name}
+        return replace(group, cells=tuple(cells), metrics={**group.metrics, **own})
+
+    found = groups(sweep)
+    by_f1 = [measured(group, place) for place, group in enumerate(found)]
+    assert picking(by_f1) == "macro_f1" and best(by_f1) is by_f1[0]
+    mixed = [*by_f1[:-1], measured(found[-1], 8, "balanced_accuracy")]  # a sweep over train.pick_by
+    assert picking(mixed) == "accuracy" == picking(found) and best(mixed) is mixed[-1]
 
 
 def test_validation_picks_and_the_first_of_equals(sweep):
