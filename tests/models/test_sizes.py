@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.conftest import compose
 from tests.test_run import command
@@ -30,8 +31,8 @@ def test_what_is_advised_helps(role, name, settings, helps):
     size = int(said.pop("image_size"))
     whole = compose(f"{role}=timm", f"{role}.name={name}", *(f"{role}.{key}={value}" for key, value in said.items()))
     spec = {"network": dict(whole.student if role == "student" else whole.teacher.network)}
-    network = Normalized(build_network(spec, 6, size), [0.0] * 3, [1.0] * 3)
-    with pytest.raises(ValueError) as told:
+    with torch.device("meta"), pytest.raises(ValueError) as told:
+        network = Normalized(build_network(spec, 6, size), [0.0] * 3, [1.0] * 3)
         fitted(network, spec, role, 6, size)
     first, second = str(told.value).splitlines()
     assert first.startswith(f"the {role} cannot take images of {size} x {size} pixels: ")
@@ -65,7 +66,7 @@ def test_what_is_advised_helps(role, name, settings, helps):
     ],
 )
 def test_the_command_says_it(tmp_path, line, says):
-    for name in ("dark/a.png", "dark/b.png", "light/a.png", "light/b.png"):
+    for name in [f"{label}/{number}.png" for label in ("dark", "light") for number in range(3)]:
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).touch()  # nothing is opened yet
     done = command(*line.format(root=tmp_path / "root").split(), outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
