@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,18 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
     return network
 
 
-def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, image_size: int) -> Any:
+def fitted(
+    network: Any,
+    spec: Mapping[str, Any],
+    role: str,
+    num_classes: int,
+    image_size: int,
+    comes_in: Callable[[int], bool] = lambda size: True,
+) -> Any:
     """Return a ``Normalized`` of ``build_network`` if it takes images of this size.
+
+    Args:
+        comes_in: whether the data set has a size.
 
     Raises:
         ValueError: with the settings under which it would.
@@ -53,15 +63,18 @@ def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, i
     def make(size: int, **more: Any) -> Any:
         return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
 
-    return fitting(network, role, image_size, lambda: remedy(network.network, make, settings, role, image_size))
+    def advice() -> str:
+        return remedy(network.network, make, settings, role, image_size, comes_in)
+
+    return fitting(network, role, image_size, advice)
 
 
-def data_of(cfg: DictConfig, store: Any) -> Any:
+def data_of(cfg: DictConfig, store: Any, **given: Any) -> Any:
     """The data set that the page ``data`` describes. How training draws from it, ``data.balance``, is the loader's."""
     page = copy.deepcopy(cfg.data)
     with read_write(page), open_dict(page):
         page.pop("balance", None)
-    return made(page, store=store)
+    return made(page, store=store, **given)
 
 
 def objective_of(method: DictConfig) -> Objective:

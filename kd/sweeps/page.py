@@ -295,8 +295,8 @@ def costs(shown: View, found: Sequence[Point]) -> str:
         return (
             f"What was swept changes how students learn, not what they cost: {many(len(students), 'student')}, each of "
             f"{significant(cost['macs'])} million MACs, {significant(cost['size_mb'])} MB"
-            f"{time if known(cost['latency_1']) else ''}. So there is no front among them, only the best student beside "
-            "the teacher."
+            f"{time if known(cost['latency_1']) else ''}. So there is no front among them, only the best student "
+            "beside the teacher."
         )
     return (
         "The line joins what nothing beats in both accuracy and cost. Networks of equal size and MACs share the mean "
