@@ -5,41 +5,51 @@ What has answered once is fetched without a bound, so that a slow connection doe
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 4.0  # seconds: names, a connection and a handshake over a satellite take two
+PATIENCE = 5.0  # seconds: names, a connection and a handshake over a satellite take two or three
+
+Ask = Callable[[float], Any]
 
 
-def reach(ask: Callable[[float], Any], patience: float = PATIENCE) -> None:
-    """Let ``ask`` make a request, in the time of ``patience`` altogether: no library bounds the look-up of a name.
+def asking(ask: Ask, patience: float = PATIENCE) -> Callable[[], None]:
+    """Let ``ask`` make a request in the background, in the time of ``patience`` altogether: no library bounds the
+    look-up of a name.
 
     Args:
         ask: gets the seconds that it may take, and raises where there is no answer.
 
-    Raises:
-        TimeoutError: no answer in time. Whatever ``ask`` raises.
+    Returns:
+        What waits for the end of it and raises TimeoutError where there was no answer in time, or what ``ask`` raised.
     """
-    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    began, failed, ended = time.monotonic(), list[Exception](), threading.Event()
+    late = TimeoutError(f"no answer within {patience:g} seconds")
 
     def run() -> None:
         try:
-            ask(patience)
-            ended.put(None)
+            ask(patience + 1)  # so that what is late is told in one way
         except Exception as error:
-            ended.put(error)
+            failed.append(error if time.monotonic() - began < patience else late)
+        ended.set()
+
+    def wait() -> None:
+        if not ended.wait(max(0.0, began + patience - time.monotonic())):
+            raise late
+        if failed:
+            raise failed[0]
 
     threading.Thread(target=run, name="reach", daemon=True).start()
-    try:
-        error = ended.get(timeout=patience)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {patience:g} seconds") from None
-    if error is not None:
-        raise error
+    return wait
+
+
+def reach(ask: Ask, patience: float = PATIENCE) -> None:
+    """``asking``, and wait for the answer."""
+    asking(ask, patience)()
 
 
 def reach_url(url: str, patience: float = PATIENCE) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,18 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
     return network
 
 
-def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, image_size: int) -> Any:
+def fitted(
+    network: Any,
+    spec: Mapping[str, Any],
+    role: str,
+    num_classes: int,
+    image_size: int,
+    comes_in: Callable[[int], bool] = lambda size: True,
+) -> Any:
     """Return a ``Normalized`` of ``build_network`` if it takes images of this size.
+
+    Args:
+        comes_in: whether the data set has a size.
 
     Raises:
         ValueError: with the settings under which it would.
@@ -52,7 +62,10 @@ def fitted(network: Any, spec: Mapping[str, Any], role: str, num_classes: int, i
     def make(size: int, **more: Any) -> Any:
         return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
 
-    return fitting(network, role, image_size, lambda: remedy(network.network, make, settings, role, image_size))
+    def advice() -> str:
+        return remedy(network.network, make, settings, role, image_size, comes_in)
+
+    return fitting(network, role, image_size, advice)
 
 
 def objective_of(method: DictConfig) -> Objective:

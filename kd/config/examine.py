@@ -7,12 +7,12 @@ know is told when the data are there, and still before anything is trained.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from kd.config.build import blaming, build_network, fitted, made, objective_of, twin_of
@@ -26,6 +26,7 @@ from kd.store import digest
 if TYPE_CHECKING:
     from kd.models.normalized import Normalized
 
+TIMM = "kd.models.backbone.build"
 CLASSES = 10  # of the networks that are tried
 SMALL = 256  # pixels a side, up to which a network is run and not only its shapes
 
@@ -45,6 +46,10 @@ def examine(config: Any) -> None:
         check_outputs(config.hydra.run.dir, "hydra.run.dir")
     if "params" in config.hydra.sweeper and config.hydra.sweeper.params:
         raise ValueError("hydra.sweeper.params is what a sweep takes, and this is one run: say -m")
+    from kd.models import hub
+
+    if names := pretrained(settings, choices):
+        hub.ask()  # while torch is imported
     fetched = settings["data"].get("root", "") is None  # perhaps from far away: when all else is right
     if not fetched:
         try_data(cfg)
@@ -53,7 +58,8 @@ def examine(config: Any) -> None:
 
     find_device(settings["train"]["device"])
     try_out(cfg, settings, choices, set())
-    look_for_weights(settings, choices)
+    for name in names:
+        hub.find(name)
     if fetched:
         try_data(cfg)
 
@@ -91,7 +97,7 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             seen.add(key)
             with blaming(cfg, page):
                 network = try_network(role, spec, size)
-            show_picture(network, role, spec, size)
+            show_picture(network, role, spec, size, partial(comes_in, cfg))
             if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read where it is trusted
                 from kd.weights import look_at
 
@@ -109,15 +115,11 @@ def try_out(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str], s
             made(cfg[group][name])
 
 
-def look_for_weights(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
-    """Look for pretrained weights, on this machine or at the server that has them.
-
-    Raises:
-        ValueError: there are none: with what to do.
-    """
-    for _, _, spec in networks(settings, members_of(settings, choices["teacher"]), taught=True):
-        if spec["network"].get("pretrained") and hasattr(make := get_object(spec["network"]["_target_"]), "look"):
-            make.look(spec["network"]["name"])
+def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
+    """The networks of timm that shall begin with timm's weights."""
+    specs = networks(settings, members_of(settings, choices["teacher"]), taught=True)
+    pages = [spec["network"] for _, _, spec in specs if spec["network"].get("pretrained")]
+    return sorted({page["name"] for page in pages if page["_target_"] == TIMM})
 
 
 class Enough(BaseException):
@@ -141,6 +143,18 @@ def try_data(cfg: Any) -> None:
     """
     with suppress(Enough), blaming(cfg, "data"):
         made(cfg.data, store=NoStore())
+
+
+def comes_in(cfg: Any, image_size: int) -> bool:
+    """Whether the data set takes another ``data.image_size``; what would be fetched first is not asked."""
+    if cfg.data.get("root", "") is None:
+        return True
+    try:
+        with suppress(Enough):
+            made(cfg.data, image_size=image_size, store=NoStore())
+    except Exception:
+        return False
+    return True
 
 
 def networks(
@@ -185,8 +199,13 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
         return Normalized(network, [0.0] * 3, [1.0] * 3)
 
 
-def show_picture(network: Normalized, role: str, spec: Mapping[str, Any], image_size: int) -> None:
+def show_picture(
+    network: Normalized, role: str, spec: Mapping[str, Any], image_size: int, comes_in: Callable[[int], bool]
+) -> None:
     """Refuse a network that does not take images of this size.
+
+    Args:
+        comes_in: whether the data set has another size.
 
     Raises:
         ValueError: with what would help.
@@ -194,7 +213,7 @@ def show_picture(network: Normalized, role: str, spec: Mapping[str, Any], image_
     import torch
 
     with torch.device(_device(image_size)), suppress(FileNotFoundError):  # of a network that is in a file
-        fitted(network, spec, role, CLASSES, image_size)
+        fitted(network, spec, role, CLASSES, image_size, comes_in)
 
 
 def _device(image_size: int) -> str:

@@ -73,6 +73,3 @@ def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
         setattr(network.get_submodule(owner), attribute, small)
     if isinstance(getattr(network, "maxpool", None), nn.Module):
         network.maxpool = nn.Identity()
-
-
-build.look = find  # what can be told of pretrained weights before anything is made

@@ -7,16 +7,32 @@ asks the network of files that it has, too.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-
-from kd.interfaces import first_line
-from kd.reach import PATIENCE, reach, reach_url
+from kd.reach import PATIENCE, asking, reach_url
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in timm's order
+
+
+@cache
+def ask() -> Callable[[], None]:
+    """Ask the hub for a sign of life, in the background, and once until ``find`` has heard it.
+
+    Whoever calls this early does not wait for torch to be imported first. What is returned waits, see ``asking``.
+    """
+
+    def head(seconds: float) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import get_session
+
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("HF_HUB_OFFLINE is set")
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+
+    return asking(head, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE))
 
 
 def find(name: str) -> dict[str, Any]:
@@ -28,6 +44,11 @@ def find(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there are none, or none here and nobody who would send them: what to do.
     """
+    import timm
+    import torch
+
+    from kd.interfaces import first_line
+
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise ValueError(f"timm has no pretrained weights of {name}: say pretrained=false to train from scratch")
@@ -49,7 +70,8 @@ def find(name: str) -> dict[str, Any]:
 
 def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
     from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import get_session
+
+    from kd.interfaces import first_line
 
     repository, _, revision = cfg.hf_hub_id.partition("@")
     files = [cfg.hf_hub_filename] if cfg.hf_hub_filename else FILES
@@ -58,16 +80,11 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
     if path:
         # a network that reads files of its own kind does so where timm would let it, too
         return {"file": path, "custom_load": bool(cfg.hf_hub_filename) and cfg.custom_load == "hf"}
-    waits = "HF_HUB_ETAG_TIMEOUT" in os.environ
     try:
-        if constants.HF_HUB_OFFLINE:
-            raise ConnectionError("HF_HUB_OFFLINE is set")
-        reach(
-            lambda seconds: get_session().head(constants.ENDPOINT, timeout=seconds),
-            constants.HF_HUB_ETAG_TIMEOUT if waits else PATIENCE,
-        )
+        ask()()
     except Exception as error:
-        longer = "; HF_HUB_ETAG_TIMEOUT=30 waits longer" if isinstance(error, TimeoutError) and not waits else ""
+        slow = isinstance(error, TimeoutError) and not os.environ.get("HF_HUB_ETAG_TIMEOUT")
+        longer = "; HF_HUB_ETAG_TIMEOUT=30 waits longer" if slow else ""
         place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
         raise ValueError(
             f"the pretrained weights of {name} are not on this machine and cannot be fetched from "
@@ -75,4 +92,6 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
             f"Say pretrained=false to train from scratch. Or type 'hf download {repository} {files[0]}' where there is "
             f"a network and copy the folder {place.name}, there in ~/.cache/huggingface/hub, to {place.parent}"
         ) from error
+    finally:
+        ask.cache_clear()  # a network may go and come back while a sweep goes on
     return {}

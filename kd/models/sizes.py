@@ -6,7 +6,7 @@ network knows: each is made once more on torch's meta device, which has shapes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,24 +20,35 @@ TRIED = (32, 64, 96, 128, 224, 256, 299, 384)  # sides that are usual, where a n
 Make = Callable[..., nn.Module]  # (image_size, **settings of the network) -> network
 
 
-def remedy(network: nn.Module, make: Make, settings: Mapping[str, Any], role: str, image_size: int) -> str:
+def remedy(
+    network: nn.Module,
+    make: Make,
+    settings: Mapping[str, Any],
+    role: str,
+    image_size: int,
+    comes_in: Callable[[int], bool] = lambda size: True,
+) -> str:
     """The sentence that follows the refusal of a network.
 
     Args:
         network: of timm or our own, that was refused. make: makes it anew. settings: its own. role: for the key of its
-            stem: teacher, student; what stands in a list has none.
+            stem: teacher, student; what stands in a list has none. comes_in: whether the data set has this size.
     """
     key = f"{role}.stem=" if role in ("teacher", "student") else "its stem="
     found = []
     if "stem" in settings:
         stems = [stem for stem in ("large", "small") if stem != settings["stem"]]
         found += [f"{key}{stem}" for stem in stems if _takes(make, image_size, stem=stem)][:1]
-    found += [
-        f"data.image_size={size}" for size in _first(size for size in sizes(network, image_size) if _takes(make, size))
-    ]
-    if not found:
-        return "Choose another network or another data.image_size."
-    return f"Say {' or '.join(found)}, or choose another network."
+    side = next((size for size in sizes(network, image_size) if _takes(make, size)), None)
+    if side and comes_in(side):
+        found.append(f"data.image_size={side}")
+    if found:
+        return f"Say {' or '.join(found)}, or choose another network."
+    if side:
+        return (
+            f"It takes {side} x {side} pixels, in which these data do not come: choose other data or another network."
+        )
+    return "Choose another network or another data.image_size."
 
 
 def sizes(network: nn.Module, image_size: int) -> list[int]:
@@ -58,7 +69,3 @@ def _takes(make: Make, image_size: int, **settings: Any) -> bool:
     except Exception:  # whatever it says: this is not the way
         return False
     return True
-
-
-def _first(found: Iterator[int]) -> list[int]:
-    return [size for size, _ in zip(found, range(1), strict=False)]

@@ -233,6 +233,7 @@ def test_a_store_or_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch
         (place / handle).mkdir(parents=True)
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "no server is asked")
     with read_only(place):
         for load in (cifar10.load, fashion_mnist.load):
             with pytest.raises(OSError, match="(Read-only|denied).*outputs/downloads") as raised:

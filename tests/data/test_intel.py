@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -61,6 +62,7 @@ def test_without_a_root_kaggle_is_asked(tmp_path, monkeypatch):
         return str(grow(tmp_path / "cache", True))
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "said in Kaggle's own notebooks, where no server is asked")
     assert len(load(Store(tmp_path / "store"), Augment(), image_size=15).test) == 12
     assert asked == [HANDLE]
 
@@ -70,7 +72,15 @@ def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=refuse))
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "no server is asked")
     with pytest.raises(FileNotFoundError) as raised:
         load(Store(tmp_path), Augment())
     missing, remedy = str(raised.value).splitlines()
     assert "no route to host" in missing and "data.root=" in remedy and "https://www.kaggle.com" in remedy
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("kd.data.intel.SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(FileNotFoundError, match="no answer within 5 seconds(?s:.*)data.root="):
+            load(Store(tmp_path), Augment())

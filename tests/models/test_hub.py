@@ -1,0 +1,107 @@
+"""timm's pretrained weights: taken where they lie, and refused in time where nobody sends them."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from huggingface_hub import constants
+
+from kd.models import hub
+from kd.models.backbone import build
+from tests.test_run import command
+
+REVISION = "0" * 40
+
+
+@pytest.fixture
+def silent(monkeypatch, tmp_path):
+    """A hub that takes calls and says nothing, and an empty cache."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
+        hub.ask.cache_clear()
+        yield listening
+        hub.ask.cache_clear()
+
+
+def put(folder: Path, network: torch.nn.Module) -> None:
+    """What ``hf download`` leaves of the weights of a network of timm."""
+    place = folder / f"models--{network.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    (place / "snapshots" / REVISION).mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(REVISION)
+    safetensors.torch.save_file(network.state_dict(), place / "snapshots" / REVISION / "model.safetensors")
+
+
+def test_a_hub_that_says_nothing_is_told_with_what_to_do(silent):
+    with pytest.raises(ValueError) as told:
+        build("resnet10t", 6, 64, pretrained=True)
+    first, second = str(told.value).splitlines()
+    assert first.startswith(
+        "the pretrained weights of resnet10t are not on this machine and cannot be fetched from http"
+    )
+    assert first.endswith("(no answer within 1 seconds)")
+    assert "Say pretrained=false" in second and "'hf download timm/resnet10t.c3_in1k model.safetensors'" in second
+    assert f"models--timm--resnet10t.c3_in1k, there in ~/.cache/huggingface/hub, to {constants.HF_HUB_CACHE}" in second
+
+
+def test_without_a_network_or_with_offline_said_nothing_is_waited_for(silent, monkeypatch):
+    silent.close()
+    with pytest.raises(ValueError, match="refused"):
+        build("resnet10t", 6, 64, pretrained=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
+        build("resnet10t", 6, 64, pretrained=True)
+
+
+def test_weights_that_were_copied_here_are_taken_and_nobody_is_asked(silent, tmp_path):
+    torch.manual_seed(1)
+    published = timm.create_model("resnet10t", num_classes=1000)
+    put(tmp_path / "hub", published)
+    network = build("resnet10t", 6, 64, pretrained=True)
+    assert torch.equal(network.conv1[0].weight, published.conv1[0].weight)
+    assert torch.equal(network.layer4[0].conv2.weight, published.layer4[0].conv2.weight)
+    assert network.fc.weight.shape == (6, 512) and network.input_statistics[0] == published.pretrained_cfg["mean"]
+    silent.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+
+
+def test_weights_that_lie_on_another_server_are_asked_for_there(silent, monkeypatch, tmp_path):
+    """A few old networks of timm; a stall of theirs would last for ever."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("kd.reach.PATIENCE", 0.2)
+    url = f"{constants.ENDPOINT}/old.pth"
+    cfg = replace(timm.get_pretrained_cfg("resnet10t"), hf_hub_id=None, url=url)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: cfg)
+    with pytest.raises(
+        ValueError, match=f"fetched from {re.escape(url)} .*no answer within(?s:.*){tmp_path}/checkpoints"
+    ):
+        hub.find("resnet10t")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "old.pth").touch()
+    assert hub.find("resnet10t") == {}
+
+
+def test_a_network_that_timm_has_no_weights_of_is_told_so(silent):
+    with pytest.raises(ValueError, match="timm has no pretrained weights of convnext_atto_rms: say pretrained=false"):
+        build("convnext_atto_rms", 6, 64, pretrained=True)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_command_is_refused_in_time_and_before_anything_is_written(silent, monkeypatch, tmp_path, role):
+    """With Python's start, as a user types it. It was 52 seconds without a network, and minutes with a silent one."""
+    monkeypatch.setenv("HF_ENDPOINT", constants.ENDPOINT)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    how = [f"{role}=timm", f"{role}.name=resnet10t", f"{role}.pretrained=true", "tracking=disabled"]
+    done = command(*how, outputs=tmp_path / "outputs", cwd=tmp_path, ok=False, forked=False, timeout=60)
+    assert done.returncode == 2 and "no answer within 1 seconds" in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2 and not (tmp_path / "outputs").exists()
