@@ -137,7 +137,7 @@ REFUSED = {
     "data=folder data.root=/nowhere": ("data.root must be a folder that is there", "got '/nowhere'"),
     "data=folder data.root=. data.on_bad_file=maybe": ("data.on_bad_file must be error or skip, got 'maybe'",),
     "data.balance=sampl": ("data.balance must be none, sample or weight, got 'sampl'",),
-    "data.balence=sample": ("data.balence is not there", "data.balance"),
+    "data.balence=sample": ("there is no setting data.balence; did you mean data.balance?",),
     "data.augment.flip=7": ("data.augment.flip must be a number in [0, 1], got 7",),
     "teacher.checkpoint=/nowhere.pt": ("teacher.checkpoint must be a file that is there", "got '/nowhere.pt'"),
     "outputs=/dev/null/x": ("outputs must be a folder that can be written, got '/dev/null/x'",),
