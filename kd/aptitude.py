@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kd.evaluate import confusion
+from kd.evaluate import balanced_accuracy, confusion
 
 ROUNDING = 1e-4  # of the largest logit, or of 1: what differs less differs by rounding
 FEW = 10  # classes that are written out
@@ -36,20 +36,26 @@ def refuse_constant(name: str, logits: np.ndarray) -> None:
 
 
 def refuse_weak(
-    name: str, share: float, targets: np.ndarray, classes: Sequence[str], answers: Callable[[], np.ndarray]
+    name: str,
+    share: float,
+    targets: np.ndarray,
+    classes: Sequence[str],
+    answers: Callable[[], np.ndarray],
+    balanced: bool = False,
 ) -> None:
     """Refuse a network that is right less often than whoever always says the commonest class.
 
     Args:
         share: of the validation images, on which it is right. targets: [N], of these images.
         answers: makes its logits for them, [N, K]; asked only where it is refused, to see why.
+        balanced: rare classes are what is wanted, so that it may as well be right more often in the mean over classes.
 
     Raises:
         ValueError: with both shares and what may be the reason.
     """
     counts = np.bincount(targets, minlength=len(classes))
     majority = counts.max() / len(targets)
-    if share >= majority:
+    if share >= majority or (balanced and balanced_accuracy(answers(), targets) > 1 / np.count_nonzero(counts)):
         return
     order = _other_order(confusion(answers(), targets), majority)
     if order is None:

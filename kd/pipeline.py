@@ -171,11 +171,13 @@ def admitted(stage: str, guide: Trained, parts: Parts) -> Trained:
     """
     if parts.tasks["student"].objective.needs:
         refuse_constant(stage, guide.test_logits)
-        if not parts.settings["teacher"]["allow_weak"]:
+        settings = parts.settings
+        if not settings["teacher"]["allow_weak"]:
             pictures, loader = parts.pictures, parts.tasks["student"].loader
             answers = partial(predict_together, guide.network, loader, pictures.val, parts.machine, parts.ranks)
             share, targets = guide.about["best_val_accuracy"], pictures.targets[pictures.val]
-            refuse_weak(stage, share, targets, pictures.classes, answers)
+            balanced = settings["data"]["balance"] != "none" or settings["train"]["pick_by"] != "accuracy"
+            refuse_weak(stage, share, targets, pictures.classes, answers, balanced)
     return guide
 
 

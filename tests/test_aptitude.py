@@ -66,6 +66,19 @@ def test_a_teacher_below_the_commonest_class_is_refused_with_both_shares():
         weak(sure(labels))
 
 
+def test_a_teacher_that_knows_rare_classes_instead_may_teach_where_they_are_wanted():
+    targets = np.repeat([0, 1, 2], [90, 5, 5])
+    labels = np.where(np.arange(100) < 25, 1, targets)  # right on 75 %, and 'buildings' on 90
+    for wanted, said in ((True, labels), (False, labels), (True, np.roll(labels, 50))):
+        logits = sure(said)
+        given = ("teacher", accuracy(logits, targets), targets, CLASSES, lambda logits=logits: logits, wanted)
+        if wanted and said is labels:
+            refuse_weak(*given)
+        else:
+            with pytest.raises(ValueError, match="whoever says 'buildings' of each of them is on 90.0%"):
+                refuse_weak(*given)
+
+
 def test_classes_in_another_order_are_recognised():
     order = [3, 0, 5, 1, 2, 4]  # what output 0, 1 ... means
     mine = np.argsort(order)[TARGETS]
