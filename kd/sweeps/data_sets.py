@@ -64,7 +64,8 @@ def shown_to(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
 
 def _by_settings(result: Mapping[str, Any]) -> Shown:
     data = {name: value for name, value in result["settings"].items() if name.startswith("data.")}
-    seen = {name: value for name, value in data.items() if not name.startswith("data.augment.")}
+    training = ("data.augment.", "data.balance")
+    seen = {name: value for name, value in data.items() if not name.startswith(training)}
     whole = {**seen, **{name: result["data"][name] for name in ("name", "classes", "image_size", "test")}}
     test = {name: value for name, value in whole.items() if name != "data.val_fraction"}
     return Shown(digest(test)[: 2 * SHORT], digest(whole)[: 2 * SHORT])
