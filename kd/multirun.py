@@ -36,6 +36,7 @@ from kd.config.mistakes import begin, in_full, told, values_of
 from kd.config.typed import as_value, at_home
 from kd.interrupt import LEADER
 from kd.store import digest, shortened
+from kd.sweeps.data_sets import is_of_images
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
 from kd.values import spelled
 from kd.wandb_environment import agent
@@ -152,6 +153,16 @@ def _start(config: DictConfig) -> None:
             raise ValueError(f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid wants values")
     if own := [o for o in given if key_of(o) == "hydra.sweep.dir"]:
         check_length(config.hydra.sweep.dir, key_of(own[0]))  # before seconds go into networks
+    for key in ("output_subdir", "sweep.subdir"):
+        check_length(str(OmegaConf.select(config.hydra, key) or ""), f"hydra.{key}")
+    check_outputs(config.outputs)
+    if is_search and (apart := [o.get_key_element() for o in swept if is_of_images(o.get_key_element())]):
+        from kd.interfaces import advise
+
+        advise(
+            f"the search takes cells of several data sets for one another: {', '.join(apart)} changes the images that "
+            "validate, and with them what validation accuracy means. Search within one data set"
+        )
     try_each(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):

@@ -286,11 +286,13 @@ def timed_again(parts: Parts, result: Mapping[str, Any]) -> bool:
 
     What was measured then lies in the store, and the run, all of whose networks are found, is written once more.
     """
+    if parts.machine.describe()["threads"] != result["machine"]["threads"]:
+        return False  # that would be another latency, of a run that does not say so
     stale = [role for role in LABEL if result.get(role) and not is_calm(result[role])]
     kept = all(parts.store.path(task.kind, digest(task.settings)[:SHORT]).is_dir() for task in parts.tasks.values())
     if not stale or not kept or parts.ranks.size > 1:
         return False
-    say(f"{result['name']}: its latencies were taken on a busy machine, and are taken again")
+    say(f"{result['name']}: its latencies are not known to be of a calm machine, and are taken again")
     networks, cost = train_all(parts, lambda row: None), cost_of(parts)
     return all([is_calm(cost(role, networks[role].network)) for role in stale])
 

@@ -301,6 +301,10 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
 def read_arguments() -> None:
     """Rewrite what is typed for Hydra, before it looks; say which blanks it will drop."""
+    if sys.getfilesystemencoding() != "utf-8" and any(any("\udc80" <= c <= "\udcff" for c in w) for w in sys.argv):
+        locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or "this one"
+        print(f"kd: Python reads no such letters in the locale {locale}: say PYTHONUTF8=1 before it", file=sys.stderr)
+        raise SystemExit(2)
     typed, sys.argv[1:] = sys.argv[1:], readable(sys.argv[1:])
     for sentence in trimmed(typed, sys.argv[1:]):
         print(f"kd: {sentence}", file=sys.stderr)

@@ -310,6 +310,11 @@ def busy(result: Mapping[str, Any]) -> str:
     late = [LABEL[key] for key in models(result) if not is_calm(result[key])]
     if not late:
         return ""
+    if all("calm" not in times for key in models(result) for times in result[key]["latency_ms"].values()):
+        return (
+            f"{BUSY} Whether something else used the machine while this was timed, the version that timed it did not "
+            "look. The same command finds the run and times it again."
+        )
     return (
         f"{BUSY} Something else used the machine while this was timed ({'; '.join(late)}), so these latencies, "
         "speed-ups and throughputs say nothing of the networks. They are kept nowhere: when the machine is idle, the "

@@ -45,9 +45,24 @@ def test_threads_of_this_process_that_wait_for_each_other_are_noticed():
         while time.perf_counter() < until:
             pass
         assert Usage().waited_since(before, 1) > latency.WAITED
+        assert Usage().had_by_others_since(before) > latency.OTHERS
     finally:
         for process in beside:
             process.kill()
+
+
+def test_a_core_beside_that_others_have_counts_too(monkeypatch):
+    """They may be two threads of one: it makes ours slower, and nothing of ours waits."""
+    before, now = Usage(), Usage()
+    before.cores, now.cores = (10.0, 2), (11.9, 2)
+    now.wall, now.cpu = before.wall + 1.0, before.cpu + 1.0
+    assert now.had_by_others_since(before) == pytest.approx(0.45)
+    now.cpu = before.cpu + 1.9
+    assert now.had_by_others_since(before) == pytest.approx(0)
+    now.wall = before.wall + latency.JUDGED / 2
+    assert Usage.had_by_others_since(now, before) == 0, "too short for the system's count"
+    monkeypatch.setattr(latency, "_cores", lambda: None)
+    assert Usage().had_by_others_since(before) == 0
 
 
 def test_without_the_systems_count_cpu_time_is_compared_with_cores(monkeypatch):

@@ -185,6 +185,10 @@ BESIDE = {  # what stands in a file beside the network, and what is named of it
         {"state_dict": {**bare(), "criterion.weight": ONE, "val_acc.tp": ONE}},
         "as they stand; left out: criterion.weight, val_acc.tp",
     ),
+    "other_words.ckpt": (
+        {"state_dict": {**bare(), "class_weights": torch.ones(6), "ce.weight": torch.ones(6), "confmat.confmat": ONE}},
+        "as they stand; left out: class_weights, ce.weight, confmat.confmat",
+    ),
     "traced.pth": ({**bare(), **TRACED}, "as they stand; left out: layer1.total_ops, layer1.total_params"),
     "loss.pth": ({"net": bare(), "criterion": {"weight": ONE}}, "under net.; left out: criterion.weight"),
     "alias.ckpt": ({"state_dict": {**bare("model."), **bare("best.")}}, r"under model.; left out: best.\* \("),

@@ -132,8 +132,8 @@ def check_outputs(outputs: str, key: str = "outputs") -> None:
         ValueError: with the folder and what the system says.
     """
     check_length(outputs, key)
-    place = Path(outputs).expanduser().absolute()
     try:
+        place = Path(outputs).expanduser().absolute()  # a RuntimeError for the home of nobody
         there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
         if not there.is_dir():
             raise ValueError(f"{there} is no folder")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from kd.config.build import blaming, build_network, data_of, fitted, made, objective_of, twin_of
-from kd.config.checks import check_outputs
+from kd.config.checks import check_length, check_outputs
 from kd.config.combine import settled
 from kd.config.composed import checked
 from kd.config.keys import shown
@@ -43,6 +43,7 @@ def examine(config: Any) -> None:
     """
     cfg, settings, choices = checked(config)
     check_outputs(settings["outputs"])
+    check_length(str(config.hydra.output_subdir or ""), "hydra.output_subdir")
     if any(line.startswith("hydra.run.dir=") for line in config.hydra.overrides.hydra):
         check_outputs(config.hydra.run.dir, "hydra.run.dir")
     if "params" in config.hydra.sweeper and config.hydra.sweeper.params:

@@ -143,6 +143,8 @@ OURS: dict[str, Rule] = {
     "nested": FLAG,
     "train_dir": WAY,
     "test_dir": WAY,
+    "val_dir": or_null(WAY),
+    "labels": or_null(WAY),
     "on_bad_file": one_of("error", "skip"),
     "on_leak": one_of("warn", "error"),
     "flip": SHARE,

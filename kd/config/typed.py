@@ -134,7 +134,7 @@ def trimmed(typed: Sequence[str], read: Sequence[str]) -> Iterator[str]:
             text = found.text if isinstance(found, QuotedString) and override != argument else found
             if isinstance(text, str) and text == text.strip(" \t"):
                 key = name.lstrip("+")
-                yield f"{key}: Hydra drops the blank at the end of {value!r}; {as_argument(argument)} keeps it"
+                yield f"{key}: Hydra drops the blank around {value!r}; {as_argument(argument)} keeps it"
 
 
 def as_value(text: str) -> str:

@@ -86,7 +86,12 @@ def load(
             return open_splits(store, "folder", listing, *rest, labels_of_file=True)
     with about("root", top):
         found = find_splits(top, str(train_dir), str(test_dir), None if val_dir is None else str(val_dir), nested)
-        tree = Listed(*(folder and list_classes(folder, nested) for folder in (found.train, found.test, found.val)))
+        tree = Listed(*(folder and list_classes(folder, nested) for folder in (found.train, found.test)), None)
+        if found.val:
+            try:
+                tree = tree._replace(val=list_classes(found.val, nested))
+            except ValueError as error:
+                raise ValueError(f"{error}. data.val_dir=null leaves {printable(found.val)} out") from error
         pictures = open_splits(store, "folder", tree, *rest)
         for remark in found.remarks:  # here, or a command that is tried out before it is run would say them twice
             advise(remark)

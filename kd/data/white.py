@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kd.data.decode import opened, room_for
-from kd.data.depth import FULL, GREY, White, depth_of, extremes, own_white
+from kd.data.depth import FULL, GREY, VERSION, White, depth_of, extremes, own_white
 from kd.data.files import closed
 from kd.data.quiet import quiet
 from kd.interfaces import advise
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 def any_deep(store: Store, content: str, files: Iterable[str]) -> bool:
     """Whether any of ``files`` has more than 8 bits a channel; asked once for each ``content``, their key."""
-    remembered = store.path("manifests", digest({"deep": content}) + ".json")
+    remembered = store.path("manifests", digest({"deep": content, "version": VERSION}) + ".json")
     try:
         return bool(json.loads(remembered.read_text(encoding="utf-8"))["deep"])
     except (FileNotFoundError, ValueError, KeyError):

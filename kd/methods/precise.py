@@ -17,7 +17,8 @@ LOG_TERMS = 9  # of a series for |x| < 1/4, in float64
 
 def worth(value: Tensor, loss: Tensor) -> Tensor:
     """``value``, with the gradient of ``loss``."""
-    return value.detach() + (loss - loss.detach())  # no autograd.Function, so vmap needs no rule
+    same = loss - loss.detach()  # no autograd.Function, so vmap needs no rule
+    return value.detach() + torch.where(loss.detach().isfinite(), same, loss)  # one that is infinite stays so
 
 
 @torch.no_grad()

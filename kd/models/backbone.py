@@ -39,7 +39,7 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
             raise
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
-            "Say pretrained=false to train from scratch, or fetch them once on a machine with network "
+            "Train from scratch (teacher.pretrained=false, or student.), or fetch them once on a machine with network "
             "and carry over the Hugging Face cache (HF_HOME)."
         ) from error
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):

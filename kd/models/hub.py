@@ -51,7 +51,9 @@ def find(name: str) -> dict[str, Any]:
 
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
-        raise ValueError(f"timm has no pretrained weights of {name}: say pretrained=false to train from scratch")
+        raise ValueError(
+            f"timm has no pretrained weights of {name}: train from scratch with teacher.pretrained=false, or student."
+        )
     if cfg.file:
         return {}
     if cfg.hf_hub_id:
@@ -62,8 +64,8 @@ def find(name: str) -> dict[str, Any]:
         except Exception as error:
             raise ValueError(
                 f"the pretrained weights of {name} are not on this machine and cannot be fetched from {cfg.url} "
-                f"({first_line(error)})\nSay pretrained=false to train from scratch, or put that file into "
-                f"{torch.hub.get_dir()}/checkpoints"
+                f"({first_line(error)})\nTrain from scratch (teacher.pretrained=false, or student.), or put that file "
+                f"into {torch.hub.get_dir()}/checkpoints"
             ) from error
     return {}
 
@@ -89,8 +91,9 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
         raise ValueError(
             f"the pretrained weights of {name} are not on this machine and cannot be fetched from "
             f"{constants.ENDPOINT} ({first_line(error)}{longer})\n"
-            f"Say pretrained=false to train from scratch. Or type 'hf download {repository} {files[0]}' where there is "
-            f"a network and copy the folder {place.name}, there in ~/.cache/huggingface/hub, to {place.parent}"
+            "Train from scratch (teacher.pretrained=false, or student.). Or type "
+            f"'hf download {repository} {files[0]}' where there is a network and copy the folder {place.name}, there "
+            f"in ~/.cache/huggingface/hub, to {place.parent}"
         ) from error
     finally:
         ask.cache_clear()  # a network may go and come back while a sweep goes on

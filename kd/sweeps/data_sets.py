@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kd.sweeps.grid import Group
 
 
+TRAINING = ("data.augment.", "data.balance", "data.label_noise", "data.train_images")  # change no image of a test
 SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
 
 
@@ -62,10 +63,14 @@ def shown_to(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
     return found
 
 
+def is_of_images(key: str) -> bool:
+    """Whether a setting, or the group itself, may change which images validate and test."""
+    return key.split(".")[0] == "data" and not key.startswith(TRAINING)
+
+
 def _by_settings(result: Mapping[str, Any]) -> Shown:
     data = {name: value for name, value in result["settings"].items() if name.startswith("data.")}
-    training = ("data.augment.", "data.balance")
-    seen = {name: value for name, value in data.items() if not name.startswith(training)}
+    seen = {name: value for name, value in data.items() if not name.startswith(TRAINING[:2])}
     whole = {**seen, **{name: result["data"][name] for name in ("name", "classes", "image_size", "test")}}
     test = {name: value for name, value in whole.items() if name != "data.val_fraction"}
     return Shown(digest(test)[: 2 * SHORT], digest(whole)[: 2 * SHORT])

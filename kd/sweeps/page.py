@@ -375,9 +375,9 @@ def method(shown: Sequence[View]) -> list[str]:
         busy = sum(not is_calm(cell.result["student"]) for cell in cells)
         if busy:
             notes.append(
-                f"{many(busy, 'cell')} timed the student while something else used the machine: such latencies and "
-                "throughputs are left out (–) and stand on no front. When the machine is idle, the same command finds "
-                "the cells and times them again."
+                f"{many(busy, 'cell')} timed the student while something else used the machine, or do not say that "
+                "nothing did: such latencies and throughputs are left out (–) and stand on no front. When the machine "
+                "is idle, the same command finds the cells and times them again."
             )
     return notes
 

@@ -78,9 +78,16 @@ REFUSED = {
     "kd.temperature=1;2": ("kd.temperature must be a number above 0, got '1;2'",),
     "student=été": ("student=été: there is no such option", "tiny_cnn"),
     "data=folder data.root=/nowhere ": (
-        "Hydra drops the blank at the end of '/nowhere '",
+        "Hydra drops the blank around '/nowhere '",
         """'data.root="/nowhere "'""",
     ),
+    "outputs=~no_such_user/o": ("outputs must be a folder that can be written, got '~no_such_user/o'",),
+    "hydra.run.dir=~no_such_user/o": ("hydra.run.dir must be a folder that can be written",),
+    "-m seed=0,1 outputs=~no_such_user/o": ("outputs must be a folder that can be written",),
+    f"data=folder data.root=. data.val_dir={'a' * 300}": ("data.val_dir must be", "at most 255 bytes"),
+    f"data=folder data.root=. data.labels={'a' * 300}": ("data.labels must be", "at most 255 bytes"),
+    f"hydra.output_subdir={'a' * 300}": ("hydra.output_subdir", "255 bytes"),
+    f"-m seed=0,1 hydra.sweep.subdir={'a' * 300}": ("hydra.sweep.subdir", "255 bytes"),
     "kd.temperature=1,2": ("kd.temperature=1,2 is several values: -m runs each",),
     # interpolations
     "seed=${nowhere}": ("nowhere is not there, and seed refers to it",),

@@ -96,6 +96,12 @@ def test_intels_tree_in_a_folder_is_told_and_read_by_its_own_data_set(tmp_path, 
     assert one.fingerprint == other.fingerprint
 
 
+def test_a_validation_folder_that_cannot_be_read_is_said_with_the_setting_that_leaves_it_out(tmp_path, opened):
+    root = grow(tmp_path / "tree", {**classes("train", count=4), **classes("test"), "val/a": 2})
+    with pytest.raises(ValueError, match=r"at least 2 class folders.*data\.val_dir=null leaves .*val out"):
+        opened(root)
+
+
 @pytest.mark.parametrize("name", ["val", "Valid", "validation"])
 def test_a_folder_of_validation_pictures_validates(tmp_path, opened, name):
     root = grow(tmp_path / "tree", {**classes("train", count=4), **classes("test"), **classes(name, count=2)})

@@ -142,3 +142,9 @@ def test_both_forms_of_a_divergence_meet_where_they_change():
         )
         p, q = given.exp(), own.exp()
         assert relative_kl(p, q, 0.0).item() == near(written.item())
+
+
+def test_a_loss_that_is_infinite_stays_so():
+    loss = torch.tensor([float("inf"), float("nan"), 2.0], requires_grad=True)
+    found = precise.worth(torch.tensor([1.0, 1.0, 1.0]), loss)
+    assert found[0] == float("inf") and found[1].isnan() and found[2] == 1

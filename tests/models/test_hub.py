@@ -49,7 +49,7 @@ def test_a_hub_that_says_nothing_is_told_with_what_to_do(silent):
         "the pretrained weights of resnet10t are not on this machine and cannot be fetched from http"
     )
     assert first.endswith("(no answer within 1 seconds)")
-    assert "Say pretrained=false" in second and "'hf download timm/resnet10t.c3_in1k model.safetensors'" in second
+    assert "teacher.pretrained=false" in second and "'hf download timm/resnet10t.c3_in1k model.safetensors'" in second
     assert f"models--timm--resnet10t.c3_in1k, there in ~/.cache/huggingface/hub, to {constants.HF_HUB_CACHE}" in second
 
 
@@ -92,7 +92,9 @@ def test_weights_that_lie_on_another_server_are_asked_for_there(silent, monkeypa
 
 
 def test_a_network_that_timm_has_no_weights_of_is_told_so(silent):
-    with pytest.raises(ValueError, match="timm has no pretrained weights of convnext_atto_rms: say pretrained=false"):
+    with pytest.raises(
+        ValueError, match="timm has no pretrained weights of convnext_atto_rms: train from scratch with"
+    ):
         build("convnext_atto_rms", 6, 64, pretrained=True)
 
 
