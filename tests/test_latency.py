@@ -84,6 +84,9 @@ def test_only_calm_blocks_count(monkeypatch):
             was, now["busy"] = now["busy"], next(busy)
             return 1.0 if was else 0.0
 
+        def had_by_others_since(self, before):
+            return 0.0
+
     monkeypatch.setattr(latency, "Usage", Every2nd)
     found = time_calls(lambda: time.sleep(0.03 if now["busy"] else 0.003), 1, 0.1)
     assert found["calm"] and found["p50"] < 20

@@ -54,6 +54,7 @@ def asked(machine, tmp_path, monkeypatch):
 
     def ask(busy: bool) -> dict:
         monkeypatch.setattr("kd.latency.WAITED", -1.0 if busy else 1e9)
+        monkeypatch.setattr("kd.latency.OTHERS", 1e9)
         return costs_once(store, {"network": "tiny"}, network, 16, machine, batch=2, seconds=0.01)
 
     return ask

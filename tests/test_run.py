@@ -121,6 +121,7 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(
     assert not made.found and found.found and not is_calm(found.result["student"]), "the machine is still busy"
     assert not (tmp_path / "costs").exists()
     monkeypatch.setattr("kd.latency.WAITED", 1e9)
+    monkeypatch.setattr("kd.latency.OTHERS", 1e9)
     again = run(cfg, chosen)
     assert again.found and again.folder == made.folder
     result = json.loads((again.folder / "result.json").read_text(encoding="utf-8"))
