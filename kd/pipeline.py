@@ -26,7 +26,7 @@ from kd.parallel import Ranks
 from kd.plan import Keys, flat, readable
 from kd.progress import say
 from kd.report import write_report
-from kd.results import KEPT, UNFINISHED, finished, refuse_another, write_files, write_result
+from kd.results import KEPT, UNFINISHED, finished, refuse_another, with_costs, write_files, write_result
 from kd.stages import Task, Trained, train_once
 from kd.store import SHORT, SIZES, Store, digest, seal, waiting, write_text
 from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
@@ -88,9 +88,16 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         given, folder = folder is not None, ranks.tell(folder or store.run(name, key))
         drawn = settings["report"]
         before = ranks.tell(finished(folder, key, parts.machine, drawn) if ranks.first else None)
-        if before and not timed_again(parts, before):
-            hint = tell_agent(parts, folder, name, key, before) if ranks.first else ""
-            return Ran(before, folder, found=True, hint="\n".join(filter(None, [FOUND, hint])))
+        if before:
+            again = timed_again(parts, before)
+            if again:
+                write_result(folder, again)
+                if (folder / "report.md").is_file():
+                    write_report(folder)
+                seal(folder, KEPT)
+            result = again or before
+            hint = show_again(parts, folder, name, key, result, changed=bool(again)) if ranks.first else ""
+            return Ran(result, folder, found=True, hint="\n".join(filter(None, [FOUND, hint])))
         if given and ranks.first:
             refuse_another(folder, key)
         say("\n".join([name, *heading(parts)]))
@@ -119,8 +126,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
         seal(folder, KEPT)
         (folder / UNFINISHED).unlink(missing_ok=True)
         ranks.tell(result)
-    took = f"{tracker.hint()}\nIt took {parts.clock}."
-    return Ran(result, folder, bool(before), f"This run was found, and timed again.\n{took}" if before else took)
+    return Ran(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {parts.clock}.")
 
 
 def heading(parts: Parts) -> Iterator[str]:
@@ -251,10 +257,11 @@ def rehearse(parts: Parts) -> None:
         guide = task.network
 
 
-def tell_agent(parts: Parts, folder: Path, name: str, key: str, result: Mapping[str, Any]) -> str:
-    """Tell a ``wandb agent`` of a run that was found, for it gave it an id of its own; return how to look at it."""
+def show_again(parts: Parts, folder: Path, name: str, key: str, result: Mapping[str, Any], changed: bool) -> str:
+    """Show W&B a run that was found, where that is new: its result has ``changed``, or a ``wandb agent`` asks for it under
+    an id of its own. Return how to look at it."""
     tracker = tracked(parts, None, name, key)
-    if not tracker.agent:
+    if not (tracker.agent or changed):
         return ""
     with tracker:
         for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -281,20 +288,21 @@ def tracked(parts: Parts, folder: Path | None, name: str, key: str) -> Tracker:
     return tracker
 
 
-def timed_again(parts: Parts, result: Mapping[str, Any]) -> bool:
-    """Whether the networks of a finished run that were timed on a busy machine could be timed now.
+def timed_again(parts: Parts, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A finished run's result with new times, where its networks were timed on a busy machine and could be timed now.
 
-    What was measured then lies in the store, and the run, all of whose networks are found, is written once more.
+    None where nothing is to be done, or the machine is still busy.
     """
     if parts.machine.describe()["threads"] != result["machine"]["threads"]:
-        return False  # that would be another latency, of a run that does not say so
-    stale = [role for role in LABEL if result.get(role) and not is_calm(result[role])]
+        return None  # that would be another latency, of a run that does not say so
+    roles = [role for role in LABEL if result.get(role)]
     kept = all(parts.store.path(task.kind, digest(task.settings)[:SHORT]).is_dir() for task in parts.tasks.values())
-    if not stale or not kept or parts.ranks.size > 1:
-        return False
+    if all(is_calm(result[role]) for role in roles) or not kept or parts.ranks.size > 1:
+        return None
     say(f"{result['name']}: its latencies are not known to be of a calm machine, and are taken again")
     networks, cost = train_all(parts, lambda row: None), cost_of(parts)
-    return all([is_calm(cost(role, networks[role].network)) for role in stale])
+    costs = {role: cost(role, networks[role].network) for role in roles}
+    return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
 
 
 def cost_of(parts: Parts) -> Callable[[str, Any], dict[str, Any]]:

@@ -133,8 +133,7 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
         gain, room = student["accuracy"] - twin["accuracy"], teacher["accuracy"] - twin["accuracy"]
     return {
         "accuracy_difference": student["accuracy"] - teacher["accuracy"],
-        "speed_up": _speed_up(teacher, student),
-        "speed_up_one_thread": student["one_thread"] and _speed_up(teacher["one_thread"], student["one_thread"]),
+        **_speed_ups(teacher, student),
         "size_ratio": teacher["size_mb"] / student["size_mb"],
         "params_ratio": teacher["params"] / student["params"],
         "params_reduction": 1 - student["params"] / teacher["params"],
@@ -145,6 +144,18 @@ def compare(merits: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
         "gain_recovered": gain / room if room else None,
         "mcnemar_p": mcnemar(logits["student"], logits["baseline"], targets) if twin else None,
     }
+
+
+def with_costs(result: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A result whose networks, by role, cost what was measured later."""
+    merits = {role: {**result[role], **cost} for role, cost in costs.items()}
+    compared = {**result["comparison"], **_speed_ups(merits["teacher"], merits["student"])}
+    return {**result, **merits, "comparison": compared}
+
+
+def _speed_ups(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, Any]:
+    one_thread = student["one_thread"] and _speed_up(teacher["one_thread"], student["one_thread"])
+    return {"speed_up": _speed_up(teacher, student), "speed_up_one_thread": one_thread}
 
 
 def _speed_up(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, float]:

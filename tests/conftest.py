@@ -28,6 +28,16 @@ TINY = [  # overrides of a whole run that is over in seconds
 ]
 
 
+# of a finished run: what is written again where its latencies were taken on a busy machine and are taken again
+TIMES = ("result.json", "sizes.json", "report.md", "figures")
+
+
+def stamps(folder: Path, pattern: str = "*") -> dict[Path, int]:
+    """When each file below was written, but for those that only say how long something takes."""
+    files = [path for path in folder.rglob(pattern) if path.is_file() and not set(TIMES) & {*path.parts}]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 LONG = ("test_chaos", "test_run", "test_multirun", "test_zoo", "test_rubbish", "test_parallel", "test_contract")
 
 

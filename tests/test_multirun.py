@@ -19,16 +19,12 @@ from kd.sweeps.ledger import FINISHED, entry, read_sweep
 from kd.sweeps.view import views
 from kd.tables import seeds_rows
 from tests import quickly
-from tests.conftest import CONF, options
+from tests.conftest import CONF, options, stamps
 from tests.sweeps.fake import make_sweep
 from tests.test_run import SMALL, command
 
 QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=1", "tracking=disabled", "report=false"]
 GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]
-
-
-def stamps(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -296,15 +296,15 @@ def test_torchrun_writes_every_file_once(commands):
 
 def test_what_two_made_one_finds(commands):
     from kd.run import run
-    from tests.conftest import compose
+    from tests.conftest import compose, stamps
     from tests.test_run import SMALL
 
     folder = commands[1]
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    before = stamps(folder)
     few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false", "tracking=disabled"]
     named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     run(compose(*SMALL, *few, f"outputs={folder.parents[1]}"), named)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert stamps(folder) == before
 
 
 def torchrun(outputs: Path, *more: str) -> subprocess.Popen:

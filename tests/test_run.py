@@ -15,7 +15,7 @@ import pytest
 
 from kd import report
 from tests import quickly
-from tests.conftest import CONF, TINY, compose, options
+from tests.conftest import CONF, TINY, compose, options, stamps
 
 SMALL = [
     *TINY,
@@ -156,10 +156,10 @@ def test_the_result_is_the_public_interface(first):
 
 def test_the_same_command_again_finds_the_run(first):
     folder, _, _ = first
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    before = stamps(folder)
     done = command("teacher=vea_resnet18", *SMALL, outputs=folder.parents[1], cwd=folder)
     assert "This run was found" in done.stdout and "accuracy (%)" in done.stdout
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert stamps(folder) == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing"])
