@@ -258,8 +258,8 @@ def rehearse(parts: Parts) -> None:
 
 
 def show_again(parts: Parts, folder: Path, name: str, key: str, result: Mapping[str, Any], changed: bool) -> str:
-    """Show W&B a run that was found, where that is new: its result has ``changed``, or a ``wandb agent`` asks for it under
-    an id of its own. Return how to look at it."""
+    """Show W&B a run that was found, where that is new: its result has ``changed``, or a ``wandb agent`` asks for it
+    under an id of its own. Return how to look at it."""
     tracker = tracked(parts, None, name, key)
     if not (tracker.agent or changed):
         return ""
