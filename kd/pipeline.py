@@ -18,7 +18,7 @@ from kd.aptitude import refuse_constant, refuse_weak
 from kd.clock import Clock
 from kd.data.pictures import Pictures
 from kd.evaluate import accuracy
-from kd.interfaces import Context, Outputs, Teacher, observe
+from kd.interfaces import Context, Outputs, Teacher, first_line, observe
 from kd.machine import Machine
 from kd.measure import costs_once
 from kd.memory import in_memory, of_training
@@ -300,8 +300,12 @@ def timed_again(parts: Parts, result: Mapping[str, Any]) -> dict[str, Any] | Non
     if all(is_calm(result[role]) for role in roles) or not kept or parts.ranks.size > 1:
         return None
     say(f"{result['name']}: its latencies are not known to be of a calm machine, and are taken again")
-    networks, cost = train_all(parts, lambda row: None), cost_of(parts)
-    costs = {role: cost(role, networks[role].network) for role in roles}
+    try:
+        networks, cost = train_all(parts, lambda row: None), cost_of(parts)
+        costs = {role: cost(role, networks[role].network) for role in roles}
+    except (OSError, ValueError) as error:  # a full disk, a teacher that would be refused today: the run is there yet
+        say(f"they could not be: {first_line(error)}")
+        return None
     return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
 
 

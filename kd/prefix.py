@@ -20,7 +20,7 @@ COUNTED = re.compile(r"(^|\.)total_(ops|params)$")  # thop leaves them in every 
 COMPANION = {"criterion", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "f1"}
 COMPANION |= {"ema", "teacher", "train", "val", "valid", "test"}
 COMPANION |= {"weight", "weights", "ce", "bce", "nll", "mse", "kl", "focal", "dice", "iou"}  # class_weights, ce.weight
-COMPANION |= {"confmat", "confusion", "precision", "recall", "mean", "std", "step", "steps", "epoch"}
+COMPANION |= {"confmat", "confusion", "precision", "recall"}
 FEW = 4  # of what is left out is named
 
 Tensors = Mapping[str, Tensor]

@@ -122,6 +122,10 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(
     assert not (tmp_path / "costs").exists()
     monkeypatch.setattr("kd.latency.WAITED", 1e9)
     monkeypatch.setattr("kd.latency.OTHERS", 1e9)
+    (tmp_path / "costs").write_text("no folder: nothing can be kept there")
+    refused = run(cfg, chosen)
+    assert refused.found and refused.result == made.result, "what cannot be timed again is found as it is"
+    (tmp_path / "costs").unlink()
     again = run(cfg, chosen)
     assert again.found and again.folder == made.folder
     result = json.loads((again.folder / "result.json").read_text(encoding="utf-8"))
