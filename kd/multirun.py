@@ -34,13 +34,13 @@ from kd.config.checks import check_length, check_outputs
 from kd.config.keys import FROM_ENVIRONMENT, key_of
 from kd.config.mistakes import begin, in_full, told, values_of
 from kd.config.typed import as_value, at_home
+from kd.config.wandb_names import as_group
 from kd.interrupt import LEADER
 from kd.store import digest, shortened
 from kd.sweeps.data_sets import is_of_images
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
+from kd.tracking.wandb_environment import find_agent
 from kd.values import spelled
-from kd.wandb_environment import agent
-from kd.wandb_names import as_group
 
 # as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
@@ -132,7 +132,7 @@ def _start(config: DictConfig) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
         text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
         raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
-    if agent() and config.tracking.mode != "disabled":
+    if find_agent() and config.tracking.mode != "disabled":
         raise ValueError(
             "a wandb agent (WANDB_SWEEP_ID in the environment) hands out one run at a time: leave -m and the values "
             "away, or say tracking=disabled"
@@ -350,7 +350,7 @@ def _report(watch: Watch) -> None:
     say(f"Report: {here(made['html'])}")
     if watch.tracking["mode"] == "disabled":
         return
-    from kd.track import publish_report
+    from kd.tracking.sweep_report import publish_report
 
     sweep = read_sweep(watch.folder)
     hint = publish_report(

@@ -31,9 +31,9 @@ from kd.stages import Task, Trained, train_once
 from kd.store import SHORT, SIZES, Store, digest, seal, waiting, write_text
 from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
 from kd.teacher import LiveTeacher
-from kd.track import Tracker
+from kd.tracking.tracker import Tracker
+from kd.tracking.wandb_environment import find_agent
 from kd.train import predict_together
-from kd.wandb_environment import agent
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ def tracked(parts: Parts, folder: Path | None, name: str, key: str) -> Tracker:
     settings = parts.settings
     config = flat(settings) | {f"choices.{group}": option for group, option in parts.choices.items()}
     about = {"root": parts.store.root, "run_id": key[: 2 * SHORT], "config": config, "name": name}
-    tracker = Tracker(folder, **about, job_type="distill", agent=agent(), **settings["tracking"])
+    tracker = Tracker(folder, **about, job_type="distill", agent=find_agent(), **settings["tracking"])
     for stage in {"teacher", "baseline"} & parts.tasks.keys():
         own = digest(parts.tasks[stage].settings)
         tracker.sibling(stage, run_id=own[: 2 * SHORT], name=f"{parts.choices['data']}-{stage}-{own[:SHORT]}")

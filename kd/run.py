@@ -35,12 +35,12 @@ from kd.config.options import assistants_of, conf_dir, members_of, name_of
 from kd.config.register import register
 from kd.config.settings import AUTO
 from kd.config.typed import readable, trimmed
+from kd.config.wandb_names import as_group
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
 from kd.search import timed, values
 from kd.starved import in_words
 from kd.streams import open_streams
 from kd.values import spelled
-from kd.wandb_names import as_group
 
 if TYPE_CHECKING:
     from kd.data.loader import Loader

@@ -18,8 +18,8 @@ HYDRA = {"run.py", "multirun.py", "config/"}
 ONLY = {
     "hydra": HYDRA,
     "omegaconf": HYDRA,  # no DictConfig below
-    "wandb": {"track.py", "dashboard.py"},
-    "wandb_workspaces": {"dashboard.py"},
+    "wandb": {"tracking/"},
+    "wandb_workspaces": {"workspace.py"},
     "seaborn": {"figures.py"},
     "matplotlib": {"figures.py"},
 }

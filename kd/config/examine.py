@@ -22,7 +22,7 @@ from kd.config.composed import checked
 from kd.config.keys import shown
 from kd.config.options import assistants_of, members_of
 from kd.store import digest
-from kd.wandb_environment import agent
+from kd.tracking.wandb_environment import find_agent
 
 if TYPE_CHECKING:
     from kd.models.normalized import Normalized
@@ -48,7 +48,7 @@ def examine(config: Any) -> None:
         check_outputs(config.hydra.run.dir, "hydra.run.dir")
     if "params" in config.hydra.sweeper and config.hydra.sweeper.params:
         raise ValueError("hydra.sweeper.params is what a sweep takes, and this is one run: say -m")
-    agent()  # which refuses what it cannot be
+    find_agent()  # which refuses what it cannot be
     from kd.models import hub
 
     if names := pretrained(settings, choices):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kd.config.timm_names import is_mentioned, offered
-from kd.wandb_names import MOST, MOST_OF_A_TAG, NO_SIGNS
+from kd.config.wandb_names import FORBIDDEN, NAME_LENGTH, TAG_LENGTH
 
 NAME_BYTES = 255  # that the usual file systems take
 
@@ -124,9 +124,9 @@ NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
 PREFIX = Rule("text in one line, which may be empty", lambda value: value == "" or is_line(value))
-PLACE_OF_WANDB = line(MOST, NO_SIGNS)  # a project, an entity
-GROUP_OF_WANDB = line(MOST)
-TAG_OF_WANDB = line(MOST_OF_A_TAG)
+PLACE_OF_WANDB = line(NAME_LENGTH, FORBIDDEN)  # a project, an entity
+GROUP_OF_WANDB = line(NAME_LENGTH)
+TAG_OF_WANDB = line(TAG_LENGTH)
 LIST = Rule("a list", lambda value: isinstance(value, list))
 MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
 NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)

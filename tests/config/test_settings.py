@@ -16,7 +16,7 @@ from kd.config.keys import near, references
 from kd.config.rules import ANYTHING, FLAG, LINE, NULL, list_of, number, or_null, whole
 from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, typed_as
 from kd.config.signatures import signature_of, source_of
-from kd.track import MODES
+from kd.tracking.wandb_run import MODES
 from tests.conftest import CONF, compose
 
 KD = Path(__file__).parents[2] / "kd"

@@ -15,24 +15,26 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd.track import OWN
+from kd.tracking.names import NETWORK_SUMMARY
 from tests.conftest import TINY
 from tests.quickly import run
-from tests.test_track import ROOT, metrics, play, read_runs
-from tests.wandb_server import ENTITY, Server
+from tests.tracking.scenario import ROOT, metrics, play
+from tests.tracking.wandb_file import read_runs
+from tests.tracking.wandb_server import ENTITY, Server
 
 PAGE = ROOT / "docs" / "wandb_agent.md"
 QUICK = [*TINY, "teacher=tiny_cnn", "teacher.width=1", "train.teacher.epochs=1", "train.student.epochs=1"]
 QUICK += ["report=false", "latency.seconds=0.005", "train.threads=1", "tracking=online"]
 
 SCENARIO = """
-from kd.track import publish_report
-from kd.wandb_environment import agent
+from kd.tracking.sweep_report import publish_report
+from kd.tracking.wandb_environment import find_agent
 
 merits = {"accuracy": 0.8, "training": {"best_val_accuracy": 0.85}}
 before = dict(os.environ)
 for name in ("first", "again"):
-    with tracker(name, mode="online", agent=agent(), project="mine", config={"kd.temperature": 4.0, "seed": 0}) as t:
+    config = {"kd.temperature": 4.0, "seed": 0}
+    with tracker(name, mode="online", agent=find_agent(), project="mine", config=config) as t:
         t.sibling("teacher", run_id="id-teacher", name="the teacher")
         t.sibling("baseline", run_id="id-twin", name="the twin")
         for stage in ("teacher", "baseline", "student"):
@@ -139,9 +141,9 @@ for number in range(2):
 
 def test_offline_an_agent_is_told_nothing_and_the_run_says_so(tmp_path):
     scenario = """
-from kd.wandb_environment import agent
+from kd.tracking.wandb_environment import find_agent
 for mode in ("offline", "disabled"):
-    with tracker(mode, mode=mode, agent=agent()) as t:
+    with tracker(mode, mode=mode, agent=find_agent()) as t:
         rows(t, "student", 1)
 """
     done, _ = play(tmp_path, scenario, **environment(tmp_path))
@@ -201,7 +203,7 @@ def of_the_page() -> dict:
 
 def test_the_page_names_a_metric_that_a_run_ends_with_and_settings_without_dashes():
     sweep = of_the_page()
-    assert sweep["metric"]["name"] in OWN and "test" not in sweep["metric"]["name"]
+    assert sweep["metric"]["name"] in NETWORK_SUMMARY and "test" not in sweep["metric"]["name"]
     assert "${args_no_hyphens}" in sweep["command"] and "tracking=online" in sweep["command"]
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_track import metrics, play
-from tests.wandb_server import Server
+from tests.tracking.scenario import metrics, play
+from tests.tracking.wandb_server import Server
 
 SCENARIO = """
 import time, urllib.request
-import kd.track
-from kd.track import publish_report
+import kd.tracking.wandb_run
+from kd.tracking.sweep_report import publish_report
 from PIL import Image
 
 root.mkdir()
@@ -87,7 +87,7 @@ with tracker("later", config=config) as t:  # offline
         rows(t, stage, 3)
     end(t, 0.7)
 print(f"hint of later: {t.hint()}")
-kd.track.FINISH_TIMEOUT = 1
+kd.tracking.wandb_run.FINISH_TIMEOUT = 1
 said("away begins")
 with online("away", timeout=1) as t:
     t.sibling("teacher", run_id="id-third-teacher", name="a third teacher")
@@ -215,7 +215,7 @@ def test_an_outage_that_ends_costs_nothing(played):
 
 def test_a_student_that_could_not_be_sent_costs_one_warning(played):
     (line,) = played.warnings("refused")
-    assert "keeping" in line and "student.safetensors" in line and "CommitArtifact" in line
+    assert "saving" in line and "student.safetensors" in line and "CommitArtifact" in line
     assert played.server.artifact("student-id-refused").state == "PENDING"
     assert played.server.runs["id-refused"].exit_code == 0
 
@@ -243,7 +243,7 @@ def test_an_outage_that_stays_ends_in_time_and_all_of_it_is_sent_later(played):
     assert took < 20, "1 s for the question, 1 s for the end of each of the two runs, and a busy machine"
     assert played.number("after took") < 8, "the next run waits again"
     lost, late, again = played.warnings("away")
-    assert "not answer any more" in lost and "within 1 s" in late and "without asking again" in again
+    assert "no longer answers" in lost and "within 1 s" in late and "none asks again" in again
     command = played.send("away")
     assert "--include-online" in command and command.count("id-away") == 2
     cell, teacher = played.server.runs["id-away"], played.server.runs["id-third-teacher"]

@@ -7,89 +7,15 @@ SIGKILL at a chosen moment; the same run is begun again by the next, as the same
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.test_track import metrics, play
-from tests.wandb_file import read_run
-from tests.wandb_server import Server
+from tests.tracking.scenario import LIVES, metrics, play, send
+from tests.tracking.wandb_file import read_run
+from tests.tracking.wandb_server import Server
 
-LIVES = """
-import json, signal, subprocess, time, urllib.request
-import pandas, wandb.apis.public, wandb.sdk.launch  # what a run imports
-from PIL import Image
-
-STAGES = {"teacher": 3, "baseline": 2, "student": 4}
-RESULT = {"student": {"accuracy": 0.8}, "teacher": {"accuracy": 0.9}, "baseline": {"accuracy": 0.7}}
-root.mkdir(exist_ok=True)
-Image.new("RGB", (40, 20), "red").save(root / "confusion.png")
-(root / "student.safetensors").write_bytes(b"weights" * 1000)
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def ask(query):
-    return json.load(urllib.request.urlopen(os.environ["WANDB_BASE_URL"] + query))
-
-def arrived(name, count):  # wandb sends history once a second
-    until = time.monotonic() + 20
-    while ask("/rows").get(name, 0) < count:
-        assert time.monotonic() < until, "the rows did not arrive"
-        time.sleep(0.05)
-
-class Bomb(dict):  # what is looked at in the middle of Tracker.finish
-    def __init__(self, act):
-        self.act = act
-    def items(self):
-        self.act()
-        return ()
-
-def life(act, wait=True):
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-            sys.stdout.flush()
-            os._exit(0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitpid(child, 0)[1] if wait else child
-
-def cell(moment=None, name="cell", before=lambda: None, **more):
-    '''One life of the run: to its end, or killed at ``moment``, behind ``before``.'''
-    def end():
-        before()
-        die()
-    def act():
-        with tracker(name, **more) as t:
-            t.sibling("teacher", run_id="id-teacher-of-" + name, name="the teacher")
-            t.sibling("baseline", run_id="id-twin-of-" + name, name="the twin")
-            for stage, epochs in STAGES.items():
-                for epoch in range(1, epochs + 1):
-                    t.log({"stage": stage, "epoch": epoch, "loss": 1 / epoch, "seconds": epoch / 7})
-                    if moment == (stage, epoch):
-                        end()
-            figures = {"confusion_student": root / "confusion.png", "confusion_teacher": root / "confusion.png"}
-            tables = {"per_class": [{"class": "sea", "f1": 0.5}]}
-            artifacts = {"student": root / "student.safetensors"}
-            if moment == "between figures and tables":
-                tables = Bomb(end)
-            if moment == "before the student":
-                artifacts = Bomb(end)
-            t.finish(RESULT, figures, tables, artifacts)
-        print("hint of", name + ":", t.hint())
-        sys.stdout.flush()
-        if moment == "ended":
-            end()
-    return life(act)
-"""
 KINDS = ("id-{}", "id-teacher-of-{}", "id-twin-of-{}")
 PASSING = ("_runtime", "_timestamp", "artifact_path", "_latest_artifact_path")
 
@@ -108,16 +34,6 @@ def told(run) -> list[dict]:
 def own(row: dict) -> dict:
     """Without wandb's entries."""
     return {name: value for name, value in row.items() if not name.startswith("_")}
-
-
-def send(outputs: Path, home: Path, out: str, names: list[str], server: Server) -> None:
-    """Do what the hints of some runs say, in one command, where the runs were started."""
-    hints = [re.search(rf"^hint of {name}: .*\nsend: wandb (sync .*)$", out, re.MULTILINE)[1] for name in names]
-    command = [sys.executable, "-m", "wandb", *dict.fromkeys(" ".join(hints).split())]
-    environment = os.environ | server.environment() | {"HOME": str(home)}
-    quiet = {"capture_output": True, "text": True, "timeout": 60}
-    done = subprocess.run(command, cwd=outputs.parent, env=environment, **quiet)
-    assert done.returncode == 0, done.stderr
 
 
 SCENARIO = """

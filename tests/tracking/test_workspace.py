@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from kd.dashboard import main, workspace
-from tests.test_track import ROOT, play
-from tests.wandb_server import Server
-
-read_runs = runpy.run_path(str(Path(__file__).with_name("wandb_file.py")))["read_runs"]
+from kd.dashboard import main
+from kd.tracking.workspace import build_workspace
+from tests.tracking.scenario import ROOT, play
+from tests.tracking.wandb_file import read_runs
+from tests.tracking.wandb_server import Server
 
 SCENARIO = """
-from kd.track import publish_report
+from kd.tracking.sweep_report import publish_report
 from PIL import Image
 
 merits = {"accuracy": 0.8, "macro_f1": 0.8, "nll": 0.5, "ece": 0.1, "params": 94470, "macs": 23, "size_mb": 0.36,
@@ -58,7 +57,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def spec():
     pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
-    return workspace("lab", "kd", "Distillation")._to_model().model_dump(by_alias=True, exclude_none=True)["spec"]
+    return build_workspace("lab", "kd", "Distillation")._to_model().model_dump(by_alias=True, exclude_none=True)["spec"]
 
 
 def names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

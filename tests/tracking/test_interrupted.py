@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from tests.test_track import metrics, play
-from tests.test_track_killed import LIVES
-from tests.wandb_file import read_run
-from tests.wandb_server import Server
+from tests.tracking.scenario import LIVES, metrics, play
+from tests.tracking.wandb_file import read_run
+from tests.tracking.wandb_server import Server
 
 SCENARIO = """
 def interrupted(name, at="rows", server="", **more):

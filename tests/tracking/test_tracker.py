@@ -9,61 +9,16 @@ import json
 import os
 import platform
 import pty
-import runpy
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from kd.track import SHORT_NAMES, Tracker, flat
-
-ROOT = Path(__file__).resolve().parents[1]
-read_runs = runpy.run_path(str(Path(__file__).with_name("wandb_file.py")))["read_runs"]
-
-PRELUDE = """
-import logging, os, sys
-from pathlib import Path
-from kd.track import Tracker
-logging.basicConfig(format="%(levelname)s %(message)s")
-root = Path(sys.argv[1])
-
-def tracker(name, **more):
-    more = {"config": {"seed": 0}, "name": name, "mode": "offline"} | more
-    return Tracker(root / "runs" / name, root=root, run_id="id-" + name, **more)
-
-def rows(tracker, stage, epochs):
-    for epoch in range(1, epochs + 1):
-        tracker.log({"stage": stage, "epoch": epoch, "loss": 1 / epoch, "val_accuracy": 0.25})
-"""
-
-
-def play(tmp_path: Path, scenario: str, stdin: int = subprocess.DEVNULL, **environment: str):
-    """Run ``scenario`` in a process with a HOME of its own, empty at first; return it and that HOME."""
-    home = tmp_path / "home"
-    home.mkdir(exist_ok=True)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_", "NETRC"))}
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + scenario, str(tmp_path / "outputs")],
-        env=clean | {"HOME": str(home), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
-        cwd=tmp_path,
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return done, home
-
-
-def metrics(outputs: Path, name: str) -> list[dict]:
-    return metrics_of(outputs / "runs" / name)
-
-
-def metrics_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+from kd.tracking.names import SHORT_NAMES, flatten_result
+from kd.tracking.tracker import Tracker
+from tests.tracking.scenario import ROOT, metrics, metrics_of, play
+from tests.tracking.wandb_file import read_runs
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +241,7 @@ with tracker("next", mode="online", timeout=50) as t:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 15
     first, second = done.stderr.splitlines()
-    assert "tracked offline" in first and "without asking again" in second
+    assert "tracked offline" in first and "none asks again" in second
     assert "no API key" not in done.stderr, "WANDB_MODE in the environment spoke before the config"
     runs = read_runs(tmp_path / "outputs")
     assert {name: (run.exit_code, len(run.history)) for name, run in runs.items()} == {
@@ -360,6 +315,6 @@ def test_every_option_fits_the_tracker(tmp_path, option):
     Tracker(tmp_path, root=tmp_path, run_id="a", config={}, name="a", **settings)
 
 
-def test_flat_keeps_single_values_only():
+def test_flatten_result_keeps_single_values_only():
     result = {"seconds": {"total": 2}, "data": {"classes": ["sea"], "notes": {"a": "b"}, "test": 3}, "baseline": None}
-    assert dict(flat(result)) == {"seconds/total": 2, "data/test": 3}
+    assert dict(flatten_result(result)) == {"seconds/total": 2, "data/test": 3}

@@ -1,6 +1,6 @@
 """Whatever becomes of W&B's server, its service process or its disk: the run goes on, and what was told can be sent.
 
-Each scenario is a child of one process, see tests/test_track_killed.py, with the real wandb and a stand-in server.
+Each scenario is a child of one process, see scenario.py, with the real wandb and a stand-in server.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_track import metrics, play
-from tests.test_track_killed import LIVES, send
-from tests.wandb_file import read_run
-from tests.wandb_server import Server
+from tests.tracking.scenario import LIVES, metrics, play, send
+from tests.tracking.wandb_file import read_run
+from tests.tracking.wandb_server import Server
 
 SCENARIO = """
 import resource
-import kd.track
-kd.track.FINISH_TIMEOUT, kd.track.FLUSH_TIMEOUT = 1, 0.5
+import kd.tracking.claim, kd.tracking.wandb_run
+kd.tracking.wandb_run.FINISH_TIMEOUT, kd.tracking.wandb_run.FLUSH_TIMEOUT = 1, 0.5
 
 def switch(query):
     ask("/switch?" + query)
@@ -78,7 +77,7 @@ run("full", **long)
 class Lockless:
     def acquire(self, timeout):
         raise OSError(37, "No locks available")
-kd.track.lock_of = lambda path: Lockless()
+kd.tracking.claim.lock_of = lambda path: Lockless()
 run("lockless", mode="offline")
 run("lame", core="/bin/false", mode="offline")  # its service process does not start
 """
@@ -148,7 +147,7 @@ def test_a_refused_key_is_told_and_waits_for_nobody(played):
     (line,) = played.warnings("unknown")[0]
     assert "401" in line and "tracked offline" in line
     (line,) = played.warnings("forgotten")[0]
-    assert "not answer any more" in line
+    assert "no longer answers" in line
     assert max(*played.seconds("unknown"), *played.seconds("forgotten")) < 6
 
 
@@ -180,7 +179,7 @@ def test_a_service_process_that_is_killed_online_is_replaced_and_told_everything
 
 def test_a_full_disk_is_noticed_and_the_run_is_told_again_when_there_is_room(played):
     ((line,), again) = played.warnings("full")
-    assert "could not keep all" in line and again == []
+    assert "could not write all" in line and again == []
     (piece,) = (played.outputs / "wandb").glob("offline-run-*-id-full")
     run = read_run(piece)
     assert len(run.history) == 280 + 1 and run.exit_code == 0

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kd.progress import here
-from kd.redact import WITHHELD, redact, without_secrets
-from tests.test_track import play
-from tests.wandb_server import Server
+from kd.tracking.redact import WITHHELD, redact, without_secrets
+from tests.tracking.scenario import play
+from tests.tracking.wandb_server import Server
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_home_that_nobody_has_and_a_folder_that_was_removed_are_no_error(monke
 
 SCENARIO = """
 from PIL import Image
-from kd.track import publish_report
+from kd.tracking.sweep_report import publish_report
 
 data = "/home/somebody/secret-lab/pictures"
 config = {"data.root": data, "outputs": str(root), "data.roots": [data, {"more": str(Path.home() / "deep" / "x")}],
