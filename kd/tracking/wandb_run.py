@@ -105,7 +105,7 @@ class WandbRun:
         ago = _seconds_since(self._no_answer)
         if self.mode == "online" and ago < AWAY:
             log.warning(
-                "W&B did not answer %.0f s ago: this run is tracked offline, and none asks again before %g minutes",
+                "W&B did not answer %.0f s ago: this run is tracked offline (runs ask again after %g minutes)",
                 ago,
                 AWAY / 60,
             )

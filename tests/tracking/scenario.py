@@ -104,14 +104,14 @@ def life(act, wait=True):
     return os.waitpid(child, 0)[1] if wait else child
 
 def cell(moment=None, name="cell", before=lambda: None, **more):
-    '''One life of the run: to its end, or killed at ``moment``, behind ``before``.'''
+    '''One life of the run: to its end, or killed at ``moment``, after ``before``.'''
     def end():
         before()
         die()
     def act():
         with tracker(name, **more) as t:
             t.sibling("teacher", run_id="id-teacher-of-" + name, name="the teacher")
-            t.sibling("baseline", run_id="id-twin-of-" + name, name="the twin")
+            t.sibling("baseline", run_id="id-baseline-of-" + name, name="the baseline")
             for stage, epochs in STAGES.items():
                 for epoch in range(1, epochs + 1):
                     t.log({"stage": stage, "epoch": epoch, "loss": 1 / epoch, "seconds": epoch / 7})
@@ -134,7 +134,7 @@ def cell(moment=None, name="cell", before=lambda: None, **more):
 
 
 def send(outputs: Path, home: Path, out: str, names: list[str], server: Server) -> None:
-    """Do what the hints of some runs say, in one command, where the runs were started."""
+    """Run the `wandb sync` commands of several hints as one, in the folder where the runs were started."""
     hints = [re.search(rf"^hint of {name}: .*\nsend: wandb (sync .*)$", out, re.MULTILINE)[1] for name in names]
     command = [sys.executable, "-m", "wandb", *dict.fromkeys(" ".join(hints).split())]
     environment = os.environ | server.environment() | {"HOME": str(home)}

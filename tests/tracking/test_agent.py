@@ -1,7 +1,7 @@
-"""The promises of kd/track.py to a ``wandb agent``, with the real wandb and a stand-in server on 127.0.0.1.
+"""Runs under a ``wandb agent``, with the real wandb and a stand-in server on 127.0.0.1.
 
 An agent starts a process with WANDB_SWEEP_ID, WANDB_RUN_ID, WANDB_SWEEP_PARAM_PATH and more in its environment. wandb
-takes them for every run of the process, whatever it is told.
+applies them to every run of the process, whatever its caller says.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ for name in ("first", "again"):
     config = {"kd.temperature": 4.0, "seed": 0}
     with tracker(name, mode="online", agent=find_agent(), project="mine", config=config) as t:
         t.sibling("teacher", run_id="id-teacher", name="the teacher")
-        t.sibling("baseline", run_id="id-twin", name="the twin")
+        t.sibling("baseline", run_id="id-baseline", name="the baseline")
         for stage in ("teacher", "baseline", "student"):
             rows(t, stage, 2)
         t.finish({"student": merits, "teacher": merits, "baseline": merits}, {}, {}, {})
@@ -48,7 +48,7 @@ print("the environment is", "as it was" if after == before else {*after.items()}
 
 
 def environment(folder: Path, run_id: str = "agents1", **more: str) -> dict[str, str]:
-    """What an agent that was started in ``folder`` says to the processes that it starts."""
+    """The variables that an agent in ``folder`` sets for the processes that it starts."""
     page = folder / "wandb" / "sweep-s1" / f"config-{run_id}.yaml"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("wandb_version: 1\n\nkd:\n  value: hinton\nkd.temperature:\n  value: 4\n")
@@ -71,18 +71,18 @@ def test_the_run_of_an_agent_has_its_id_and_no_other_has(tmp_path):
         done, _ = play(tmp_path, SCENARIO, **server.environment(), **environment(tmp_path))
         assert (done.returncode, done.stderr) == (0, "")
     assert "the environment is as it was" in done.stdout
-    assert of_sweep(server) == {"agents1": "s1", "id-teacher": None, "id-twin": None, "id-report": None}
-    cell, teacher, twin = (server.runs[name] for name in ("agents1", "id-teacher", "id-twin"))
-    assert {run.project for run in (cell, teacher, twin)} == {"sweeps"}, (
+    assert of_sweep(server) == {"agents1": "s1", "id-teacher": None, "id-baseline": None, "id-report": None}
+    cell, teacher, baseline = (server.runs[name] for name in ("agents1", "id-teacher", "id-baseline"))
+    assert {run.project for run in (cell, teacher, baseline)} == {"sweeps"}, (
         "the project of the sweep, not tracking.project"
     )
     assert [row["epoch"] for row in cell.history if "student/loss" in row] == [1, 2], "each row once"
     assert [row["epoch"] for row in teacher.history if "teacher/loss" in row] == [1, 2]
-    assert (cell.summary["val/accuracy"], cell.exit_code, teacher.exit_code, twin.exit_code) == (0.85, 0, 0, 0)
+    assert (cell.summary["val/accuracy"], cell.exit_code, teacher.exit_code, baseline.exit_code) == (0.85, 0, 0, 0)
     assert (cell.config["kd"], cell.config["kd.temperature"]) == ("hinton", 4), "as sweep.yaml names them"
     assert "kd" not in teacher.config
-    (house,) = (path.parent for path in (tmp_path / "outputs").rglob("run-*-agents1"))
-    assert house == tmp_path / "outputs" / "wandb", "WANDB_DIR is what the agent says where nobody said anything"
+    (parent,) = (path.parent for path in (tmp_path / "outputs").rglob("run-*-agents1"))
+    assert parent == tmp_path / "outputs" / "wandb", "WANDB_DIR is the default of the agent"
 
 
 def test_a_sweep_without_an_agent_takes_runs_with_ids_of_their_own(tmp_path):
@@ -94,15 +94,15 @@ def test_a_sweep_without_an_agent_takes_runs_with_ids_of_their_own(tmp_path):
         "id-first": "s1",
         "id-again": "s1",
         "id-teacher": None,
-        "id-twin": None,
+        "id-baseline": None,
         "id-report": None,
     }
 
 
-def test_what_the_environment_says_of_one_run_bends_no_run_and_breaks_none(tmp_path):
+def test_variables_of_one_run_change_no_run_and_break_none(tmp_path):
     rubbish = {"MODE": "nonsense", "PROJECT": "a/b:1", "TAGS": "x" * 80, "RUN_ID": "a/b", "RESUME_FROM": "a?_step=1"}
     of_one = {"NAME": "mine", "JOB_TYPE": "mine", "RESUME": "must", "RUN_GROUP": "g" * 200, "NOTES": "why"}
-    said = {f"WANDB_{name}": value for name, value in (rubbish | of_one).items()}
+    variables = {f"WANDB_{name}": value for name, value in (rubbish | of_one).items()}
     scenario = """
 with tracker("cell", job_type="distill") as t:
     t.sibling("teacher", run_id="id-teacher", name="the teacher")
@@ -111,7 +111,7 @@ with tracker("cell", job_type="distill") as t:
     t.finish({"student": {"accuracy": 1}, "teacher": {"accuracy": 1}}, {}, {}, {})
 print(t.hint())
 """
-    done, home = play(tmp_path, scenario, **said, WANDB_DIR="~/tracked")
+    done, home = play(tmp_path, scenario, **variables, WANDB_DIR="~/tracked")
     assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "~").exists() and "tracked" in done.stdout
     runs = read_runs(home / "tracked")
@@ -134,12 +134,12 @@ for number in range(2):
     done, _ = play(tmp_path, scenario)
     assert (done.returncode, done.stderr) == (0, "")
     runs = read_runs(tmp_path / "outputs")
-    assert {*runs} == {"id-cell0", "id-cell1", "id-teacher"}, "the teacher is told once"
+    assert {*runs} == {"id-cell0", "id-cell1", "id-teacher"}, "the teacher is logged once"
     assert sorted(runs["id-cell0"].tags) == ["a", "b" * 64]
     assert len({run.group for run in runs.values()}) == 1
 
 
-def test_offline_an_agent_is_told_nothing_and_the_run_says_so(tmp_path):
+def test_offline_an_agent_receives_nothing_and_the_run_warns(tmp_path):
     scenario = """
 from kd.tracking.wandb_environment import find_agent
 for mode in ("offline", "disabled"):
@@ -159,11 +159,11 @@ def clean(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": path} | more
 
 
-def test_the_same_parameters_again_are_found_and_told_to_the_agents_new_run(tmp_path):
+def test_the_same_parameters_again_reuse_the_run_and_are_logged_to_the_agents_new_run(tmp_path):
     with Server() as server:
         for number in (1, 2):
-            said = environment(tmp_path, f"agents{number}")
-            env = clean(**server.environment(), **said, HOME=str(tmp_path), KD_OUTPUTS=str(tmp_path / "o"))
+            variables = environment(tmp_path, f"agents{number}")
+            env = clean(**server.environment(), **variables, HOME=str(tmp_path), KD_OUTPUTS=str(tmp_path / "o"))
             done = run("kd.run", *QUICK, "baseline=false", cwd=tmp_path, env=env)
             assert done.returncode == 0, done.stderr
         assert "was found" in done.stdout
@@ -179,8 +179,8 @@ def test_the_same_parameters_again_are_found_and_told_to_the_agents_new_run(tmp_
 
 
 def test_a_multirun_under_an_agent_is_refused(tmp_path):
-    said = environment(tmp_path)
-    done = run("kd.run", "-m", "seed=0,1", cwd=tmp_path, env=clean(**said, KD_OUTPUTS=str(tmp_path / "o")))
+    variables = environment(tmp_path)
+    done = run("kd.run", "-m", "seed=0,1", cwd=tmp_path, env=clean(**variables, KD_OUTPUTS=str(tmp_path / "o")))
     assert done.returncode == 2 and "one run at a time" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "o").exists()
 

@@ -12,10 +12,10 @@ from tests.tracking.wandb_server import Server
 
 SCENARIO = """
 def interrupted(name, at="rows", server="", **more):
-    '''Interrupt a run with 50 rows in ``at``, and say how long it took to end.'''
-    hear, say = os.pipe()
+    '''Interrupt a run with 50 rows in ``at``, and print how long it took to end.'''
+    reader, writer = os.pipe()
     def ready():
-        os.write(say, b".")
+        os.write(writer, b".")
         if at != "start":
             signal.pause()
     def act():
@@ -29,7 +29,7 @@ def interrupted(name, at="rows", server="", **more):
                         t.log({"stage": stage, "epoch": epoch, "loss": 1 / epoch})
                 if at == "rows":
                     ready()
-                os.write(say, b".")
+                os.write(writer, b".")
                 t.finish(RESULT, {}, {}, {"student": root / "student.safetensors"})
         except KeyboardInterrupt:
             print("hint of", name + ":", t.hint() if at != "start" else "")
@@ -38,7 +38,7 @@ def interrupted(name, at="rows", server="", **more):
     if at == "start":
         ask("/switch?" + server)
     child = life(act, wait=False)
-    os.read(hear, 1)
+    os.read(reader, 1)
     if server and at != "start":
         ask("/switch?" + server)
     if at != "rows":
@@ -83,10 +83,10 @@ def test_what_it_had_logged_is_in_its_files_and_the_hint_names_what_no_server_ha
     assert [row["epoch"] for row in metrics(outputs, name)] == 2 * [*range(1, 51)]
     hint = re.search(rf"^hint of {name}: .*\n(send: .*)?", out, re.MULTILINE)[1] or ""
     for run_id, stage in ((f"id-{name}", "student"), (f"id-teacher-of-{name}", "teacher")):
-        (piece,) = (outputs / "wandb").glob(f"*run-*-{run_id}")
-        run = read_run(piece)
+        (segment,) = (outputs / "wandb").glob(f"*run-*-{run_id}")
+        run = read_run(segment)
         assert [row["epoch"] for row in run.history if f"{stage}/loss" in row] == [*range(1, 51)]
         assert run.exit_code == 1, "a run that was interrupted did not end well"
-        assert (piece.name in hint) == (name != "answered")
+        assert (segment.name in hint) == (name != "answered")
     if name == "answered":
         assert len(server.runs["id-answered"].history) == 50 and server.runs["id-answered"].exit_code == 1

@@ -1,7 +1,7 @@
 """A run that is killed and started again is, for W&B, a run that was never killed.
 
 One process imports wandb and forks a child for each life of a run, which saves a second a life. A child ends itself by
-SIGKILL at a chosen moment; the same run is begun again by the next, as the same command would.
+SIGKILL at a chosen moment; the next child starts the same run again, as the same command would.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.tracking.scenario import LIVES, metrics, play, send
 from tests.tracking.wandb_file import read_run
 from tests.tracking.wandb_server import Server
 
-KINDS = ("id-{}", "id-teacher-of-{}", "id-twin-of-{}")
+KINDS = ("id-{}", "id-teacher-of-{}", "id-baseline-of-{}")
 PASSING = ("_runtime", "_timestamp", "artifact_path", "_latest_artifact_path")
 
 
-def told(run) -> list[dict]:
-    """The history of a run without what depends on the clock or is drawn."""
+def lasting_rows(run) -> list[dict]:
+    """The history of a run without what depends on the clock or on chance."""
 
     def lasting(value):
         if not isinstance(value, dict):
@@ -54,8 +54,8 @@ def away():
 
 def sent():
     cell(("student", 3), "sent", before=lambda: time.sleep(1))  # as wandb writes it to its file
-    pieces = map(str, (root / "wandb").glob("offline-run-*-id-sent"))
-    subprocess.run([sys.executable, "-m", "wandb", "sync", *pieces], check=True, capture_output=True)
+    segments = map(str, (root / "wandb").glob("offline-run-*-id-sent"))
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *segments], check=True, capture_output=True)
     cell(None, "sent")
 
 calm = [lambda: cell(None, "calm-off"), lambda: cell(None, "calm-on", **online)]
@@ -74,11 +74,11 @@ class Played:
         assert done.returncode == 0 and done.stderr == "", done.stderr
         self.out = done.stdout
         self.before = json.loads(re.search("^rows (.*)$", self.out, re.MULTILINE)[1])
-        self.pieces = sorted((self.outputs / "wandb").glob("*run-*"))
+        self.segments = sorted((self.outputs / "wandb").glob("*run-*"))
         send(self.outputs, home, self.out, ["away", "sent"], server)
 
     def of(self, run_id: str) -> list[Path]:
-        return [piece for piece in self.pieces if re.search(rf"-{run_id}(-\d+)?$", piece.name)]
+        return [segment for segment in self.segments if re.search(rf"-{run_id}(-\d+)?$", segment.name)]
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,9 @@ def played(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_offline_a_run_killed_at_any_moment_ends_with_the_history_of_one_that_was_not(played, kind):
-    (piece,), (calm_piece,) = (played.of(kind.format(name)) for name in ("off", "calm-off"))
-    killed, calm = read_run(piece), read_run(calm_piece)
-    assert told(killed) == told(calm) and len(told(calm)) > 2
+    (segment,), (calm_segment,) = (played.of(kind.format(name)) for name in ("off", "calm-off"))
+    killed, calm = read_run(segment), read_run(calm_segment)
+    assert lasting_rows(killed) == lasting_rows(calm) and len(lasting_rows(calm)) > 2
     assert (killed.exit_code, killed.config) == (0, calm.config)
     assert own(killed.summary).keys() == own(calm.summary).keys()
     assert set(killed.artifacts) == {name.replace("calm-off", "off") for name in calm.artifacts}
@@ -101,10 +101,10 @@ def test_offline_a_run_killed_at_any_moment_ends_with_the_history_of_one_that_wa
 def test_online_a_run_that_was_killed_and_started_again_sends_each_row_once(played, kind):
     killed, calm = (played.server.runs[kind.format(name)] for name in ("on", "calm-on"))
     assert [row["_step"] for row in killed.history] == list(range(len(calm.history)))
-    assert told(killed) == told(calm) and len(calm.history) > 2
+    assert lasting_rows(killed) == lasting_rows(calm) and len(calm.history) > 2
     assert killed.exit_code == 0 and killed.started > calm.started
     assert own(killed.summary).keys() == own(calm.summary).keys() and killed.config == calm.config
-    assert len(played.of(killed.id)) == 1, "what a killed process left is superfluous"
+    assert len(played.of(killed.id)) == 1, "what a killed process left is redundant"
 
 
 def test_online_figures_tables_and_the_student_are_there_though_the_first_row_of_them_was_sent_by_a_killed_run(played):
@@ -121,17 +121,18 @@ def test_metrics_are_those_of_a_run_that_was_not_killed(played, name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_online_and_started_again_offline_it_is_complete_when_both_pieces_are_sent(played, kind):
+def test_killed_online_and_started_again_offline_it_is_complete_when_both_segments_are_sent(played, kind):
     killed, calm = (played.server.runs[kind.format(name)] for name in ("away", "calm-on"))
     assert played.before["id-away"] == 2, "the rest had not been sent"
-    rows = {row["_step"]: row for row in told(killed)}.values()  # `wandb sync` sends all of a piece, as it was
+    # `wandb sync` sends all of a segment, as it was
+    rows = {row["_step"]: row for row in lasting_rows(killed)}.values()
     *lines, end = map(own, rows)
-    *calm_lines, calm_end = map(own, told(calm))
+    *calm_lines, calm_end = map(own, lasting_rows(calm))
     assert lines == calm_lines and end.keys() == calm_end.keys()
     assert killed.exit_code == 0
 
 
-def test_a_piece_that_was_sent_before_its_run_ended_is_kept_and_what_it_holds_is_not_told_again(played):
+def test_a_segment_that_was_sent_before_its_run_ended_is_kept_and_its_rows_are_not_logged_again(played):
     assert played.before["id-sent"] == 3
     early, late = played.of("id-sent")
     assert (early / "run-id-sent.wandb.synced").exists() and len(read_run(late).history) == 1 + 1

@@ -1,4 +1,4 @@
-"""The promises of kd/track.py towards a server, with the real wandb and a stand-in server on 127.0.0.1.
+"""The tracker online, with the real wandb and a stand-in server on 127.0.0.1.
 
 One process plays all runs, one after the other, as a sweep does; the tests look at what arrived.
 """
@@ -44,20 +44,20 @@ def end(tracker, f1=0.5):
     figures = {"confusion_student": root / "confusion.png", "confusion_teacher": root / "confusion.png"}
     tracker.finish(merits, figures, tables, {"student": root / "student.safetensors"})
 
-def said(text):
+def mark(text):
     print(text, file=sys.stderr)
 
 for name in ("first", "second"):
     with online(name, tags=["one"]) as t:
         t.sibling("teacher", run_id="id-teacher", name="the teacher")
-        t.sibling("baseline", run_id="id-twin", name="the twin")
+        t.sibling("baseline", run_id="id-baseline", name="the baseline")
         for stage in ("teacher", "baseline", "student"):
             rows(t, stage, 3)
         end(t)
     print(f"hint of {name}: {t.hint()}")
 
 for epochs in ((1, 2, 3), (1, 2, 3, 4, 5)):  # started again
-    with online("pieces") as t:
+    with online("restarted") as t:
         for epoch in epochs:
             t.log({"stage": "student", "epoch": epoch, "loss": 1 / epoch})
 
@@ -69,12 +69,12 @@ with online("outage") as t:
         time.sleep(0.15)
     end(t, 0.6)
 
-said("refused begins")
+mark("refused begins")
 switch("refused=CommitArtifact")
 with online("refused") as t:
     t.finish(merits, {}, {}, {"student": root / "student.safetensors"})
 switch("refused=")
-said("refused ends")
+mark("refused ends")
 
 publish_report(root, run_id="id-report", name="report of study", group="study", mode="online",
                config={"sweep": "study", "command": "data.root=/home/somebody"},
@@ -88,7 +88,7 @@ with tracker("later", config=config) as t:  # offline
     end(t, 0.7)
 print(f"hint of later: {t.hint()}")
 kd.tracking.wandb_run.FINISH_TIMEOUT = 1
-said("away begins")
+mark("away begins")
 with online("away", timeout=1) as t:
     t.sibling("teacher", run_id="id-third-teacher", name="a third teacher")
     rows(t, "teacher", 2)
@@ -104,7 +104,7 @@ began = time.monotonic()
 with online("after", timeout=10) as t:
     rows(t, "student", 2)
 print(f"after took {time.monotonic() - began:.1f} s")
-said("away ends")
+mark("away ends")
 """
 
 
@@ -125,7 +125,7 @@ class Played:
         return re.search(rf"hint of {name}: (.*\n(?:send: .*)?)", self.out)[1]
 
     def send(self, name: str) -> str:
-        """Do what the hint says, in a shell, where the run was started."""
+        """Run the command of the hint in a shell, in the folder where the run was started."""
         command = re.search(r"^send: (.*)$", self.hint(name), re.MULTILINE)[1]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = os.environ | self.server.environment() | {"PATH": path, "HOME": str(self.home)}
@@ -145,7 +145,7 @@ def played(tmp_path_factory):
 
 
 def curve(run, name: str = "student/loss") -> list[tuple[int, float]]:
-    """By step, as W&B keeps history: what was sent before an outage and once more behind it is one row."""
+    """By step, as W&B keeps history: what was sent before an outage and again after it is one row."""
     rows = {row["_step"]: row for row in run.history if name in row}
     return [(row["epoch"], row[name]) for row in rows.values()]
 
@@ -162,14 +162,14 @@ def test_a_cell_is_a_run_with_its_group_and_job_type_its_flat_config_and_its_sum
     assert [run.summary[name] for name in names] == [0.8, 0.9, 0.1, 0.8, 0.85]
 
 
-def test_history_stands_on_epochs(played):
+def test_history_is_plotted_over_epochs(played):
     assert curve(played.server.runs["id-first"]) == [(1, 1), (2, 0.5), (3, 1 / 3)]
 
 
 def test_figures_tables_and_the_student_arrive_with_their_bytes(played):
     run = played.server.runs["id-first"]
-    picture = run.summary["figures/confusion_student"]
-    assert run.files[picture["path"]] == (played.folder / "outputs" / "confusion.png").read_bytes()
+    image = run.summary["figures/confusion_student"]
+    assert run.files[image["path"]] == (played.folder / "outputs" / "confusion.png").read_bytes()
     assert b'"sea"' in run.files[run.summary["per_class"]["path"]]
     artifact = played.server.artifact("student-id-first")
     assert (artifact.type, artifact.state, artifact.run) == ("model", "COMMITTED", "id-first")
@@ -177,19 +177,19 @@ def test_figures_tables_and_the_student_arrive_with_their_bytes(played):
     assert artifact.metadata["student/accuracy"] == 0.8 and list(artifact.manifest["contents"]) == [*artifact.files]
 
 
-def test_teacher_and_twin_are_runs_of_their_own_made_once(played):
-    teacher, twin = (played.server.runs[name] for name in ("id-teacher", "id-twin"))
+def test_teacher_and_baseline_are_runs_of_their_own_made_once(played):
+    teacher, baseline = (played.server.runs[name] for name in ("id-teacher", "id-baseline"))
     assert (teacher.name, teacher.job_type, teacher.group) == ("the teacher", "teacher", "study")
-    assert (twin.name, twin.job_type, twin.group) == ("the twin", "baseline", "study")
-    assert curve(teacher, "teacher/loss") == curve(twin, "baseline/loss") == [(1, 1), (2, 0.5), (3, 1 / 3)]
-    assert (teacher.exit_code, twin.exit_code) == (0, 0)
-    assert [run.summary["test/accuracy"] for run in (teacher, twin)] == [0.9, 0.7]
-    assert [run.summary["val/accuracy"] for run in (teacher, twin)] == [0.95, 0.75]
+    assert (baseline.name, baseline.job_type, baseline.group) == ("the baseline", "baseline", "study")
+    assert curve(teacher, "teacher/loss") == curve(baseline, "baseline/loss") == [(1, 1), (2, 0.5), (3, 1 / 3)]
+    assert (teacher.exit_code, baseline.exit_code) == (0, 0)
+    assert [run.summary["test/accuracy"] for run in (teacher, baseline)] == [0.9, 0.7]
+    assert [run.summary["val/accuracy"] for run in (teacher, baseline)] == [0.95, 0.75]
     assert "figures/confusion_teacher" in teacher.summary and "student/accuracy" not in teacher.summary
     common = {"group": "study", "data": "scenes", "choices.data": "scenes"}
     vea = {"attention": "vea", "choices.attention": "vea"}
     assert teacher.config == common | vea | {"job_type": "teacher", "seed": 7, "teacher.seed": 7}
-    assert twin.config == common | {"job_type": "baseline", "seed": 3, "width": 2, "student.width": 2}
+    assert baseline.config == common | {"job_type": "baseline", "seed": 3, "width": 2, "student.width": 2}
     for cell in ("first", "second"):
         stages = {name.split("/")[0] for row in played.server.runs[f"id-{cell}"].history for name in row if "/" in name}
         assert stages == {"student", "figures"} or stages == {"student"}
@@ -200,8 +200,8 @@ def test_teacher_and_twin_are_runs_of_their_own_made_once(played):
         ]
 
 
-def test_a_run_that_is_started_again_goes_on(played):
-    run = played.server.runs["id-pieces"]
+def test_a_run_that_is_started_again_resumes(played):
+    run = played.server.runs["id-restarted"]
     assert curve(run) == [(epoch, 1 / epoch) for epoch in range(1, 6)] and run.started > 1
 
 
@@ -243,7 +243,7 @@ def test_an_outage_that_stays_ends_in_time_and_all_of_it_is_sent_later(played):
     assert took < 20, "1 s for the question, 1 s for the end of each of the two runs, and a busy machine"
     assert played.number("after took") < 8, "the next run waits again"
     lost, late, again = played.warnings("away")
-    assert "no longer answers" in lost and "within 1 s" in late and "none asks again" in again
+    assert "no longer answers" in lost and "within 1 s" in late and "ask again after" in again
     command = played.send("away")
     assert "--include-online" in command and command.count("id-away") == 2
     cell, teacher = played.server.runs["id-away"], played.server.runs["id-third-teacher"]

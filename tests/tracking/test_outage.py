@@ -1,6 +1,6 @@
-"""Whatever becomes of W&B's server, its service process or its disk: the run goes on, and what was told can be sent.
+"""Failures of W&B's server, its service process or its disk: the run continues, and what was logged can be sent.
 
-Each scenario is a child of one process, see scenario.py, with the real wandb and a stand-in server.
+Each run is a child of one process, see scenario.py, with the real wandb and a stand-in server.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ SENT_LATER = ["unknown", "forgotten", "slow"]
 
 
 class Played:
-    """What became of the runs; at the end everything that was kept back is sent, as the hints say."""
+    """The runs as they ended; afterwards everything that was not sent is sent with the commands of the hints."""
 
     def __init__(self, folder: Path, server: Server, scenario: str, names: list[str], sent_later: list[str]):
         self.server, self.outputs = server, folder / "outputs"
@@ -132,18 +132,18 @@ def played(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_run_goes_on_with_complete_metrics(played, name):
+def test_the_run_continues_with_complete_metrics(played, name):
     stages, epochs = (["student"], 280) if name == "full" else (["teacher", "student"], 4)
     rows = [(row["stage"], row["epoch"]) for row in metrics(played.outputs, name)]
     assert rows == [(stage, epoch) for stage in stages for epoch in range(1, epochs + 1)]
 
 
-def test_what_an_outage_kept_back_arrives_with_the_command_of_the_hint(played):
+def test_what_an_outage_held_back_arrives_with_the_command_of_the_hint(played):
     assert played.at_once == {"early", "bereft"}, "of the others something was still here"
     assert [name for name in SENT_LATER if not played.complete(name)] == []
 
 
-def test_a_refused_key_is_told_and_waits_for_nobody(played):
+def test_a_refused_key_costs_a_warning_and_no_waiting(played):
     (line,) = played.warnings("unknown")[0]
     assert "401" in line and "tracked offline" in line
     (line,) = played.warnings("forgotten")[0]
@@ -151,13 +151,13 @@ def test_a_refused_key_is_told_and_waits_for_nobody(played):
     assert max(*played.seconds("unknown"), *played.seconds("forgotten")) < 6
 
 
-def test_a_server_that_answers_after_5_seconds_holds_the_start_up_for_the_timeout(played):
+def test_a_server_that_answers_after_5_seconds_delays_the_start_by_the_timeout(played):
     (line,) = played.warnings("slow")[0]
     assert "tracked offline" in line and played.seconds("slow")[0] < 1 + 6, "tracking.timeout, and a busy machine"
 
 
 @pytest.mark.slow
-def test_a_server_that_becomes_slow_holds_the_end_up_for_a_bounded_time(tmp_path):
+def test_a_server_that_becomes_slow_delays_the_end_by_a_bounded_time(tmp_path):
     with Server() as server:
         played = Played(tmp_path, server, LATE, ["late"], ["late"])
     student, rest = played.warnings("late")[0]
@@ -166,33 +166,33 @@ def test_a_server_that_becomes_slow_holds_the_end_up_for_a_bounded_time(tmp_path
     assert played.at_once == set() and played.complete("late")
 
 
-def test_a_note_from_the_future_keeps_nobody_offline(played):
+def test_a_note_from_the_future_keeps_no_run_offline(played):
     assert played.warnings("early") == [[]]
 
 
-def test_a_service_process_that_is_killed_online_is_replaced_and_told_everything(played):
+def test_a_service_process_that_is_killed_online_is_replaced_and_receives_everything(played):
     assert "killed" in played.out, "the test no longer finds wandb's service process"
     (line,) = played.warnings("bereft")[0]
     assert "W&B failed while" in line
     assert [row["_step"] for row in played.server.runs["id-bereft"].history] == [0, 1, 2, 3, 4]
 
 
-def test_a_full_disk_is_noticed_and_the_run_is_told_again_when_there_is_room(played):
+def test_a_full_disk_is_noticed_and_the_run_is_logged_again_when_there_is_room(played):
     ((line,), again) = played.warnings("full")
     assert "could not write all" in line and again == []
-    (piece,) = (played.outputs / "wandb").glob("offline-run-*-id-full")
-    run = read_run(piece)
+    (segment,) = (played.outputs / "wandb").glob("offline-run-*-id-full")
+    run = read_run(segment)
     assert len(run.history) == 280 + 1 and run.exit_code == 0
 
 
-def test_a_service_process_that_does_not_start_holds_nobody_up(played):
+def test_a_service_process_that_does_not_start_delays_no_run(played):
     (line,) = played.warnings("lame")[0]
     assert "W&B failed while starting" in line and "wandb-core" in line
     assert sum(played.seconds("lame")) < 15
 
 
-def test_without_locks_a_teacher_is_told_with_a_warning(played):
+def test_without_locks_a_teacher_is_logged_with_a_warning(played):
     (line,) = played.warnings("lockless")[0]
     assert "cannot be locked" in line
-    (piece,) = (played.outputs / "wandb").glob("offline-run-*-id-teacher-of-lockless")
-    assert len(read_run(piece).history) == 4 + 1
+    (segment,) = (played.outputs / "wandb").glob("offline-run-*-id-teacher-of-lockless")
+    assert len(read_run(segment).history) == 4 + 1

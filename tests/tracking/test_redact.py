@@ -1,4 +1,4 @@
-"""What W&B gets of a run names no secret and no place of this machine: the functions, and what really left."""
+"""What W&B receives names no secret and no path of this machine: the functions, and what was really sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tracking.wandb_server import Server
 
 
 @pytest.mark.parametrize(
-    ("told", "left"),
+    ("text", "expected"),
     [
         ("/home/me/pictures", "pictures"),
         ("/home/some body/my pictures", "my pictures"),
@@ -44,8 +44,8 @@ from tests.tracking.wandb_server import Server
         (None, None),
     ],
 )
-def test_a_place_loses_all_but_its_last_part_and_a_login_goes(told, left):
-    assert redact(told) == left
+def test_a_path_keeps_its_last_part_only_and_a_login_is_removed(text, expected):
+    assert redact(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_innocent_setting_is_not(name):
     assert redact({name: value}) == {name: value}
 
 
-def test_what_the_environment_keeps_secret_is_withheld_wherever_it_is_said(monkeypatch):
+def test_what_the_environment_keeps_secret_is_withheld_wherever_it_appears(monkeypatch):
     monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
     monkeypatch.setenv("SORT_KEY", "accuracy")
     monkeypatch.setenv("DB_PASSWORD", "hunter2")
@@ -81,11 +81,11 @@ def test_what_the_environment_keeps_secret_is_withheld_wherever_it_is_said(monke
     assert without_secrets("401 for 0123456789abcdef: accuracy") == f"401 for {WITHHELD}: accuracy"
 
 
-def test_a_home_that_nobody_has_and_a_folder_that_was_removed_are_no_error(monkeypatch, tmp_path):
-    def nobody():
+def test_a_user_without_a_home_and_a_working_folder_that_was_removed_are_no_error(monkeypatch, tmp_path):
+    def no_home():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(Path, "home", no_home)
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -138,7 +138,7 @@ def secrets(outputs, key: str) -> list[bytes]:
     return [word.encode() for word in [*words, platform.node()] if len(word) > 3]
 
 
-def test_what_a_server_was_told_names_no_secret_and_no_place(left):
+def test_what_a_server_received_names_no_secret_and_no_path(left):
     outputs, server, key, _ = left
     assert len(server.heard) > 20 and any(b"hinton" in body for body in server.heard)
     for body in server.heard:
@@ -151,7 +151,7 @@ def test_what_wandb_sync_would_send_names_none_either(left):
     files = [path for path in (outputs / "wandb").glob("*run-*/**/*") if path.is_file() and path.parent.name != "logs"]
     assert len([path for path in files if path.suffix == ".wandb"]) == 7 and len(files) > 20
     for path in files:
-        data = path.read_bytes().replace(f"{outputs}/wandb/".encode(), b"")  # where a manifest says it read from
+        data = path.read_bytes().replace(f"{outputs}/wandb/".encode(), b"")  # which a manifest names
         assert not [word for word in secrets(outputs, key) if word in data], path
     everywhere = [path for path in outputs.rglob("*") if path.is_file()]
     assert not [path for path in everywhere if key.encode() in path.read_bytes()], "logs too, which stay here"

@@ -1,4 +1,4 @@
-"""The promises of kd/track.py, with the real wandb: offline, or towards a server that is not there.
+"""The tracker with the real wandb: offline, or with a server that is not there.
 
 wandb changes the process that it runs in (environment, threads, a service process), so each scenario has its own.
 """
@@ -56,7 +56,7 @@ for name, error in (("bad", ValueError), ("interrupted", KeyboardInterrupt)):
             raise error("an error of the run")
     except error as seen:
         print("raised", seen)
-print("left behind:", [name for name in os.environ if name.startswith("WANDB") and name != "WANDB_SERVICE"])
+print("remaining:", [name for name in os.environ if name.startswith("WANDB") and name != "WANDB_SERVICE"])
 """
     done, home = play(tmp_path, scenario, WANDB_MODE="disabled")
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_a_run_can_be_read_back_from_its_wandb_file(offline):
     assert run.exit_code == 0
 
 
-def test_curves_stand_on_the_epoch_never_on_the_order_of_rows(offline):
+def test_curves_are_plotted_over_the_epoch_not_over_the_order_of_rows(offline):
     outputs, _, _ = offline
     run = read_runs(outputs)["id-good"]
     assert run.steps["teacher/*"] == "epoch" and run.steps["student/*"] == "epoch"
@@ -111,9 +111,9 @@ def test_the_summary_is_flat(offline):
 def test_figures_and_tables_are_there(offline):
     outputs, _, _ = offline
     run = read_runs(outputs)["id-good"]
-    picture = run.summary["figures/confusion"]
-    assert picture["_type"] == "image-file" and (picture["width"], picture["height"]) == (40, 20)
-    assert (run.folder / "files" / picture["path"]).stat().st_size == picture["size"]
+    image = run.summary["figures/confusion"]
+    assert image["_type"] == "image-file" and (image["width"], image["height"]) == (40, 20)
+    assert (run.folder / "files" / image["path"]).stat().st_size == image["size"]
     table = run.summary["teacher_vs_student"]
     assert table["_type"] == "table-file"
     written = json.loads((run.folder / "files" / table["path"]).read_text())
@@ -157,7 +157,7 @@ def test_nothing_is_written_outside_the_outputs_and_nothing_stays_in_the_environ
     assert list(home.iterdir()) == []
     assert sorted(path.name for path in outputs.iterdir()) == ["runs", "wandb"]
     assert done.stderr == "", "wandb is silent"
-    assert "left behind: ['WANDB_MODE']" in done.stdout
+    assert "remaining: ['WANDB_MODE']" in done.stdout
 
 
 def test_the_hint_says_where_to_look(offline):
@@ -191,7 +191,7 @@ assert t.hint() == ""
     assert not (tmp_path / "outputs" / "wandb").exists() and list(home.iterdir()) == []
 
 
-def test_siblings_are_told_once_even_by_jobs_at_the_same_time_and_told_again_when_it_came_to_nothing(tmp_path):
+def test_siblings_are_logged_once_even_by_concurrent_jobs_and_again_after_a_failure(tmp_path):
     scenario = """
 from filelock import FileLock
 
@@ -210,7 +210,7 @@ try:
         raise ValueError
 except ValueError:
     print("broken", t.hint().count("id-teacher"))
-with FileLock(root / "wandb" / "told" / "kd-id-teacher.lock"):  # another job is at it
+with FileLock(root / "wandb" / "told" / "kd-id-teacher.lock"):  # another job is logging it
     cell("beside")
 cell("first")
 cell("second")
@@ -227,7 +227,7 @@ cell("elsewhere", project="other")
         assert [row["stage"] for row in metrics(tmp_path / "outputs", name)] == ["teacher"] * 2 + ["student"] * 2
 
 
-def test_online_without_a_server_goes_on_offline_and_the_next_run_does_not_ask(tmp_path):
+def test_online_without_a_server_continues_offline_and_the_next_run_does_not_ask(tmp_path):
     scenario = """
 with tracker("far", mode="online", timeout=1.5) as t:
     rows(t, "teacher", 3)
@@ -241,7 +241,7 @@ with tracker("next", mode="online", timeout=50) as t:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 15
     first, second = done.stderr.splitlines()
-    assert "tracked offline" in first and "none asks again" in second
+    assert "tracked offline" in first and "ask again after" in second
     assert "no API key" not in done.stderr, "WANDB_MODE in the environment spoke before the config"
     runs = read_runs(tmp_path / "outputs")
     assert {name: (run.exit_code, len(run.history)) for name, run in runs.items()} == {
@@ -253,7 +253,7 @@ with tracker("next", mode="online", timeout=50) as t:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the service process in /proc")
-def test_online_without_a_key_asks_nobody_and_a_killed_service_harms_nothing(tmp_path):
+def test_online_without_a_key_does_not_prompt_and_a_killed_service_harms_nothing(tmp_path):
     """One process for both: on a terminal, where wandb would ask; then its service process is killed in mid-run."""
     scenario = """
 import signal, time

@@ -1,4 +1,4 @@
-"""The promises of kd/dashboard.py: its panels name what the tracker logs, and the server takes it."""
+"""The dashboard: its panels name what the tracker logs, and the server accepts it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def spec():
 
 
 def names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (key, name) of everything in a spec that stands for something logged."""
+    """Yield (key, name) of everything in a spec that names something logged."""
     if isinstance(node, dict):
         for inner, value in node.items():
             yield from names(value, inner)
@@ -93,7 +93,7 @@ def test_every_name_of_the_dashboard_is_one_that_the_tracker_logs(runs, spec):
             assert name in history | summary, f"{key} {name}"
 
 
-def test_the_merits_of_every_job_type_have_the_same_names(runs):
+def test_the_scores_of_every_job_type_have_the_same_names(runs):
     for run in ("id-cell", "id-teacher", "id-baseline"):
         assert runs[run].summary["test/accuracy"] == 0.8 and runs[run].summary["cost/latency_ms"] == 0.7
 
@@ -116,7 +116,7 @@ def dashboard(folder: Path, *arguments: str, **environment: str) -> subprocess.C
     )
 
 
-def test_it_is_saved_on_the_server_and_a_dry_run_asks_nobody(tmp_path, spec, monkeypatch, capsys):
+def test_it_is_saved_on_the_server_and_a_dry_run_asks_no_server(tmp_path, spec, monkeypatch, capsys):
     with Server() as server:
         done = dashboard(tmp_path, "--project", "kd", "--name", "Mine", **server.environment())
         assert done.returncode == 0, done.stderr
@@ -132,12 +132,12 @@ def test_it_is_saved_on_the_server_and_a_dry_run_asks_nobody(tmp_path, spec, mon
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         assert main(["--dry-run", "--entity", "me"]) == 0 and len(server.asked) == asked
-    said = capsys.readouterr().out
-    assert "me/kd" in said and "Pareto" in said and "ParallelCoordinatesPlot" in said
+    out = capsys.readouterr().out
+    assert "me/kd" in out and "Pareto" in out and "ParallelCoordinatesPlot" in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "message"),
     [
         (["--project", "my/proj:1"], {}, r"--project must be text in one line without / \ # ? % :, of 1 to 128"),
         (["--project", ""], {}, "--project must be text"),
@@ -147,15 +147,15 @@ def test_it_is_saved_on_the_server_and_a_dry_run_asks_nobody(tmp_path, spec, mon
         ([], {"WANDB_PROJECT": "a/b"}, "--project must be text"),
     ],
 )
-def test_a_name_that_wandb_does_not_take_is_refused(arguments, environment, said, monkeypatch, capsys):
+def test_a_name_that_wandb_does_not_take_is_refused(arguments, environment, message, monkeypatch, capsys):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert main([*arguments, "--dry-run"]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.startswith("kd.dashboard: ") and said in told.err and told.err.count("\n") == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("kd.dashboard: ") and message in err and err.count("\n") == 1
 
 
-def test_project_and_entity_are_those_of_the_environment_where_nobody_says_others(monkeypatch, capsys, spec):
+def test_project_and_entity_default_to_the_environment(monkeypatch, capsys, spec):
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.setenv("WANDB_ENTITY", "us")
     assert main(["--dry-run"]) == 0 and "us/mine" in capsys.readouterr().out
@@ -173,5 +173,5 @@ def test_without_the_extra_it_says_so_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     for arguments in (["--dry-run"], []):
         assert main(arguments) == 2
-        said = capsys.readouterr()
-        assert said.out == "" and said.err.count("\n") == 1 and 'pip install -e ".[dashboard]"' in said.err
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and 'pip install -e ".[dashboard]"' in err

@@ -1,7 +1,7 @@
 """Read a W&B run back from its ``run-<id>.wandb``: what was really written, without a server.
 
 The file is a log in LevelDB's format: 7 bytes of file header, then blocks of 32 KiB filled with chunks. A chunk is a
-checksum, a length and a type (whole, first, middle or last piece of a record), then its bytes; a record is a protobuf
+checksum, a length and a type (whole, first, middle or last part of a record), then its bytes; a record is a protobuf
 message. wandb 0.31 has no reader in Python.
 """
 
@@ -64,13 +64,13 @@ def chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
 def records(data: bytes) -> Iterator[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     for kind, body in chunks(data):
         if kind in (WHOLE, FIRST):
-            pieces.clear()
-        pieces.append(body)
+            parts.clear()
+        parts.append(body)
         if kind in (WHOLE, LAST):
-            yield Record.FromString(b"".join(pieces))
+            yield Record.FromString(b"".join(parts))
 
 
 def fill(target: dict[str, Any], items: Iterable[Any]) -> dict[str, Any]:
@@ -114,6 +114,6 @@ def read_run(folder: Path) -> Run:
 
 
 def read_runs(root: Path) -> dict[str, Run]:
-    """Read all offline runs below ``root/wandb``, by id; of a run that was started again, the last piece."""
+    """Read all offline runs below ``root/wandb``, by id; of a run that was started again, the last segment."""
     runs = [read_run(folder) for folder in sorted((Path(root) / "wandb").glob("offline-run-*"))]
     return {run.id: run for run in runs}

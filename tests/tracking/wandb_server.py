@@ -1,7 +1,7 @@
 """A stand-in for W&B's server on 127.0.0.1: what wandb 0.31 asks when it sends a run, and no user interface.
 
-``with Server() as server:`` and, for whoever shall talk to it, ``server.environment()``. What arrived stands in
-``server.runs``, ``server.artifacts`` and ``server.views``, and as it came over the line in ``server.heard``. A process
+``with Server() as server:`` and, for a process that talks to it, ``server.environment()``. What arrived is in
+``server.runs``, ``server.artifacts`` and ``server.views``, and the raw requests in ``server.heard``. A process
 that cannot reach these attributes switches it by ``GET /switch?down=1`` and asks ``GET /rows`` how far each run is. The
 protocol is not documented: this is what wandb-core, ``wandb sync`` and wandb-workspaces were seen to ask. An operation
 that is not known here is answered by an error that names it, as W&B does.
@@ -65,7 +65,7 @@ class Artifact:
 
 
 class Server:
-    """The server, and what it was told."""
+    """The server, and what it received."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
@@ -79,7 +79,7 @@ class Server:
         self.heard: list[bytes] = []  # bodies of requests
         self.refused = ""  # a GraphQL operation that is answered by an error
         self.sweeps: dict[str, str] = {}  # what `wandb sweep` was given, as yaml
-        self.waiting: list[dict[str, Any]] = []  # the parameters of runs that an agent will be told to start
+        self.waiting: list[dict[str, Any]] = []  # the parameters of the runs that an agent will start
         self._lock = threading.RLock()
         self._released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"server_of": self}))
@@ -131,22 +131,22 @@ class Server:
                 self.artifacts[owner].manifest = json.loads(body)
         return {}
 
-    def _stream(self, run_id: str, told: dict[str, Any]) -> dict[str, Any]:
+    def _stream(self, run_id: str, sent: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[run_id]
-        for name, piece in (told.get("files") or {}).items():
+        for name, part in (sent.get("files") or {}).items():
             if name == "wandb-summary.json":
-                run.summary = json.loads(piece["content"][-1])
+                run.summary = json.loads(part["content"][-1])
             elif name in STREAMS:
                 stored = getattr(run, STREAMS[name])
-                lines = piece["content"]
-                stored[piece["offset"] :] = lines if name == "output.log" else [json.loads(line) for line in lines]
-        if told.get("complete"):
-            run.exit_code = told.get("exitcode")
+                lines = part["content"]
+                stored[part["offset"] :] = lines if name == "output.log" else [json.loads(line) for line in lines]
+        if sent.get("complete"):
+            run.exit_code = sent.get("exitcode")
         return {"exitcode": None, "limits": {}}
 
     def _graphql(self, request: dict[str, Any]) -> dict[str, Any]:
-        said = re.search(r"\b(?:query|mutation)\s+(\w+)", request["query"])
-        name = said[1] if said else "?"
+        found = re.search(r"\b(?:query|mutation)\s+(\w+)", request["query"])
+        name = found[1] if found else "?"
         self.asked.append(name)
         answer = getattr(self, f"_on_{name}", None)
         if answer is None or name == self.refused:
@@ -182,30 +182,31 @@ class Server:
             "wandbConfig": json.dumps({"t": 1}),
         }
 
-    def _on_UpsertBucket(self, told: dict) -> dict:
-        run = self.runs.setdefault(told["name"], Run(told["name"], told["project"]))
+    def _on_UpsertBucket(self, variables: dict) -> dict:
+        run = self.runs.setdefault(variables["name"], Run(variables["name"], variables["project"]))
         new = run.started == 0
         run.started += 1
-        run.stored_config = told.get("config") or run.stored_config
-        run.name = told.get("displayName") or run.name or run.id
-        run.group = told.get("groupName") or run.group
-        run.job_type = told.get("jobType") or run.job_type
-        run.tags = told.get("tags") or run.tags
-        run.sweep = told.get("sweep") or run.sweep
-        run.notes = told.get("notes") or run.notes
+        run.stored_config = variables.get("config") or run.stored_config
+        run.name = variables.get("displayName") or run.name or run.id
+        run.group = variables.get("groupName") or run.group
+        run.job_type = variables.get("jobType") or run.job_type
+        run.tags = variables.get("tags") or run.tags
+        run.sweep = variables.get("sweep") or run.sweep
+        run.notes = variables.get("notes") or run.notes
         return {"upsertBucket": {"bucket": self._bucket(run), "inserted": new}}
 
-    def _on_RunResumeStatus(self, told: dict) -> dict:
-        run = self.runs.get(told["name"])
-        model = {"id": "p", "name": told["project"], "entity": {"id": "e", "name": ENTITY}}
+    def _on_RunResumeStatus(self, variables: dict) -> dict:
+        run = self.runs.get(variables["name"])
+        model = {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": ENTITY}}
         return {"model": model | {"bucket": self._bucket(run) if run else None}}
 
-    def _on_CreateRunFiles(self, told: dict) -> dict:
-        files = [{"name": name, "uploadUrl": f"{self.url}/run/{told['run']}/{name}"} for name in told["files"]]
-        return {"createRunFiles": {"runID": told["run"], "uploadHeaders": [], "files": files}}
+    def _on_CreateRunFiles(self, variables: dict) -> dict:
+        place = f"{self.url}/run/{variables['run']}"
+        files = [{"name": name, "uploadUrl": f"{place}/{name}"} for name in variables["files"]]
+        return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def _on_CreateArtifact(self, told: dict) -> dict:
-        about = told["input"]
+    def _on_CreateArtifact(self, variables: dict) -> dict:
+        about = variables["input"]
         name, digest = about["artifactCollectionName"], about["digest"]
         for key, old in self.artifacts.items():  # the same content is not sent twice
             if (old.name, old.digest, old.state) == (name, digest, "COMMITTED"):
@@ -218,33 +219,33 @@ class Server:
     def _artifact(self, key: str) -> dict[str, Any]:
         return {"id": key, "state": self.artifacts[key].state, "artifactSequence": {"latestArtifact": None}}
 
-    def _manifest(self, key: str, told: dict) -> dict[str, Any]:
+    def _manifest(self, key: str, variables: dict) -> dict[str, Any]:
         file = {"id": f"file-{key}"}
-        if told["includeUpload"]:
+        if variables["includeUpload"]:
             file |= {"uploadUrl": f"{self.url}/manifest/{key}/manifest", "uploadHeaders": []}
         return {"artifactManifest": {"id": f"manifest-{key}", "file": file}}
 
-    def _on_CreateArtifactManifest(self, told: dict) -> dict:
-        return {"createArtifactManifest": self._manifest(told["artifactID"], told)}
+    def _on_CreateArtifactManifest(self, variables: dict) -> dict:
+        return {"createArtifactManifest": self._manifest(variables["artifactID"], variables)}
 
-    def _on_UpdateArtifactManifest(self, told: dict) -> dict:
-        return {"updateArtifactManifest": self._manifest(told["artifactManifestID"].partition("-")[2], told)}
+    def _on_UpdateArtifactManifest(self, variables: dict) -> dict:
+        return {"updateArtifactManifest": self._manifest(variables["artifactManifestID"].partition("-")[2], variables)}
 
-    def _on_CreateArtifactFiles(self, told: dict) -> dict:
+    def _on_CreateArtifactFiles(self, variables: dict) -> dict:
         edges = []
-        for file in told["input"]["artifactFiles"]:
+        for file in variables["input"]["artifactFiles"]:
             key, name = file["artifactID"], file["name"]
             node = {"storagePath": name, "uploadUrl": f"{self.url}/artifact/{key}/{name}", "uploadHeaders": []}
             edges.append({"node": node | {"uploadMultipartUrls": None, "artifact": {"id": key}}})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def _on_CommitArtifact(self, told: dict) -> dict:
-        artifact = self.artifacts[told["artifactID"]]
+    def _on_CommitArtifact(self, variables: dict) -> dict:
+        artifact = self.artifacts[variables["artifactID"]]
         artifact.state = "COMMITTED"
-        return {"commitArtifact": {"artifact": {"id": told["artifactID"], "digest": artifact.digest}}}
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": artifact.digest}}}
 
-    def _on_ArtifactByID(self, told: dict) -> dict:
-        artifact = self.artifacts[told["id"]]
+    def _on_ArtifactByID(self, variables: dict) -> dict:
+        artifact = self.artifacts[variables["id"]]
         project = {
             "__typename": "Project",
             "id": "p",
@@ -253,7 +254,7 @@ class Server:
             "entity": {"__typename": "Entity", "name": ENTITY},
         }
         sequence = {"__typename": "ArtifactSequence", "id": "s", "name": artifact.name, "project": project}
-        about = {"__typename": "Artifact", "id": told["id"], "artifactSequence": sequence, "versionIndex": 0}
+        about = {"__typename": "Artifact", "id": variables["id"], "artifactSequence": sequence, "versionIndex": 0}
         about |= {"artifactType": {"name": artifact.type}, "description": None, "metadata": None, "tags": []}
         about |= {"ttlDurationSeconds": -2, "ttlIsInherited": True, "historyStep": None, "state": artifact.state}
         about |= {"size": sum(map(len, artifact.files.values())), "fileCount": len(artifact.files)}
@@ -262,39 +263,39 @@ class Server:
 
     # for `wandb sweep` and `wandb agent`
 
-    def _on_UpsertSweep(self, told: dict) -> dict:
+    def _on_UpsertSweep(self, variables: dict) -> dict:
         name = f"sweep{len(self.sweeps) + 1}"
-        self.sweeps[name] = told["config"]
-        project = {"id": "p", "name": told["projectName"], "entity": {"id": "e", "name": ENTITY}}
+        self.sweeps[name] = variables["config"]
+        project = {"id": "p", "name": variables["projectName"], "entity": {"id": "e", "name": ENTITY}}
         return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
 
-    def _on_SweepWithRuns(self, told: dict) -> dict:
-        return {"project": {"sweep": {"id": "s", "config": self.sweeps[told["sweep"]], "runs": {"edges": []}}}}
+    def _on_SweepWithRuns(self, variables: dict) -> dict:
+        return {"project": {"sweep": {"id": "s", "config": self.sweeps[variables["sweep"]], "runs": {"edges": []}}}}
 
-    def _on_CreateAgent(self, told: dict) -> dict:
-        return {"createAgent": {"agent": {"id": told["sweep"]}}}
+    def _on_CreateAgent(self, variables: dict) -> dict:
+        return {"createAgent": {"agent": {"id": variables["sweep"]}}}
 
-    def _on_Heartbeat(self, told: dict) -> dict:
+    def _on_Heartbeat(self, variables: dict) -> dict:
         """Hand out one run at a time, as ``count`` of `wandb agent` has it: the server makes it before it starts."""
         commands = []
-        if not json.loads(told["runState"]):
+        if not json.loads(variables["runState"]):
             commands = [{"type": "exit"}]
         if commands and self.waiting:
             values = self.waiting.pop(0)
             name, config = f"agents{len(self.runs)}", {key: {"value": value} for key, value in values.items()}
-            self.runs[name] = Run(name, "", sweep=told["id"], stored_config=json.dumps(config))
-            command = re.search(r"^program: *(.*)$", self.sweeps[told["id"]], re.MULTILINE)
+            self.runs[name] = Run(name, "", sweep=variables["id"], stored_config=json.dumps(config))
+            command = re.search(r"^program: *(.*)$", self.sweeps[variables["id"]], re.MULTILINE)
             commands = [{"type": "run", "run_id": name, "program": command and command[1], "args": config}]
-        return {"agentHeartbeat": {"agent": {"id": told["id"]}, "commands": json.dumps(commands)}}
+        return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
 
     # for kd.dashboard
 
     def _on_GetDefaultEntity(self, _: dict) -> dict:
         return {"viewer": {"id": "1", "entity": ENTITY}}
 
-    def _on_UpsertView2(self, told: dict) -> dict:
-        self.views.append(told)
-        view = {"id": f"view{len(self.views)}", "name": told["name"]}
+    def _on_UpsertView2(self, variables: dict) -> dict:
+        self.views.append(variables)
+        view = {"id": f"view{len(self.views)}", "name": variables["name"]}
         return {"upsertView": {"view": view, "inserted": True}}
 
 
