@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import ListConfig, OmegaConf
 
 from kd.config.generated import register_generated
+from kd.config.help import help_chosen, help_group, help_setting
 from kd.config.keys import shown
 from kd.config.rules import is_number
 from kd.search import directions
@@ -53,6 +54,7 @@ def plugin(extra: str, path: str) -> str:
 def register() -> None:
     """Register resolvers and generated options. Calling it again changes nothing."""
     resolvers = {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin, "from_env": from_env}
+    resolvers |= {"help_group": help_group, "help_setting": help_setting, "help_chosen": help_chosen}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     register_generated()
