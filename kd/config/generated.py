@@ -2,7 +2,8 @@
 
 They are a config source of their own, a Hydra plugin that makes an option when it is chosen. In Hydra's ConfigStore
 they would all be made at every start, and Hydra copies the whole store each time it lists a group: 97 times for
-``--help``, which then took 3.2 s of CPU time in place of 0.5 s (2 cores, Hydra 1.3.8).
+``--help``, which then took 3.3 s of CPU time in place of 0.75 s, and ``--cfg job`` 0.60 s in place of 0.41 s
+(2 shared cores, Hydra 1.3.8).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COMBINE = "combine"
 
 
 def register_generated() -> None:
-    """Make Hydra look here for options that are no files. Files of the same name come first."""
+    """Make Hydra look here for options that are no files. A file of the same name comes first."""
     for plugin in (GeneratedOptions, GeneratedSearchPath):
         Plugins.instance().register(plugin)
 
@@ -97,14 +98,15 @@ class GeneratedOptions(ConfigSource):
         if name not in generated(group):
             raise ConfigLoadError(f"Config not found : {config_path}")
         config = OmegaConf.create(generate(group, name))
-        return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header={"package": None})
+        return ConfigResult(provider=SCHEME, path=self.full_path(), config=config, header={"package": None})
 
 
 class GeneratedSearchPath(SearchPathPlugin):
-    """Puts ``kd://`` on Hydra's search path."""
+    """Puts ``kd://`` on Hydra's search path, after conf/ and ``--config-dir``."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append(provider="kd", path=f"{SCHEME}://generated")
+        # Hydra puts --config-dir before what "schema" provides: by another name ours would hide the user's files
+        search_path.append(provider="schema", path=f"{SCHEME}://generated")
 
 
 def _split(config_path: str) -> tuple[str, str]:

@@ -142,11 +142,3 @@ def test_the_store_that_hydra_copies_for_every_group_holds_nothing_of_ours():
     found = list(nodes(ConfigStore.instance().repo))
     assert found and all(isinstance(node, ConfigNode) for node in found)
     assert not [f"{node.group}/{node.name}" for node in found if node.group and node.group.split("/")[0] in GROUPS]
-
-
-def test_listing_options_makes_none(monkeypatch):
-    monkeypatch.setattr(generated, "generate", lambda group, name: pytest.fail(f"{group}={name} was made"))
-    source = generated.GeneratedOptions("kd", "kd://generated")
-    assert source.list("kd", None) == ["combine"] and "wrn_40_2" in source.list("teacher", None)
-    assert source.is_config("teacher/wrn_40_2") and not source.is_config("teacher/resnet18")
-    assert vars(source) == {"provider": "kd", "path": "generated"}, "what is copied"
