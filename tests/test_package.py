@@ -38,4 +38,4 @@ def test_a_wheel_carries_code_and_configs_and_runs_from_anywhere(tmp_path):
 def test_the_console_script_does_the_same():
     script = Path(sys.executable).parent / "kd-run"
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
-    assert "attention: cbam" in done.stdout
+    assert "Groups: GROUP=OPTION" in done.stdout

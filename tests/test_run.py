@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 
 from kd import report
 from tests import quickly
-from tests.conftest import CONF, TINY, compose, options, stamps
+from tests.conftest import CONF, TINY, compose, stamps
 
 SMALL = [
     *TINY,
@@ -356,19 +354,6 @@ def test_weights_of_labels_that_a_method_does_not_read_are_told(tmp_path):
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "function_matching"}
     with pytest.warns(Advice, match="data.balance=weight weighs labels, and kd=function_matching reads none"):
         prepare(compose(*SMALL, *said), choices)
-
-
-def test_help_needs_nothing_heavy():
-    code = "import sys, kd.run; print(sorted({'torch', 'timm', 'wandb', 'seaborn', 'numpy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-
-
-def test_help_lists_every_group(tmp_path):
-    text = command("--help", outputs=tmp_path, cwd=tmp_path).stdout
-    for group in ("data", "attention", "teacher", "student", "kd", "tracking"):
-        more = {"kd": ["combine"], "teacher": options("student")}.get(group, [])  # a student may teach
-        offered = sorted({*options(group), *more})
-        assert f"{group}: {', '.join(offered)}" in text
 
 
 def test_the_command_line_has_the_last_word_on_attention():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kd.config.options import conf_dir
@@ -82,12 +82,17 @@ def _agreed(what: str, said: Mapping[str, Any]) -> Any:
     return next(iter(said.values()), None)
 
 
-def offer_combinations() -> None:
-    """Make ``kd=combine`` an option: every method's settings under its name, of which those listed are used."""
+def combination() -> dict[str, Any]:
+    """The content of ``kd=combine``: every method's settings under its name, of which those listed are used."""
+    return {"terms": ["hinton", "at"], HARD: None, **_methods(conf_dir())}
+
+
+@functools.cache
+def _methods(folder: str) -> dict[str, dict[str, Any]]:
+    """The methods that can be combined, by name. 33 files take 0.1 s to read, and a sweep composes every job."""
     methods = {}
-    for path in sorted((Path(conf_dir()) / "kd").glob("*.yaml")):
-        page = OmegaConf.load(path)
-        if isinstance(page.get("terms"), DictConfig) and "defaults" not in page:
-            methods[path.stem] = page
-    node = {"terms": ["hinton", "at"], HARD: None, **methods}
-    ConfigStore.instance().store(group="kd", name="combine", node=OmegaConf.create(node), provider="kd")
+    for path in sorted((Path(folder) / "kd").glob("*.yaml")):
+        option = OmegaConf.load(path)
+        if isinstance(option.get("terms"), DictConfig) and "defaults" not in option:
+            methods[path.stem] = OmegaConf.to_container(option)
+    return methods

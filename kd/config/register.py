@@ -1,52 +1,18 @@
-"""What Hydra is told beside the yaml files: options that are made of others, and resolvers."""
+"""Register with Hydra what is no yaml file: resolvers, and options made from other options."""
 
 from __future__ import annotations
 
 import importlib.machinery
 import os
 from pathlib import Path
-from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import ListConfig, OmegaConf
 
-from kd.config.combine import offer_combinations
+from kd.config.generated import register_generated
+from kd.config.help import help_chosen, help_group, help_setting
 from kd.config.keys import shown
-from kd.config.options import conf_dir
 from kd.config.rules import is_number
 from kd.search import directions
-
-
-def offer_students_as_teachers() -> None:
-    """Make every student an option of `teacher` too, its settings among the teacher's: ``teacher=wrn_40_2``.
-
-    A student that stands on timm's page becomes a teacher that stands on timm's. A file in conf/teacher comes first.
-    """
-    students, teachers = Path(conf_dir()) / "student", Path(conf_dir()) / "teacher"
-    for path in sorted(students.glob("*.yaml")):
-        if (teachers / path.name).is_file():
-            continue
-        of_timm, page = student_page(path)
-        if of_timm:
-            node = {"defaults": ["timm", "_self_"], **page}
-        else:
-            settings = {key: value for key, value in page.items() if key != "_target_"}
-            network = {"_target_": page.get("_target_"), **{key: f"${{teacher.{key}}}" for key in settings}}
-            node = {"defaults": ["/every_teacher@_here_", "_self_"], "checkpoint": None, **settings, "network": network}
-        ConfigStore.instance().store(group="teacher", name=path.stem, node=OmegaConf.create(node), provider="kd")
-
-
-def student_page(path: Path) -> tuple[bool, dict[str, Any]]:
-    """Whether a student's page stands on timm's, and what it says, with the other pages of its folder below it."""
-    page = OmegaConf.to_container(OmegaConf.load(path))
-    of_timm, below = False, {}
-    for name in page.pop("defaults", []):
-        if name == "timm":
-            of_timm = True
-        elif name != "_self_" and (path.parent / f"{name}.yaml").is_file():
-            also, more = student_page(path.parent / f"{name}.yaml")
-            of_timm, below = of_timm or also, {**below, **more}
-    return of_timm, {**below, **page}
 
 
 def one_minus(share: float) -> float:
@@ -86,9 +52,9 @@ def plugin(extra: str, path: str) -> str:
 
 
 def register() -> None:
-    """Tell Hydra our resolvers and the options that are no files."""
+    """Register resolvers and generated options. Calling it again changes nothing."""
     resolvers = {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin, "from_env": from_env}
+    resolvers |= {"help_group": help_group, "help_setting": help_setting, "help_chosen": help_chosen}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-    offer_combinations()
-    offer_students_as_teachers()
+    register_generated()

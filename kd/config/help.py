@@ -1,0 +1,83 @@
+"""What ``python -m kd.run --help`` shows: resolvers of conf/hydra/help/kd.yaml.
+
+The text asks Hydra for options and the composed config for values, so it shows those of the very command:
+``--help kd=dkd`` lists DKD's settings.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kd.config.options import names
+from kd.values import said
+
+WIDTH = 100
+INDENT = 2  # of every line, in the yaml
+LABEL = 22  # columns of a group and its chosen option
+KEY = 30  # columns of a setting and its value
+ABSENT = "???"  # Hydra's own sign for a value that the command line must give
+
+
+def help_group(group: str, *known: str, _root_: DictConfig) -> str:
+    """A line of help on a config group: the chosen option, then as many of the others as fit, and their number.
+
+    Args:
+        known: options to name first.
+    """
+    chosen = _chosen(_root_, group)
+    options = names(group)
+    others = [name for name in dict.fromkeys([*known, *options]) if name in options and name != chosen]
+    label = f"{group}={chosen}".ljust(LABEL)
+    return f"{label} {_first(others, WIDTH - INDENT - len(label) - 1, f', ... ({len(options)} in all)')}"
+
+
+def help_setting(key: str, _root_: DictConfig) -> str:
+    """A setting and its value, padded for what it means to follow."""
+    return _escape(f"{key}={_text(OmegaConf.select(_root_, key, default=ABSENT))}".ljust(KEY - 1) + " ")
+
+
+def help_chosen(group: str, _root_: DictConfig) -> str:
+    """The settings of a group's chosen option, without those that are computed from others."""
+    option = OmegaConf.to_container(_root_[group])
+    own = {name: value for name, value in option.items() if not name.startswith("_") and _is_plain(value)}
+    label = f"of {group}={_chosen(_root_, group)}:".ljust(KEY - 1)
+    settings = " ".join(f"{group}.{name}={_text(value)}" for name, value in own.items())
+    return _escape(_wrap(f"{label} {settings or 'none'}"))
+
+
+def _chosen(root: DictConfig, group: str) -> str:
+    choices = OmegaConf.select(root, "hydra.runtime.choices", default={})
+    return choices.get(group) or "null"
+
+
+def _first(words: Sequence[str], width: int, more: str) -> str:
+    """As many words as fit, followed by ``more`` where that is not all."""
+    for count in range(len(words), 0, -1):
+        text = ", ".join(words[:count]) + (more if count < len(words) else "")
+        if len(text) <= width:
+            return text
+    return ", ".join(words)
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, dict) and "${" not in str(value)
+
+
+def _text(value: Any) -> str:
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else said(value)
+
+
+def _wrap(text: str) -> str:
+    how = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, WIDTH - INDENT, subsequent_indent=" " * (KEY + INDENT), **how)
+
+
+def _escape(text: str) -> str:
+    """For ``string.Template``, with which Hydra reads the text: a folder may have a dollar sign."""
+    return text.replace("$", "$$")
