@@ -13,7 +13,7 @@ from omegaconf import ListConfig, OmegaConf
 from kd.config.combine import offer_combinations
 from kd.config.keys import shown
 from kd.config.options import conf_dir
-from kd.config.rules import is_number
+from kd.runtime.values import is_number
 from kd.search import directions
 
 

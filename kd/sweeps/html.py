@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kd.runtime.values import format_value
 from kd.sweeps import page
 from kd.sweeps.page import HEADINGS
 from kd.sweeps.view import METRICS, Metric, Point, Slice, View, mean
 from kd.tables import Rows, known
-from kd.values import said
 
 ASSETS = Path(__file__).parent / "assets"
 # The file may load nothing but what it holds, even if something in it tried to.
@@ -180,10 +180,10 @@ def _metric(shown: View, metric: Metric, kind: str) -> str:
 def _heat(shown: View, part: Slice, metric: Metric, kind: str, low: float, high: float) -> str:
     columns, rows = shown.columns, shown.rows
     head = f'<th class="axis">{escape(rows.name)} ↓ &nbsp; {escape(columns.name)} →</th>'
-    head += "".join(f'<th scope="col">{escape(said(column))}</th>' for column in columns.values)
+    head += "".join(f'<th scope="col">{escape(format_value(column))}</th>' for column in columns.values)
     lines = []
     for row in rows.values:
-        cells = [f'<th scope="row">{escape(said(row))}</th>']
+        cells = [f'<th scope="row">{escape(format_value(row))}</th>']
         for column in columns.values:
             group, state = part.at(row, column), part.states.get((row, column), "")
             tip = escape(page.tooltip(group, page.where_of(shown, part, row, column), state))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.values import said
+from kd.runtime.values import format_value
 
 SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher seed", "data.seed": "data seed"}
 
@@ -21,7 +21,7 @@ def short(setting: str, among: Sequence[str] = ()) -> str:
 
 def name_of(values: Mapping[str, Any]) -> str:
     """``T = 4, α = 0.9``; for a sweep over seeds alone "the only cell"."""
-    told = [f"{short(name, list(values))} = {said(value)}" for name, value in values.items()]
+    told = [f"{short(name, list(values))} = {format_value(value)}" for name, value in values.items()]
     return ", ".join(told) or "the only cell"
 
 

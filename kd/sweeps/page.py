@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kd.page import placed
+from kd.runtime.values import format_override, format_value
 from kd.sweeps.grid import Group, claims, picking
 from kd.sweeps.ledger import Sweep
 from kd.sweeps.names import name_of
@@ -24,7 +25,6 @@ from kd.sweeps.view import (
     one_cost,
 )
 from kd.tables import PICKS, Rows, comparison_rows, escape, is_calm, known, markdown_table, seeds_rows, significant
-from kd.values import said, spelled
 
 MARK = "*"  # beside a gain that is more than noise after Holm's correction
 PAGE_ROWS = 200  # of the table in report.md; report.html and cells.csv hold them all
@@ -83,14 +83,14 @@ def failures(sweep: Sweep) -> list[tuple[str, str, str]]:
     """Override line, status and error of each cell that failed or was lost."""
     wrong = [cell for cell in sweep.cells if cell.status in ("failed", "lost")]
     silent = "its process ended without a word"
-    return [(" ".join(map(spelled, cell.overrides)), cell.status, cell.error or silent) for cell in wrong]
+    return [(" ".join(map(format_override, cell.overrides)), cell.status, cell.error or silent) for cell in wrong]
 
 
 def facts(shown: Sequence[View]) -> list[tuple[str, str]]:
     sweep = shown[0].sweep
     told = [("cells", progress(sweep))]
     if sweep.fixed:
-        told.append(("same in all cells", " ".join(map(spelled, sweep.fixed))))
+        told.append(("same in all cells", " ".join(map(format_override, sweep.fixed))))
     results = [cell.result for each in shown for group in each.groups for cell in group.cells]
     if not results:
         return told
@@ -259,7 +259,7 @@ def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], folder: 
 
 def cell_text(value: float | str | None) -> str:
     """A swept value of ``cell_rows``, of which text is said already."""
-    return "–" if value is None else value if isinstance(value, str) else said(value)
+    return "–" if value is None else value if isinstance(value, str) else format_value(value)
 
 
 def tooltip(group: Group | None, where: str, state: str) -> str:
@@ -281,7 +281,7 @@ def tooltip(group: Group | None, where: str, state: str) -> str:
 
 
 def where_of(shown: View, part: Slice, row: Any, column: Any) -> str:
-    names = [f"{axis.name} = {said(v)}" for axis, v in ((shown.columns, column), (shown.rows, row)) if axis]
+    names = [f"{axis.name} = {format_value(v)}" for axis, v in ((shown.columns, column), (shown.rows, row)) if axis]
     return ", ".join([*names, part.title] if part.title else names)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.runtime.values import format_value
 from kd.store import write_text
 from kd.sweeps import page
 from kd.sweeps.grid import Group, cell_rows
@@ -32,7 +33,6 @@ from kd.sweeps.view import (
     views,
 )
 from kd.tables import LABEL, known
-from kd.values import said
 
 Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
 NAMED = 40  # dots with names at their side: more would make a figure of several screens
@@ -114,8 +114,8 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
     names = f"{shown.columns.name} ({shown.columns.setting})", f"{shown.rows.name} ({shown.rows.setting})"
     figure = figures.heat_maps(
         heats,
-        [said(column) for column in columns],
-        [said(row) for row in rows],
+        [format_value(column) for column in columns],
+        [format_value(row) for row in rows],
         names,
         _of(shown, f"{_capital(metric)}, mean over seeds"),
         _legend(shown, metric),
@@ -152,7 +152,7 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
         for row in rows:
             there = [(c, part.at(row, c)) for c in shown.columns.values if part.at(row, c)]
             if there:
-                label = f"{shown.rows.name} = {said(row)}" if shown.rows else LABEL["student"]
+                label = f"{shown.rows.name} = {format_value(row)}" if shown.rows else LABEL["student"]
                 lines[label] = _line([c for c, _ in there], [group for _, group in there], "student", metric)
         if not lines:
             continue
@@ -215,7 +215,7 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
     setting = next(iter(names)) if len(names) == 1 else None
     along = short(setting) if setting else "combination of settings"  # what all dots share stands in the title, once
     figure = figures.dots(
-        [said(group.values[setting]) if setting else name_of(group.values) for group in groups],
+        [format_value(group.values[setting]) if setting else name_of(group.values) for group in groups],
         _line(place, groups, "student", metric),
         _line(place, groups, "baseline", metric),
         _line(place, groups, "teacher", metric).mean,

@@ -19,6 +19,7 @@ from PIL import Image
 
 from kd.multirun import line_of
 from kd.results import write_result
+from kd.runtime.values import format_value
 from kd.sweeps import figures, page, report
 from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
@@ -310,7 +311,7 @@ def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
     )
     (shown,) = views(read_sweep(folder))
     assert len(shown.slices) == 1 and shown.left_out == 6
-    assert shown.slices[0].title == f"width = {page.said(shown.picks[0].values['student.width'])}"
+    assert shown.slices[0].title == f"width = {format_value(shown.picks[0].values['student.width'])}"
     assert "7 slices" in page.left_out(shown) and "With one seed" in page.answer(shown)
 
 
