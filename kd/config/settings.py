@@ -114,7 +114,9 @@ PAGES: dict[str, Sequence[str]] = {
     "train.teacher": (),
     "train.student": (),
 }
-# What our own constructors refuse, to be told before they are imported: by name, where a name means one thing.
+# The ranges of settings of our own constructors, by name, where a name means one thing. The constructors check them, too
+# (kd/data/checks.py for data sets), on purpose: here the command line is refused before anything slow is imported, there
+# a call from Python is. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
     "optimizer": OPTIMIZER,

@@ -1,4 +1,8 @@
-"""What every data set asks of its settings and of its pictures, before anything is decoded."""
+"""What every data set asks of its settings and of its images, before anything is decoded.
+
+``kd/config/settings.py`` (OURS) states the same ranges, on purpose: there the command line is refused before anything
+slow is imported, here a call from Python is. If you change a range, change both.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from kd.config.keys import key_of
+from kd.evaluate import mcnemar
 from kd.runtime.text import did_you_mean
 from kd.runtime.values import format_override, format_value, number_or_text, parse_value
 from kd.store import SHORT
@@ -251,7 +252,7 @@ def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...]
         student, other = (np.array([logits.argmax(1) == target for logits in each]) for each in (ours, others))
         gain = None
         if not all(map(np.array_equal, ours, others)):
-            gain = _chance(student, other, lambda ours=ours, others=others: _exact(ours[0], others[0], target))
+            gain = _chance(student, other, lambda ours=ours, others=others: mcnemar(ours[0], others[0], target))
         found[group.runs] = Difference(spread(student.mean(1) - other.mean(1)), gain)
     tested = {runs: each.gain for runs, each in found.items() if each.gain}
     for (runs, gain), p in zip(tested.items(), holm([gain.p for gain in tested.values()]), strict=True):
@@ -339,12 +340,6 @@ def _chance(student: np.ndarray, other: np.ndarray, exact: Callable[[], float]) 
     """The gain of one over the other, bool [S, N] where they are right, not yet corrected; ``exact`` p for one seed."""
     found = crossed_t(student, other) if len(student) > 1 else replace(paired_bootstrap(student, other), p=exact())
     return Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(student))
-
-
-def _exact(logits: np.ndarray, others: np.ndarray, target: np.ndarray) -> float:
-    from kd.evaluate import mcnemar  # it brings torch, which takes seconds to import and is needed for nothing else
-
-    return mcnemar(logits, others, target)
 
 
 def _predictions(cell: Cell, *names: str) -> list[np.ndarray]:
