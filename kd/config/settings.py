@@ -114,9 +114,9 @@ PAGES: dict[str, Sequence[str]] = {
     "train.teacher": (),
     "train.student": (),
 }
-# The ranges of settings of our own constructors, by name, where a name means one thing. The constructors check them, too
-# (kd/data/checks.py for data sets), on purpose: here the command line is refused before anything slow is imported, there
-# a call from Python is. If you change a range, change both.
+# The ranges of settings of our own constructors, by name, where a name means one thing. The constructors check them,
+# too (kd/data/checks.py for data sets), on purpose: here the command line is refused before anything slow is imported,
+# there a call from Python is. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
     "optimizer": OPTIMIZER,

@@ -12,11 +12,11 @@ import numpy as np
 
 from kd.runtime.values import format_value
 from kd.store import write_text
-from kd.sweeps import page
+from kd.sweeps import captions, page
 from kd.sweeps.grid import Group, cell_rows
 from kd.sweeps.html import html
 from kd.sweeps.ledger import read_sweep
-from kd.sweeps.names import name_of, short
+from kd.sweeps.names import many, name_of, short
 from kd.sweeps.tables import cells_csv, markdown
 from kd.sweeps.view import (
     COSTS,
@@ -88,7 +88,7 @@ def _draw(shown: View, found: Sequence[Point]) -> Figures:
         draw = _curves if shown.kind == "curve" else _dots
         made |= {metric.key: draw(shown, metric) for metric in METRICS}
     made["fronts"] = _fronts(shown, found)
-    made |= {name: _confusions(shown, group) for name, group in page.best_cells(shown)}
+    made |= {name: _confusions(shown, group) for name, group in captions.best_cells(shown)}
     return made
 
 
@@ -106,7 +106,7 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
         cells = [[part.at(row, column) for column in columns] for row in rows]
         values = [[metric.scale * mean(cell, metric.key) if cell else math.nan for cell in line] for line in cells]
         text = [
-            ["\n".join(page.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
+            ["\n".join(captions.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
             for r in rows
         ]
         picked = [(i, j) for i, line in enumerate(cells) for j, cell in enumerate(line) if shown.picked(cell)]
@@ -127,7 +127,7 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
 def _legend(shown: View, metric: Metric) -> str:
     words = ["darker is better", "outlined: picked by validation"]
     if shown.twins:
-        star = f"; {page.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
+        star = f"; {captions.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
         words.append(f"below: difference from labels only{star}")
     return ", ".join(words)
 
@@ -263,7 +263,7 @@ def _several(found: Sequence[Point], kind: str) -> bool:
 def _confusions(shown: View, picked: Group) -> tuple[Any, str]:
     from kd.sweeps import figures
 
-    over = f"added over {page.many(len(picked.cells), 'seed')}"
+    over = f"added over {many(len(picked.cells), 'seed')}"
     over = f"{name_of(picked.values)}, {over}" if len(shown.picks) > 1 else over
     student, twin = (summed_confusion(picked, kind) for kind in ("student", "baseline"))
     figure = figures.confusions(
