@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kd.config.options import conf_dir
-from kd.runtime.text import did_you_mean, suggestion
+from kd.runtime.text import did_you_mean
 
 HARD = "hard"  # the term of the labels, in every method's yaml
 
@@ -31,7 +31,7 @@ def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, di
     for name in listed:
         if not isinstance(cfg.kd.get(name), DictConfig):
             known = [key for key, value in cfg.kd.items() if isinstance(value, DictConfig)]
-            hint = did_you_mean(name, known) or suggestion(known)
+            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}."
             raise ValueError(
                 f"kd.terms lists {name!r}, which is no method that can be combined{hint} "
                 "(One that sets more than its terms, as function_matching does, cannot.)"
