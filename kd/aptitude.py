@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kd.evaluate import balanced_accuracy, confusion
+from kd.runtime.text import first_few
 
 ROUNDING = 1e-4  # of the largest logit, or of 1: what differs less differs by rounding
 FEW = 10  # classes that are written out
@@ -57,16 +58,16 @@ def refuse_weak(
     majority = counts.max() / len(targets)
     if share >= majority or (balanced and balanced_accuracy(answers(), targets) > 1 / np.count_nonzero(counts)):
         return
-    order = _other_order(confusion(answers(), targets), majority)
+    order, ours = _other_order(confusion(answers(), targets), majority), first_few(classes, FEW)
     if order is None:
         why = (
-            f"Perhaps its classes stand in another order than here ({_few(classes)}), its input was normalised "
+            f"Perhaps its classes stand in another order than here ({ours}), its input was normalised "
             "otherwise (teacher.mean, teacher.std), or it was trained too briefly or too fast (train.*.epochs, "
             "train.*.lr)."
         )
     else:
-        named = _few([classes[label] for label in order])
-        why = f"Its classes stand in another order, {named}: here they are {_few(classes)}. Reorder its last layer."
+        named = first_few([classes[label] for label in order], FEW)
+        why = f"Its classes stand in another order, {named}: here they are {ours}. Reorder its last layer."
     raise ValueError(
         f"the {name} is right on {share:.1%} of the validation images, and whoever says {classes[counts.argmax()]!r} "
         f"of each of them is on {majority:.1%}: it would teach what is wrong. {why} "
@@ -83,7 +84,3 @@ def _other_order(counts: np.ndarray, majority: float) -> list[int] | None:
     meant = counts.argmax(0)
     right = counts[meant, np.arange(len(meant))].sum() / counts.sum()
     return meant.tolist() if len(set(meant)) == len(meant) and right > (1 + majority) / 2 else None
-
-
-def _few(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:FEW]) + (f" and {len(classes) - FEW} more" if len(classes) > FEW else "")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
-from kd.interfaces import Batch
-from kd.machine import Machine
+if TYPE_CHECKING:  # a report computes from arrays and must not wait for torch
+    from torch import nn
+
+    from kd.interfaces import Batch
+    from kd.machine import Machine
 
 MANY = 10  # classes, beyond which the five likeliest say something
+BINS = 15  # of confidence: the number that ECE is usually quoted with
 
 
 def predict(network: nn.Module, batches: Iterable[Batch], machine: Machine) -> np.ndarray:
     """Return the logits, float32 [N, K]: eval mode, no gradients, never in mixed precision."""
+    import torch
+
     training = network.training
     network.eval()
     with torch.inference_mode():
@@ -61,13 +65,26 @@ def nll(logits: np.ndarray, targets: np.ndarray) -> float:
     return float((log_sum - shifted[np.arange(len(targets)), targets]).mean())
 
 
-def ece(logits: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599), top-label, equal-width bins."""
+class ConfidenceBins(NamedTuple):
+    """Sums over the images whose confidence lies in each of equal-width bins (low, high], [bins] each."""
+
+    images: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+
+def confidence_bins(logits: np.ndarray, targets: np.ndarray, bins: int = BINS) -> ConfidenceBins:
+    """Sort the images into bins by the confidence of their prediction, the largest softmax probability."""
     chance = probabilities(logits)
     confidence, right = chance.max(-1), chance.argmax(-1) == targets
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(which, confidence, bins) - np.bincount(which, right, bins)
-    return float(np.abs(gap).sum() / len(targets))
+    return ConfidenceBins(*(np.bincount(which, each, bins) for each in (None, confidence, right)))
+
+
+def ece(logits: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599), top-label, equal-width bins."""
+    sums = confidence_bins(logits, targets, bins)
+    return float(np.abs(sums.confidence - sums.right).sum() / len(targets))
 
 
 def confusion(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

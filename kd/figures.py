@@ -22,9 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
+from kd.evaluate import BINS, confidence_bins, probabilities
+
 WIDTH = 9.0  # inches
 DPI = 110
-BINS = 15  # of the reliability diagram, the number that ECE is usually quoted with
 ANNOTATE = 12  # classes: with more, numbers no longer fit into the cells of a confusion matrix
 MATRIX_NAMES, NAMES = 20, 30  # classes: with more, names no longer fit beside a matrix, on an axis
 COLUMNS = 5  # pictures in a row of a grid
@@ -134,11 +135,6 @@ def names(classes: Sequence[str], width: int) -> list[str]:
 
 def _style(label: str) -> tuple[object, str]:
     return STYLE.get(label, (_PALETTE[2], "^"))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 # --- confusion -----------------------------------------------------------------------------------------------------
@@ -294,7 +290,7 @@ def prediction_grid(
         images: uint8 [M, H, W, C], C 1 or 3. target: [M]. logits: [M, K].
     """
     figure, axes = _grid(len(images), f"{len(images)} test pictures drawn at random: {label}", 2)
-    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), _softmax(logits).max(1)
+    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), probabilities(logits).max(1)
     for ax, image, true, guess, p in zip(axes, images, target, predicted, probability, strict=True):
         mark, colour = _verdict(true == guess)
         _show(ax, image)
@@ -348,7 +344,7 @@ def attention_maps(
         ax.set_axis_off()
         return ax
 
-    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), _softmax(logits).max(1)
+    shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), probabilities(logits).max(1)
     for row, (image, true, guess) in enumerate(zip(images, target, predicted, strict=True)):
         ax = place(row, 0)
         _show(ax, image)
@@ -489,20 +485,6 @@ def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], m
     return figure
 
 
-def reliability_bins(target: np.ndarray, logits: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Return the [bins] mean confidence, accuracy and share of the pictures by confidence; NaN in an empty bin."""
-    probability = _softmax(logits)
-    confidence, right = probability.max(1), probability.argmax(1) == target
-    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are (low, high]
-    held = np.bincount(where, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        return {
-            "confidence": np.bincount(where, confidence, bins) / held,
-            "accuracy": np.bincount(where, right, bins) / held,
-            "share": held / len(target),
-        }
-
-
 @styled
 def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mapping[str, float]) -> Figure:
     """How often a model is right when it is so sure; below, how sure it is how often. Logits [N, K], ECE in [0, 1]."""
@@ -513,12 +495,12 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
     top.plot([0, 100], [0, 100], color="#b0b0b0", linewidth=1, linestyle=":", label="perfectly calibrated")
     for label, values in logits.items():
         colour, marker = _style(label)
-        bins = reliability_bins(target, values)
+        bins = confidence_bins(values, target)
         name = f"{label}: ECE {100 * ece[label]:.2f} %"
-        kept = bins["share"] * len(target) >= least - 0.5
+        kept = bins.images >= least
         top.plot(
-            100 * bins["confidence"][kept],
-            100 * bins["accuracy"][kept],
+            100 * bins.confidence[kept] / bins.images[kept],
+            100 * bins.right[kept] / bins.images[kept],
             color=colour,
             marker=marker,
             markersize=5.5,
@@ -526,7 +508,7 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
             markeredgewidth=0.6,
             label=name,
         )
-        bottom.stairs(100 * bins["share"], np.linspace(0, 100, BINS + 1), color=colour, linewidth=1.6)
+        bottom.stairs(100 * bins.images / len(target), np.linspace(0, 100, BINS + 1), color=colour, linewidth=1.6)
     top.set(ylabel="right (%)", ylim=(0, 102), xlim=(0, 102))
     bottom.set(xlabel="confidence of the prediction (%)", ylabel="pictures (%)", ylim=(0, None))
     for ax in (top, bottom):

@@ -36,11 +36,11 @@ from kd.config.mistakes import begin, in_full, told, values_of
 from kd.config.typed import as_value, at_home
 from kd.config.wandb_names import as_group
 from kd.interrupt import LEADER
+from kd.runtime.values import format_override
 from kd.store import digest, shortened
 from kd.sweeps.data_sets import is_of_images
 from kd.sweeps.ledger import FINISHED, Cell, Sweep, begin_sweep, read_sweep
 from kd.tracking.wandb_environment import find_agent
-from kd.values import spelled
 
 # as in run.py, which a launcher's workers do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
@@ -280,7 +280,7 @@ class Watch:
 
 def line_of(cell: Cell, number: int, total: int) -> str:
     """What became of one cell, in a line."""
-    overrides = " ".join(map(spelled, cell.overrides)) or "(nothing swept)"
+    overrides = " ".join(map(format_override, cell.overrides)) or "(nothing swept)"
     if cell.status == "failed":
         return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
     return (
@@ -328,7 +328,7 @@ def finish(report: bool = True) -> int:
     say(f"\n{sweep.name}: {progress_of(sweep, watch.is_new)}")
     for cell in sweep.cells:
         if cell.status == "failed":
-            say(f"failed: {' '.join(map(spelled, cell.overrides))}\n  {cell.error}")
+            say(f"failed: {' '.join(map(format_override, cell.overrides))}\n  {cell.error}")
     if _failed:
         say(f"The same command does what is missing:\n  {sweep.command}")
     if report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kd.runtime.values import format_value
 from kd.tables import (
     LABEL,
     LATER,
@@ -24,7 +25,6 @@ from kd.tables import (
     standard_error,
     verdict,
 )
-from kd.values import said
 
 
 def _minutes(seconds: float) -> str:
@@ -36,7 +36,7 @@ def plain(value: Any) -> str:
         return ", ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value)) or "none"
-    return value if isinstance(value, str) else said(value)
+    return value if isinstance(value, str) else format_value(value)
 
 
 DECISIVE = (  # settings that a reader asks for, beside those of the method

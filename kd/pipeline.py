@@ -23,10 +23,11 @@ from kd.machine import Machine
 from kd.measure import costs_once
 from kd.memory import in_memory, of_training
 from kd.parallel import Ranks
-from kd.plan import Keys, flat, readable
+from kd.plan import Keys, readable
 from kd.progress import say
 from kd.report import write_report
 from kd.results import KEPT, UNFINISHED, finished, refuse_another, with_costs, write_files, write_result
+from kd.runtime.values import flatten
 from kd.stages import Task, Trained, train_once
 from kd.store import SHORT, SIZES, Store, digest, seal, waiting, write_text
 from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
@@ -118,7 +119,7 @@ def carry_out(parts: Parts, folder: Path | None = None, command: str = "") -> Ra
                     folder, trained, parts.pictures, parts.machine, seed=settings["seed"], cost=cost_of(parts)
                 )
             about = {"version": 1, "name": name, "key": key, "choices": dict(parts.choices), "command": command}
-            about |= {"seed": settings["seed"], "settings": flat(settings), "seconds": parts.clock.seconds()}
+            about |= {"seed": settings["seed"], "settings": dict(flatten(settings)), "seconds": parts.clock.seconds()}
             result = about | merits
             write_result(folder, result)
             made = write_report(folder) if drawn else {}
@@ -279,7 +280,7 @@ def show_end(tracker: Tracker, folder: Path, result: Mapping[str, Any], figures:
 def tracked(parts: Parts, folder: Path | None, name: str, key: str) -> Tracker:
     """The run's tracker; teacher and twin are W&B runs of their own, once for all the runs that share them."""
     settings = parts.settings
-    config = flat(settings) | {f"choices.{group}": option for group, option in parts.choices.items()}
+    config = dict(flatten(settings)) | {f"choices.{group}": option for group, option in parts.choices.items()}
     about = {"root": parts.store.root, "run_id": key[: 2 * SHORT], "config": config, "name": name}
     tracker = Tracker(folder, **about, job_type="distill", agent=find_agent(), **settings["tracking"])
     for stage in {"teacher", "baseline"} & parts.tasks.keys():

@@ -144,17 +144,6 @@ def readable(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     return f"{shortened('-'.join(parts))}-{key[:SHORT]}"
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Nested settings under dotted names: ``{"kd.temperature": 4.0}``."""
-    result: Settings = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = value
-    return result
-
-
 def content_of(path: Path) -> str:
     """SHA-256 of a file.
 

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from kd.runtime.text import first_few
+
 # what torch's wrappers put into names, at any depth
 WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 COUNTED = re.compile(r"(^|\.)total_(ops|params)$")  # thop leaves them in every module that it has measured
@@ -96,5 +98,4 @@ def in_groups(names: Sequence[str]) -> str:
     told = [
         name if count[head] <= FEW else f"{head}.* ({count[head]})" for head, name in zip(heads, names, strict=True)
     ]
-    few = list(dict.fromkeys(told))
-    return ", ".join(few[:FEW]) + (f" and {len(few) - FEW} more" if len(few) > FEW else "")
+    return first_few(dict.fromkeys(told), FEW)

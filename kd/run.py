@@ -37,10 +37,10 @@ from kd.config.settings import AUTO
 from kd.config.typed import readable, trimmed
 from kd.config.wandb_names import as_group
 from kd.interrupt import LEADER, asked, closing, end, follow, listen
+from kd.runtime.values import format_override
 from kd.search import timed, values
 from kd.starved import in_words
 from kd.streams import open_streams
-from kd.values import spelled
 
 if TYPE_CHECKING:
     from kd.data.loader import Loader
@@ -251,7 +251,7 @@ def cell(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | t
         if plan["cells"] is None:  # a search wants to know
             raise
         if not is_told(folder, swept, error):
-            print(f"kd: {' '.join(map(spelled, swept))}: {in_words(error, cfg.outputs)}", file=sys.stderr)
+            print(f"kd: {' '.join(map(format_override, swept))}: {in_words(error, cfg.outputs)}", file=sys.stderr)
         return None  # the ledger holds error and traceback; the sweep goes on, and its exit code tells
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 import math
 import time
@@ -26,6 +25,7 @@ from kd.machine import Machine
 from kd.objective import Objective
 from kd.parallel import ALONE, Ranks
 from kd.progress import Progress
+from kd.runtime.text import did_you_mean
 from kd.schedules import warmup_cosine
 from kd.standing import Keeper, Standing
 
@@ -65,8 +65,7 @@ class Recipe:
             from timm.optim import list_optimizers
 
             if self.optimizer not in list_optimizers():
-                near = difflib.get_close_matches(self.optimizer, list_optimizers(), n=4)
-                hint = f"; did you mean {', '.join(near)}?" if near else ""
+                hint = did_you_mean(self.optimizer, list_optimizers())
                 raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
             self._try()
 

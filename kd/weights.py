@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -14,6 +14,7 @@ from kd.interfaces import advise, first_line
 from kd.models.exported import kind_of
 from kd.models.normalized import check_statistics
 from kd.prefix import beside, candidates, in_groups, places_of, plain_names
+from kd.runtime.text import first_few
 
 HOLDS_WEIGHTS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")  # the first there is counts
 BESIDE = (  # what trainers keep beside the weights; nothing of it is made, see Unmade
@@ -139,7 +140,7 @@ def _part_of(
     places = candidates(needed, named, prefix)
     place = places[0]
     if len(places) > 1:
-        under = ", ".join(each or "no prefix" for each in places[: 2 * FEW])
+        under = first_few((each or "no prefix" for each in places), 2 * FEW)
         how = " or ".join(f"{SETTING}={_typed(each)}" for each in places[:FEW])
         raise ValueError(
             f"{path.name} holds {len(places)} networks that fit, under {under}\nSay which one is meant: {how}"
@@ -213,7 +214,7 @@ def _state_in(held: object, path: Path, prefix: str | None) -> tuple[dict[str, T
         return plain_names(tensors), prefix
     state = entries[found[0]] if found else held
     if not _is_state(state):
-        holds = f" (it holds {_some(entries)})" if entries else ""
+        holds = f" (it holds {first_few((str(name)[:40] for name in entries), 2 * FEW)})" if entries else ""
         raise ValueError(f"{path} holds no state dict, tensors by name, neither alone nor as one of its entries{holds}")
     return plain_names(state), prefix
 
@@ -294,13 +295,7 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _listed(what: list[str]) -> str:
     """The first few of what begins with the name of a tensor, as its file names it."""
-    few = "; ".join(text.removeprefix("network.") for text in what[:FEW])
-    return few + (f"; and {len(what) - FEW} more" if len(what) > FEW else "")
-
-
-def _some(names: Iterable[object]) -> str:
-    few = [str(name)[:40] for name in names]
-    return ", ".join(few[: 2 * FEW]) + (", ..." if len(few) > 2 * FEW else "")
+    return first_few((text.removeprefix("network.") for text in what), FEW, "; ")
 
 
 def _rounded(values: list[float]) -> str:

@@ -90,3 +90,18 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert evaluate.mcnemar(first, second, targets) == pytest.approx(binomtest(5, 17).pvalue)
     assert evaluate.mcnemar(first, first, targets) == 1.0
     assert evaluate.agreement(first, second) == pytest.approx(0.83)
+
+
+def test_bins_of_confidence_and_ece_agree_with_the_definition():
+    generator = np.random.default_rng(3)
+    targets, logits = generator.integers(0, 5, 400), generator.normal(size=(400, 5)).astype(np.float32)
+    bins = evaluate.confidence_bins(logits, targets)
+    chance = evaluate.probabilities(logits)
+    confidence, right, ece = chance.max(1), chance.argmax(1) == targets, 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        assert bins.images[k] == inside.sum() and bins.right[k] == right[inside].sum()
+        assert bins.confidence[k] == pytest.approx(confidence[inside].sum(), abs=1e-9)
+        if inside.any():
+            ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert evaluate.ece(logits, targets) == pytest.approx(ece, abs=1e-9)

@@ -123,19 +123,6 @@ def test_curves_survive_one_epoch_and_numbers_that_were_not_logged(tmp_path):
     _save(figure, tmp_path / "t.png")
 
 
-def test_bins_agree_with_the_definition_of_ece():
-    target, logits = np.random.default_rng(3).integers(0, 5, 400), _logits(400, 5, 4)
-    bins = figures.reliability_bins(target, logits)
-    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    confidence, right = probability.max(1), probability.argmax(1) == target
-    ece = 0.0
-    for k in range(15):
-        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
-        if inside.any():
-            ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert np.nansum(bins["share"] * np.abs(bins["accuracy"] - bins["confidence"])) == pytest.approx(ece, abs=1e-6)
-
-
 def test_long_names_are_shortened_and_wide_characters_count_twice():
     assert figures.shorten("mountain", 8) == "mountain"
     assert figures.shorten("a mountain", 8) == "a mount…"

@@ -7,11 +7,10 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
-from kd.config.keys import FROM_ENVIRONMENT, Tree, at, leaves, missing, near, references, shown, within
-from kd.config.rules import FILE, MAPPING, NAME_BYTES, is_number, too_long
+from kd.config.keys import FROM_ENVIRONMENT, Tree, at, did_you_mean_key, missing, references, shown, within
+from kd.config.rules import FILE, MAPPING, NAME_BYTES, too_long
 from kd.config.settings import (
     AUTO,
     HYDRAS_OWN,
@@ -26,6 +25,8 @@ from kd.config.settings import (
     uses,
 )
 from kd.config.signatures import signature_of
+from kd.runtime.text import did_you_mean, suggestion
+from kd.runtime.values import flatten, is_number
 from kd.search import PICKED, directions
 
 PATH_BYTES, BELOW = 4096, 400  # of a path, as systems take it; of what a run adds to its outputs folder's
@@ -60,11 +61,11 @@ def check_keys(raw: Tree, typed: Iterable[str] = (), hydra: Tree | None = None) 
         alive |= dict.fromkeys(found, True)
         waiting += found
     spared, typed = unlisted(raw), tuple(typed)
-    for key, _ in leaves(raw):
+    for key, _ in flatten(raw, keep_empty=True):
         if not any(within(key, own) for own, whole in alive.items() if whole):
             aside = any(within(key, own) for own in spared)
             if not aside or any(within(key, own) for own in typed):
-                hint = near(key, typable(raw))
+                hint = did_you_mean_key(key, typable(raw))
                 if aside:
                     hint = f": kd.terms lists {', '.join(map(str, raw['kd']['terms']))}"
                 elif overruled := [own for own in typed if own != key and own.endswith(f".{key.rpartition('.')[2]}")]:
@@ -95,9 +96,9 @@ def check_values(raw: Tree, settings: Tree) -> None:
             if (said := FROM_ENVIRONMENT.match(str(at(raw, own)))) and os.environ.get(said[1], "").strip() == value:
                 hint = f", which {said[1]} says in the environment"
             if FILE.good(f"{value}/network.safetensors"):
-                hint = f"; it is a folder: did you mean {value}/network.safetensors?"
-            if rule.names and isinstance(value, str) and (meant := get_close_matches(value, rule.names(), n=4)):
-                hint = f"; did you mean {', '.join(meant)}?"
+                hint = f"; it is a folder{suggestion([f'{value}/network.safetensors'])}"
+            if rule.names and isinstance(value, str):
+                hint = did_you_mean(value, rule.names()) or hint
             raise ValueError(f"{own} must be {rule.right}, got {shown(value)}{hint}")
     given = [name for name in ("mean", "std") if at(settings, f"teacher.{name}") is not None]
     if len(given) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from kd.config.options import conf_dir
+from kd.runtime.text import did_you_mean
 
 HARD = "hard"  # the term of the labels, in every method's yaml
 
@@ -31,9 +31,9 @@ def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, di
     for name in listed:
         if not isinstance(cfg.kd.get(name), DictConfig):
             known = [key for key, value in cfg.kd.items() if isinstance(value, DictConfig)]
-            near = difflib.get_close_matches(name, known, n=3) or known
+            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}."
             raise ValueError(
-                f"kd.terms lists {name!r}, which is no method that can be combined; did you mean {', '.join(near)}? "
+                f"kd.terms lists {name!r}, which is no method that can be combined{hint} "
                 "(One that sets more than its terms, as function_matching does, cannot.)"
             )
     if len(set(listed)) < len(listed) or not listed:

@@ -16,7 +16,7 @@ from omegaconf.errors import (
 )
 
 from kd.config.checks import check_keys, check_values
-from kd.config.keys import at, key_of, missing, near, references, shown
+from kd.config.keys import at, did_you_mean_key, key_of, missing, references, shown
 from kd.config.settings import typable, typed_as
 
 CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
@@ -76,7 +76,7 @@ def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
     used = list(references(at(raw, key), key))
     for name in used if isinstance(error, InterpolationKeyError) else ():
         if missing(raw, name):
-            return f"{name} is not there, and {key} refers to it{near(name, typable(raw))}"
+            return f"{name} is not there, and {key} refers to it{did_you_mean_key(name, typable(raw))}"
     own = typed_as(raw, used[0]) if used and not missing(raw, used[0]) else key
     said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
     value = at(raw, own)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from kd.runtime.text import MOST, closest, suggestion
+
 Tree = Mapping[str, Any]
+SIMILAR = 0.75  # of dotted keys, which have much in common anyway
 
 
 def at(tree: Any, key: str) -> Any:
@@ -32,15 +34,6 @@ def missing(tree: Any, key: str) -> bool:
 def within(key: str, owner: str) -> bool:
     """Whether ``key`` is ``owner``, or below it."""
     return key == owner or key.startswith(f"{owner}.")
-
-
-def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no mapping, or an empty one."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def expand(tree: Tree, pattern: str, prefix: str = "") -> Iterator[str]:
@@ -86,16 +79,15 @@ def absolute(reference: str, key: str) -> str:
     return ".".join([*base, own])
 
 
-def near(key: str, known: Iterable[str]) -> str:
-    """``; did you mean kd.temperature?``: keys that are nearly the same, or whose last part is."""
+def did_you_mean_key(key: str, known: Iterable[str]) -> str:
+    """``; did you mean kd.temperature?``: the keys that are similar, or whose last part is; "" where there are none."""
     known, last = list(dict.fromkeys(known)), key.rpartition(".")[2]
     found = [own for own in known if own.rpartition(".")[2] == last]
-    found += difflib.get_close_matches(key, known, n=3, cutoff=0.75)
+    found += closest(key, known, cutoff=SIMILAR)
     if not found:
         ends = {own.rpartition(".")[2]: own for own in known}
-        found = [ends[end] for end in difflib.get_close_matches(last, ends, n=2, cutoff=0.75)]
-    found = list(dict.fromkeys(own for own in found if own != key))[:3]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+        found = [ends[end] for end in closest(last, ends, 2, SIMILAR)]
+    return suggestion(list(dict.fromkeys(own for own in found if own != key))[:MOST])
 
 
 def shown(value: Any) -> str:

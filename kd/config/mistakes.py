@@ -26,10 +26,11 @@ from hydra.errors import (
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.config.keys import at, leaves, missing, near
+from kd.config.keys import at, did_you_mean_key, missing
 from kd.config.options import composing
 from kd.config.settings import typable
 from kd.config.typed import as_argument, parsed
+from kd.runtime.values import flatten
 
 
 def values_of(override: Override) -> Iterator[str]:
@@ -51,7 +52,8 @@ def told(error: BaseException, overrides: Sequence[str], name: str = "config", b
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group}={option}: there is no such option{near(option, error.options)} {_offered(error.options)}"
+        hint = did_you_mean_key(option, error.options)
+        return f"{group}={option}: there is no such option{hint} {_offered(error.options)}"
     if isinstance(error, OverrideParseException):
         return _unread(error.override, text, name, beside)
     if isinstance(error, ConfigCompositionException | ValueError):
@@ -70,7 +72,7 @@ def _unread(override: str, said: str, name: str, beside: Sequence[str]) -> str:
         with suppress(Exception), composing():
             known = typable(OmegaConf.to_container(compose(name, list(beside))))
         plain = "a setting is key=value, its key of the letters a to z, digits, _ and ."
-        return f"cannot read {override!r}: {plain}{near(key.lstrip('+~'), known)}"
+        return f"cannot read {override!r}: {plain}{did_you_mean_key(key.lstrip('+~'), known)}"
     function = re.search(r"while evaluating '.*?': (.+)", said)
     why = f" ({function[1]})" if function else ""
     hint = f"; a list is {key}=[a,b]" if value.startswith(("[", "(")) else ""
@@ -118,10 +120,11 @@ def _mistaken(overrides: Sequence[str], name: str, beside: Sequence[str], alone:
             return f"{o.key_or_group} must be a mapping, {{name: value}}, got a list{hint}"
     known = [*typable(raw), *loader.list_groups("")]
     for o in others:
-        inside = [f"{o.key_or_group}.{key}" for key, _ in leaves(o.value())] if isinstance(o.value(), dict) else []
+        whole = {o.key_or_group: o.value()}
+        inside = [key for key, _ in flatten(whole, keep_empty=True)] if isinstance(o.value(), dict) else []
         for key in inside or [o.key_or_group]:
             if not (o.is_add() or o.is_force_add()) and missing(raw, key):
-                unknown.append(f"there is no setting {key or repr(key)}{near(key, known)}")
+                unknown.append(f"there is no setting {key or repr(key)}{did_you_mean_key(key, known)}")
     return "\n".join(dict.fromkeys(unknown)) or None
 
 
@@ -197,7 +200,8 @@ def refuse_dashes(arguments: Sequence[str]) -> None:
             plain_ones.append(f"{word.lstrip('-')}={after}")
         elif word in strange:
             flags = [flag for action in parser._actions for flag in action.option_strings]
-            raise SystemExit(f"kd: there is no flag {word}{near(word, flags)}; a setting is key=value, without dashes")
+            hint = did_you_mean_key(word, flags)
+            raise SystemExit(f"kd: there is no flag {word}{hint}; a setting is key=value, without dashes")
     if plain_ones:
         raise SystemExit(
             f"kd: settings are typed without dashes: {shlex.join(plain_ones)}\n"

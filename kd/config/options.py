@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from kd.config.checks import check_keys, check_values
 from kd.config.rules import SEED
+from kd.runtime.text import did_you_mean
 
 ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
 NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of a teacher that are the run's
@@ -75,8 +75,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     group = group or next((group for group in groups if name in names(group)), None)
     if not isinstance(name, str) or group is None or name not in names(group):
         known = [option for each in groups for option in names(each)]
-        near = difflib.get_close_matches(str(name), known, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else f": there are {', '.join(dict.fromkeys(known))}"
+        hint = did_you_mean(str(name), known) or f": there are {', '.join(dict.fromkeys(known))}"
         raise ValueError(f"{setting} names {name!r}, which is no option of {' or '.join(groups)}{hint}")
     with composing():
         cfg = compose("config", [f"{group}={name}"])

@@ -11,7 +11,7 @@ from omegaconf import ListConfig, OmegaConf
 from kd.config.generated import register_generated
 from kd.config.help import help_chosen, help_group, help_setting
 from kd.config.keys import shown
-from kd.config.rules import is_number
+from kd.runtime.values import is_number
 from kd.search import directions
 
 

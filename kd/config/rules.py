@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kd.config.timm_names import is_mentioned, offered
 from kd.config.wandb_names import FORBIDDEN, NAME_LENGTH, TAG_LENGTH
+from kd.runtime.values import is_number
 
 NAME_BYTES = 255  # that the usual file systems take
 
@@ -51,11 +51,6 @@ def _span(least: float, most: float, above: float, below: float) -> str:
     low = f"({above:g}" if above > least else f"[{least:g}"
     high = f"{below:g})" if below < most else f"{most:,}]" if isinstance(most, int) and most > 9999 else f"{most:g}]"
     return f" in {low}, {high}"
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a finite number; true and false are none, though Python counts them among the whole numbers."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def one_of(*choices: str) -> Rule:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, at, expand, leaves
+from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, at, expand
 from kd.config.rules import (
     ANYTHING,
     DEVICE,
@@ -43,6 +43,7 @@ from kd.config.rules import (
     whole,
 )
 from kd.config.signatures import signature_of
+from kd.runtime.values import flatten
 
 AUTO = 64  # images of a batch where train.batch_size=auto
 HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -113,7 +114,9 @@ PAGES: dict[str, Sequence[str]] = {
     "train.teacher": (),
     "train.student": (),
 }
-# What our own constructors refuse, to be told before they are imported: by name, where a name means one thing.
+# The ranges of settings of our own constructors, by name, where a name means one thing. The constructors check them,
+# too (kd/data/checks.py for data sets), on purpose: here the command line is refused before anything slow is imported,
+# there a call from Python is. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
     "optimizer": OPTIMIZER,
@@ -218,7 +221,7 @@ def typable(raw: Tree) -> list[str]:
     """The keys that one may type, with the groups."""
     found = [
         key
-        for key, value in leaves(raw)
+        for key, value in flatten(raw, keep_empty=True)
         if not (isinstance(value, str) and value.startswith("${") and not FROM_ENVIRONMENT.search(value))
         and not key.endswith("_")
     ]

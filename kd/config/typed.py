@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, Quote
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.config.keys import leaves
+from kd.runtime.values import flatten
 
 OF_A_FOLDER = ("--config-d", "-cd", "--config-p", "-cp", "--experimental-r")  # options, as argparse lets them be cut
 OF_HYDRA = ("run", "sweep", "launcher", "sweeper", "job_logging", "output_subdir")  # its pages that hold places
@@ -106,7 +106,7 @@ def at_home(config: DictConfig) -> None:
         places["outputs"] = config.outputs
     params = places["hydra"]["sweeper"].pop("params", None) or {}  # read as overrides that are typed
     with read_write(config), read_write(config.hydra):  # which Hydra 1.4 closes
-        for name, value in leaves(places):
+        for name, value in flatten(places, keep_empty=True):
             if isinstance(value, str) and expanded(value) != value:
                 OmegaConf.update(config, name, expanded(value))
         for name, value in params.items():

@@ -14,6 +14,7 @@ from kd.data.checks import SMALLEST, share, whole
 from kd.data.content import content_key
 from kd.data.pictures import Pictures, decode_once, open_decoded
 from kd.data.twins import check_setting, refuse, twins, warn
+from kd.runtime.text import first_few
 from kd.store import Store
 
 VERSION = 2  # raise it when the same arrays would give other pixels, or other notes
@@ -85,8 +86,8 @@ def check(where: str, part: Split, classes: Sequence[str]) -> None:
     found = set(part.labels.tolist())
     wrong = sorted(label for label in found if not 0 <= label < len(classes))
     if wrong or not found:
-        told = ", ".join(map(str, wrong[:10])) or "none at all"
-        raise ValueError(f"{where}: labels must lie in 0..{len(classes) - 1}, found {told}")
+        named = first_few(wrong, 10) or "none at all"
+        raise ValueError(f"{where}: labels must lie in 0..{len(classes) - 1}, found {named}")
 
 
 def resize_into(images: np.ndarray, source: np.ndarray) -> None:

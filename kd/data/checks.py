@@ -1,4 +1,8 @@
-"""What every data set asks of its settings and of its pictures, before anything is decoded."""
+"""What every data set asks of its settings and of its images, before anything is decoded.
+
+``kd/config/settings.py`` (OURS) states the same ranges, on purpose: there the command line is refused before anything
+slow is imported, here a call from Python is. If you change a range, change both.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.files import printable
+from kd.runtime.values import is_number
 
 SMALLEST = 8  # pixels a side: below that no network of ours has a map left
 
@@ -29,19 +34,19 @@ def whole(name: str, value: Any, least: int, most: int | None = None, unit: str 
 
 def between(name: str, value: Any, low: float, high: float) -> None:
     """Refuse what is no number in [low, high]."""
-    if not _is_number(value) or not low <= value <= high:
+    if not is_number(value) or not low <= value <= high:
         raise ValueError(f"data.{name} must lie between {low} and {high}, got {value!r}")
 
 
 def over(name: str, value: Any, least: float) -> None:
     """Refuse what is no finite number above ``least``."""
-    if not _is_number(value) or not least < value < float("inf"):
+    if not is_number(value) or value <= least:
         raise ValueError(f"data.{name} must be a number above {least}, got {value!r}")
 
 
 def share(name: str, value: Any) -> None:
     """Refuse what is no number in (0, 1)."""
-    if not _is_number(value) or not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"data.{name} must lie between 0 and 1, got {value!r}")
 
 
@@ -86,7 +91,3 @@ def enough(labels: Iterable[int], classes: Sequence[str], least: int, where: str
     few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < least]
     if few:
         raise ValueError(f"too few images, at least {least} a class are needed in {where}: {', '.join(few)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from kd.data.files import closed, printable, reason_of
 from kd.data.layout import TEST, TRAIN, VAL
 from kd.data.listing import Part, check_names, in_order, listed
+from kd.runtime.text import first_few
 
 PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL = ("label", "class", "category", "target", "class_name", "label_name")  # as a header names them, any case
@@ -184,6 +185,6 @@ def _meant(path: str) -> str:
 def _refuse(where: str, lines: Iterable[str], why: str, hint: str = "") -> None:
     lines = list(lines)
     if lines:
-        more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
         count = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
-        raise ValueError("\n  ".join([f"data.labels={where}: {count} {why}:", *lines[:SHOWN], *more]) + hint)
+        named = first_few(lines, SHOWN, "\n  ")
+        raise ValueError(f"data.labels={where}: {count} {why}:\n  {named}{hint}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from kd.data.checks import one_of
 from kd.interfaces import advise
+from kd.runtime.text import first_few
 
 LISTED = 20  # pairs named
 LEAKED, PAIRS = "pictures_in_train_and_test", "train_and_test_pairs"
@@ -78,5 +79,6 @@ def refuse(name: str, notes: Mapping[str, Any]) -> None:
 def _told(name: str, notes: Mapping[str, Any]) -> str:
     count, pairs = notes[LEAKED], notes.get(PAIRS, [])
     text = f"{name}: {count} {'picture stands' if count == 1 else 'pictures stand'} in training and in the test alike"
-    more = [f"and {count - len(pairs)} more"] if 0 < len(pairs) < count else []
-    return "\n  ".join([f"{text}, pixel for pixel{':' if pairs else ''}", *pairs, *more])
+    text += ", pixel for pixel"
+    named = first_few(pairs, LISTED, "\n  ", total=count)
+    return f"{text}:\n  {named}" if pairs else text

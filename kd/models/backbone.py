@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 import timm
 from torch import nn
 
 from kd.models.hub import find
+from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: CIFAR's 32 and FashionMNIST's 28 lose too much in a stem made for 224
 
@@ -27,8 +26,7 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
     if stem not in ("auto", "small", "large"):
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4)
-        raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
     overlay = find(name) if pretrained else None
     try:
         network = timm.create_model(

@@ -7,7 +7,6 @@ reference. Groups that were tested on other pictures are another data set (``kd.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -20,13 +19,15 @@ from typing import Any
 import numpy as np
 
 from kd.config.keys import key_of
+from kd.evaluate import mcnemar
+from kd.runtime.text import did_you_mean
+from kd.runtime.values import format_override, format_value, number_or_text, parse_value
 from kd.store import SHORT
 from kd.sweeps.data_sets import SEED, shown_to
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.names import order
 from kd.sweeps.statistics import crossed_t, holm, paired_bootstrap
 from kd.tables import is_calm, picked_by
-from kd.values import said, spelled, told, typed
 
 LEVEL = 0.05
 SCORES = ("accuracy", "macro_f1", "nll", "ece")
@@ -173,7 +174,7 @@ def settings_of(texts: Iterable[str]) -> dict[str, Any]:
                 raise ValueError(f"{one!r} says not which setting has which value, as kd=hinton does")
             if name in found:
                 raise ValueError(f"{name} is given twice, and a reference is one group")
-            found[name] = typed(value)
+            found[name] = parse_value(value)
     return found
 
 
@@ -188,23 +189,24 @@ def matching(groups: Sequence[Group], wanted: Mapping[str, Any]) -> Group:
     if unknown:
         raise ValueError(f"{', '.join(unknown)} was not swept; what was: {', '.join(names) or 'nothing but the seed'}")
     there = [group for group in groups if has(group, wanted)]
-    words = ", ".join(f"{name}={said(value)}" for name, value in wanted.items())
+    words = ", ".join(f"{name}={format_value(value)}" for name, value in wanted.items())
     if not there:
-        values = {name: [said(value) for value in distinct(groups, name)] for name in wanted}
-        near = [text for name in wanted for text in difflib.get_close_matches(said(wanted[name]), values[name], n=1)]
-        hint = f"; did you mean {', '.join(near)}?" if near and len(wanted) == 1 else ""
+        values = {name: list(map(format_value, distinct(groups, name))) for name in wanted}
+        pairs = [(format_value(value), values[name]) for name, value in wanted.items()]
+        hint = did_you_mean(*pairs[0], most=1) if len(pairs) == 1 else ""
         known = "; ".join(f"{name}={','.join(texts)}" for name, texts in values.items())
         raise ValueError(f"no finished cell of the sweep has {words}. There is {known}{hint}")
     if len({group.runs for group in there}) > 1:
         others = [name for name in names if name not in wanted and len(distinct(there, name)) > 1]
-        open_ = "; ".join(f"{name}={','.join(said(value) for value in distinct(there, name))}" for name in others)
+        open_ = "; ".join(f"{name}={','.join(map(format_value, distinct(there, name)))}" for name in others)
         raise ValueError(f"{len(there)} groups have {words}: say which one is meant, by {open_}")
     return there[0]
 
 
 def has(group: Group, wanted: Mapping[str, Any]) -> bool:
-    """Whether a group has these values, as tables write them: what one reads there can be typed."""
-    return all(name in group.values and said(group.values[name]) == said(value) for name, value in wanted.items())
+    """Whether a group has these values, as tables write them: you can type what you read there."""
+    own = {name: format_value(value) for name, value in group.values.items()}
+    return all(own.get(name) == format_value(value) for name, value in wanted.items())
 
 
 def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...], Difference]:
@@ -250,7 +252,7 @@ def compared(groups: Iterable[Group], reference: Group) -> dict[tuple[Path, ...]
         student, other = (np.array([logits.argmax(1) == target for logits in each]) for each in (ours, others))
         gain = None
         if not all(map(np.array_equal, ours, others)):
-            gain = _chance(student, other, lambda ours=ours, others=others: _exact(ours[0], others[0], target))
+            gain = _chance(student, other, lambda ours=ours, others=others: mcnemar(ours[0], others[0], target))
         found[group.runs] = Difference(spread(student.mean(1) - other.mean(1)), gain)
     tested = {runs: each.gain for runs, each in found.items() if each.gain}
     for (runs, gain), p in zip(tested.items(), holm([gain.p for gain in tested.values()]), strict=True):
@@ -286,8 +288,8 @@ def distinct(groups: Iterable[Group], name: str) -> list[Any]:
 def cell_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """Return one row a cell, finished or not: plain values, None for what is not known (yet).
 
-    Columns: number (from 1), status, every swept setting under its name (as ``kd.values.told`` says it), the METRICS of
-    that one run, ``mcnemar_p`` (student against twin), ``test_set`` (rows of another are not to be compared),
+    Columns: number (from 1), status, every swept setting under its name (by ``number_or_text``), the METRICS of that
+    one run, ``mcnemar_p`` (student against twin), ``test_set`` (rows of another are not to be compared),
     ``seconds`` of the job, ``run`` (folder, from the sweep's), ``command`` (runs this cell alone) and ``error``.
     """
     names = list(dict.fromkeys(name for cell in sweep.cells for name in _values(cell, sweep.swept, seed=True)))
@@ -297,7 +299,7 @@ def cell_rows(sweep: Sweep) -> list[dict[str, Any]]:
     for number, cell in enumerate(sweep.cells, 1):
         values = _values(cell, sweep.swept, seed=True)
         row = {"number": number, "status": cell.status}
-        row |= {name: told(values[name]) if name in values else None for name in names}
+        row |= {name: number_or_text(values[name]) if name in values else None for name in names}
         row |= {name: take(cell.result) if cell.result else None for name, take in METRICS.items()}
         row["mcnemar_p"] = cell.result["comparison"]["mcnemar_p"] if cell.result else None
         row["test_set"] = next(pictures)[0][:SHORT] if cell.result else None
@@ -338,12 +340,6 @@ def _chance(student: np.ndarray, other: np.ndarray, exact: Callable[[], float]) 
     """The gain of one over the other, bool [S, N] where they are right, not yet corrected; ``exact`` p for one seed."""
     found = crossed_t(student, other) if len(student) > 1 else replace(paired_bootstrap(student, other), p=exact())
     return Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(student))
-
-
-def _exact(logits: np.ndarray, others: np.ndarray, target: np.ndarray) -> float:
-    from kd.evaluate import mcnemar  # it brings torch, which takes seconds to import and is needed for nothing else
-
-    return mcnemar(logits, others, target)
 
 
 def _predictions(cell: Cell, *names: str) -> list[np.ndarray]:
@@ -395,12 +391,12 @@ def _values(cell: Cell, swept: Sequence[str], seed: bool = False) -> dict[str, A
     temperature of the cell that made it."""
     order = {name: place for place, name in enumerate(swept)}
     texts = sorted(cell.values.items(), key=lambda item: order.get(item[0], len(order)))
-    return {name: typed(text) for name, text in texts if seed or name != SEED}
+    return {name: parse_value(text) for name, text in texts if seed or name != SEED}
 
 
 def _alone(overrides: Iterable[str]) -> list[str]:
     """Leave out what speaks of the sweep and not of a run: its name, launchers and sweepers."""
-    ours = ((key_of(override), spelled(override)) for override in overrides)
+    ours = ((key_of(override), format_override(override)) for override in overrides)
     return [override for key, override in ours if key != "sweep" and not key.startswith(("hydra.", "hydra/"))]
 
 

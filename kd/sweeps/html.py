@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kd.sweeps import page
+from kd.runtime.values import format_value
+from kd.sweeps import answer, captions, page
+from kd.sweeps.names import many
 from kd.sweeps.page import HEADINGS
 from kd.sweeps.view import METRICS, Metric, Point, Slice, View, mean
 from kd.tables import Rows, known
-from kd.values import said
 
 ASSETS = Path(__file__).parent / "assets"
 # The file may load nothing but what it holds, even if something in it tried to.
@@ -39,7 +40,7 @@ def html(shown: Sequence[View], found: Sequence[Sequence[Point]], figures: Figur
     for each, its_points in zip(shown, found, strict=True):
         body += _of_a_data_set(each, its_points, figures) if each.picks else []
     body += [_section("cells", HEADINGS["cells"], _cells(rows, sweep.swept, sweep.folder))]
-    body += [_section("method", HEADINGS["method"], [_list(page.method(shown))]), "</main>"]
+    body += [_section("method", HEADINGS["method"], [_list(answer.method(shown))]), "</main>"]
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return "\n".join(
         [
@@ -68,7 +69,7 @@ def _of_a_data_set(shown: View, found: Sequence[Point], everything: Figures) -> 
     if "curves" in figures:
         parts["curves"] = [_figure(figures, "curves")]
     if "fronts" in figures:
-        parts["fronts"] = [_p(page.costs(shown, found)), _figure(figures, "fronts")]
+        parts["fronts"] = [_p(captions.costs(shown, found)), _figure(figures, "fronts")]
     parts["best"] = _best(shown, figures)
     return [_section(shown.named(name), page.heading(shown, name), body) for name, body in parts.items()]
 
@@ -124,23 +125,23 @@ def _table(rows: Rows, left: Sequence[str]) -> str:
 
 def _head(shown: Sequence[View]) -> str:
     sweep = shown[0].sweep
-    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in page.facts(shown))
+    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in answer.facts(shown))
     parts = [
         "<header>",
         f'<div class="top"><div><h1>{escape(sweep.name)}</h1></div>'
         '<button type="button" id="theme" class="needs-script">Dark theme</button></div>',
-        _p(page.unfinished(sweep), "notice"),
-        *(_p(each, "answer") for each in page.answers(shown)),
+        _p(answer.unfinished(sweep), "notice"),
+        *(_p(each, "answer") for each in answer.answers(shown)),
         f'<div class="command"><pre><code>{escape(sweep.command)}</code></pre>'
         '<button type="button" class="needs-script" data-copy aria-live="polite">copy</button></div>',
         f'<dl class="facts">{told}</dl>',
     ]
-    wrong = page.failures(sweep)
+    wrong = answer.failures(sweep)
     if wrong:
         items = "".join(
             f"<li><code>{escape(line)}</code> {escape(status)}: {escape(error)}</li>" for line, status, error in wrong
         )
-        words = f"{page.many(len(wrong), 'cell')} failed" + (" or were lost" if sweep.count("lost") else "")
+        words = f"{many(len(wrong), 'cell')} failed" + (" or were lost" if sweep.count("lost") else "")
         parts.append(
             f'<details class="notice failure"{" open" if len(wrong) <= 10 else ""}>'
             f"<summary>{words}</summary><ul>{items}</ul></details>"
@@ -152,7 +153,7 @@ def _head(shown: Sequence[View]) -> str:
 
 
 def _maps(shown: View, figures: Figures) -> list[str]:
-    parts = [_p(page.reading(shown)), _p(page.left_out(shown))]
+    parts = [_p(captions.reading(shown)), _p(captions.left_out(shown))]
     if shown.kind != "grid" or len(shown.columns.values) > 40:
         return [*parts, *(_figure(figures, metric.key) for metric in METRICS), _combinations(shown)]
     for metric in METRICS[:1]:
@@ -163,7 +164,7 @@ def _maps(shown: View, figures: Figures) -> list[str]:
 
 
 def _combinations(shown: View) -> str:
-    table = _table(page.group_rows(shown), ("settings",))
+    table = _table(captions.group_rows(shown), ("settings",))
     return f"<details><summary>All combinations: means, intervals and p</summary>{table}</details>"
 
 
@@ -180,14 +181,14 @@ def _metric(shown: View, metric: Metric, kind: str) -> str:
 def _heat(shown: View, part: Slice, metric: Metric, kind: str, low: float, high: float) -> str:
     columns, rows = shown.columns, shown.rows
     head = f'<th class="axis">{escape(rows.name)} ↓ &nbsp; {escape(columns.name)} →</th>'
-    head += "".join(f'<th scope="col">{escape(said(column))}</th>' for column in columns.values)
+    head += "".join(f'<th scope="col">{escape(format_value(column))}</th>' for column in columns.values)
     lines = []
     for row in rows.values:
-        cells = [f'<th scope="row">{escape(said(row))}</th>']
+        cells = [f'<th scope="row">{escape(format_value(row))}</th>']
         for column in columns.values:
             group, state = part.at(row, column), part.states.get((row, column), "")
-            tip = escape(page.tooltip(group, page.where_of(shown, part, row, column), state))
-            first, *rest = page.heat_text(group, metric, state)
+            tip = escape(captions.tooltip(group, captions.cell_location(shown, part, row, column), state))
+            first, *rest = captions.heat_text(group, metric, state)
             if group is None:
                 cells.append(f'<td class="none" title="{tip}">{escape(first)}</td>')
                 continue
@@ -209,13 +210,13 @@ def _heat(shown: View, part: Slice, metric: Metric, kind: str, low: float, high:
 
 def _best(shown: View, figures: Figures) -> list[str]:
     parts = []
-    for name, group in page.best_cells(shown):
-        words, table, seeds = page.of_the_best(shown, group)
+    for name, group in captions.best_cells(shown):
+        words, table, seeds = captions.best_cell_section(shown, group)
         parts += [_p(words), _table(table, ("metric", "better"))]
         if seeds:
             parts += ["<h3>Mean ± standard deviation over seeds</h3>", _table(seeds, ("metric",))]
         parts.append(_figure(figures, name))
-    return [*parts, _p(page.not_shown(shown))]
+    return [*parts, _p(captions.not_shown(shown))]
 
 
 # --- all cells -----------------------------------------------------------------------------------------------------

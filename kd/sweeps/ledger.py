@@ -24,8 +24,7 @@ from kd.store import SHORT, digest, write_text
 from kd.tables import picked
 
 VERSION = 1
-STATUSES = ("waiting", "running", "lost", "failed", "found", "done")  # lost: its process died without a word
-FINISHED = ("found", "done")
+FINISHED = ("found", "done")  # other statuses: waiting, running, failed, lost (its process died without a word)
 DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged page may raise
 
 

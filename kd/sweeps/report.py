@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from kd.runtime.values import format_value
 from kd.store import write_text
-from kd.sweeps import page
+from kd.sweeps import captions, page
 from kd.sweeps.grid import Group, cell_rows
 from kd.sweeps.html import html
 from kd.sweeps.ledger import read_sweep
-from kd.sweeps.names import name_of, short
+from kd.sweeps.names import many, name_of, short
 from kd.sweeps.tables import cells_csv, markdown
 from kd.sweeps.view import (
     COSTS,
@@ -32,7 +33,6 @@ from kd.sweeps.view import (
     views,
 )
 from kd.tables import LABEL, known
-from kd.values import said
 
 Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
 NAMED = 40  # dots with names at their side: more would make a figure of several screens
@@ -88,7 +88,7 @@ def _draw(shown: View, found: Sequence[Point]) -> Figures:
         draw = _curves if shown.kind == "curve" else _dots
         made |= {metric.key: draw(shown, metric) for metric in METRICS}
     made["fronts"] = _fronts(shown, found)
-    made |= {name: _confusions(shown, group) for name, group in page.best_cells(shown)}
+    made |= {name: _confusions(shown, group) for name, group in captions.best_cells(shown)}
     return made
 
 
@@ -106,7 +106,7 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
         cells = [[part.at(row, column) for column in columns] for row in rows]
         values = [[metric.scale * mean(cell, metric.key) if cell else math.nan for cell in line] for line in cells]
         text = [
-            ["\n".join(page.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
+            ["\n".join(captions.heat_text(part.at(r, c), metric, part.states.get((r, c), ""))) for c in columns]
             for r in rows
         ]
         picked = [(i, j) for i, line in enumerate(cells) for j, cell in enumerate(line) if shown.picked(cell)]
@@ -114,8 +114,8 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
     names = f"{shown.columns.name} ({shown.columns.setting})", f"{shown.rows.name} ({shown.rows.setting})"
     figure = figures.heat_maps(
         heats,
-        [said(column) for column in columns],
-        [said(row) for row in rows],
+        [format_value(column) for column in columns],
+        [format_value(row) for row in rows],
         names,
         _of(shown, f"{_capital(metric)}, mean over seeds"),
         _legend(shown, metric),
@@ -127,7 +127,7 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
 def _legend(shown: View, metric: Metric) -> str:
     words = ["darker is better", "outlined: picked by validation"]
     if shown.twins:
-        star = f"; {page.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
+        star = f"; {captions.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
         words.append(f"below: difference from labels only{star}")
     return ", ".join(words)
 
@@ -152,7 +152,7 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
         for row in rows:
             there = [(c, part.at(row, c)) for c in shown.columns.values if part.at(row, c)]
             if there:
-                label = f"{shown.rows.name} = {said(row)}" if shown.rows else LABEL["student"]
+                label = f"{shown.rows.name} = {format_value(row)}" if shown.rows else LABEL["student"]
                 lines[label] = _line([c for c, _ in there], [group for _, group in there], "student", metric)
         if not lines:
             continue
@@ -215,7 +215,7 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
     setting = next(iter(names)) if len(names) == 1 else None
     along = short(setting) if setting else "combination of settings"  # what all dots share stands in the title, once
     figure = figures.dots(
-        [said(group.values[setting]) if setting else name_of(group.values) for group in groups],
+        [format_value(group.values[setting]) if setting else name_of(group.values) for group in groups],
         _line(place, groups, "student", metric),
         _line(place, groups, "baseline", metric),
         _line(place, groups, "teacher", metric).mean,
@@ -263,7 +263,7 @@ def _several(found: Sequence[Point], kind: str) -> bool:
 def _confusions(shown: View, picked: Group) -> tuple[Any, str]:
     from kd.sweeps import figures
 
-    over = f"added over {page.many(len(picked.cells), 'seed')}"
+    over = f"added over {many(len(picked.cells), 'seed')}"
     over = f"{name_of(picked.values)}, {over}" if len(shown.picks) > 1 else over
     student, twin = (summed_confusion(picked, kind) for kind in ("student", "baseline"))
     figure = figures.confusions(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.runtime.text import did_you_mean
+from kd.runtime.values import format_value, number_or_text
 from kd.sweeps.data_sets import DataSet, data_sets
 from kd.sweeps.grid import (
     LEVEL,
@@ -33,7 +34,6 @@ from kd.sweeps.grid import (
 )
 from kd.sweeps.names import short
 from kd.tables import LABEL, PICKS, Rows, escape, markdown_table
-from kd.values import said, told
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def group_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
     rows = []
     for group in groups:
         row = {"data set": title[group.runs]} if title else {}
-        row |= {name: told(value) for name, value in group.values.items()}
+        row |= {name: number_or_text(value) for name, value in group.values.items()}
         for name, over in group.metrics.items():
             row |= {name: over.mean, f"{name} std": over.std}
         row["seeds"] = len(group.cells)
@@ -221,7 +221,7 @@ def _names(groups: Iterable[Group]) -> list[str]:
 
 
 def _joined(groups: Sequence[Group], name: str) -> str:
-    values = [said(group.values[name]) for group in groups if name in group.values]
+    values = [format_value(group.values[name]) for group in groups if name in group.values]
     return ", ".join(dict.fromkeys(values)) or ANY
 
 
@@ -350,7 +350,7 @@ def _table(data: DataSet, columns: Sequence[str], against: Mapping[str, Any] | N
     if against:
         there = any(has(group, against) for group in data.whole)
         differences = compared(groups, matching(data.whole, against)) if there else {}
-        words = ", ".join(f"{name}={said(value)}" for name, value in against.items())
+        words = ", ".join(f"{name}={format_value(value)}" for name, value in against.items())
     rows = paper_rows(groups, differences)
     above = sum(row["role"] != "student" for row in rows)
     if sort:
@@ -380,8 +380,7 @@ def _check(name: str, against: bool) -> None:
         raise ValueError(f"the column {OVER} compares with a reference: say which one, as --against kd=hinton does")
     known = [*COLUMNS, *([OVER] if against else [])]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        hint = did_you_mean(name, known, most=1) or "."
         raise ValueError(f"the table has no column {name!r}{hint} There are {', '.join(known)}")
 
 

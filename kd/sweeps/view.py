@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd.runtime.values import format_value, is_number, parse_value
 from kd.sweeps.data_sets import DataSet, data_sets
 from kd.sweeps.grid import Group, Spread, groups, picks, spread
 from kd.sweeps.ledger import Cell, Sweep
 from kd.sweeps.names import name_of, order, short
 from kd.sweeps.statistics import pareto_front
 from kd.tables import is_calm, known, picked
-from kd.values import said, typed
 
 SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
 LINES = 8  # nor are more curves than this in one panel
@@ -96,10 +96,6 @@ class View:
         return any(group.gain is not None for group in self.groups)
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def views(sweep: Sweep) -> list[View]:
     """Return a view of each data set, one of nothing where no cell is finished."""
     sets = data_sets(groups(sweep))
@@ -112,7 +108,7 @@ def _view(sweep: Sweep, data: DataSet, number: int) -> View:
     found = data.groups
     wanted = []  # values and status of every cell that the ledger names: an unfinished sweep shows its whole grid
     for cell in sweep.cells:
-        values = {name: typed(text) for name, text in cell.values.items()}
+        values = {name: parse_value(text) for name, text in cell.values.items()}
         if data.has(values):
             wanted.append(({name: values[name] for name in values if name in found[0].values}, cell.status))
     everything = [*(group.values for group in found), *(values for values, _ in wanted)]
@@ -161,7 +157,7 @@ def _view(sweep: Sweep, data: DataSet, number: int) -> View:
         shown = [place(chosen[0].values)[0]]
     slices = [
         Slice(
-            ", ".join(f"{short(name, list(swept))} = {said(v)}" for name, v in zip(others, held, strict=True)),
+            ", ".join(f"{short(name, list(swept))} = {format_value(v)}" for name, v in zip(others, held, strict=True)),
             by_slice.get(held, {}),
             {where: min(all_, key=_severity) for where, all_ in states.get(held, {}).items()},
         )

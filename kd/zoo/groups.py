@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from kd.runtime.text import did_you_mean
 from kd.zoo.counting import Case
 from kd.zoo.data import dataset, facts_of, number
 from kd.zoo.methods import method
@@ -149,6 +149,5 @@ def known(name: str, names: Sequence[str] | Mapping[str, Any], noun: str) -> str
     """
     if name in names:
         return name
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-    raise ValueError(f"there is no {noun} {name!r}; {hint}")
+    hint = did_you_mean(name.lower(), names, cutoff=0.5) or f"; there are {', '.join(names)}"
+    raise ValueError(f"there is no {noun} {name!r}{hint}")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from kd.runtime.values import flatten
+
 HEADER = re.compile(r"(\w+): (.+) \((.+) (\d{4})\), (https://\S+)\.$")  # the first comment of a page
 PLAIN = re.compile(r"(\w+): (.+)\.$")  # and where there is no paper
 FAMILIES = (
@@ -103,7 +105,7 @@ def read_page(path: Path, group: str) -> Page:
     page = Page(whole, dict(overrides(listed)), header, notes)
     if any("_global_" in line for line in package):
         notes = {name.removeprefix(f"{group}."): note for name, note in notes.items()}
-        page = Page(whole.pop(group, {}), {**page.elsewhere, **dict(flat(whole))}, header, notes)
+        page = Page(whole.pop(group, {}), {**page.elsewhere, **dict(flatten(whole))}, header, notes)
     below = Page({}, {}, header, {})
     for name in [*listed, *([] if "_self_" in listed else ["_self_"])]:
         base = path if name == "_self_" else base_of(name, path)
@@ -167,15 +169,6 @@ def merged(below: Any, above: Any) -> Any:
     return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
 
 
-def flat(node: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``("train.student.epochs", 60)`` of every leaf."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}", value
-
-
 def settings_of(node: Mapping[str, Any]) -> dict[str, Any]:
     """What the command line may set of a node of classes: ``{"wrap.ratio": 0.0625, "stages": None}``."""
-    return {name: value for name, value in flat(node) if not name.rpartition(".")[2].startswith("_")}
+    return {name: value for name, value in flatten(node) if not name.rpartition(".")[2].startswith("_")}

@@ -10,6 +10,7 @@ import sys
 import pytest
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from kd.values import typed
 from omegaconf import OmegaConf
 
 from kd.config import generated
@@ -17,7 +18,6 @@ from kd.config.checks import check_keys
 from kd.config.composed import resolved
 from kd.config.help import WIDTH
 from kd.config.keys import at, missing
-from kd.values import typed
 from tests import quickly
 from tests.conftest import CONF, compose, options
 

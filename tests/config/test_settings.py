@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from kd.config.checks import check_keys, check_outputs
-from kd.config.keys import near, references
+from kd.config.keys import did_you_mean_key, references
 from kd.config.rules import ANYTHING, FLAG, LINE, NULL, list_of, number, or_null, whole
 from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, typed_as
 from kd.config.signatures import signature_of, source_of
@@ -92,10 +92,10 @@ def test_a_value_is_blamed_on_the_key_that_one_types():
 
 def test_the_nearest_key_is_the_one_that_ends_alike_or_is_spelt_alike():
     known = ["kd.temperature", "train.student.epochs", "train.teacher.epochs", "seed"]
-    assert near("epochs", known) == "; did you mean train.student.epochs or train.teacher.epochs?"
-    assert near("kd.temprature", known) == "; did you mean kd.temperature?"
-    assert near("temprature", known) == "; did you mean kd.temperature?"
-    assert near("something", known) == ""
+    assert did_you_mean_key("epochs", known) == "; did you mean train.student.epochs or train.teacher.epochs?"
+    assert did_you_mean_key("kd.temprature", known) == "; did you mean kd.temperature?"
+    assert did_you_mean_key("temprature", known) == "; did you mean kd.temperature?"
+    assert did_you_mean_key("something", known) == ""
 
 
 @pytest.mark.parametrize("target", TARGETS)

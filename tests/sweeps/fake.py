@@ -21,9 +21,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from kd.evaluate import summary
-from kd.plan import flat, keys_of, readable
+from kd.plan import keys_of, readable
 from kd.report import choose_pictures
 from kd.results import compare, write_result
+from kd.runtime.values import flatten
 from kd.store import SHORT, digest, write_text
 from kd.sweeps.ledger import Entry, begin_sweep
 from tests.conftest import compose
@@ -149,7 +150,7 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     write_text(folder / "report.md", f"# {name}\n")
     machine = {"device": "cpu", "device_name": "a processor", "threads": 2, "torch": "2.15.0", "python": "3.11.7"}
     about = {"version": 1, "name": name, "key": digest(keys.run), "choices": choices, "seed": seed}
-    about |= {"command": "python -m kd.run " + " ".join(overrides), "settings": flat(settings)}
+    about |= {"command": "python -m kd.run " + " ".join(overrides), "settings": dict(flatten(settings))}
     content = {"test": digest({"test": test, "drawing": drawing})[:20], "val": digest({"val": others})[:20]}
     data = {
         "content": content,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kd.report import main
-from kd.sweeps import page
+from kd.sweeps import answer
 from kd.sweeps.data_sets import data_sets
 from kd.sweeps.grid import best, cell_rows, claims, compared, groups, matching, picks
 from kd.sweeps.ledger import read_sweep
@@ -66,7 +66,7 @@ def test_each_data_set_says_what_a_sweep_over_it_alone_says(two):
             (p.name, p.accuracy, p.front) for p in points(alone)
         ]
         assert markdown(shown.groups) == markdown(alone.groups)
-        assert page.answer(shown) == page.answer(alone)
+        assert answer.answer(shown) == answer.answer(alone)
 
 
 def test_the_report_has_a_section_a_pick_and_figures_of_each(two):
@@ -128,7 +128,7 @@ def test_what_changes_the_training_alone_is_compared_and_each_validation_set_has
     assert shown.data == "" and len(shown.groups) == len(claims(found)) == 4
     noises = {noise: [g for g in found if g.values["data.label_noise"] == noise] for noise in (0.12, 0.4)}
     assert [group.values for group in picks(found)] == [best(noises[noise]).values for noise in (0.12, 0.4)]
-    assert "validated on 2 sets of pictures, whose accuracies do not compare" in page.answer(shown)
+    assert "validated on 2 sets of images, whose accuracies do not compare" in answer.answer(shown)
     paths = write_sweep_report(folder)
     assert {"confusions", "confusions_2"} <= set(paths) and "The cells that validation picked" in read(paths).text
     assert markdown(found).count("†") == 3  # two picks and the note

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from kd.plan import flat
+from kd.runtime.values import flatten
 from kd.sweeps.grid import METRICS, best, cell_rows, claims, distinct, groups, picking, spread
 from kd.sweeps.ledger import Sweep, read_sweep
 from kd.sweeps.statistics import crossed_t, holm
@@ -150,7 +150,7 @@ def test_the_command_of_a_cell_runs_that_cell_alone(tmp_path):
     sweep = replace(read_sweep(folder), fixed=(*fixed, "sweep=s", "kd.temperature=4", "seed=0"))
     words = shlex.split(cell_rows(sweep)[1]["command"])
     assert words[:3] == ["python", "-m", "kd.run"] and not {"hydra/launcher=kd", "sweep=s"} & {*words}
-    settings = flat(OmegaConf.to_container(compose(*words[3:]), resolve=True))
+    settings = dict(flatten(OmegaConf.to_container(compose(*words[3:]), resolve=True)))
     assert (settings["kd.alpha"], settings["kd.temperature"], settings["outputs"]) == (0.9, 4, "my runs")
     assert list(groups(sweep)[1].overrides) == words[3:]
 

@@ -17,11 +17,14 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from kd import tables
 from kd.multirun import line_of
 from kd.results import write_result
-from kd.sweeps import figures, page, report
+from kd.runtime.values import format_value
+from kd.sweeps import answer, captions, figures, report
 from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
+from kd.sweeps.names import signed
 from kd.sweeps.report import write_sweep_report
 from kd.sweeps.tables import group_rows, latex
 from kd.sweeps.view import METRICS, median_cell, one_cost, points, views
@@ -115,16 +118,16 @@ def test_the_answer_is_that_of_the_picked_group(whole):
     picked, tested = best(found), claims(found)
     (shown,) = views(sweep)
     assert [group.values for group in shown.picks] == [picked.values]
-    said = page.answer(shown)
+    said = answer.answer(shown)
     assert f"gained {100 * picked.gain.mean:.2f} points" in said and "3 seeds" in said
     assert f"T = {picked.values['kd.temperature']}, α = {picked.values['kd.alpha']}." in said
-    assert f"{page.signed(picked.gain.low)} to {page.signed(picked.gain.high)}" in said
+    assert f"{signed(picked.gain.low)} to {signed(picked.gain.high)}" in said
     assert ("more than noise, p" in said) == picked.gain.significant
     assert f"correction for {len(tested)} comparisons" in said and len(tested) == 6
     up = sum(group.gain.significant and group.gain.mean > 0 for group in tested)
     assert f"Of 6 tested combinations of settings, {up} gained more than noise." in said
     assert said in read(whole[1]).text
-    assert page.escape(said) in whole[1]["markdown"].read_text("utf-8")
+    assert tables.escape(said) in whole[1]["markdown"].read_text("utf-8")
 
 
 def test_the_map_shows_each_group_at_its_place(whole):
@@ -138,9 +141,9 @@ def test_the_map_shows_each_group_at_its_place(whole):
         assert cell["text"].split()[0] == f"{100 * group.metrics['accuracy'].mean:.2f}"
         assert (cell.get("class") == "picked") == (group.values == picked.values)
         assert ("*" in cell["text"]) == group.gain.significant
-        assert ("= twin" in cell["text"]) == (group.values["kd.alpha"] == 0)
+        assert ("baseline" in cell["text"]) == (group.values["kd.alpha"] == 0)
         if group.values["kd.alpha"]:
-            assert page.signed(group.gain.mean) in cell["text"] and "after Holm" in cell["title"]
+            assert signed(group.gain.mean) in cell["text"] and "after Holm" in cell["title"]
     shades = [float(cell["style"].split(":")[1]) for line in table[1:] for cell in line[1:]]
     assert min(shades) == 0 and max(shades) == 1
 
@@ -178,7 +181,7 @@ def test_students_of_one_cost_are_said_to_be(whole):
     found = points(shown)
     assert one_cost(found) and [point.kind for point in found].count("student") == 9
     assert [point.kind for point in found].count("teacher") == [point.kind for point in found].count("baseline") == 1
-    assert "not what they cost" in page.costs(shown, found)
+    assert "not what they cost" in captions.costs(shown, found)
     top = max((point for point in found if point.kind == "student"), key=lambda point: point.accuracy)
     assert {point.name for point in found if point.kind == "student" and point.front["macs"]} == {top.name}
 
@@ -288,11 +291,11 @@ def test_whatever_was_swept(tmp_path, shape):
     paths = write_sweep_report(folder)
     assert set(paths) == names | {"fronts", "confusions", "cells", "markdown", "html"}
     found = read(paths)
-    assert page.answer(shown) in found.text
+    assert answer.answer(shown) in found.text
     if shape == "no twin":
         assert "cannot say what distillation gained" in found.text and "gain (points)" not in found.text
     if shape == "a third number":
-        assert not one_cost(points(shown)) and "The line joins what nothing beats" in found.text
+        assert not one_cost(points(shown)) and "The line joins the networks that no other beats" in found.text
         assert [part.title for part in shown.slices] == ["width = 1", "width = 2"]
     if shape == "names":
         assert {point.name for point in points(shown) if point.kind == "teacher"} == {"resnet18", "resnet34"}
@@ -310,8 +313,8 @@ def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
     )
     (shown,) = views(read_sweep(folder))
     assert len(shown.slices) == 1 and shown.left_out == 6
-    assert shown.slices[0].title == f"width = {page.said(shown.picks[0].values['student.width'])}"
-    assert "7 slices" in page.left_out(shown) and "With one seed" in page.answer(shown)
+    assert shown.slices[0].title == f"width = {format_value(shown.picks[0].values['student.width'])}"
+    assert "7 slices" in captions.left_out(shown) and "With one seed" in answer.answer(shown)
 
 
 def test_null_and_true_have_one_spelling_everywhere(tmp_path):

@@ -1,0 +1,1 @@
+"""What every other room may use. Its modules ``text`` and ``values`` need the standard library alone."""
