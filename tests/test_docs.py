@@ -16,6 +16,7 @@ MADE = {ROOT / "docs" / f"{name}.md" for name in GENERATED}  # when the site is 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"python -m kd\.run ([^`|#\n]*)")
+PATH = re.compile(r"`((?:kd|conf|tests|docs|experiments)/[\w/.-]+\.\w+)`")
 TEST = re.compile(r"(?<=[`])((?:\w+/)?test_\w+\.py)?(?:::(test_\w+)(…)?)?(?=`)")
 OLD_WORDS = re.compile(r"\b(twins?|bank(?:s|ed)?|whoever|told|pictures?)\b", re.IGNORECASE)
 
@@ -46,6 +47,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
         assert target.exists(), f"{of(page)}: {link}"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target.read_text(encoding="utf-8")), f"{of(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", ALL, ids=of)
+def test_every_file_that_a_page_names_is_there(page):
+    """But for those that it tells its reader to write."""
+    text = page.read_text(encoding="utf-8")
+    named, written = set(PATH.findall(text)), set(re.findall(r"`([\w/.]+)`(?:, whose [^\n]*)?:\n\n```", text))
+    assert not [name for name in sorted(named - written) if not (ROOT / name).is_file()]
 
 
 @pytest.mark.parametrize("page", ALL, ids=of)
