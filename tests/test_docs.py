@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import kd
 from tests.conftest import CONF
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,10 @@ def anchors(text: str) -> set[str]:
 
 def test_the_readme_is_read_in_one_go():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {kd.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ALL, ids=of)
