@@ -1,4 +1,4 @@
-"""What the README tells people to write works as it stands there."""
+"""What the README and the pages under Extending tell people to write works as it is printed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ import numpy as np
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("add-*.md"))
 FILE = re.compile(r"`((?:kd|conf)/[\w/]+\.(?:py|yaml))`(?:, whose [^\n]*)?:\n\n```\w+\n(.*?)```", re.DOTALL)
 
 
-def test_the_method_attention_student_and_data_set_that_it_adds_run(tmp_path):
+def shown(page: Path) -> dict[str, str]:
+    """The files that a page tells its reader to write: path -> text."""
+    return dict(FILE.findall(page.read_text(encoding="utf-8")))
+
+
+def test_the_method_attention_student_and_data_set_that_the_pages_add_run(tmp_path):
     for part in ("kd", "conf"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    files = FILE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(files) == 8, "two each"
-    for name, text in files:
+    assert [len(shown(page)) for page in PAGES] == [2, 2, 2, 2], "two files each"
+    for name, text in (file for page in PAGES for file in shown(page).items()):
         assert not (tmp_path / name).exists()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     draw = np.random.default_rng(0)
     arrays = {}
@@ -48,3 +54,8 @@ def test_the_method_attention_student_and_data_set_that_it_adds_run(tmp_path):
     (result,) = (tmp_path / "outputs" / "runs").glob("*/result.json")
     choices = json.loads(result.read_text(encoding="utf-8"))["choices"]
     assert {"data": "medmnist", "attention": "sge", "student": "mixer", "kd": "mse"}.items() <= choices.items()
+
+
+def test_the_example_of_the_readme_is_the_one_of_its_page():
+    page = shown(ROOT / "docs" / "add-a-method.md")
+    assert shown(ROOT / "README.md").items() <= page.items() and shown(ROOT / "README.md")

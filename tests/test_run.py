@@ -83,9 +83,9 @@ def test_a_run_leaves_every_file_that_it_promises(first):
     assert {"loss", "hard", "soft", "val_accuracy", "val_loss", "lr", "images_per_s"} <= set(rows[-1])
 
 
-def test_the_readme_names_every_file_of_a_run(first):
+def test_the_documentation_names_every_file_of_a_run(first):
     """``kd.report`` makes everything again from what stands there, and nothing else is left behind."""
-    text = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    text = (CONF.parent / "docs" / "outputs.md").read_text(encoding="utf-8")
     table = re.search(r"\| file \| what it holds \|\n.*?\n\n", text, re.DOTALL)[0]
     named = {name for line in table.split("\n")[2:-2] for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
     assert named == {f"{path.name}/" if path.is_dir() else path.name for path in first[0].iterdir()}
