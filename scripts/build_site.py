@@ -1,10 +1,10 @@
-"""Build the documentation's site: ``pip install -e ".[docs]" && python scripts/build_site.py``, then open site/.
+"""Build the site of the documentation: ``pip install -e ".[docs]" && python scripts/build_site.py``.
 
 The pages of docs/, experiments/ and the root are copied to build/docs with their links turned to where the pages are on
 the site, the API pages are written beside them, and Zensical builds the site from there. It fails on a link, an
 anchor or an image that leads nowhere, on a page that the navigation lacks and on one that it names and nobody wrote.
 
-``python -m http.server -d site`` serves the site with its search; opened as files it has no search.
+Open site/index.html as a file, or serve it: ``python -m http.server -d site``. It asks no other server.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
         return refuse(wrong)
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     shutil.move(build / "site", ROOT / "site")
-    print(f"site: {sum(1 for _ in (ROOT / 'site').rglob('index.html'))} pages")
+    print(f"site/index.html: {len(list(nav_pages(tomllib.loads(expanded(build / 'docs'))['project']['nav'])))} pages")
     return 0
 
 
@@ -219,7 +219,7 @@ def _sections(names: list[str]) -> str:
         return f"[{', '.join(parts)}]"
 
     tops = sorted({module.split(".")[0] for module in modules})
-    inner = ", ".join(f'{{ "{top}" = {below(top)} }}' for top in tops)
+    inner = ", ".join(below(top)[1:-1] for top in tops)
     return f'["api/index.md", {inner}]'
 
 
