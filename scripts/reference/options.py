@@ -13,7 +13,7 @@ from typing import Any
 
 from kd.zoo.groups import GROUPS, Group, entries, natural, pages_of
 from kd.zoo.networks import UNUSED
-from kd.zoo.pages import FAMILIES, Entry, entry, flat, read_page, settings_of
+from kd.zoo.pages import FAMILIES, Entry, entry, read_page, settings_of
 from kd.zoo.tables import markdown, written
 from reference.text import code, docstring, fence, prose, remarks, table
 
@@ -93,7 +93,7 @@ def _settings(each: Entry, node: Mapping[str, Any], folder: str) -> str:
     """What one may set, with its default and what the yaml says; without what follows from other settings."""
     rows = []
     own = {key: value for key, value in each.settings.items() if not key.startswith(HIDDEN) and "${" not in str(value)}
-    for key, value in flat(own):
+    for key, value in settings_of(own).items():
         rows.append((f"{folder}.{key}", written(value), each.notes.get(key, "")))
     rows += [(key, written(value), each.notes.get(key, "")) for key, value in each.elsewhere.items()]
     return settings_table(rows) if rows else ""

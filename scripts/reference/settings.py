@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from kd.config.options import composing
 from kd.config.settings import uses
-from kd.zoo.pages import Loader, flat, notes_of, overrides, read_page
+from kd.zoo.pages import Loader, notes_of, overrides, read_page, settings_of
 from kd.zoo.tables import written
 from reference.text import code, fence, prose, remarks, table
 
@@ -75,8 +75,8 @@ def _groups(conf: Path, pages: Mapping[str, str]) -> str:
 
 def _rows(node: Mapping[str, Any], notes: Mapping[str, str], rules: Mapping[str, str], prefix: str) -> list[list[str]]:
     rows = []
-    for key, value in flat(node):
-        if key.rpartition(".")[2].startswith("_") or (isinstance(value, str) and value.startswith("${teacher.")):
+    for key, value in settings_of(node).items():
+        if isinstance(value, str) and value.startswith("${teacher."):
             continue
         where = f"{prefix}{key}"
         shown = code(written(value)) if value != "" else "empty"
@@ -108,12 +108,12 @@ def _shared(conf: Path, group: str, rules: Mapping[str, str], page: str) -> Iter
     read = {path.stem: read_page(path, group) for path in _options(conf, group)}
     root = read_page(conf / f"{ROOT}.yaml", "")
     own, notes = root.node.get(group) or {}, _below(root.notes, group)
-    chosen = dict(flat(read[_defaults(conf)[group]].node))
-    nodes = [dict(flat(each.node)) for each in read.values()]
+    chosen = settings_of(read[_defaults(conf)[group]].node)
+    nodes = [settings_of(each.node) for each in read.values()]
     common = [key for key in nodes[0] if all(key in node for node in nodes)]
     rows = _rows(own, notes, rules, f"{group}.")
     for key in common:
-        if key.rpartition(".")[2].startswith("_") or key.split(".")[0] in ("terms", "weights", "wrap", "network"):
+        if key.split(".")[0] in ("terms", "weights", "wrap", "network"):
             continue
         values = {written(node[key]) for node in nodes}
         said = Counter(each.notes[key] for each in read.values() if key in each.notes).most_common(1)
@@ -136,12 +136,14 @@ def _whole(conf: Path, group: str, rules: Mapping[str, str]) -> Iterator[str]:
     yield f"### {group}={chosen}"
     yield remarks(page.header)
     yield _table(_rows(page.node, page.notes, rules, f"{group}."))
-    base = dict(flat(page.node))
+    base = settings_of(page.node)
     for path in _options(conf, group):
         if path.stem == chosen:
             continue
         other = read_page(path, group)
-        differs = {key: value for key, value in flat(other.node) if key not in base or base[key] != value}
+        differs = {
+            key: value for key, value in settings_of(other.node).items() if key not in base or base[key] != value
+        }
         yield f"### {group}={path.stem}"
         yield remarks(other.header)
         rows = [row[:2] + row[3:] for row in _rows(differs, other.notes, {}, f"{group}.")]
@@ -187,7 +189,7 @@ def _hydra(files: list[Path], conf: Path) -> Iterator[str]:
         group = path.parent.relative_to(conf).as_posix()
         yield f"### {group}={path.stem}"
         yield remarks(_header(text))
-        explained = {key: value for key, value in flat(node) if key in notes}
+        explained = {key: value for key, value in settings_of(node).items() if key in notes}
         rows = [row[:2] + row[3:] for row in _rows(explained, notes, {}, f"{group.replace('/', '.')}.")]
         yield table(("setting", "default", "meaning"), rows) if rows else ""
         yield fence(f"python -m kd.run -m {group}={path.stem}", "sh")
