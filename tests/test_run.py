@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reference.result_json import unlike
 
 from kd import report
 from tests import quickly
@@ -154,6 +155,11 @@ def test_the_result_is_the_public_interface(first):
     if teacher != twin:
         assert result["comparison"]["gain_recovered"] == pytest.approx((student - twin) / (teacher - twin))
     assert "accuracy (%)" in done.stdout and f"{100 * student:.2f}" in done.stdout
+
+
+def test_the_reference_describes_every_field_of_the_result(first):
+    lacking, more = unlike(first[1])
+    assert not lacking and {field.partition(".")[0] for field in more} == {"assistants"}, "this method has none"
 
 
 def test_the_same_command_again_finds_the_run(first):

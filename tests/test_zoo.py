@@ -15,6 +15,8 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from reference.options import END
+from reference_pages import GROUPS as PAGES
 
 from kd.config.build import build_network
 from kd.config.combine import settled
@@ -278,11 +280,11 @@ def test_the_command_answers_alone_in_any_folder_and_any_alphabet(tmp_path):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_no_row_of_the_readme_is_stale(entries, listed, group):
-    """An option of one's own needs no row there; what stands there is what `kd.zoo GROUP --markdown` prints."""
-    readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
-    _, marker, shown = readme.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
-    rows = shown.split("<!-- end -->")[0].strip().splitlines()
+def test_no_row_of_the_reference_is_stale(entries, listed, group):
+    """An option of one's own needs no row there; what is there is what `kd.zoo GROUP --markdown` prints."""
+    page = (CONF.parent / "docs" / PAGES[group]).read_text(encoding="utf-8")
+    _, marker, shown = page.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
+    rows = shown.partition(END)[0].strip().splitlines()
     found = [*entries.values()] if group == "methods" else listed[group]
     least = {"methods": 33, "attentions": 15, "teachers": 7, "students": 28, "data": 7}[group]  # when this was written
     assert marker and len(rows) - 2 >= least and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())

@@ -1,0 +1,1 @@
+"""The pages under Reference of the documentation, made from the configs and the code."""
