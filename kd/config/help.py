@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kd.config.options import names
-from kd.values import said
+from kd.runtime.values import format_value
 
 WIDTH = 100
 INDENT = 2  # of every line, in the yaml
@@ -70,7 +70,7 @@ def _is_plain(value: Any) -> bool:
 def _text(value: Any) -> str:
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
-    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else said(value)
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else format_value(value)
 
 
 def _wrap(text: str) -> str:

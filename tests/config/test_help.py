@@ -10,7 +10,6 @@ import sys
 import pytest
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from kd.values import typed
 from omegaconf import OmegaConf
 
 from kd.config import generated
@@ -18,6 +17,7 @@ from kd.config.checks import check_keys
 from kd.config.composed import resolved
 from kd.config.help import WIDTH
 from kd.config.keys import at, missing
+from kd.runtime.values import parse_value
 from tests import quickly
 from tests.conftest import CONF, compose, options
 
@@ -80,7 +80,7 @@ def test_help_shows_the_values_that_the_command_would_take(shown, choices):
     for key in settings:
         assert not missing(cfg, key), f"{key} is no setting"
         value = re.search(rf"^  {re.escape(key)}=(\S+)  ?", text, re.M).group(1)
-        assert typed(value) == at(cfg, key)
+        assert parse_value(value) == at(cfg, key)
 
 
 def test_help_of_a_method_shows_its_own_settings(shown):
