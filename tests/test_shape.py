@@ -14,7 +14,7 @@ from kd.config.checks import check_keys, check_values
 from tests.conftest import CONF, compose, options
 
 KD = Path(__file__).parents[1] / "kd"
-HYDRA = {"run.py", "multirun.py", "config/"}
+HYDRA = {"run.py", "multirun.py", "build.py", "sweep/", "config/"}
 ONLY = {
     "hydra": HYDRA,
     "omegaconf": HYDRA,  # no DictConfig below

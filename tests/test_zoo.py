@@ -16,7 +16,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kd.config.build import build_network
+from kd.build import build_network
 from kd.config.combine import settled
 from kd.config.options import network_of
 from kd.interfaces import LOGITS_ONLY, observe

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from kd.plan import flat
+from kd.pipeline.keys import flat
 from kd.sweeps.grid import METRICS, best, cell_rows, claims, distinct, groups, picking, spread
 from kd.sweeps.ledger import Sweep, read_sweep
 from kd.sweeps.statistics import crossed_t, holm

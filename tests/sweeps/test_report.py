@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from kd.multirun import line_of
-from kd.results import write_result
+from kd.records.run_folder import write_result
 from kd.sweeps import figures, page, report
 from kd.sweeps.grid import best, cell_rows, claims, groups
 from kd.sweeps.ledger import read_sweep
