@@ -95,9 +95,9 @@ def experiment(folder: Path, ranks: Ranks = ALONE) -> dict:
     clock = Clock()
     bank = open_bank(store, {"test": 1}, live, loader, 3, clock, ranks)
     task = StageSpec("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
-    once = get_or_train(store, task, machine, lambda row: None, open_teacher=lambda: bank, ranks=ranks)
+    once = get_or_train(store, task, machine, lambda row: None, teacher=bank, ranks=ranks)
     again = StageSpec("student", "students", {"s": 1}, network(0.25, 2), soft(), sgd(2), loader)
-    twice = get_or_train(store, again, machine, lambda row: None, open_teacher=lambda: bank, ranks=ranks)
+    twice = get_or_train(store, again, machine, lambda row: None, teacher=bank, ranks=ranks)
     weights = [dict(trained.network.state_dict()) for trained in (once, twice)]
     return found | {
         "bank": torch.from_numpy(np.array(bank.logits)),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from kd.evaluate import accuracy
 from kd.interfaces import Context, Outputs, Teacher, observe
 from kd.memory import in_memory, of_training
 from kd.pipeline.plan import RunPlan
-from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train
+from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cached
 from kd.teacher import LiveTeacher, choose_source
 from kd.train import predict_together
 
@@ -34,25 +34,30 @@ def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedM
     if "baseline" in plan.stages:
         trained["baseline"] = _run_stage(plan, plan.stages["baseline"], log)
     for spec in plan.taught:
-        with plan.clock(spec.role), _explain_memory(plan, spec.role):
-            spec, open_teacher = prepare_student(plan, spec, trained[spec.taught_by])
-        trained[spec.role] = _run_stage(plan, spec, log, open_teacher)
+        trained[spec.role] = _run_taught_stage(plan, spec, trained[spec.taught_by], log)
         if spec.role != "student":
             check_teacher(plan, spec.role, trained[spec.role])
     return trained
 
 
-def _run_stage(
-    plan: RunPlan, spec: StageSpec, log: Log, open_teacher: Callable[[], Teacher] | None = None
-) -> TrainedModel:
+def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log: Log) -> TrainedModel:
+    """Bind the method, open the teacher if there is something to train, train."""
+    with _timed(plan, spec.role):
+        spec, live = prepare_student(plan, spec, teacher)
+        is_asked = spec.objective.needs and not is_cached(plan.store, spec, plan.ranks)
+        answers = open_teacher(plan, spec, live) if is_asked else None
+    return _run_stage(plan, spec, log, answers)
+
+
+def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None = None) -> TrainedModel:
     train = plan.settings["train"]
-    with plan.clock(spec.role), _explain_memory(plan, spec.role):
+    with _timed(plan, spec.role):
         return get_or_train(
             plan.store,
             spec,
             plan.machine,
             log,
-            open_teacher=open_teacher,
+            teacher=teacher,
             ranks=plan.ranks,
             compile=train["compile"],
             pick_by=train["pick_by"],
@@ -61,9 +66,12 @@ def _run_stage(
         )
 
 
-def _explain_memory(plan: RunPlan, role: str) -> Any:
+@contextmanager
+def _timed(plan: RunPlan, role: str) -> Iterator[None]:
+    """Count the seconds of a role; if memory runs out, say of which, and what would be smaller."""
     train = plan.settings["train"]
-    return in_memory(role, **of_training(train["batch_size"], train["pieces"]))
+    with plan.clock(role), in_memory(role, **of_training(train["batch_size"], train["pieces"])):
+        yield
 
 
 def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
@@ -103,26 +111,26 @@ def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedMod
     return TrainedModel(network, teachers[0].folder, training, test_logits)
 
 
-def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tuple[StageSpec, Callable[[], Teacher]]:
+def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tuple[StageSpec, LiveTeacher]:
     """Bind the method of an assistant or the student to its trained teacher.
 
     Returns:
-        The spec with the network that is trained, which may be more than the student; and what opens the teacher, live
-        or from its logit cache.
+        The spec with the network that is trained, which may be more than the student; and the teacher, frozen.
     """
     live = LiveTeacher(teacher.network, plan.machine, spec.objective.needs)
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
     network = spec.objective.enter(method_context(plan, spec.role, spec.network, teacher.network))
+    return replace(spec, network=network), live
 
-    def open_teacher() -> Teacher:
-        key, epochs = plan.keys.logit_caches[spec.role], spec.recipe.epochs
-        return _teacher_source(plan)(plan.store, key, live, spec.loader, epochs, plan.clock, plan.ranks)
 
-    return replace(spec, network=network), open_teacher
+def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:
+    """Return the teacher that answers the batches of ``spec``: ``live``, or its logit cache, which is filled first."""
+    key, epochs = plan.keys.logit_caches[spec.role], spec.recipe.epochs
+    return _teacher_source(plan)(plan.store, key, live, spec.loader, epochs, plan.clock, plan.ranks)
 
 
 def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
-    """Return what opens the teacher: live, or from its logit cache."""
+    """Choose between the live teacher and its logit cache, as ``teacher.source`` says."""
     student, dataset = plan.stages["student"], plan.dataset
     count = student.recipe.epochs * len(dataset.targets) * len(dataset.classes)
     return choose_source(plan.settings["teacher"]["source"], student.objective.needs, count)

@@ -21,7 +21,7 @@ from kd.machine import Machine
 from kd.measure import state_of
 from kd.objective import Objective
 from kd.parallel import ALONE, Ranks
-from kd.store import SHORT, Store, digest
+from kd.store import SHORT, Store, damage, digest
 from kd.train import Recipe, fit, predict_together
 from kd.weights import load_weights
 
@@ -58,13 +58,18 @@ class TrainedModel:
     test_logits: np.ndarray  # float32 [N_test, K]
 
 
+def is_cached(store: Store, spec: StageSpec, ranks: Ranks) -> bool:
+    """Whether the network of ``spec`` is in the store, undamaged; the same answer on all processes."""
+    return ranks.tell(not damage(store.path(spec.kind, spec.name)) if ranks.first else None)
+
+
 def get_or_train(
     store: Store,
     spec: StageSpec,
     machine: Machine,
     log: Log,
     *,
-    open_teacher: Callable[[], Teacher] | None = None,
+    teacher: Teacher | None = None,
     ranks: Ranks = ALONE,
     compile: bool = False,
     pick_by: str = "accuracy",
@@ -74,7 +79,7 @@ def get_or_train(
     """Return the network of ``spec`` from the store; train and publish it if it is not there.
 
     Args:
-        log: gets the history, old or new. open_teacher: makes the teacher, if the network must be trained.
+        log: gets the history, old or new. teacher: needed if a term reads it and the network is not cached.
         ranks: the processes that train together; all return the network that the main process published.
         checkpoint_minutes: between two checkpoints.
         run: key of the calling run. What the same run trained before it was killed does not count as cached.
@@ -98,7 +103,7 @@ def get_or_train(
                 spec.recipe,
                 machine,
                 stage=spec.role,
-                teacher=open_teacher() if open_teacher and spec.objective.needs else None,
+                teacher=teacher,
                 ranks=ranks,
                 compile=compile,
                 pick_by=pick_by,
