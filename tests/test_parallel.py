@@ -103,7 +103,7 @@ def experiment(folder: Path, ranks: Ranks = ALONE) -> dict:
         "bank": torch.from_numpy(np.array(bank.logits)),
         "published": weights[0],
         "logits": torch.from_numpy(once.test_logits),
-        "about": [once.about, twice.about],
+        "about": [once.training, twice.training],
         "everyone": ranks.gather(weights + [found[name][1] for name in ("steps", "epochs", "hint", "pieces")]),
         "norms": norms(ranks),
     }
