@@ -321,7 +321,7 @@ def import_everything() -> None:
     for name in (
         "hydra",
         "kd.multirun",
-        "kd.pipeline",
+        "kd.pipeline.execute",
         "kd.figures",
         "kd.report",
         "kd.data.scenes",

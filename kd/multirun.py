@@ -13,10 +13,8 @@ import os
 import shlex
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,14 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd import advice
+from kd.config.callback import refusing
 from kd.config.checks import check_length, check_outputs
 from kd.config.keys import FROM_ENVIRONMENT, key_of
-from kd.config.mistakes import begin, in_full, told, values_of
+from kd.config.mistakes import begin, told, values_of
 from kd.config.typed import as_value, at_home
 from kd.config.wandb_names import as_group
 from kd.interrupt import LEADER
@@ -53,16 +51,8 @@ _failed = 0  # its cells that failed, once it is over
 
 
 class SweepCallback(Callback):
-    """``hydra.callbacks.sweep``: examines what is asked for; names a sweep, writes down its cells, follows them, makes
+    """``hydra.callbacks.sweep``: checks the jobs of a multirun; names it, writes down its cells, follows them, makes
     the report."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from kd.config.examine import examine
-
-        begin()
-        with refusing():
-            examine(config)
-            at_home(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         begin()
@@ -74,28 +64,13 @@ class SweepCallback(Callback):
         finish()
 
 
-@contextmanager
-def refusing(prefix: str = "") -> Iterator[None]:
-    """End the command where an error is raised inside: Hydra would make a warning of it, and go on."""
-    try:
-        yield
-    except Exception as error:
-        from kd.progress import await_turn
-
-        await_turn(error)
-        if in_full() or not isinstance(error, ValueError | OSError | HydraException):
-            traceback.print_exc()
-        said = told(error, []) if isinstance(error, HydraException) else error
-        raise SystemExit(f"kd: {prefix}{said}") from error
-
-
 def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
-    """Examine every value of a sweep once, with the others at their first; of many values ``TRIED``.
+    """Check every value of a sweep once, with the others at their first; of many values ``TRIED``.
 
     Raises:
-        ValueError: as of ``examine``.
+        ValueError: as of ``check_jobs``.
     """
-    from kd.config.examine import examine_all
+    from kd.pipeline.preflight import check_jobs
 
     for o in swept:
         if o.get_key_element() in ("outputs", "sweep"):
@@ -118,7 +93,7 @@ def try_each(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]
         except Exception as error:
             raise ValueError(told(error, overrides, name)) from error
 
-    examine_all(map(composed, cells))
+    check_jobs(map(composed, cells))
 
 
 def some(values: Sequence[str]) -> Sequence[str]:

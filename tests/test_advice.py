@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CONF
-from tests.test_run import command
+from tests.pipeline.test_run import command
 
 SPEAK = """
 from pathlib import Path

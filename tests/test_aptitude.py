@@ -16,7 +16,7 @@ from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.store import Store
 from tests.conftest import teacher_logits
-from tests.test_run import run
+from tests.pipeline.test_run import run
 
 CLASSES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 TARGETS = np.repeat(np.arange(6), [8, 12, 10, 10, 10, 10])  # the commonest is on 20 % of them

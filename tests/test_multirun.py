@@ -19,8 +19,8 @@ from kd.sweeps.view import views
 from kd.tables import seeds_rows
 from tests import quickly
 from tests.conftest import CONF, options, stamps
+from tests.pipeline.test_run import SMALL, command
 from tests.sweeps.fake import make_sweep
-from tests.test_run import SMALL, command
 
 QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=1", "tracking=disabled", "report=false"]
 GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]

@@ -36,7 +36,7 @@ from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.objective import Objective
 from kd.parallel import ALONE, Ranks, SyncBatchNorm, join
-from kd.stages import Task, train_once
+from kd.pipeline.stage import StageSpec, get_or_train
 from kd.store import Store
 from kd.teacher import LiveTeacher, open_bank
 from kd.train import Recipe, fit
@@ -94,16 +94,16 @@ def experiment(folder: Path, ranks: Ranks = ALONE) -> dict:
     }
     clock = Clock()
     bank = open_bank(store, {"test": 1}, live, loader, 3, clock, ranks)
-    task = Task("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
-    once = train_once(store, task, machine, lambda row: None, teacher=lambda: bank, ranks=ranks)
-    again = Task("student", "students", {"s": 1}, network(0.25, 2), soft(), sgd(2), loader)
-    twice = train_once(store, again, machine, lambda row: None, teacher=lambda: bank, ranks=ranks)
+    task = StageSpec("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
+    once = get_or_train(store, task, machine, lambda row: None, teacher=bank, ranks=ranks)
+    again = StageSpec("student", "students", {"s": 1}, network(0.25, 2), soft(), sgd(2), loader)
+    twice = get_or_train(store, again, machine, lambda row: None, teacher=bank, ranks=ranks)
     weights = [dict(trained.network.state_dict()) for trained in (once, twice)]
     return found | {
         "bank": torch.from_numpy(np.array(bank.logits)),
         "published": weights[0],
         "logits": torch.from_numpy(once.test_logits),
-        "about": [once.about, twice.about],
+        "about": [once.training, twice.training],
         "everyone": ranks.gather(weights + [found[name][1] for name in ("steps", "epochs", "hint", "pieces")]),
         "norms": norms(ranks),
     }
@@ -249,7 +249,7 @@ def test_slices_weigh_as_much_as_their_images():
 @pytest.fixture(scope="module")
 def commands(place) -> tuple[Path, Path, str]:
     """One small run by one process and by two: their folders, and what torchrun printed."""
-    from tests.test_run import SMALL, run
+    from tests.pipeline.test_run import SMALL, run
 
     few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false"]
     alone, _ = run(place / "alone", *few)
@@ -295,9 +295,9 @@ def test_torchrun_writes_every_file_once(commands):
 
 
 def test_what_two_made_one_finds(commands):
-    from kd.run import run
+    from kd.pipeline.execute import run
     from tests.conftest import compose, stamps
-    from tests.test_run import SMALL
+    from tests.pipeline.test_run import SMALL
 
     folder = commands[1]
     before = stamps(folder)
@@ -309,7 +309,7 @@ def test_what_two_made_one_finds(commands):
 
 def torchrun(outputs: Path, *more: str) -> subprocess.Popen:
     """Two processes with dropout, adapters with statistics of their own slices, an average, and a live teacher."""
-    from tests.test_run import SMALL
+    from tests.pipeline.test_run import SMALL
 
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
     settings = ["kd=ofd", "teacher=tiny_cnn", "train.student.ema=0.9", "train.batch_size=33", "train.teacher.epochs=3"]

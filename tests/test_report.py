@@ -325,7 +325,7 @@ SMALL = ("train.teacher.epochs=1", "train.student.epochs=1", "train.precision=fl
 
 
 def _prepared(outputs: Path, attention: str):
-    from kd.run import prepare
+    from kd.pipeline.prepare import prepare
 
     named = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
     where = [f"outputs={outputs}", "tracking=disabled", "report=false", "baseline=false"]
@@ -343,18 +343,18 @@ def test_a_run_shows_where_its_teacher_looks(outputs):
 
     from kd.attention.maps import gate_maps
     from kd.models.ensemble import Ensemble
-    from kd.pipeline import carry_out
-    from kd.results import write_attention
+    from kd.pipeline.execute import execute
+    from kd.pipeline.results import write_attention
 
-    parts = _prepared(outputs, "vea")
-    folder, network = carry_out(parts).folder, parts.tasks["teacher"].network.eval()
+    plan = _prepared(outputs, "vea")
+    folder, network = execute(plan).folder, plan.stages["teacher"].network.eval()
     maps, predictions, pictures = (
         dict(np.load(folder / f"{name}.npz")) for name in ("attention", "predictions", "pictures")
     )
     rows, target, logits = maps.pop("row"), predictions["target"], predictions["teacher"]
     assert (logits.argmax(1) == target)[rows].tolist() == [True] * 4 + [False] * 4
     images = pictures["image"][np.searchsorted(pictures["row"], rows)]
-    np.testing.assert_array_equal(images, parts.pictures.images[predictions["index"][rows]])
+    np.testing.assert_array_equal(images, plan.dataset.images[predictions["index"][rows]])
     image = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         np.testing.assert_allclose(network(image), logits[rows], atol=1e-5)
@@ -365,14 +365,14 @@ def test_a_run_shows_where_its_teacher_looks(outputs):
 
     page = report.write_report(folder)["report"].read_text("utf-8")
     assert (folder / "figures" / "attention.png").is_file() and "](figures/attention.png)" in page
-    assert not write_attention(folder, Ensemble([network, network]), parts.pictures, rows, parts.machine)
+    assert not write_attention(folder, Ensemble([network, network]), plan.dataset, rows, plan.machine)
     assert not (folder / "attention.npz").exists()
 
 
 def test_a_run_of_a_plain_teacher_has_no_attention_maps(outputs):
-    from kd.pipeline import carry_out
+    from kd.pipeline.execute import execute
 
-    folder = carry_out(_prepared(outputs, "none")).folder
+    folder = execute(_prepared(outputs, "none")).folder
     assert (folder / "pictures.npz").is_file() and not (folder / "attention.npz").exists()
     predictions = np.load(folder / "predictions.npz")
     rows = report.choose_pictures(predictions["target"], predictions, 0)

@@ -17,7 +17,7 @@ from kd.interfaces import Batch, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.models.ensemble import combine
 from tests.conftest import compose
-from tests.test_run import run
+from tests.pipeline.test_run import run
 
 QUICK = ["teacher=tiny_cnn", "teacher.width=0.5", "report=false"]
 

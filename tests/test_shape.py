@@ -14,7 +14,7 @@ from kd.config.checks import check_keys, check_values
 from tests.conftest import CONF, compose, options
 
 KD = Path(__file__).parents[1] / "kd"
-HYDRA = {"run.py", "multirun.py", "config/"}
+HYDRA = {"run.py", "multirun.py", "build.py", "sweep/", "config/"}
 ONLY = {
     "hydra": HYDRA,
     "omegaconf": HYDRA,  # no DictConfig below
@@ -60,6 +60,17 @@ def test_leaves_know_nothing_of_each_other_or_of_what_uses_them(leaf):
 
 def test_the_entry_point_is_imported_by_nobody():
     assert not [path.name for path in FILES if "kd.run" in imports(path)]
+
+
+# a file of kd/pipeline may import those before it
+PIPELINE = ("keys", "preflight", "stage", "plan", "distill", "batch_size", "prepare", "results", "execute")
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_the_pipeline_is_read_in_one_direction(name):
+    ours = {found.rpartition(".")[2] for found in imports(KD / "pipeline" / f"{name}.py") if "kd.pipeline." in found}
+    assert ours <= set(PIPELINE[: PIPELINE.index(name)])
+    assert {path.stem for path in (KD / "pipeline").glob("*.py")} == {"__init__", *PIPELINE}
 
 
 NETWORK = {"num_classes", "image_size"}

@@ -13,7 +13,7 @@ from kd.streams import open_streams
 from kd.sweeps.ledger import FINISHED, read_sweep
 from tests import quickly
 from tests.conftest import CONF
-from tests.test_run import SMALL
+from tests.pipeline.test_run import SMALL
 
 QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=1", "tracking=disabled", "report=false"]
 COMMANDS = {

@@ -23,7 +23,7 @@ from kd.interfaces import Advice
 from kd.models.normalized import Normalized
 from kd.weights import look_at, take
 from tests.conftest import compose
-from tests.test_run import run
+from tests.pipeline.test_run import run
 
 CLASSES, SIZE = 6, 16
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from reference.options import END
 from reference_pages import GROUPS as PAGES
 
-from kd.config.build import build_network
+from kd.build import build_network
 from kd.config.combine import settled
 from kd.config.options import network_of
 from kd.interfaces import LOGITS_ONLY, observe

@@ -1,8 +1,7 @@
-"""From a command line to plain values and the objects that they describe; and what is refused before anything is made.
+"""From a command line to checked plain values. Knows Hydra, never torch; ``kd/build.py`` makes objects of them.
 
-``rules`` what a value may be, ``settings`` which there are, ``signatures`` what a constructor takes, ``keys`` dotted
-names, ``checks`` what is refused of plain values; ``options`` what the groups offer, ``combine`` methods by name,
-``generated`` options made from others, ``register`` what Hydra is told, ``help`` what ``--help`` shows of it,
-``composed`` what Hydra returns, ``build`` objects of pages, ``examine`` all of it before a run, ``mistakes`` how a
-wrong command line is told.
+``command_line`` reads what you type, ``register`` and ``generated`` add to Hydra's configs, ``help`` fills ``--help``,
+``composed`` is what Hydra returns. ``rules`` says what a value may be, ``settings`` which settings there are,
+``signatures`` what a constructor takes, ``keys`` handles dotted names, ``checks`` refuses plain values. ``networks``
+names the networks of lists, ``combine`` composes methods by name, ``errors`` explains a wrong command line.
 """

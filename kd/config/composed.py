@@ -54,6 +54,16 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
     return cfg, settings, choices
 
 
+def as_written(cfg: DictConfig) -> dict[str, Any]:
+    """The plain values of a config, interpolations as they are written."""
+    return OmegaConf.to_container(cfg)
+
+
+def as_yaml(settings: dict[str, Any]) -> str:
+    """Plain values as the text of ``config.yaml``."""
+    return OmegaConf.to_yaml(OmegaConf.create(settings))
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The plain values of a config.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kd.config.build import build_network
+from kd.build import build_network
 from kd.config.options import names, network_of
 from kd.interfaces import first_line
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import kd.multirun
+from kd.config.callback import BeforeRun
 from kd.config.settings import typable
 from kd.run import main
 from tests.conftest import CONF, compose, options
@@ -312,13 +313,13 @@ REFUSED_TOO = {  # of the same kinds
 def only_the_checks():
     """The command as far as its checks, which it ends with exit code 0."""
     with pytest.MonkeyPatch.context() as patch:
-        examined = kd.multirun.SweepCallback.on_run_start
+        checked = BeforeRun.on_run_start
 
         def on_run_start(self, config, **more):
-            examined(self, config, **more)
+            checked(self, config, **more)
             raise SystemExit(0)
 
-        patch.setattr(kd.multirun.SweepCallback, "on_run_start", on_run_start)
+        patch.setattr(BeforeRun, "on_run_start", on_run_start)
         patch.setattr(kd.multirun, "begin_sweep", lambda *_: (_ for _ in ()).throw(SystemExit(0)))
         # Hydra composes everything once more before, to ask hydra.mode, and copies all that it knows each time: neither
         # says anything, and both take half of the time

@@ -17,7 +17,7 @@ from kd.config.options import conf_dir
 from kd.config.typed import as_argument, as_value, at_home, expanded, mended, parsed, readable, trimmed
 from tests import quickly
 from tests.conftest import CONF
-from tests.test_run import SMALL
+from tests.pipeline.test_run import SMALL
 
 HOME = "/home/some body"
 

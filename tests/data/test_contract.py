@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.config.build import data_of
+from kd.build import build_dataset
 from kd.store import Store
 from tests.conftest import compose, options
 
@@ -28,7 +28,7 @@ def test_a_place_where_it_is_not_is_named_and_nothing_is_fetched(option, tmp_pat
     nowhere = tmp_path / "nowhere"
     cfg = OmegaConf.merge(compose(f"data={option}"), {"data": {"root": str(nowhere)}})
     with pytest.raises(Exception) as caught:  # noqa: B017  Hydra wraps it
-        data_of(cfg, Store(tmp_path / "store"))
+        build_dataset(cfg, Store(tmp_path / "store"))
     cause = caught.value.__cause__ or caught.value
     assert isinstance(cause, (FileNotFoundError, NotADirectoryError, ValueError)), repr(cause)
     assert "nowhere" in str(cause) and "data.root" in str(cause)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.config.examine import Enough, NoStore
 from kd.data import intel
 from kd.data.augment import Augment
 from kd.data.folder import load
 from kd.data.listing import in_order
 from kd.interfaces import Advice
+from kd.pipeline.preflight import StopBeforeData, StoreSentinel
 from kd.store import Store
 from tests.data.test_folder import grow
 from tests.data.test_intel import grow as intel_tree
@@ -127,8 +127,8 @@ def test_a_folder_of_validation_pictures_validates(tmp_path, opened, name):
 
 def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path):
     root = grow(tmp_path / "tree", classes("train/train", "test", "val"))
-    with pytest.raises(Enough):
-        load(NoStore(), Augment(), root=str(root))
+    with pytest.raises(StopBeforeData):
+        load(StoreSentinel(), Augment(), root=str(root))
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,9 @@ def test_there_is_a_connector_even_between_maps_of_one_shape():
 
 
 def test_boundaries_come_first_and_labels_after_them():
-    from kd.run import objective_of
+    from kd.build import build_objective
 
-    objective = objective_of(compose("kd=ab", "kd.share=0.4").kd)
+    objective = build_objective(compose("kd=ab", "kd.share=0.4").kd)
     weights = {
         done: [objective.weight(name, Batch(None, None, None, progress=done)) for name in ("hard", "ab")]
         for done in (0.0, 0.39, 0.4, 1.0)
@@ -112,10 +112,10 @@ def test_boundaries_come_first_and_labels_after_them():
 
 @pytest.mark.parametrize("share", [0, 1])
 def test_a_share_that_leaves_nothing_to_one_of_them_is_refused(share):
-    from kd.run import objective_of
+    from kd.build import build_objective
 
     with pytest.raises(ValueError, match="start < end"):
-        objective_of(compose("kd=ab", f"kd.share={share}").kd)
+        build_objective(compose("kd=ab", f"kd.share={share}").kd)
 
 
 def test_a_stack_of_students_takes_a_stack_of_margins():

@@ -48,10 +48,10 @@ class Lesson:
     """One method with a student, a teacher and a batch of twelve pictures, as the loop would bring them together."""
 
     def __init__(self, method: str, *overrides: str, alone: bool = False, teacher: str | None = None, side: int = 16):
-        from kd.run import objective_of
+        from kd.build import build_objective
 
         torch.manual_seed(0)
-        self.objective = objective_of(chosen(method, *overrides))
+        self.objective = build_objective(chosen(method, *overrides))
         if alone and len(self.objective.terms) > 1 and "hard" in self.objective.terms:
             del self.objective.terms["hard"]
         image = torch.rand(12, 3, side, side)
@@ -243,11 +243,11 @@ def test_every_python_file_of_a_method_has_a_yaml():
 
 
 def test_a_term_of_weight_zero_is_left_out():
-    from kd.run import objective_of
+    from kd.build import build_objective
 
-    objective = objective_of(compose("kd.alpha=0").kd)
+    objective = build_objective(compose("kd.alpha=0").kd)
     assert list(objective.terms) == ["hard"] and not objective.needs
-    assert objective_of(compose("kd.alpha=1").kd).needs == {"logits"}
+    assert build_objective(compose("kd.alpha=1").kd).needs == {"logits"}
 
 
 def test_names_of_terms_weights_and_schedule_must_agree():

@@ -40,9 +40,9 @@ def train(
     method, pictures, machine, checkpoints: Checkpoints | None = None, pick_by: str = "accuracy", **drawn
 ) -> tuple[dict, list[dict]]:
     """Two epochs of three steps: eight checkpoints."""
-    from kd.run import objective_of
+    from kd.build import build_objective
 
-    objective = objective_of(chosen(method))
+    objective = build_objective(chosen(method))
     teacher = LiveTeacher(network(pictures, 0.5, 9), machine, objective.needs)
     targets, train = torch.from_numpy(pictures.targets), torch.from_numpy(pictures.train)
     context = Context(

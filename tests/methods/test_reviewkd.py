@@ -176,9 +176,9 @@ def test_convolutions_start_as_wide_as_the_authors():
 
 
 def test_the_weight_rises_over_the_first_twelfth():
-    from kd.run import objective_of
+    from kd.build import build_objective
 
-    objective = objective_of(compose("kd=reviewkd").kd)
+    objective = build_objective(compose("kd=reviewkd").kd)
 
     class At:
         def __init__(self, progress: float):

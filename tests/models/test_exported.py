@@ -146,7 +146,7 @@ def test_the_graph_goes_where_the_weights_go(tmp_path):
 
 
 def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
-    from tests.test_run import run
+    from tests.pipeline.test_run import run
 
     monkeypatch.setattr("kd.latency.WAITED", 1e9)  # what is measured is kept, however busy the machine
     monkeypatch.setattr("kd.latency.OTHERS", 1e9)
@@ -205,7 +205,7 @@ def test_a_program_is_known_by_what_is_in_it(program, transformer, tmp_path, cap
 
 
 def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):
-    from tests.test_run import run
+    from tests.pipeline.test_run import run
 
     how = ["teacher=exported", f"teacher.checkpoint={program}", "teacher.trusted=true", "report=false"]
     (folder, result), (_, live) = run(tmp_path / "a", *how), run(tmp_path / "b", *how, "teacher.source=live")
@@ -226,7 +226,7 @@ def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):
 
 
 def test_the_run_is_named_by_the_program_and_not_by_its_path(program, tmp_path):
-    from tests.test_plan import keys
+    from tests.pipeline.test_keys import keys
 
     copy, other = tmp_path / "copy.pt2", tmp_path / "other.pt2"
     copy.write_bytes(program.read_bytes())

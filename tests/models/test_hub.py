@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from kd.models import hub
 from kd.models.backbone import build
-from tests.test_run import command
+from tests.pipeline.test_run import command
 
 REVISION = "0" * 40
 

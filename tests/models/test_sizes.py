@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import compose
-from tests.test_run import command
+from tests.pipeline.test_run import command
 
 OF_TIMM = [  # name, settings, what is advised
     ("vit_tiny_patch16_224", "image_size=32", "data.image_size=224"),
@@ -24,7 +24,7 @@ OF_TIMM = [  # name, settings, what is advised
 @pytest.mark.parametrize("role", ["teacher", "student"])
 @pytest.mark.parametrize(("name", "settings", "helps"), OF_TIMM)
 def test_what_is_advised_helps(role, name, settings, helps):
-    from kd.config.build import build_network, fitted
+    from kd.build import build_network, check_input_size
     from kd.models.normalized import Normalized
 
     said = dict(word.split("=") for word in settings.split())
@@ -33,7 +33,7 @@ def test_what_is_advised_helps(role, name, settings, helps):
     spec = {"network": dict(whole.student if role == "student" else whole.teacher.network)}
     with torch.device("meta"), pytest.raises(ValueError) as told:
         network = Normalized(build_network(spec, 6, size), [0.0] * 3, [1.0] * 3)
-        fitted(network, spec, role, 6, size)
+        check_input_size(network, spec, role, 6, size)
     first, second = str(told.value).splitlines()
     assert first.startswith(f"the {role} cannot take images of {size} x {size} pixels: ")
     assert second == f"Say {helps.format(role=role)}, or choose another network."

@@ -1,6 +1,7 @@
 """A sweep's folder as ``python -m kd.run -m`` leaves it, in a second: logits are drawn, everything else is real.
 
-The settings are composed from conf/, keys are kd.plan's, scores and ratios are those of kd.evaluate and kd.results.
+The settings are composed from conf/, keys are those of kd.pipeline.keys, scores and ratios those of kd.evaluate and
+kd.pipeline.results.
 As in a real store a teacher, a twin or a student of one key has the same logits wherever it stands; at alpha = 0
 the student is the twin, and one run folder is shared by the cells of all temperatures. ``data.drawing_seed`` makes
 another test set, ``data.label_noise`` another training and validation set.
@@ -21,9 +22,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from kd.evaluate import summary
-from kd.plan import keys_of, readable
+from kd.pipeline.keys import run_keys, run_name
+from kd.pipeline.results import compare
+from kd.records.run_folder import write_result
 from kd.report import choose_pictures
-from kd.results import compare, write_result
 from kd.runtime.values import flatten
 from kd.store import SHORT, digest, write_text
 from kd.sweeps.ledger import Entry, begin_sweep
@@ -117,8 +119,8 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
         OmegaConf.to_container(_base(choices["teacher"], choices["kd"]).data),
     )
     others = {name: value for name, value in settings["data"].items() if value != own[name] and name != "augment"}
-    keys = keys_of(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), asks_teacher)
-    name = readable(settings, choices, digest(keys.run))
+    keys = run_keys(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), asks_teacher)
+    name = run_name(settings, choices, digest(keys.run))
     for same in runs.glob(f"*-{digest(keys.run)[:SHORT]}"):  # made for other settings that compute the same
         return same, True
     folder = runs / name
@@ -127,9 +129,9 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     params, knows_more = TEACHERS[choices["teacher"]]
     skill = SKILL["student"] + 0.2 * math.log2(width)
     asked = {"teacher": (keys.teacher, SKILL["teacher"] + knows_more, None), "student": None}
-    asked["student"] = (keys.student, skill + gain_of_method(choices["kd"], settings["kd"]), seed)
+    asked["student"] = (keys.networks["student"], skill + gain_of_method(choices["kd"], settings["kd"]), seed)
     if settings["baseline"]:
-        asked["baseline"] = (keys.twin, skill, seed)
+        asked["baseline"] = (keys.networks["baseline"], skill, seed)
     drawn = {role: _logits(digest(key), margin, seed, test, drawing) for role, (key, margin, seed) in asked.items()}
     targets, logits = _target(test, drawing), {role: logits[0] for role, logits in drawn.items()}
     merits: dict[str, Any] = {}

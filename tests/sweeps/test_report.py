@@ -19,7 +19,7 @@ from PIL import Image
 
 from kd import tables
 from kd.multirun import line_of
-from kd.results import write_result
+from kd.records.run_folder import write_result
 from kd.runtime.values import format_value
 from kd.sweeps import answer, captions, figures, report
 from kd.sweeps.grid import best, cell_rows, claims, groups

@@ -5,44 +5,45 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from kd.plan import active, keys_of, readable
+from kd.pipeline.keys import active_terms, run_keys, run_name
 from kd.store import digest
 from tests.conftest import compose
 
 
 def keys(*overrides: str, fingerprint: str = "pixels", asks: bool = True) -> dict[str, str]:
     settings = OmegaConf.to_container(compose(*overrides), resolve=True)
-    made = keys_of(settings, fingerprint, asks)
-    named = {name: digest(getattr(made, name)) for name in ("teacher", "twin", "student", "bank", "run")}
-    return named
+    made = run_keys(settings, fingerprint, asks)
+    kept = {"teacher": made.teacher, "run": made.run, "cache": made.logit_caches["student"]}
+    kept |= {role: made.networks[role] for role in ("baseline", "student")}
+    return {name: digest(key) for name, key in kept.items()}
 
 
 # what a change of one setting must change, and what it must leave as it was
 CHANGES = {
     "kd.temperature=8": {"student", "run"},
     "kd.alpha=0.5": {"student", "run"},
-    "student.width=2": {"twin", "student", "run"},
-    "seed=1": {"twin", "student", "bank", "run"},
-    "train.student.epochs=3": {"twin", "student", "bank", "run"},
-    "train.student.lr=0.1": {"twin", "student", "run"},
-    "train.student.mixup=0.5": {"twin", "student", "bank", "run"},
-    "train.teacher.mixup=0.5": {"teacher", "student", "bank", "run"},
-    "teacher.seed=1": {"teacher", "student", "bank", "run"},
-    "train.teacher.epochs=3": {"teacher", "student", "bank", "run"},
-    "attention=se": {"teacher", "student", "bank", "run"},
-    "teacher=resnet34": {"teacher", "student", "bank", "run"},
-    "train.batch_size=32": {"teacher", "twin", "student", "bank", "run"},
-    "train.pieces=2": {"teacher", "twin", "student", "bank", "run"},
+    "student.width=2": {"baseline", "student", "run"},
+    "seed=1": {"baseline", "student", "cache", "run"},
+    "train.student.epochs=3": {"baseline", "student", "cache", "run"},
+    "train.student.lr=0.1": {"baseline", "student", "run"},
+    "train.student.mixup=0.5": {"baseline", "student", "cache", "run"},
+    "train.teacher.mixup=0.5": {"teacher", "student", "cache", "run"},
+    "teacher.seed=1": {"teacher", "student", "cache", "run"},
+    "train.teacher.epochs=3": {"teacher", "student", "cache", "run"},
+    "attention=se": {"teacher", "student", "cache", "run"},
+    "teacher=resnet34": {"teacher", "student", "cache", "run"},
+    "train.batch_size=32": {"teacher", "baseline", "student", "cache", "run"},
+    "train.pieces=2": {"teacher", "baseline", "student", "cache", "run"},
     "train.pieces=1": set(),
-    "data.balance=sample": {"teacher", "twin", "student", "bank", "run"},
-    "data.balance=weight": {"teacher", "twin", "student", "bank", "run"},  # the bank's by its teacher alone
+    "data.balance=sample": {"teacher", "baseline", "student", "cache", "run"},
+    "data.balance=weight": {"teacher", "baseline", "student", "cache", "run"},  # the cache by its teacher alone
     "data.balance=none": set(),
-    "train.pick_by=macro_f1": {"teacher", "twin", "student", "bank", "run"},
+    "train.pick_by=macro_f1": {"teacher", "baseline", "student", "cache", "run"},
     "train.pick_by=accuracy": set(),
-    "data.augment.flip=0": {"teacher", "twin", "student", "bank", "run"},
+    "data.augment.flip=0": {"teacher", "baseline", "student", "cache", "run"},
     "baseline=false": {"run"},
     "latency.batch=32": {"run"},
-    "twin.terms.hard.label_smoothing=0.1": {"twin", "run"},
+    "twin.terms.hard.label_smoothing=0.1": {"baseline", "run"},
     "outputs=/elsewhere": set(),
     "tracking=disabled": set(),
     "teacher.source=live": set(),
@@ -64,9 +65,9 @@ def test_a_setting_is_in_the_keys_of_what_it_determines(override):
 
 def test_settings_that_came_later_leave_keys_alone_where_they_are_off():
     settings = OmegaConf.to_container(compose(), resolve=True)
-    before = keys_of(settings, "pixels", True)
+    before = run_keys(settings, "pixels", True)
     del settings["data"]["balance"], settings["train"]["pick_by"]
-    assert keys_of(settings, "pixels", True) == before
+    assert run_keys(settings, "pixels", True) == before
 
 
 def test_answers_of_a_given_teacher_know_what_is_drawn_and_no_weight_of_labels(tmp_path):
@@ -76,7 +77,7 @@ def test_answers_of_a_given_teacher_know_what_is_drawn_and_no_weight_of_labels(t
         for more in ([], ["data.balance=sample"], ["data.balance=weight"], ["train.pick_by=macro_f1"])
     )
     assert none["teacher"] == sample["teacher"] == weight["teacher"] == pick["teacher"]
-    assert none["bank"] == weight["bank"] == pick["bank"] != sample["bank"]
+    assert none["cache"] == weight["cache"] == pick["cache"] != sample["cache"]
     assert len({each["student"] for each in (none, sample, weight, pick)}) == 4
 
 
@@ -84,11 +85,11 @@ def test_data_count_by_content():
     assert not set(keys().values()) & set(keys(fingerprint="other").values())
 
 
-def test_without_the_teachers_term_every_student_is_the_twin():
-    twin = keys()["twin"]
+def test_without_the_teachers_term_every_student_is_the_baseline():
+    baseline = keys()["baseline"]
     for overrides in (["kd.alpha=0"], ["kd.alpha=0", "kd.temperature=8"], ["kd=supervised"]):
-        assert keys(*overrides, asks=False)["student"] == twin
-    assert keys("kd.alpha=1")["student"] != twin
+        assert keys(*overrides, asks=False)["student"] == baseline
+    assert keys("kd.alpha=1")["student"] != baseline
 
 
 def test_a_checkpoint_counts_by_content(tmp_path):
@@ -103,10 +104,10 @@ def test_a_checkpoint_counts_by_content(tmp_path):
 def test_names_are_readable():
     settings = OmegaConf.to_container(compose("student.width=0.5"), resolve=True)
     choices = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
-    name = readable(settings, choices, "0123456789abcdef")
+    name = run_name(settings, choices, "0123456789abcdef")
     assert name == "scenes-vea_resnet18-tiny_cnn_w0.5-hinton-temperature2-alpha0.7-seed0-0123456789"
     for attention, teacher in (("vea", "vea_resnet18"), ("none", "vea_resnet18"), ("se", "vea_resnet18_se")):
-        assert readable(settings, {**choices, "attention": attention}, "0").startswith(f"scenes-{teacher}-tiny_cnn")
+        assert run_name(settings, {**choices, "attention": attention}, "0").startswith(f"scenes-{teacher}-tiny_cnn")
 
 
 def test_a_name_that_people_compose_fits_a_file_system_and_keeps_its_key():
@@ -114,7 +115,7 @@ def test_a_name_that_people_compose_fits_a_file_system_and_keeps_its_key():
     settings["kd"] |= {f"setting_{number}": number for number in range(40)}
     long = {"data": "図" * 80, "teacher": "vit_" * 50, "student": "é" * 120, "kd": "my/" + "method" * 30}
     for choices in (long, {**long, "data": "scenes"}, {**long, "data": "a" * 179 + "é"}):
-        name = readable(settings, choices, "0123456789abcdef")
+        name = run_name(settings, choices, "0123456789abcdef")
         assert len(name.encode()) <= 191 and "/" not in name
         assert name.startswith(choices["data"][:50]) and name.endswith("-0123456789")
 
@@ -133,17 +134,23 @@ def spec(**changes) -> dict:
 
 def chained(members=(), assistants=(), asks: bool = True):
     settings = OmegaConf.to_container(compose(), resolve=True)
-    return keys_of(settings, "pixels", asks, members, assistants)
+    return run_keys(settings, "pixels", asks, members, assistants)
 
 
 def test_each_of_a_chain_is_determined_by_the_one_before():
     keys, other = chained(assistants=[spec(), spec(seed=2)]), chained(assistants=[spec(seed=3), spec(seed=2)])
-    first, second = keys.assistants
+    first, second = keys.networks["assistant_1"], keys.networks["assistant_2"]
     assert first["teacher"] == digest(keys.teacher)
-    assert second["teacher"] == digest(first) and keys.student["teacher"] == digest(second)
-    assert [bank["teacher"] for bank in keys.banks] == [digest(keys.teacher), digest(first), digest(second)]
-    assert [bank["seed"] for bank in keys.banks] == [1, 2, 0]
-    assert digest(keys.student) != digest(other.student), "another first assistant is another student"
+    assert second["teacher"] == digest(first) and keys.networks["student"]["teacher"] == digest(second)
+    assert [cache["teacher"] for cache in keys.logit_caches.values()] == [
+        digest(keys.teacher),
+        digest(first),
+        digest(second),
+    ]
+    assert [cache["seed"] for cache in keys.logit_caches.values()] == [1, 2, 0]
+    assert digest(keys.networks["student"]) != digest(other.networks["student"]), (
+        "another first assistant is another student"
+    )
     assert digest(keys.teacher) == digest(chained().teacher)
 
 
@@ -151,12 +158,14 @@ def test_an_ensemble_is_its_members_and_how_they_are_combined():
     one, two = spec(), spec(seed=2)
     keys = chained(members=[one, two])
     assert digest(keys.teacher) != digest(chained(members=[two]).teacher)
-    assert keys.members[0] == chained(members=[one]).members[0], "a member is one teacher in every ensemble"
-    assert keys.bank["teacher"] == digest(keys.teacher)
+    assert keys.networks["teacher_1"] == chained(members=[one]).networks["teacher"], (
+        "a member is one teacher in every ensemble"
+    )
+    assert keys.logit_caches["student"]["teacher"] == digest(keys.teacher)
 
 
 def test_a_schedule_is_in_the_key_of_the_terms_that_count():
     kd = {"terms": {"a": {}, "b": {}}, "weights": {"a": 1.0, "b": 0.0}}
-    plain = active(kd)
-    assert active({**kd, "schedule": {"b": {"rise": 0.1}}}) == plain
-    assert active({**kd, "schedule": {"a": {"rise": 0.1}}}) != plain
+    plain = active_terms(kd)
+    assert active_terms({**kd, "schedule": {"b": {"rise": 0.1}}}) == plain
+    assert active_terms({**kd, "schedule": {"a": {"rise": 0.1}}}) != plain

@@ -71,7 +71,7 @@ def told(place) -> list[tuple[str, str]]:
     """What three commands print: one diverges, one's batch does not fit into memory, one looks for a size that does."""
     if not Path("/proc/self/statm").is_file():
         pytest.skip("the limit is set on top of what Linux says is taken")
-    environment = os.environ | {"KD_OUTPUTS": str(place), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"KD_OUTPUTS": str(place), "PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # what is freed is given back
     command = [sys.executable, "-c", COMMANDS, str(ROOM), *SMALL]
     done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=300)

@@ -43,7 +43,7 @@ def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", o
 
 def run(outputs: Path, *overrides: str, **choices: str) -> tuple[Path, dict]:
     """One run in this process, quicker than a command; W&B has its own tests."""
-    from kd.run import run
+    from kd.pipeline.execute import run
 
     before = set((outputs / "runs").glob("*")) if (outputs / "runs").is_dir() else set()
     named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"} | choices
@@ -94,8 +94,8 @@ def test_the_documentation_names_every_file_of_a_run(first):
 
 
 def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
-    from kd.pipeline import heading
-    from kd.run import prepare
+    from kd.pipeline.execute import heading
+    from kd.pipeline.prepare import prepare
 
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
     cfg = compose(*SMALL, f"outputs={tmp_path}", "teacher=tiny_cnn", "attention=none", "data.label_noise=0.1")
@@ -108,7 +108,7 @@ def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
 @pytest.mark.parametrize("method", ["hinton", "simkd", "crd"])
 def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(tmp_path, monkeypatch, method):
     """And written once more, from what was trained: SimKD's and CRD's networks are more than the student."""
-    from kd.run import run
+    from kd.pipeline.execute import run
     from kd.tables import is_calm
 
     chosen = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": method}
@@ -179,7 +179,7 @@ def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, tmp_p
     (folder / name).write_bytes(b"")
     if damage == "missing":
         (folder / name).unlink()
-    from kd.run import run
+    from kd.pipeline.execute import run
 
     chosen = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     again = compose(*SMALL, f"outputs={store}", "tracking=disabled", "report=false")
@@ -293,7 +293,7 @@ def test_the_command_speaks_of_the_mistake_and_not_of_its_code(tmp_path):
 def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
     from PIL import Image
 
-    from kd.run import run
+    from kd.pipeline.execute import run
 
     for label, (low, high) in {"dark": (0, 110), "light": (90, 200)}.items():
         place = tmp_path / "own" / label
@@ -354,7 +354,7 @@ def test_rare_classes_count_more_in_all_networks_of_a_run(unequal, tmp_path, bal
 
 def test_weights_of_labels_that_a_method_does_not_read_are_told(tmp_path):
     from kd.interfaces import Advice
-    from kd.run import prepare
+    from kd.pipeline.prepare import prepare
 
     said = ["kd=function_matching", "data.balance=weight", "teacher=tiny_cnn", "attention=none", f"outputs={tmp_path}"]
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "function_matching"}

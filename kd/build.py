@@ -1,0 +1,186 @@
+"""From a config node to the object that it describes: a network, an objective, a data set."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from kd.config.checks import TWIN, blame
+from kd.config.keys import at
+from kd.config.mistakes import plain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kd.data.pictures import Pictures
+    from kd.models.normalized import Normalized
+    from kd.objective import Objective
+
+PEER = 1_000_000  # between the seeds of a student and of each of its peers
+
+
+@dataclass(frozen=True)
+class ModelBuilder:
+    """Makes the networks of one run, by role, for its data set."""
+
+    dataset: Pictures
+    specs: Mapping[str, Mapping[str, Any]]  # by role, see ``build_network``; with "seed" and, of teachers, "checkpoint"
+    combine: str | None  # how the teachers of an ensemble are combined; None where there is one teacher
+
+    def build(self, role: str, number: int = 0) -> Normalized:
+        """Make the network of ``role`` with the initial weights of its seed, or with those of its checkpoint.
+
+        Args:
+            number: of a peer, which is the same network from another seed.
+
+        Raises:
+            ValueError: settings that do not go together, images that the network cannot take.
+        """
+        import torch
+
+        from kd.models.normalized import Normalized
+        from kd.weights import take
+
+        spec, dataset = self.specs[role], self.dataset
+        torch.manual_seed(spec["seed"] + PEER * number)
+        try:
+            network = build_network(spec, len(dataset.classes), dataset.image_size)
+        except InstantiationException as error:  # of a setting of the network
+            raise ValueError(f"{role}: {error.__cause__ or error}") from error
+        network = Normalized(network, dataset.mean, dataset.std)
+        has_statistics = spec.get("mean") is not None or spec.get("std") is not None
+        if spec.get("checkpoint"):
+            path = Path(spec["checkpoint"]).expanduser()
+            take(network, path, has_statistics, spec.get("checkpoint_prefix"))
+        if has_statistics:  # they overrule those of a checkpoint
+            network.normalize_by(spec.get("mean"), spec.get("std"))
+        return check_input_size(network, spec, role, len(dataset.classes), dataset.image_size)
+
+    def ensemble(self, networks: Sequence[nn.Module]) -> nn.Module:
+        """Return the teachers as one network."""
+        from kd.models.ensemble import Ensemble
+
+        return networks[0] if self.combine is None else Ensemble(networks, self.combine)
+
+
+def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tried: bool = True) -> Any:
+    """Make the network of ``spec["network"]`` with the attention of ``spec["attention"]``, if it has one.
+
+    Args:
+        spec: plain values, as ``network_of`` returns them. The attention may be as its yaml file writes it.
+        tried: run the network with and without attention, to refuse what does not go together.
+    """
+    from kd.attention.attach import attach  # imports torch
+
+    network = instantiate(spec["network"], num_classes=num_classes, image_size=image_size)
+    if spec.get("attention"):
+        whole = OmegaConf.create({"attention": spec["attention"]})  # resolves what the attention refers to in itself
+        attention = OmegaConf.to_container(whole, resolve=True)["attention"]
+        attach(
+            network, instantiate(attention["wrap"], _convert_="all"), attention["stages"], image_size if tried else None
+        )
+    return network
+
+
+def check_input_size(
+    network: Any,
+    spec: Mapping[str, Any],
+    role: str,
+    num_classes: int,
+    image_size: int,
+    has_size: Callable[[int], bool] = lambda size: True,
+) -> Any:
+    """Return a ``Normalized`` of ``build_network`` if it takes images of this size.
+
+    Args:
+        has_size: whether the data set comes in a size.
+
+    Raises:
+        ValueError: with the settings under which it would take them.
+    """
+    from kd.models.normalized import fitting
+    from kd.models.sizes import remedy
+
+    settings = {name: value for name, value in spec["network"].items() if name != "pretrained"}
+
+    def make(size: int, **more: Any) -> Any:
+        return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
+
+    def advice() -> str:
+        return remedy(network.network, make, settings, role, image_size, has_size)
+
+    return fitting(network, role, image_size, advice)
+
+
+def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
+    """Make the data set of the config node ``data``; ``data.balance`` is read by the loader, not by the data set."""
+    node = copy.deepcopy(cfg.data)
+    with read_write(node), open_dict(node):
+        node.pop("balance", None)
+    return instantiate_node(node, store=store, **given)
+
+
+def build_objective(method: DictConfig) -> Objective:
+    """Make the objective of one option of the group `kd`."""
+    from kd.objective import Objective
+
+    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+
+
+def build_baseline_objective(method: DictConfig) -> Objective:
+    """Make the objective of the baseline, which has no teacher.
+
+    Raises:
+        ValueError: a method that reads more than labels.
+    """
+    labels = isinstance(method.get("terms"), DictConfig) and build_objective(method)
+    if not labels or labels.needs or any(hasattr(term, "enter") for term in labels.terms.values()):
+        raise ValueError(TWIN)
+    return labels
+
+
+def instantiate_node(node: DictConfig, **given: Any) -> Any:
+    """Make the object of a config node that has a ``_target_``; ``given`` are arguments that no config holds."""
+    return instantiate(node, **given)
+
+
+def _describe_import_error(key: str, target: str, error: BaseException) -> str:
+    """Tell a name that does not exist from one that exists and fails to import."""
+    while error.__cause__:
+        error = error.__cause__
+    unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{target}.".startswith(f"{error.name}.")
+    if unknown or isinstance(error, AttributeError):
+        return f"{key}={target}: there is no such class or function"
+    return f"{key}={target} cannot be imported: {plain(error)}"
+
+
+@contextmanager
+def name_setting(cfg: DictConfig, node: str | None = None) -> Iterator[None]:
+    """Put the setting before what a constructor says about its arguments.
+
+    Args:
+        node: key of the config node that is instantiated inside, if it is one.
+
+    Raises:
+        ValueError: in place of anything that a constructor raises.
+    """
+    try:
+        yield
+    except Exception as error:  # Hydra 1.3 wraps it, and 1.4 does not
+        cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
+        found = re.search(r"full_key: (\S+)", str(error))
+        raw, key = OmegaConf.to_container(cfg), found[1] if found else node
+        if isinstance(error, InstantiationException) and isinstance(cause, ImportError):
+            target = at(raw, f"{key}._target_")
+            raise ValueError(_describe_import_error(f"{key}._target_", target, cause)) from error
+        text = str(cause) if isinstance(cause, ValueError | OSError) else plain(cause)
+        raise ValueError(blame(raw, key, text) if key else text) from error

@@ -1,0 +1,48 @@
+"""What Hydra calls before it makes a folder for a single run; and how a callback ends the command."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.utils import get_method
+from omegaconf import DictConfig
+
+from kd.config.mistakes import begin, in_full, told
+from kd.config.typed import at_home
+
+
+class BeforeRun(Callback):
+    """``hydra.callbacks.run``: calls ``check`` with the composed config, Hydra's part included.
+
+    Args:
+        check: dotted name of a function that raises an error for what cannot become a run.
+    """
+
+    def __init__(self, check: str):
+        self.check = check
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        begin()
+        with refusing():
+            get_method(self.check)(config)
+            at_home(config)
+
+
+@contextmanager
+def refusing(prefix: str = "") -> Iterator[None]:
+    """End the command if an error is raised inside: Hydra would turn an error of a callback into a warning."""
+    try:
+        yield
+    except Exception as error:
+        from kd.progress import await_turn
+
+        await_turn(error)
+        if in_full() or not isinstance(error, ValueError | OSError | HydraException):
+            traceback.print_exc()
+        message = told(error, []) if isinstance(error, HydraException) else error
+        raise SystemExit(f"kd: {prefix}{message}") from error

@@ -1,0 +1,91 @@
+"""``train.batch_size=auto``: find the smallest number of micro-batches that fits in memory, by training on one."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import math
+from contextlib import redirect_stdout
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from kd.data.loader import LOOKED, Loader
+from kd.evaluate import predict
+from kd.memory import TooLarge, is_memory
+from kd.pipeline.distill import method_context
+from kd.pipeline.plan import RunPlan
+from kd.pipeline.stage import StageSpec
+from kd.progress import say
+from kd.teacher import LiveTeacher
+from kd.train import fit
+
+MARGIN = 1.25  # times as many images must fit: in a long run memory is fragmented
+
+
+def smallest_grad_accum(plan: RunPlan) -> int:
+    """Return the smallest number of micro-batches (that of ``plan``, doubled as often as needed) for every network.
+
+    Each network is tried as it will be trained: a copy takes two steps with its optimiser, its method and its teacher,
+    and answers validation images. Each of several processes tries its slice of a batch.
+
+    Raises:
+        TooLarge: not even micro-batches of two images fit.
+    """
+    loader, ranks = plan.stages["student"].loader, plan.ranks
+    count = loader.pieces
+    while ranks.most(0 if fits_in_memory(plan, count) else 1):
+        if loader.batch_size < 4 * count * ranks.size:
+            size = plan.dataset.image_size
+            raise TooLarge(
+                f"train.batch_size=auto: memory does not even hold {loader.batch_size // count} images of {size} x "
+                f"{size} pixels. Say a smaller network or data.image_size, or close what else uses the memory."
+            )
+        count *= 2
+    how = f"in {count} pieces of up to {-(-loader.batch_size // count)}" if count > 1 else "at once"
+    say(f"train.batch_size=auto: memory holds a batch of {loader.batch_size} images {how}")
+    return count
+
+
+def fits_in_memory(plan: RunPlan, micro_batches: int) -> bool:
+    """Whether every network of the run can be trained with this many micro-batches."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            for spec in plan.stages.values():
+                try_stage(plan, spec, micro_batches)
+    except Exception as error:
+        if not is_memory(error):
+            raise
+        return False
+    finally:  # after the handler, which drops the error and the tensors that its frames hold
+        gc.collect()
+        if plan.machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
+    """Train a copy of one network on one batch, or let a trained one answer validation images."""
+    machine = plan.machine
+    loader, network = _one_batch(spec.loader, micro_batches, plan.ranks.size), copy.deepcopy(spec.network)
+    if spec.is_trained:
+        predict(machine.prepare(network), loader.plain(loader.pictures.val), machine)
+        return
+    objective, live = copy.deepcopy(spec.objective), None
+    if spec.taught_by:
+        teacher = machine.prepare(copy.deepcopy(plan.initial_teacher(spec))).eval()
+        network = objective.enter(method_context(plan, spec.role, network, teacher))
+        live = LiveTeacher(teacher, machine, objective.needs) if objective.needs else None
+    recipe = replace(spec.recipe, epochs=2, lr=1e-12)  # without a warm-up, a larger rate might diverge
+    fit(network, objective, loader, recipe, machine, stage=spec.role, teacher=live)
+
+
+def _one_batch(loader: Loader, micro_batches: int, processes: int) -> Loader:
+    """The same on one batch that is larger by ``MARGIN``, or on what one of several processes gets of it."""
+    one = copy.copy(loader)
+    one.batch_size, one.pieces = math.ceil(MARGIN * loader.batch_size / processes), micro_batches
+    train = np.resize(loader.order(1), one.batch_size)
+    one.pictures = replace(loader.pictures, train=train, val=loader.pictures.val[:LOOKED])
+    return one

@@ -1,0 +1,175 @@
+"""Train the networks of a run: teacher (or teachers), baseline, assistants and student."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from kd.aptitude import refuse_constant, refuse_weak
+from kd.evaluate import accuracy
+from kd.interfaces import Context, Outputs, Teacher, observe
+from kd.memory import in_memory, of_training
+from kd.pipeline.plan import RunPlan
+from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cached
+from kd.teacher import LiveTeacher, choose_source
+from kd.train import predict_together
+
+
+def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
+    """Train what the store does not hold; return the networks by role, those of an ensemble as "teacher".
+
+    Raises:
+        ValueError: a teacher that cannot teach, see ``check_teacher``.
+    """
+    trained: dict[str, TrainedModel] = {}
+    teachers = [_run_stage(plan, spec, log) for spec in plan.teachers]
+    trained["teacher"] = teachers[0] if plan.builder.combine is None else ensemble_teachers(plan, teachers)
+    check_teacher(plan, "teacher", trained["teacher"])
+    if "baseline" in plan.stages:
+        trained["baseline"] = _run_stage(plan, plan.stages["baseline"], log)
+    for spec in plan.taught:
+        trained[spec.role] = _run_taught_stage(plan, spec, trained[spec.taught_by], log)
+        if spec.role != "student":
+            check_teacher(plan, spec.role, trained[spec.role])
+    return trained
+
+
+def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log: Log) -> TrainedModel:
+    """Bind the method, open the teacher if there is something to train, train."""
+    with _timed(plan, spec.role):
+        spec, live = prepare_student(plan, spec, teacher)
+        is_asked = spec.objective.needs and not is_cached(plan.store, spec, plan.ranks)
+        answers = open_teacher(plan, spec, live) if is_asked else None
+    return _run_stage(plan, spec, log, answers)
+
+
+def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None = None) -> TrainedModel:
+    train = plan.settings["train"]
+    with _timed(plan, spec.role):
+        return get_or_train(
+            plan.store,
+            spec,
+            plan.machine,
+            log,
+            teacher=teacher,
+            ranks=plan.ranks,
+            compile=train["compile"],
+            pick_by=train["pick_by"],
+            checkpoint_minutes=train["checkpoint_minutes"],
+            run=plan.key,
+        )
+
+
+@contextmanager
+def _timed(plan: RunPlan, role: str) -> Iterator[None]:
+    """Count the seconds of a role; if memory runs out, say of which, and what would be smaller."""
+    train = plan.settings["train"]
+    with plan.clock(role), in_memory(role, **of_training(train["batch_size"], train["pieces"])):
+        yield
+
+
+def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
+    """Refuse a teacher that knows too little, if a network reads its outputs; see ``kd.aptitude``.
+
+    Its accuracy is measured on validation images. Whether its output is constant is seen in the logits of the test
+    images, which were computed when it was trained; none of their labels is read.
+
+    Raises:
+        ValueError: constant outputs, or an accuracy below that of the commonest class.
+    """
+    student, settings, dataset = plan.stages["student"], plan.settings, plan.dataset
+    if not student.objective.needs:
+        return
+    refuse_constant(role, teacher.test_logits)
+    if not settings["teacher"]["allow_weak"]:
+        predict = partial(predict_together, teacher.network, student.loader, dataset.val, plan.machine, plan.ranks)
+        share, targets = teacher.training["best_val_accuracy"], dataset.targets[dataset.val]
+        balanced = settings["data"]["balance"] != "none" or settings["train"]["pick_by"] != "accuracy"
+        refuse_weak(role, share, targets, dataset.classes, predict, balanced)
+
+
+def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedModel:
+    """Return trained teachers as one model."""
+    loader, dataset = plan.teachers[0].loader, plan.dataset
+    network = plan.machine.prepare(plan.builder.ensemble([teacher.network for teacher in teachers])).eval()
+    val_logits, test_logits = (
+        predict_together(network, loader, positions, plan.machine, plan.ranks)
+        for positions in (dataset.val, dataset.test)
+    )
+    share = accuracy(val_logits, dataset.targets[dataset.val])
+    accounts = [teacher.training for teacher in teachers]
+    training = {name: max(account[name] for account in accounts) for name in ("epochs", "best_epoch")}
+    training |= {"best_val_accuracy": share, "last_val_accuracy": share}
+    training |= {"seconds": sum(account["seconds"] for account in accounts)}
+    training |= {"found": all(account["found"] for account in accounts)}
+    return TrainedModel(network, teachers[0].folder, training, test_logits)
+
+
+def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tuple[StageSpec, LiveTeacher]:
+    """Bind the method of an assistant or the student to its trained teacher.
+
+    Returns:
+        The spec with the network that is trained, which may be more than the student; and the teacher, frozen.
+    """
+    live = LiveTeacher(teacher.network, plan.machine, spec.objective.needs)
+    torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
+    network = spec.objective.enter(method_context(plan, spec.role, spec.network, teacher.network))
+    return replace(spec, network=network), live
+
+
+def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:
+    """Return the teacher that answers the batches of ``spec``: ``live``, or its logit cache, which is filled first."""
+    key, epochs = plan.keys.logit_caches[spec.role], spec.recipe.epochs
+    return _teacher_source(plan)(plan.store, key, live, spec.loader, epochs, plan.clock, plan.ranks)
+
+
+def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
+    """Choose between the live teacher and its logit cache, as ``teacher.source`` says."""
+    student, dataset = plan.stages["student"], plan.dataset
+    count = student.recipe.epochs * len(dataset.targets) * len(dataset.classes)
+    return choose_source(plan.settings["teacher"]["source"], student.objective.needs, count)
+
+
+def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
+    """Return what a method may know when it is bound to the networks: see ``Objective.enter``."""
+    machine, dataset = plan.machine, plan.dataset
+
+    def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
+        with machine.autocast():
+            return observe(network, image, needs).full(needs)
+
+    return Context(
+        student=student,
+        teacher=teacher,
+        fresh=lambda number: machine.prepare(plan.builder.build(role, number)),
+        see=forward,
+        targets=torch.from_numpy(dataset.targets),
+        train=torch.from_numpy(dataset.train),
+        image_size=dataset.image_size,
+    )
+
+
+def dry_run_methods(plan: RunPlan) -> None:
+    """Run each method once on copies of its untrained networks, to refuse before any training what it would refuse.
+
+    Raises:
+        ValueError: what the method says, or a ``teacher.source`` that does not provide what it reads.
+    """
+    _teacher_source(plan)
+    size = plan.dataset.image_size
+    for spec in plan.taught:
+        networks = spec.network, plan.initial_teacher(spec)
+        objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
+        needs = objective.needs
+        student = objective.enter(method_context(plan, spec.role, student, teacher.eval()))
+        with torch.no_grad():
+            outputs = [
+                observe(module, torch.rand(2, 3, size, size), needs).full(needs) for module in (student, teacher)
+            ]
+        objective.setup(*outputs)

@@ -1,0 +1,172 @@
+"""A run, step by step: plan, find or train, measure, write, report, track."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from kd.interfaces import first_line
+from kd.pipeline.batch_size import smallest_grad_accum
+from kd.pipeline.distill import run_stages
+from kd.pipeline.plan import RunPlan, RunResult
+from kd.pipeline.prepare import prepare
+from kd.pipeline.results import cost_fn, with_costs, write_results
+from kd.progress import say
+from kd.records.run_folder import KEPT, begin_run, finish_run, read_finished, refuse_another, write_result
+from kd.report import write_report
+from kd.runtime.values import flatten
+from kd.store import SHORT, digest, seal, waiting
+from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
+from kd.tracking.tracker import Tracker
+from kd.tracking.wandb_environment import find_agent
+
+FOUND = "This run was found: it had been made before. Remove its folder to make it again."
+
+
+def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> RunResult:
+    """Make a run of a config, or find it.
+
+    Args:
+        cfg: as Hydra composed it, without Hydra's part. choices: the option taken in each group.
+        folder: where the run goes, if not where its key says. command: what starts it again, for the report.
+    """
+    plan = prepare(cfg, choices)
+    if cfg.train.batch_size == "auto":
+        count = smallest_grad_accum(plan)
+        if count > cfg.train.pieces:
+            del plan  # and with it what lies on the device
+            plan = prepare(cfg, choices, count)
+    return execute(plan, folder, command)
+
+
+def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> RunResult:
+    """Find the run under its key; else train, measure, write, report and track it.
+
+    All processes train; the main process does the rest.
+
+    Args:
+        folder, command: as of ``run``.
+    """
+    ranks = plan.ranks
+    with _run_locks(plan, folder):
+        given, folder = folder is not None, ranks.tell(folder or plan.store.run(plan.name, plan.key))
+        if result := find_finished(plan, folder):
+            return reuse(plan, folder, result)
+        if given and ranks.first:
+            refuse_another(folder, plan.key)
+        say("\n".join([plan.name, *heading(plan)]))
+        if not ranks.first:
+            run_stages(plan)
+            return RunResult(ranks.tell(), folder, found=False)  # when the main process has written it
+        begin_run(folder, plan.config_yaml)
+        with make_tracker(plan, folder) as tracker:
+            trained = run_stages(plan, tracker.log)
+            result = write_results(plan, folder, trained, command)
+            figures = report(plan, folder)
+            track(tracker, folder, result, figures)
+        finish_run(folder)
+        ranks.tell(result)
+    return RunResult(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {plan.clock}.")
+
+
+@contextmanager
+def _run_locks(plan: RunPlan, folder: Path | None) -> Iterator[None]:
+    """Hold the locks of the run and of a folder that was asked for, which another run may be given too."""
+    locks = plan.store.root / ".locks"
+    with ExitStack() as held:
+        if plan.ranks.first:
+            held.enter_context(waiting(locks / f"run-{plan.key[:SHORT]}.lock", f"the run {plan.name}"))
+            if folder:
+                lock = f"folder-{digest({'folder': str(folder.absolute())})[:SHORT]}.lock"
+                held.enter_context(waiting(locks / lock, f"{folder}"))
+        yield
+
+
+def heading(plan: RunPlan) -> Iterator[str]:
+    """The lines that a run prints before it begins: images, device, and what is unusual about the data."""
+    processes = f", {plan.ranks.size} processes" if plan.ranks.size > 1 else ""
+    yield f"{len(plan.dataset.train):,} training images, {plan.machine}{processes}"
+    counts = {name: note for name, note in plan.dataset.notes.items() if note and isinstance(note, int)}
+    if counts:
+        notes = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in counts.items())
+        yield f"{notes} (see the report)"
+
+
+def find_finished(plan: RunPlan, folder: Path) -> dict[str, Any] | None:
+    """Return the result of this run if an earlier command finished it, to all processes."""
+    device = plan.machine.device.type
+    return plan.ranks.tell(read_finished(folder, plan.key, device) if plan.ranks.first else None)
+
+
+def report(plan: RunPlan, folder: Path) -> dict[str, Path]:
+    """Write the report, unless ``report=false``; return its figures by name."""
+    made = write_report(folder) if plan.settings["report"] else {}
+    return {name: path for name, path in made.items() if path.suffix == ".png"}
+
+
+def make_tracker(plan: RunPlan, folder: Path | None) -> Tracker:
+    """Return the run's tracker. Teacher and baseline are W&B runs of their own, shared by the runs that use them."""
+    settings = plan.settings
+    config = dict(flatten(settings)) | {f"choices.{group}": option for group, option in plan.choices.items()}
+    about = {"root": plan.store.root, "run_id": plan.key[: 2 * SHORT], "config": config, "name": plan.name}
+    tracker = Tracker(folder, **about, job_type="distill", agent=find_agent(), **settings["tracking"])
+    for role in {"teacher", "baseline"} & plan.stages.keys():
+        own = digest(plan.stages[role].key)
+        tracker.sibling(role, run_id=own[: 2 * SHORT], name=f"{plan.choices['data']}-{role}-{own[:SHORT]}")
+    return tracker
+
+
+def track(tracker: Tracker, folder: Path, result: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+    """Log the result of a run, its figures and tables, and the student."""
+    tables = {"teacher_vs_student": comparison_rows(result), "per_class": per_class_rows(result)}
+    tracker.finish(result, figures, tables, artifacts={"student": folder / "student.safetensors"})
+
+
+def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
+    """Return a run that was finished before; time its networks again, draw its report and log it where that is due."""
+    timed = time_again(plan, result)
+    if timed:
+        write_result(folder, timed)
+        seal(folder, KEPT)
+    has_report = (folder / "report.md").is_file()
+    if plan.ranks.first and (timed if has_report else plan.settings["report"]):
+        write_report(folder)
+    hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.ranks.first else ""
+    return RunResult(timed or result, folder, found=True, hint="\n".join(filter(None, [FOUND, hint])))
+
+
+def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a finished run's result with new times, if its networks were timed on a busy machine.
+
+    None if they were not, or cannot be timed now, or the machine is still busy.
+    """
+    if plan.machine.describe()["threads"] != result["machine"]["threads"]:
+        return None  # with other threads, latencies would no longer be those of the settings in the result
+    roles = [role for role in LABEL if result.get(role)]
+    kept = all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
+    if all(is_calm(result[role]) for role in roles) or not kept or plan.ranks.size > 1:
+        return None
+    say(f"{result['name']}: its latencies are not known to be of a calm machine, and are taken again")
+    try:
+        trained, cost = run_stages(plan), cost_fn(plan)
+        costs = {role: cost(role, trained[role].network) for role in roles}
+    except (OSError, ValueError) as error:  # a full disk, a teacher that is refused by now: the old result stays valid
+        say(f"they could not be: {first_line(error)}")
+        return None
+    return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
+
+
+def _track_again(plan: RunPlan, folder: Path, result: Mapping[str, Any], changed: bool) -> str:
+    """Log a finished run to W&B if its result has ``changed``, or if a ``wandb agent`` asks for it under an id of its
+    own. Return how to look at it."""
+    tracker = make_tracker(plan, None)
+    if not (tracker.agent or changed):
+        return ""
+    with tracker:
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            tracker.log(json.loads(line))
+        track(tracker, folder, result, {path.stem: path for path in sorted((folder / "figures").glob("*.png"))})
+    return tracker.hint()

@@ -1,0 +1,70 @@
+"""What a run is made of, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from kd.build import ModelBuilder
+from kd.clock import Clock
+from kd.data.pictures import Pictures
+from kd.machine import Machine
+from kd.parallel import Ranks
+from kd.pipeline.keys import Keys, run_name
+from kd.pipeline.stage import StageSpec
+from kd.store import Store, digest
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All that a run needs. Nothing is trained yet, but everything that a wrong setting could break has been made."""
+
+    settings: dict[str, Any]  # resolved
+    config_yaml: str  # the same, as text
+    choices: Mapping[str, str]  # the option taken in each group
+    keys: Keys
+    store: Store
+    machine: Machine
+    ranks: Ranks  # the processes that share the run
+    dataset: Pictures
+    stages: Mapping[str, StageSpec]  # by role: teacher (or teacher_1, ...), baseline (if wanted), assistant_1, student
+    builder: ModelBuilder  # makes further networks: a student's peers, an ensemble of the teachers
+    unused_params: int  # parameters of the teacher's published class that no forward pass touches
+    clock: Clock
+
+    @property
+    def key(self) -> str:
+        return digest(self.keys.run)
+
+    @property
+    def name(self) -> str:
+        return run_name(self.settings, self.choices, self.key)
+
+    @property
+    def teachers(self) -> list[StageSpec]:
+        """The teacher, or all teachers of an ensemble."""
+        return [spec for role, spec in self.stages.items() if role.startswith("teacher")]
+
+    @property
+    def taught(self) -> list[StageSpec]:
+        """The networks that have a teacher, in the order of training: assistants and student."""
+        return [spec for spec in self.stages.values() if spec.taught_by]
+
+    def initial_teacher(self, spec: StageSpec) -> nn.Module:
+        """The network that will teach ``spec``, before any training."""
+        if spec.taught_by != "teacher":
+            return self.stages[spec.taught_by].network
+        return self.builder.ensemble([teacher.network for teacher in self.teachers])
+
+
+class RunResult(NamedTuple):
+    """What a run came to."""
+
+    result: dict[str, Any]  # of result.json
+    folder: Path
+    found: bool  # it had been made before
+    hint: str = ""  # how to look at it

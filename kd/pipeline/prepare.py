@@ -1,0 +1,145 @@
+"""From a config to a ``RunPlan``: everything that a run needs is made before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kd.build import ModelBuilder, build_baseline_objective, build_dataset, build_objective, instantiate_node
+from kd.clock import Clock
+from kd.config.checks import check_values
+from kd.config.combine import settled
+from kd.config.composed import as_written, as_yaml, resolved
+from kd.config.options import assistants_of, members_of, name_of
+from kd.config.settings import AUTO
+from kd.data.loader import Loader
+from kd.interfaces import advise
+from kd.machine import find_machine
+from kd.methods.supervised import CrossEntropy, learns_labels
+from kd.objective import Objective
+from kd.parallel import join
+from kd.pipeline.distill import dry_run_methods
+from kd.pipeline.keys import Keys, role_names, run_keys
+from kd.pipeline.plan import RunPlan
+from kd.pipeline.stage import StageSpec
+from kd.store import Store
+
+Spec = Mapping[str, Any]
+
+
+def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
+    """Make everything before anything is trained, so that a wrong setting shows at once.
+
+    Args:
+        cfg: as Hydra composed it, without Hydra's part. choices: the option taken in each group.
+        micro_batches: in which a batch is computed, in place of ``train.pieces``.
+
+    Raises:
+        ValueError: with the setting, its value and what would be right.
+    """
+    cfg = _with_batches(cfg, micro_batches)
+    check_values(as_written(cfg), resolved(cfg))
+    cfg, choices = settled(cfg, choices)
+    settings = resolved(cfg)
+    clock, train, ranks = Clock(), cfg.train, join()
+    number = ranks.local if ranks.size > 1 else None
+    machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
+    settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
+    objective = build_objective(cfg.kd)
+    if cfg.data.balance == "weight" and not learns_labels(objective):
+        advise(
+            f"data.balance=weight weighs labels, and kd={choices['kd']} reads none: only teacher and twin learn by it"
+        )
+    members = members_of(settings, choices["teacher"])
+    if members:
+        choices["teacher"] = name_of(members)
+    assistants = assistants_of(settings) if objective.needs else []
+    store = Store(Path(cfg.outputs or "outputs").expanduser())
+    with clock("data"), ranks.lead():
+        dataset = build_dataset(cfg, store)
+
+    keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants)
+    specs = network_specs(settings, members, assistants)
+    builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
+    loader = Loader(dataset, train.batch_size, cfg.seed, machine.device, pieces=train.pieces, balance=cfg.data.balance)
+    stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
+    published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
+    plan = RunPlan(
+        settings=settings,
+        config_yaml=as_yaml(settings),
+        choices=choices,
+        keys=keys,
+        store=store,
+        machine=machine,
+        ranks=ranks,
+        dataset=dataset,
+        stages=stages,
+        builder=builder,
+        unused_params=0 if members else cfg.attention.published_but_unused.get(published, 0),
+        clock=clock,
+    )
+    dry_run_methods(plan)
+    return plan
+
+
+def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
+    """Return the config with numbers for ``train.batch_size=auto`` and, where given, for the micro-batches."""
+    cfg = copy.deepcopy(cfg)
+    if cfg.train.batch_size == "auto":
+        cfg.train.batch_size = AUTO
+    if micro_batches:
+        cfg.train.pieces = micro_batches
+    return cfg
+
+
+def network_specs(settings: Spec, members: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
+    """Return what each network is made of, by role: see ``build_network``; with its seed."""
+    teachers = members or [{**settings["teacher"], "attention": settings["attention"]}]
+    specs = dict(zip(role_names("teacher", teachers, len(teachers) > 1), teachers, strict=True))
+    specs |= zip(role_names("assistant", assistants, True), assistants, strict=True)
+    return specs | {"student": {"network": settings["student"], "seed": settings["seed"]}}
+
+
+def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) -> dict[str, StageSpec]:
+    """Return the stage of each teacher; each learns from labels alone, with an order of its own."""
+    recipe, stages = instantiate_node(cfg.train.teacher), {}
+    for role, spec in builder.specs.items():
+        if role.startswith("teacher"):
+            labels = Objective({"hard": CrossEntropy(recipe.label_smoothing)}, {"hard": 1.0})
+            own, is_trained = loader.differing(spec["seed"], recipe.mixup), bool(spec["checkpoint"])
+            network = builder.build(role)
+            stages[role] = StageSpec(
+                role, "teachers", keys.networks[role], network, labels, recipe, own, is_trained=is_trained
+            )
+    return stages
+
+
+def student_stages(
+    cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader, objective: Objective
+) -> dict[str, StageSpec]:
+    """Return the stages of baseline, assistants and student; each assistant is taught by the one before.
+
+    Args:
+        objective: of the student. Every assistant has a copy of its own.
+    """
+    recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
+    own = loader.differing(cfg.seed, recipe.mixup)
+    labels = build_baseline_objective(cfg.twin)
+    if cfg.baseline:
+        network = builder.build("student")
+        stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
+    for role in keys.logit_caches:
+        stages[role] = StageSpec(
+            role,
+            "students",
+            keys.networks[role],
+            builder.build(role),
+            objective if role == "student" else build_objective(cfg.kd),
+            recipe,
+            loader.differing(builder.specs[role]["seed"], recipe.mixup),
+            taught_by=teacher,
+        )
+        teacher = role
+    return stages

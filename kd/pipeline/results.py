@@ -1,0 +1,202 @@
+"""From trained networks to the files of a run: predictions, images, attention maps, the student, ``result.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from kd.attention.maps import gate_maps
+from kd.data.loader import Loader
+from kd.data.pictures import Pictures
+from kd.evaluate import accuracy, agreement, mcnemar, summary
+from kd.machine import Machine
+from kd.measure import costs_once, params
+from kd.memory import in_memory
+from kd.models.ensemble import Ensemble
+from kd.pipeline.plan import RunPlan
+from kd.pipeline.stage import TrainedModel
+from kd.records.run_folder import write_result
+from kd.report import choose_attended, choose_pictures
+from kd.runtime.values import flatten
+from kd.store import SHORT
+
+
+def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedModel], command: str) -> dict[str, Any]:
+    """Measure the networks; write their predictions, what the report shows of them, the student and ``result.json``.
+
+    Args:
+        trained: by role: "teacher", "student", "baseline" (if wanted) and assistants.
+        command: what starts the run again, for the report.
+
+    Returns:
+        The content of ``result.json``.
+    """
+    settings, large = plan.settings, plan.settings["latency"]["batch"]
+    with plan.clock("evaluate"), in_memory("evaluate", f"latency.batch={large}", "a smaller latency.batch"):
+        _write_arrays(folder, trained, plan)
+        shutil.copyfile(trained["student"].folder / "network.safetensors", folder / "student.safetensors")
+        measured = _measure(trained, plan)
+    about = {"version": 1, "name": plan.name, "key": plan.key, "choices": dict(plan.choices), "command": command}
+    about |= {"seed": settings["seed"], "settings": dict(flatten(settings)), "seconds": plan.clock.seconds()}
+    result = about | measured
+    write_result(folder, result)
+    return result
+
+
+def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPlan) -> None:
+    """Write the predictions on the test split, and the images and attention maps that the report shows."""
+    dataset, seed = plan.dataset, plan.settings["seed"]
+    targets, logits = dataset.targets[dataset.test], _test_logits(trained)
+    np.savez_compressed(folder / "predictions.npz", index=dataset.test, target=targets, **logits)
+    rows = choose_attended(targets, logits["teacher"], seed)
+    attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.machine)
+    rows = choose_pictures(targets, logits, seed, attended)
+    np.savez_compressed(folder / "pictures.npz", row=rows, image=dataset.images[dataset.test[rows]])
+
+
+def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
+    """By role, without assistants."""
+    return {role: model.test_logits for role, model in trained.items() if not role.startswith("assistant")}
+
+
+def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, Any]:
+    """Return what ``result.json`` holds under "teacher", "student", "baseline", "assistants", "data", "machine" and
+    "comparison"."""
+    dataset, cost, logits = plan.dataset, cost_fn(plan), _test_logits(trained)
+    targets = dataset.targets[dataset.test]
+    models: dict[str, Any] = {
+        role: {
+            **summary(trained[role].test_logits, targets, dataset.classes),
+            **cost(role, trained[role].network),
+            "training": trained[role].training,
+        }
+        for role in logits
+    }
+    models.setdefault("baseline", None)
+    assistants = [
+        {
+            "name": role,
+            "accuracy": accuracy(model.test_logits, targets),
+            "params": params(model.network),
+            "training": model.training,
+        }
+        for role, model in trained.items()
+        if role not in logits
+    ]
+    comparison = compare(models, logits, targets)
+    described = {"machine": plan.machine.describe(), "data": _describe_data(dataset)}
+    return {**models, "assistants": assistants, "comparison": comparison, **described}
+
+
+def _describe_data(dataset: Pictures) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "image_size": dataset.image_size,
+        **{split: len(getattr(dataset, split)) for split in ("train", "val", "test")},
+        "content": {split: split_digest(dataset, getattr(dataset, split)) for split in ("val", "test")},
+        "notes": dict(dataset.notes),
+    }
+
+
+def split_digest(dataset: Pictures, positions: np.ndarray) -> str:
+    """Name images by their pixels, labels and order: equal names mean equal images, wherever they are stored."""
+    content = hashlib.sha256(f"{dataset.images.shape[1:]} {len(positions)}".encode())
+    for start in range(0, len(positions), 256):  # of a memory map: all at once might not fit
+        content.update(dataset.images[positions[start : start + 256]])
+    content.update(dataset.targets[positions])
+    return content.hexdigest()[: 2 * SHORT]
+
+
+def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
+    """Return what measures the cost of a network of the run: once for each architecture."""
+    keys, student = plan.keys, plan.stages["student"]
+
+    def architecture(role: str) -> dict[str, Any]:
+        key = keys.networks[role]
+        return {name: key[name] for name in ("network", "attention", "checkpoint") if name in key}
+
+    members = [architecture(spec.role) for spec in plan.teachers]
+    teacher = members[0] if plan.builder.combine is None else {"ensemble": members}
+
+    def cost(role: str, network: nn.Module) -> dict[str, Any]:
+        whole = teacher if role == "teacher" else {"network": plan.settings["student"]}
+        if role == "student" and student.objective.extends:
+            taught_by = teacher if student.taught_by == "teacher" else architecture(student.taught_by)
+            whole = {**whole, "taught by": taught_by, "objective": student.key["objective"]}
+        whole = {**whole, "classes": len(plan.dataset.classes)}
+        unused = plan.unused_params if role == "teacher" else 0
+        size, latency = plan.dataset.image_size, plan.settings["latency"]
+        return costs_once(plan.store, whole, network, size, plan.machine, published_extra=unused, **latency)
+
+    return cost
+
+
+def write_attention(folder: Path, network: nn.Module, dataset: Pictures, rows: np.ndarray, machine: Machine) -> bool:
+    """Write ``attention.npz`` if ``network`` is a single network with spatial gates; return whether it is.
+
+    Args:
+        rows: [M], of the test split. The file holds them, and under the name of each gate its maps: [M, h, w].
+    """
+    path = folder / "attention.npz"
+    image = _test_images(dataset, dataset.test[rows], machine)
+    maps = {} if isinstance(network, Ensemble) else gate_maps(network, image)
+    if maps:
+        np.savez_compressed(path, row=rows, **{name: gate.cpu().numpy() for name, gate in maps.items()})
+    else:
+        path.unlink(missing_ok=True)  # of another teacher, from an earlier use of this folder
+    return bool(maps)
+
+
+def _test_images(dataset: Pictures, positions: np.ndarray, machine: Machine) -> Tensor:
+    """A few images as networks see them in a test: [B, 3, H, W] in [0, 1]."""
+    few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions])
+    loader = Loader(few, 2, 0, machine.device)  # of these alone: on an accelerator a loader holds its whole data set
+    return next(loader.plain(np.arange(len(positions)), len(positions))).image
+
+
+def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:
+    """The ratios and differences of ``result.json``; those that need a baseline are None without one."""
+    teacher, student, baseline = (models[role] for role in ("teacher", "student", "baseline"))
+    gain = possible_gain = None
+    if baseline:
+        gain = student["accuracy"] - baseline["accuracy"]
+        possible_gain = teacher["accuracy"] - baseline["accuracy"]
+    return {
+        "accuracy_difference": student["accuracy"] - teacher["accuracy"],
+        **_speed_ups(teacher, student),
+        "size_ratio": teacher["size_mb"] / student["size_mb"],
+        "params_ratio": teacher["params"] / student["params"],
+        "params_reduction": 1 - student["params"] / teacher["params"],
+        "macs_ratio": teacher["macs"] / student["macs"],
+        "agreement": agreement(logits["student"], logits["teacher"]),
+        "baseline_agreement": agreement(logits["baseline"], logits["teacher"]) if baseline else None,
+        "accuracy_gain": gain,
+        "gain_recovered": gain / possible_gain if possible_gain else None,
+        "mcnemar_p": mcnemar(logits["student"], logits["baseline"], targets) if baseline else None,
+    }
+
+
+def with_costs(result: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a result with new costs of its networks, by role."""
+    models = {role: {**result[role], **cost} for role, cost in costs.items()}
+    comparison = {**result["comparison"], **_speed_ups(models["teacher"], models["student"])}
+    return {**result, **models, "comparison": comparison}
+
+
+def _speed_ups(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, Any]:
+    one_thread = student["one_thread"] and _speed_up(teacher["one_thread"], student["one_thread"])
+    return {"speed_up": _speed_up(teacher, student), "speed_up_one_thread": one_thread}
+
+
+def _speed_up(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, float]:
+    """By batch size: the teacher's median latency over the student's."""
+    latency = student["latency_ms"]
+    return {batch: teacher["latency_ms"][batch]["p50"] / latency[batch]["p50"] for batch in latency}

@@ -1,0 +1,147 @@
+"""One trained network: taken from the store, or trained and published there, with its history and its test logits."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from torch import nn
+
+from kd.checkpoint import Checkpoints
+from kd.data.loader import Loader
+from kd.evaluate import accuracy
+from kd.interfaces import Teacher
+from kd.machine import Machine
+from kd.measure import state_of
+from kd.objective import Objective
+from kd.parallel import ALONE, Ranks
+from kd.store import SHORT, Store, damage, digest
+from kd.train import Recipe, fit, predict_together
+from kd.weights import load_weights
+
+Log = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One network of a run, and everything that its training takes."""
+
+    role: str  # teacher (or teacher_1, ...), baseline, assistant_1, ..., student
+    kind: str  # the store's folder: teachers or students
+    key: dict[str, Any]  # what determines the trained network
+    network: nn.Module  # initialised
+    objective: Objective
+    recipe: Recipe
+    loader: Loader
+    taught_by: str | None = None  # the role of its teacher; None where labels alone teach
+    is_trained: bool = False  # the network came with its weights: it is only tested
+
+    @property
+    def name(self) -> str:
+        """Of the network's folder in the store."""
+        return digest(self.key)[:SHORT]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network in eval mode, with the weights of the epoch that validation picked."""
+
+    network: nn.Module
+    folder: Path
+    training: dict[str, Any]  # what ``fit`` returned, and whether the network was cached
+    test_logits: np.ndarray  # float32 [N_test, K]
+
+
+def is_cached(store: Store, spec: StageSpec, ranks: Ranks) -> bool:
+    """Whether the network of ``spec`` is in the store, undamaged; the same answer on all processes."""
+    return ranks.tell(not damage(store.path(spec.kind, spec.name)) if ranks.first else None)
+
+
+def get_or_train(
+    store: Store,
+    spec: StageSpec,
+    machine: Machine,
+    log: Log,
+    *,
+    teacher: Teacher | None = None,
+    ranks: Ranks = ALONE,
+    compile: bool = False,
+    pick_by: str = "accuracy",
+    checkpoint_minutes: float = 10.0,
+    run: str | None = None,
+) -> TrainedModel:
+    """Return the network of ``spec`` from the store; train and publish it if it is not there.
+
+    Args:
+        log: gets the history, old or new. teacher: needed if a term reads it and the network is not cached.
+        ranks: the processes that train together; all return the network that the main process published.
+        checkpoint_minutes: between two checkpoints.
+        run: key of the calling run. What the same run trained before it was killed does not count as cached.
+    """
+    cached, rows = True, []
+
+    def note(row: dict[str, Any]) -> None:
+        rows.append(row)
+        log(row)
+
+    def make(folder: Path) -> None:
+        nonlocal cached
+        cached = False
+        if spec.is_trained:
+            training = _validate(spec, machine, ranks)
+        else:
+            training = fit(
+                spec.network,
+                spec.objective,
+                spec.loader,
+                spec.recipe,
+                machine,
+                stage=spec.role,
+                teacher=teacher,
+                ranks=ranks,
+                compile=compile,
+                pick_by=pick_by,
+                checkpoints=Checkpoints(store.unfinished(spec.kind, spec.name), checkpoint_minutes),
+                log=note,
+            )
+        test_logits = predict_together(spec.network, spec.loader, spec.loader.pictures.test, machine, ranks)
+        _write(folder, spec, {**training, "run": run}, rows, test_logits)
+
+    folder = ranks.obtain(store, spec.kind, spec.name, make)
+    if cached or not ranks.first:
+        load_weights(spec.network, folder / "network.safetensors")
+    if cached:
+        for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
+            log({**json.loads(line), "stage": spec.role})
+    training = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    made_by = training.pop("run", None)
+    return TrainedModel(
+        network=machine.prepare(spec.network).eval(),
+        folder=folder,
+        training={**training, "found": cached and (run is None or made_by != run)},
+        test_logits=np.load(folder / "test_logits.npy"),
+    )
+
+
+def _write(folder: Path, spec: StageSpec, about: dict[str, Any], rows: list[Any], test_logits: np.ndarray) -> None:
+    # arrays and weights are written as bytes: np.save and save_file hide the error of a full disk behind their own
+    np.save(logits := io.BytesIO(), test_logits)
+    (folder / "test_logits.npy").write_bytes(logits.getvalue())
+    (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(spec.network)))
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps(spec.key, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _validate(spec: StageSpec, machine: Machine, ranks: Ranks) -> dict[str, Any]:
+    """Return what ``fit`` would, for a network that is not trained here."""
+    dataset = spec.loader.pictures
+    logits = predict_together(machine.prepare(spec.network), spec.loader, dataset.val, machine, ranks)
+    share = accuracy(logits, dataset.targets[dataset.val])
+    return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}
