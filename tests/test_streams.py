@@ -48,7 +48,7 @@ def test_a_finished_run_is_shown_on_any_terminal(swept, encoding):
     env = environment(swept, PYTHONIOENCODING=encoding)
     done = quickly.run("kd.run", "kd.alpha=0.5", *QUICK, cwd=swept.parent, env=env)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    assert "accuracy" in done.stdout and "This run was found" in done.stdout
+    assert "accuracy" in done.stdout and "is reused" in done.stdout
     (run,) = (swept / "runs").iterdir()
     done = quickly.run("kd.report", str(run), cwd=swept.parent, env=env)
     assert done.returncode == 0 and "Report: " in done.stdout and not done.stderr, done.stderr
@@ -58,7 +58,7 @@ def test_in_the_posix_locale_too(swept):
     env = environment(swept, LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     env.pop("LANG", None)
     done = quickly.run("kd.run", "kd.alpha=0.5", *QUICK, cwd=swept.parent, env=env, forked=False)
-    assert done.returncode == 0 and "This run was found" in done.stdout and not done.stderr, done.stderr
+    assert done.returncode == 0 and "is reused" in done.stdout and not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("module", "said"), [(module, said) for module in COMMANDS for said in COMMANDS[module]])

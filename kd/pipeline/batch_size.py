@@ -44,7 +44,7 @@ def smallest_grad_accum(plan: RunPlan) -> int:
                 f"{size} pixels. Say a smaller network or data.image_size, or close what else uses the memory."
             )
         count *= 2
-    how = f"in {count} pieces of up to {-(-loader.batch_size // count)}" if count > 1 else "at once"
+    how = f"in {count} micro-batches of up to {-(-loader.batch_size // count)}" if count > 1 else "at once"
     say(f"train.batch_size=auto: memory holds a batch of {loader.batch_size} images {how}")
     return count
 

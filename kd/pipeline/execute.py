@@ -23,7 +23,7 @@ from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
 from kd.tracking.tracker import Tracker
 from kd.tracking.wandb_environment import find_agent
 
-FOUND = "This run was found: it had been made before. Remove its folder to make it again."
+REUSED = "This run was made before and is reused. Remove its folder to make it again."
 
 
 def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> RunResult:
@@ -60,7 +60,7 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
         say("\n".join([plan.name, *heading(plan)]))
         if not ranks.first:
             run_stages(plan)
-            return RunResult(ranks.tell(), folder, found=False)  # when the main process has written it
+            return RunResult(ranks.tell(), folder, reused=False)  # when the main process has written it
         begin_run(folder, plan.config_yaml)
         with make_tracker(plan, folder) as tracker:
             trained = run_stages(plan, tracker.log)
@@ -69,7 +69,7 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
             track(tracker, folder, result, figures)
         finish_run(folder)
         ranks.tell(result)
-    return RunResult(result, folder, found=False, hint=f"{tracker.hint()}\nIt took {plan.clock}.")
+    return RunResult(result, folder, reused=False, hint=f"{tracker.hint()}\nIt took {plan.clock}.")
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
     if plan.ranks.first and (timed if has_report else plan.settings["report"]):
         write_report(folder)
     hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.ranks.first else ""
-    return RunResult(timed or result, folder, found=True, hint="\n".join(filter(None, [FOUND, hint])))
+    return RunResult(timed or result, folder, reused=True, hint="\n".join(filter(None, [REUSED, hint])))
 
 
 def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -149,12 +149,12 @@ def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | Non
     kept = all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
     if all(is_calm(result[role]) for role in roles) or not kept or plan.ranks.size > 1:
         return None
-    say(f"{result['name']}: its latencies are not known to be of a calm machine, and are taken again")
+    say(f"{result['name']}: its latencies may come from a busy machine: measuring them again")
     try:
         trained, cost = run_stages(plan), cost_fn(plan)
         costs = {role: cost(role, trained[role].network) for role in roles}
     except (OSError, ValueError) as error:  # a full disk, a teacher that is refused by now: the old result stays valid
-        say(f"they could not be: {first_line(error)}")
+        say(f"they could not be measured: {first_line(error)}")
         return None
     return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
 

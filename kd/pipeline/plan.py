@@ -66,5 +66,5 @@ class RunResult(NamedTuple):
 
     result: dict[str, Any]  # of result.json
     folder: Path
-    found: bool  # it had been made before
+    reused: bool  # an earlier command made it
     hint: str = ""  # how to look at it

@@ -49,9 +49,8 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     objective = build_objective(cfg.kd)
     if cfg.data.balance == "weight" and not learns_labels(objective):
-        advise(
-            f"data.balance=weight weighs labels, and kd={choices['kd']} reads none: only teacher and twin learn by it"
-        )
+        name = choices["kd"]
+        advise(f"data.balance=weight weighs labels, and kd={name} reads none: only teacher and baseline use them")
     members = members_of(settings, choices["teacher"])
     if members:
         choices["teacher"] = name_of(members)

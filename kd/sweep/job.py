@@ -48,7 +48,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
             from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger shows the job by now
 
             outcome = run(cfg, choices, None, command)
-            page.ran(outcome.folder, outcome.result, outcome.found)
+            page.ran(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:
         if is_search:  # its sweeper decides what a failed job means
@@ -62,5 +62,5 @@ def objective_values(outcome: RunResult, cfg: DictConfig) -> float | tuple[float
     """Return the values of ``objective`` in the result of a run; warn of latencies from a busy machine."""
     objective = OmegaConf.to_container(cfg, resolve=True)["objective"]
     if not is_calm(outcome.result["student"]) and (late := timed(objective)):
-        advise(f"a search is told {' and '.join(late)}, which was timed while something else used the machine")
+        advise(f"the search optimises {' and '.join(late)}, which was measured while something else used the machine")
     return values(outcome.result, objective)

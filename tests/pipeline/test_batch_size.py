@@ -95,7 +95,7 @@ def test_a_batch_that_does_not_fit_is_named_with_what_to_set(told):
 
 def test_auto_finds_pieces_that_fit(told, place):
     found = re.search(
-        r"train.batch_size=auto: memory holds a batch of 64 images in (\d+) pieces of up to (\d+)", told[2][0]
+        r"train.batch_size=auto: memory holds a batch of 64 images in (\d+) micro-batches of up to (\d+)", told[2][0]
     )
     pieces, largest = map(int, found.groups())
     assert pieces * largest == 64 and pieces > 1

@@ -117,16 +117,16 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(
     monkeypatch.setattr("kd.measure.AGAIN", 0.0)
     monkeypatch.setattr("kd.latency.WAITED", -1.0)
     made, found = run(cfg, chosen), run(cfg, chosen)
-    assert not made.found and found.found and not is_calm(found.result["student"]), "the machine is still busy"
+    assert not made.reused and found.reused and not is_calm(found.result["student"]), "the machine is still busy"
     assert not (tmp_path / "costs").exists()
     monkeypatch.setattr("kd.latency.WAITED", 1e9)
     monkeypatch.setattr("kd.latency.OTHERS", 1e9)
     (tmp_path / "costs").write_text("no folder: nothing can be kept there")
     refused = run(cfg, chosen)
-    assert refused.found and refused.result == made.result, "what cannot be timed again is found as it is"
+    assert refused.reused and refused.result == made.result, "what cannot be timed again is found as it is"
     (tmp_path / "costs").unlink()
     again = run(cfg, chosen)
-    assert again.found and again.folder == made.folder
+    assert again.reused and again.folder == made.folder
     result = json.loads((again.folder / "result.json").read_text(encoding="utf-8"))
     assert all(is_calm(result[role]) for role in ("teacher", "student", "baseline"))
     timed = ("latency_ms", "throughput", "one_thread")
@@ -166,7 +166,7 @@ def test_the_same_command_again_finds_the_run(first):
     folder, _, _ = first
     before = stamps(folder)
     done = command("teacher=vea_resnet18", *SMALL, outputs=folder.parents[1], cwd=folder)
-    assert "This run was found" in done.stdout and "accuracy (%)" in done.stdout
+    assert "This run was made before and is reused" in done.stdout and "accuracy (%)" in done.stdout
     assert stamps(folder) == before
 
 
@@ -184,11 +184,11 @@ def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, tmp_p
     chosen = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
     again = compose(*SMALL, f"outputs={store}", "tracking=disabled", "report=false")
     ran = run(again, chosen)
-    assert not ran.found and ran.folder == folder and f"is damaged ({name}" in capsys.readouterr().out
+    assert not ran.reused and ran.folder == folder and f"is damaged ({name}" in capsys.readouterr().out
     if damage == "cut":
         assert (folder / name).read_bytes() == whole
     assert ran.result["student"]["accuracy"] == before["student"]["accuracy"]
-    assert run(again, chosen).found
+    assert run(again, chosen).reused
 
 
 def test_another_temperature_trains_the_student_alone(first, store):
