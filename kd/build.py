@@ -14,16 +14,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kd.config.checks import TWIN, blame
-from kd.config.keys import at
-from kd.config.mistakes import plain
+from kd.config.checks import BASELINE, blamed_error
+from kd.config.errors import error_line
+from kd.config.keys import get_path
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from kd.data.pictures import Pictures
+    from kd.data.dataset import ImageDataset
     from kd.models.normalized import Normalized
-    from kd.objective import Objective
+    from kd.train.objective import Objective
 
 PEER = 1_000_000  # between the seeds of a student and of each of its peers
 
@@ -32,7 +32,7 @@ PEER = 1_000_000  # between the seeds of a student and of each of its peers
 class ModelBuilder:
     """Makes the networks of one run, by role, for its data set."""
 
-    dataset: Pictures
+    dataset: ImageDataset
     specs: Mapping[str, Mapping[str, Any]]  # by role, see ``build_network``; with "seed" and, of teachers, "checkpoint"
     combine: str | None  # how the teachers of an ensemble are combined; None where there is one teacher
 
@@ -48,7 +48,7 @@ class ModelBuilder:
         import torch
 
         from kd.models.normalized import Normalized
-        from kd.weights import take
+        from kd.models.weights import load_external
 
         spec, dataset = self.specs[role], self.dataset
         torch.manual_seed(spec["seed"] + PEER * number)
@@ -60,7 +60,7 @@ class ModelBuilder:
         has_statistics = spec.get("mean") is not None or spec.get("std") is not None
         if spec.get("checkpoint"):
             path = Path(spec["checkpoint"]).expanduser()
-            take(network, path, has_statistics, spec.get("checkpoint_prefix"))
+            load_external(network, path, has_statistics, spec.get("checkpoint_prefix"))
         if has_statistics:  # they overrule those of a checkpoint
             network.normalize_by(spec.get("mean"), spec.get("std"))
         return check_input_size(network, spec, role, len(dataset.classes), dataset.image_size)
@@ -107,8 +107,8 @@ def check_input_size(
     Raises:
         ValueError: with the settings under which it would take them.
     """
-    from kd.models.normalized import fitting
-    from kd.models.sizes import remedy
+    from kd.models.image_size import suggest_settings
+    from kd.models.normalized import check_forward
 
     settings = {name: value for name, value in spec["network"].items() if name != "pretrained"}
 
@@ -116,9 +116,9 @@ def check_input_size(
         return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
 
     def advice() -> str:
-        return remedy(network.network, make, settings, role, image_size, has_size)
+        return suggest_settings(network.network, make, settings, role, image_size, has_size)
 
-    return fitting(network, role, image_size, advice)
+    return check_forward(network, role, image_size, advice)
 
 
 def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
@@ -131,7 +131,7 @@ def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
 
 def build_objective(method: DictConfig) -> Objective:
     """Make the objective of one option of the group `kd`."""
-    from kd.objective import Objective
+    from kd.train.objective import Objective
 
     return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
 
@@ -143,8 +143,8 @@ def build_baseline_objective(method: DictConfig) -> Objective:
         ValueError: a method that reads more than labels.
     """
     labels = isinstance(method.get("terms"), DictConfig) and build_objective(method)
-    if not labels or labels.needs or any(hasattr(term, "enter") for term in labels.terms.values()):
-        raise ValueError(TWIN)
+    if not labels or labels.needs or any(hasattr(term, "bind") for term in labels.terms.values()):
+        raise ValueError(BASELINE)
     return labels
 
 
@@ -160,7 +160,7 @@ def _describe_import_error(key: str, target: str, error: BaseException) -> str:
     unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{target}.".startswith(f"{error.name}.")
     if unknown or isinstance(error, AttributeError):
         return f"{key}={target}: there is no such class or function"
-    return f"{key}={target} cannot be imported: {plain(error)}"
+    return f"{key}={target} cannot be imported: {error_line(error)}"
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def name_setting(cfg: DictConfig, node: str | None = None) -> Iterator[None]:
         found = re.search(r"full_key: (\S+)", str(error))
         raw, key = OmegaConf.to_container(cfg), found[1] if found else node
         if isinstance(error, InstantiationException) and isinstance(cause, ImportError):
-            target = at(raw, f"{key}._target_")
+            target = get_path(raw, f"{key}._target_")
             raise ValueError(_describe_import_error(f"{key}._target_", target, cause)) from error
-        text = str(cause) if isinstance(cause, ValueError | OSError) else plain(cause)
-        raise ValueError(blame(raw, key, text) if key else text) from error
+        text = str(cause) if isinstance(cause, ValueError | OSError) else error_line(cause)
+        raise ValueError(blamed_error(raw, key, text) if key else text) from error

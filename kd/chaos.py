@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kd.progress import place
-from kd.streams import open_streams
+from kd.runtime.console import display_folder
+from kd.runtime.streams import open_streams
 
 SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "data.train_images=150",
@@ -46,15 +46,15 @@ SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "latency.seconds=0.02",
     "latency.batch=8",
 ]
-STORIES = {  # what is killed: a bank, an average of weights, memories, a second student, a chain of students, adapters
-    "bank": ["kd=hinton"],
+STORIES = {  # what is killed: a logit cache, an average of weights, memories, a second student, a chain of students, adapters
+    "logit_cache": ["kd=hinton"],
     "average and memory": ["kd=crd", "train.student.ema=0.9", "tracking=disabled", "report=false"],
     "second student": ["kd=dml", "tracking=disabled", "report=false"],
     "generations": ["kd=born_again", "kd.generations=2", "tracking=disabled", "report=false"],
-    "adapters, SGD, pieces": [
+    "adapters, SGD, micro-batches": [
         "kd=ofd",
         "train.student.optimizer=sgd",
-        "train.pieces=2",
+        "train.grad_accum_steps=2",
         "tracking=disabled",
         "report=false",
     ],
@@ -62,11 +62,11 @@ STORIES = {  # what is killed: a bank, an average of weights, memories, a second
 AIMS = (  # files whose first appearance is a moment to kill at
     "unfinished/*/.*",
     "unfinished/*/*.pt",
-    "unfinished/banks-*/epochs.sha256",
+    "unfinished/logits-*/epochs.sha256",
     "data/.*",
     "teachers/.*",
     "students/.*",
-    "banks/.*",
+    "logits/.*",
     "costs/.*",
     "runs/*/.unfinished",
     "runs/*/metrics.jsonl",
@@ -95,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
-    parser.add_argument("--folder", type=place, default=None, help="where the runs go (default: a temporary folder)")
+    parser.add_argument(
+        "--folder", type=display_folder, default=None, help="where the runs go (default: a temporary folder)"
+    )
     parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)
@@ -235,7 +237,9 @@ def _stage(outputs: Path) -> str:
     run = next(outputs.glob("runs/*"), Path())
     students = len(list(outputs.glob("students/[!.]*")))
     if not (run / "predictions.npz").exists():
-        return "bank" if list(outputs.glob("unfinished/banks-*")) else "twin" if not students else "students"
+        return (
+            "logit_cache" if list(outputs.glob("unfinished/logits-*")) else "baseline" if not students else "students"
+        )
     return "evaluation" if not (run / "result.json").exists() else "report"
 
 
@@ -254,7 +258,7 @@ def differences(peace: Path, war: Path) -> list[str]:
 def contents(outputs: Path) -> dict[str, Any]:
     """By name, what a run computed and what W&B was told of it; and whatever should not be there any more."""
     found: dict[str, Any] = {}
-    for kind in ("data", "teachers", "students", "banks"):
+    for kind in ("data", "teachers", "students", "logits"):
         for path in sorted(outputs.glob(f"{kind}/*/*")):
             if path.suffix in (".safetensors", ".npy", ".jsonl"):
                 found[str(path.relative_to(outputs))] = _read(path)
@@ -320,11 +324,11 @@ def import_everything() -> None:
 
     for name in (
         "hydra",
-        "kd.multirun",
+        "kd.sweep.callback",
         "kd.pipeline.execute",
-        "kd.figures",
+        "kd.report.figures.style",
         "kd.report",
-        "kd.data.scenes",
+        "kd.data.datasets.scenes.dataset",
         "kd.models.tiny_cnn",
         "timm.optim",
         "wandb.apis.public",

@@ -11,13 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kd.config.keys import shown
-from kd.config.rules import GROUP_OF_WANDB, PLACE_OF_WANDB, or_null
-from kd.streams import open_streams
+from kd.config.keys import quote_value
+from kd.config.rules import GROUP_OF_WANDB, WANDB_PATH, or_null
+from kd.runtime.streams import open_streams
 from kd.tracking.redact import without_secrets
 from kd.tracking.workspace import EXTRA, build_workspace, outline, save_workspace
 
-RULES = {"project": PLACE_OF_WANDB, "entity": or_null(PLACE_OF_WANDB), "name": GROUP_OF_WANDB}
+RULES = {"project": WANDB_PATH, "entity": or_null(WANDB_PATH), "name": GROUP_OF_WANDB}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # as for runs, see kd.tracking.wandb_environment
     for name, rule in RULES.items():
         if not rule.good(value := getattr(given, name)):
-            print(f"kd.dashboard: --{name} must be {rule.right}, got {shown(value)}", file=sys.stderr)
+            print(f"kd.dashboard: --{name} must be {rule.right}, got {quote_value(value)}", file=sys.stderr)
             return 2
     try:
         if given.dry_run:

@@ -6,26 +6,11 @@ Read this page first. A model is any ``nn.Module`` with timm's two tap methods, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Set
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-
-
-class Advice(UserWarning):
-    """What ``advise`` says: the command tells it as a sentence, once, before anything is trained."""
-
-
-def advise(text: str) -> None:
-    """Say that a method works, but not as its user may think."""
-    warnings.warn(text, Advice, stacklevel=3)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, or what it is where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Batch(NamedTuple):
@@ -34,40 +19,42 @@ class Batch(NamedTuple):
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network carries its own normalisation
     target: Tensor  # [B], int64
     index: Tensor  # [B], int64: position in the data set
-    epoch: int = 0  # with index, it names the view: a teacher's bank is addressed by both
+    epoch: int = 0  # with index, it names the view: a teacher's logit cache is addressed by both
     progress: float = 1.0  # share of the training that is behind: for schedules, so that no loss counts epochs
-    other: Tensor | None = None  # [B], int64: target of the image that was mixed in (mixup); None where nothing is
-    share: Tensor | None = None  # [B], in [0.5, 1]: of the own image in such a mixture
+    mixup_target: Tensor | None = (
+        None  # [B], int64: target of the image that was mixed in (mixup); None where nothing is
+    )
+    mixup_lam: Tensor | None = None  # [B], in [0.5, 1]: of the own image in such a mixture
     class_weight: Tensor | None = None  # [K]: what the label of each class counts; None where all count alike
 
 
 class Outputs(NamedTuple):
-    """What a model shows of a batch. A banked teacher shows logits alone: the others are None, ``features`` empty."""
+    """What a model shows of a batch. A cached teacher shows logits alone: the others are None, ``features`` empty."""
 
     logits: Tensor  # [B, K]
     embedding: Tensor | None = None  # [B, D], the input of the classifier
     features: tuple[Tensor, ...] = ()  # ([B, C_i, H_i, W_i], ...), shallow to deep
     class_maps: Tensor | None = None  # [B, K, H, W]: what the classifier says of each place of the last map
 
-    def full(self, show: Set[str]) -> Outputs:
+    def to_float32(self, show: Set[str]) -> Outputs:
         """The same in float32 (or better): losses are never computed in mixed precision.
 
         Args:
             show: what is kept beside the logits, of {"embedding", "features", "class_maps"}.
         """
         return Outputs(
-            logits=_full(self.logits),
-            embedding=_full(self.embedding) if "embedding" in show else None,
-            features=tuple(map(_full, self.features)) if "features" in show else (),
-            class_maps=_full(self.class_maps) if "class_maps" in show else None,
+            logits=_to_float32(self.logits),
+            embedding=_to_float32(self.embedding) if "embedding" in show else None,
+            features=tuple(map(_to_float32, self.features)) if "features" in show else (),
+            class_maps=_to_float32(self.class_maps) if "class_maps" in show else None,
         )
 
 
-COMMON = frozenset({"embedding", "features"})
-LOGITS_ONLY = frozenset({"logits"})  # what a bank of answers, an ensemble or a black box can show
+DEFAULT_NEEDS = frozenset({"embedding", "features"})
+LOGITS_ONLY = frozenset({"logits"})  # what a logit cache of answers, an ensemble or a black box can show
 
 
-def _full(x: Tensor | None) -> Tensor | None:
+def _to_float32(x: Tensor | None) -> Tensor | None:
     return x.float() if x is not None and x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -82,14 +69,16 @@ class Context(NamedTuple):
 
     student: nn.Module  # what will be trained
     teacher: nn.Module | None  # trained, in eval mode; None where labels alone teach
-    fresh: Callable[[int], nn.Module]  # another network like the student, not trained; the number, from 1, seeds it
-    see: Callable[[nn.Module, Tensor, Set[str]], Outputs]  # ``observe`` in the precision of training, then ``full``
+    make_student: Callable[
+        [int], nn.Module
+    ]  # another network like the student, not trained; the number, from 1, seeds it
+    forward: Callable[[nn.Module, Tensor, Set[str]], Outputs]  # ``observe`` in the precision of training, then ``full``
     targets: Tensor  # [N], int64: of every image of the data set; ``Batch.index`` points into it
     train: Tensor  # [n], int64: the positions that training draws from
     image_size: int  # pixels: images are [B, 3, image_size, image_size]
 
 
-def observe(model: nn.Module, image: Tensor, show: Set[str] = COMMON) -> Outputs:
+def extract_outputs(model: nn.Module, image: Tensor, show: Set[str] = DEFAULT_NEEDS) -> Outputs:
     """Run ``model`` once and show what KD methods ask for. ``.logits`` equals ``model(image)``.
 
     Args:

@@ -10,7 +10,7 @@ The steps of a run, in this order:
    and student (``kd.pipeline.distill``, ``kd.pipeline.stage``); ``write_results``; ``report``; ``track``.
 5. ``show`` prints the table.
 
-In a multirun, ``kd.multirun`` checks the jobs in place of step 2, and ``kd.sweep.job`` runs steps 3 and 4 for each.
+In a multirun, ``kd.sweep.callback`` checks the jobs in place of step 2, and ``kd.sweep.job`` runs steps 3 and 4 for each.
 
 Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -32,15 +32,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kd.advice import tell_plainly
-from kd.config.mistakes import begin, in_full, plainly, refuse_dashes
-from kd.config.options import conf_dir
+from kd.config.command_line import hydra_arguments, trim_text
+from kd.config.errors import friendly_errors, refuse_dashes, restore_hydra_errors, show_tracebacks
+from kd.config.paths import conf_dir
 from kd.config.register import register
-from kd.config.typed import readable, trimmed
 from kd.config.wandb_names import as_group
-from kd.interrupt import asked, closing, end, listen
-from kd.starved import in_words
-from kd.streams import open_streams
+from kd.runtime.errors import explain_os_error
+from kd.runtime.signals import exit_now, exit_silently, install_handlers, received_signal
+from kd.runtime.streams import open_streams
+from kd.runtime.user_warnings import show_plainly
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
@@ -56,18 +56,18 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 def show(outcome: RunResult) -> None:
     """Print the table of a run, and where its files are."""
-    from kd.progress import say
-    from kd.tables import terminal_table
+    from kd.report.run.tables import terminal_table
+    from kd.runtime.console import print_line
 
     report = outcome.folder / "report.md"
     where = f"Report: {report}" if report.is_file() else f"Folder: {outcome.folder}"
-    say(f"\n{terminal_table(outcome.result)}\n\n{where}\n{outcome.hint}")
+    print_line(f"\n{terminal_table(outcome.result)}\n\n{where}\n{outcome.hint}")
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Make the run, or the job of a multirun, of a composed config; explain in a line what went wrong."""
-    begin()
+    restore_hydra_errors()
     open_streams()  # of a launcher's worker
     job = HydraConfig.get()
     if "sweep" not in job.callbacks:
@@ -88,14 +88,17 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
         outcome = run(cfg, choices, Path(job.runtime.output_dir) if given else None, command)
     except Exception as error:
-        from kd.progress import await_turn
+        from kd.runtime.console import wait_for_turn
 
-        await_turn(error)
+        wait_for_turn(error)
         expected = (ValueError, OSError, ArithmeticError, OmegaConfBaseException, InstantiationException)
-        if in_full() or not isinstance(error, expected):
+        if show_tracebacks() or not isinstance(error, expected):
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        print(f"kd: {in_words(cause, cfg.outputs)}\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        print(
+            f"kd: {explain_os_error(cause, cfg.outputs)}\n(HYDRA_FULL_ERROR=1 shows where this was found.)",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from error
     show(outcome)
     from kd.sweep.job import objective_values
@@ -109,8 +112,8 @@ def read_arguments() -> None:
         locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or "this one"
         print(f"kd: Python reads no such letters in the locale {locale}: say PYTHONUTF8=1 before it", file=sys.stderr)
         raise SystemExit(2)
-    typed, sys.argv[1:] = sys.argv[1:], readable(sys.argv[1:])
-    for sentence in trimmed(typed, sys.argv[1:]):
+    typed, sys.argv[1:] = sys.argv[1:], hydra_arguments(sys.argv[1:])
+    for sentence in trim_text(typed, sys.argv[1:]):
         print(f"kd: {sentence}", file=sys.stderr)
 
 
@@ -119,31 +122,31 @@ def main() -> None:
     failed, interrupted = 0, False
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # else every process prints a warning of DDP about what is intended
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    tell_plainly()
+    show_plainly()
     open_streams()
-    listen()
+    install_handlers()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     read_arguments()
     try:
-        with plainly():
+        with friendly_errors():
             refuse_dashes(sys.argv[1:])
             compose_and_run()
     except KeyboardInterrupt:
-        closing()
+        exit_silently()
         interrupted = True
-        if in_full():
+        if show_tracebacks():
             raise
     finally:
-        multirun = sys.modules.get("kd.multirun")
-        sweeps = multirun is not None and multirun.is_on()
+        multirun = sys.modules.get("kd.sweep.callback")
+        sweeps = multirun is not None and multirun.is_running()
         if multirun:
             failed = multirun.finish(report=not interrupted)
     if interrupted:
         print("kd: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
         if not sweeps:  # whose launcher has processes to end
-            end()
-        raise SystemExit(128 + (asked() or signal.SIGINT))
-    closing()
+            exit_now()
+        raise SystemExit(128 + (received_signal() or signal.SIGINT))
+    exit_silently()
     if failed:
         raise SystemExit(1)
 

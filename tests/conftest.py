@@ -66,17 +66,17 @@ def compose(*overrides: str):
 
 @pytest.fixture(scope="session")
 def machine():
-    from kd.machine import find_machine
+    from kd.runtime.device import resolve_device
 
-    return find_machine("cpu", "float32")
+    return resolve_device("cpu", "float32")
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """120 + 60 drawn scenes at 16 pixels: real pictures, quick to learn a little from."""
+def dataset(tmp_path_factory):
+    """120 + 60 drawn scenes at 16 pixels: real images, quick to learn a little from."""
     from kd.data.augment import Augment
-    from kd.data.scenes import load
-    from kd.store import Store
+    from kd.data.datasets.scenes.dataset import load
+    from kd.store.store import Store
 
     store = Store(tmp_path_factory.mktemp("store"))
     return load(store, Augment(flip=0.5, shift=0.1), train_images=120, test_images=60, image_size=16, val_fraction=0.2)

@@ -20,7 +20,7 @@ def help_of(module: str) -> str:
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
-    """Every page but the tables whose networks are counted: tests/test_zoo.py compares those."""
+    """Every page but the tables whose networks are counted: tests/zoo/test_zoo.py compares those."""
     return dict(pages(help_of=help_of, is_light=True))
 
 

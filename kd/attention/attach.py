@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from kd.attention.trial import TAKE_IT, Trial, name_of
+from kd.attention.verify import TAKE_IT, AttachCheck, name_of
 
 Attention = Callable[[nn.Module, int], nn.Module]
 Stage = tuple[list[str], int]
@@ -75,7 +75,7 @@ def attach(
         return network
     places = _places(network, stages)
     paths = [boundary["module"] for boundary in boundaries_of(network)]
-    trial = Trial(network, image_size, {number: paths[number] for number in places}) if image_size else None
+    trial = AttachCheck(network, image_size, {number: paths[number] for number in places}) if image_size else None
     for modules, _ in places.values():
         _join(network, modules)
     if trial:

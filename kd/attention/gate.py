@@ -29,7 +29,7 @@ class SpatialGate(ABC):
     gate: str
 
     @abstractmethod
-    def let_through(self, seen: Tensor, told: Tensor) -> Tensor:
+    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
         """The gate's input and output -> [B, h, w]."""
 
 
@@ -38,11 +38,11 @@ class SpatiallyGated(SpatialGate, Gated):
 
     gate = "layer"
 
-    def let_through(self, seen: Tensor, told: Tensor) -> Tensor:
-        return share(seen, told)
+    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
+        return rms_ratio(seen, told)
 
 
-def share(before: Tensor, after: Tensor) -> Tensor:
+def rms_ratio(before: Tensor, after: Tensor) -> Tensor:
     """RMS over channels of what is left over that of what was there: two [B, C, h, w] -> [B, h, w].
 
     It is the gate itself where the gate is one number (of either sign: its size) a place. A place that was silent, 0

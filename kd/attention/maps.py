@@ -1,4 +1,4 @@
-"""Where a network with attention looks: the gate of each stage, as a picture."""
+"""Where a network with attention looks: the gate of each stage, as an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd.attention.attach import stages_of
 from kd.attention.gate import SpatialGate
-from kd.attention.trial import still
+from kd.attention.verify import eval_mode
 
 
 def gate_maps(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def gate_maps(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
     hooks = [_listen(name, gate, found) for name, gate in gates]
     try:
         if gates:
-            with still(network):
+            with eval_mode(network):
                 network(image)
     finally:
         for hook in hooks:
@@ -50,6 +50,6 @@ def _gates(network: nn.Module) -> list[tuple[str, SpatialGate]]:
 
 def _listen(name: str, module: SpatialGate, found: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
     def hear(gate: nn.Module, given: tuple, told: Tensor) -> None:
-        found[name] = module.let_through(given[0], told).float()
+        found[name] = module.gate_map(given[0], told).float()
 
     return module.get_submodule(module.gate).register_forward_hook(hear)

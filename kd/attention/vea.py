@@ -56,5 +56,5 @@ class VisionEagle(SpatialGate, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.look(x * self.scan(self.glance(x), x.shape[-2:]))
 
-    def let_through(self, seen: Tensor, told: Tensor) -> Tensor:
+    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
         return told[:, 0]

@@ -12,8 +12,8 @@ from hydra.experimental.callback import Callback
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from kd.config.mistakes import begin, in_full, told
-from kd.config.typed import at_home
+from kd.config.command_line import expand_homes
+from kd.config.errors import explain_error, restore_hydra_errors, show_tracebacks
 
 
 class BeforeRun(Callback):
@@ -27,10 +27,10 @@ class BeforeRun(Callback):
         self.check = check
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        begin()
+        restore_hydra_errors()
         with refusing():
             get_method(self.check)(config)
-            at_home(config)
+            expand_homes(config)
 
 
 @contextmanager
@@ -39,10 +39,10 @@ def refusing(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from kd.progress import await_turn
+        from kd.runtime.console import wait_for_turn
 
-        await_turn(error)
-        if in_full() or not isinstance(error, ValueError | OSError | HydraException):
+        wait_for_turn(error)
+        if show_tracebacks() or not isinstance(error, ValueError | OSError | HydraException):
             traceback.print_exc()
-        message = told(error, []) if isinstance(error, HydraException) else error
+        message = explain_error(error, []) if isinstance(error, HydraException) else error
         raise SystemExit(f"kd: {prefix}{message}") from error

@@ -10,13 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from kd.config.options import conf_dir
+from kd.config.paths import conf_dir
 from kd.runtime.text import did_you_mean
 
 HARD = "hard"  # the term of the labels, in every method's yaml
 
 
-def settled(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
+def expand_combination(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """Return config and choices with ``kd=combine`` written out: terms, weights and schedules of the methods listed.
 
     The labels count as little as the method that trusts them least lets them, or as much as ``kd.hard`` says. The order

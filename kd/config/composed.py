@@ -16,8 +16,8 @@ from omegaconf.errors import (
 )
 
 from kd.config.checks import check_keys, check_values
-from kd.config.keys import at, did_you_mean_key, key_of, missing, references, shown
-from kd.config.settings import typable, typed_as
+from kd.config.keys import did_you_mean_key, first_missing, get_path, key_of, quote_value, references
+from kd.config.settings import overridable_keys, override_key
 
 CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
 OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, perhaps in a folder of its group, and no way elsewhere
@@ -49,7 +49,7 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
     finally:
         HydraConfig.instance().cfg = before
     check_values(raw, settings)
-    if "attention.wrap" in typed and at(raw, "attention.wrap") is None and choices["attention"] != "none":
+    if "attention.wrap" in typed and get_path(raw, "attention.wrap") is None and choices["attention"] != "none":
         raise ValueError("attention.wrap=null leaves nothing of the attention: say attention=none")
     return cfg, settings, choices
 
@@ -81,13 +81,13 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
     key = (error.full_key or "").partition("[")[0]
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
-        key = typed_as(raw, key)
+        key = override_key(raw, key)
         return f"{key} must be said: {key}=…; python -m kd.zoo shows what there is"
-    used = list(references(at(raw, key), key))
+    used = list(references(get_path(raw, key), key))
     for name in used if isinstance(error, InterpolationKeyError) else ():
-        if missing(raw, name):
-            return f"{name} is not there, and {key} refers to it{did_you_mean_key(name, typable(raw))}"
-    own = typed_as(raw, used[0]) if used and not missing(raw, used[0]) else key
+        if first_missing(raw, name):
+            return f"{name} is not there, and {key} refers to it{did_you_mean_key(name, overridable_keys(raw))}"
+    own = override_key(raw, used[0]) if used and not first_missing(raw, used[0]) else key
     said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
-    value = at(raw, own)
-    return f"{own}={value if isinstance(value, str) else shown(value)}: {said}"
+    value = get_path(raw, own)
+    return f"{own}={value if isinstance(value, str) else quote_value(value)}: {said}"

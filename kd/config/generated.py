@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from kd.config.combine import combination
-from kd.config.options import conf_dir
+from kd.config.paths import conf_dir
 
 SCHEME = "kd"
 COMBINE = "combine"
@@ -52,7 +52,7 @@ def student_as_teacher(name: str) -> dict[str, Any]:
 
     A student based on ``student=timm`` becomes a teacher based on ``teacher=timm``.
     """
-    of_timm, page = student_page(Path(conf_dir()) / "student" / f"{name}.yaml")
+    of_timm, page = student_option(Path(conf_dir()) / "student" / f"{name}.yaml")
     if of_timm:
         return {"defaults": ["timm", "_self_"], **page}
     settings = {key: value for key, value in page.items() if key != "_target_"}
@@ -60,7 +60,7 @@ def student_as_teacher(name: str) -> dict[str, Any]:
     return {"defaults": ["/every_teacher@_here_", "_self_"], "checkpoint": None, **settings, "network": network}
 
 
-def student_page(path: Path) -> tuple[bool, dict[str, Any]]:
+def student_option(path: Path) -> tuple[bool, dict[str, Any]]:
     """Whether a student is based on ``student=timm``; and its settings, over those of what it is based on."""
     page = OmegaConf.to_container(OmegaConf.load(path))
     of_timm, below = False, {}
@@ -68,7 +68,7 @@ def student_page(path: Path) -> tuple[bool, dict[str, Any]]:
         if name == "timm":
             of_timm = True
         elif name != "_self_" and (path.parent / f"{name}.yaml").is_file():
-            also, more = student_page(path.parent / f"{name}.yaml")
+            also, more = student_option(path.parent / f"{name}.yaml")
             of_timm, below = of_timm or also, {**below, **more}
     return of_timm, {**below, **page}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd.config.options import names
+from kd.config.networks import names
 from kd.runtime.values import format_value
 
 WIDTH = 100

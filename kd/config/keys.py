@@ -12,7 +12,7 @@ Tree = Mapping[str, Any]
 SIMILAR = 0.75  # of dotted keys, which have much in common anyway
 
 
-def at(tree: Any, key: str) -> Any:
+def get_path(tree: Any, key: str) -> Any:
     """The value at a dotted key, or None."""
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
@@ -24,14 +24,14 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def missing(tree: Any, key: str) -> bool:
+def first_missing(tree: Any, key: str) -> bool:
     """Whether there is no such key at all."""
     *way, last = key.split(".")
-    node = at(tree, ".".join(way)) if way else tree
+    node = get_path(tree, ".".join(way)) if way else tree
     return not isinstance(node, Mapping) or last not in node
 
 
-def within(key: str, owner: str) -> bool:
+def is_within(key: str, owner: str) -> bool:
     """Whether ``key`` is ``owner``, or below it."""
     return key == owner or key.startswith(f"{owner}.")
 
@@ -90,7 +90,7 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
     return suggestion(list(dict.fromkeys(own for own in found if own != key))[:MOST])
 
 
-def shown(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """A value as it is typed, cut where it is long."""
     word = {None: "null", True: "true", False: "false"}.get(value, "") if isinstance(value, bool | None) else ""
     text = word or repr(value)

@@ -10,27 +10,27 @@ from omegaconf import ListConfig, OmegaConf
 
 from kd.config.generated import register_generated
 from kd.config.help import help_chosen, help_group, help_setting
-from kd.config.keys import shown
+from kd.config.keys import quote_value
+from kd.config.search_objective import directions
 from kd.runtime.values import is_number
-from kd.search import directions
 
 
 def one_minus(share: float) -> float:
     """The resolver ``${one_minus:...}``: what one weight leaves to the other."""
     if not is_number(share) or not 0 <= share <= 1:
-        raise ValueError(f"the teacher's share of the loss must lie in [0, 1], got {shown(share)}")
+        raise ValueError(f"the teacher's share of the loss must lie in [0, 1], got {quote_value(share)}")
     return round(1 - share, 12)  # 1 - 0.9 is 0.09999999999999998
 
 
-def again(generations: int) -> ListConfig:
+def repeat_student(generations: int) -> ListConfig:
     """The resolver ``${again:...}``: the generations before the last one, each a student like the last."""
     if type(generations) is not int or not 1 <= generations <= 100:
-        raise ValueError(f"generations are 1 to 100, got {shown(generations)}")
+        raise ValueError(f"generations are 1 to 100, got {quote_value(generations)}")
     return ListConfig(["student"] * (generations - 1))
 
 
-def goals(objective: str | list[str]) -> str | list[str]:
-    """The resolver ``${directions:${objective}}``: maximize or minimize."""
+def search_directions(objective: str | list[str]) -> str | list[str]:
+    """The resolver ``${directions:${optimized_metric}}``: maximize or minimize."""
     try:
         return directions(objective)
     except ValueError as error:
@@ -53,7 +53,13 @@ def plugin(extra: str, path: str) -> str:
 
 def register() -> None:
     """Register resolvers and generated options. Calling it again changes nothing."""
-    resolvers = {"one_minus": one_minus, "again": again, "directions": goals, "plugin": plugin, "from_env": from_env}
+    resolvers = {
+        "one_minus": one_minus,
+        "again": repeat_student,
+        "directions": search_directions,
+        "plugin": plugin,
+        "from_env": from_env,
+    }
     resolvers |= {"help_group": help_group, "help_setting": help_setting, "help_chosen": help_chosen}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

@@ -103,7 +103,7 @@ def too_long(way: str, most: int = NAME_BYTES) -> bool:
     return any(len(name.encode("utf-8", "replace")) > most for name in way.split("/"))
 
 
-def is_page(node: Any) -> bool:
+def is_option_node(node: Any) -> bool:
     return isinstance(node, Mapping) and is_line(node.get("_target_"))
 
 
@@ -119,13 +119,13 @@ NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
 PREFIX = Rule("text in one line, which may be empty", lambda value: value == "" or is_line(value))
-PLACE_OF_WANDB = line(NAME_LENGTH, FORBIDDEN)  # a project, an entity
+WANDB_PATH = line(NAME_LENGTH, FORBIDDEN)  # a project, an entity
 GROUP_OF_WANDB = line(NAME_LENGTH)
 TAG_OF_WANDB = line(TAG_LENGTH)
 LIST = Rule("a list", lambda value: isinstance(value, list))
 MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
 NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)
-PAGE = Rule("settings with a _target_", lambda value: is_page(value), parts=True)
+OPTION_NODE = Rule("settings with a _target_", lambda value: is_option_node(value), parts=True)
 FOLDER = Rule("a folder that is there", lambda value: _is_place(value, Path.is_dir))
 FILE = Rule("a file that is there", lambda value: _is_place(value, Path.is_file))
 NAME = Rule(

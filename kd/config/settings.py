@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, at, expand
+from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, expand, get_path
 from kd.config.rules import (
     ANYTHING,
     DEVICE,
@@ -24,18 +24,18 @@ from kd.config.rules import (
     NAME,
     NAMED,
     OPTIMIZER,
-    PAGE,
+    OPTION_NODE,
     PART,
-    PLACE_OF_WANDB,
     PREFIX,
     SEED,
     SHARE,
     TAG_OF_WANDB,
+    WANDB_PATH,
     WAY,
     Rule,
     any_of,
     different,
-    is_page,
+    is_option_node,
     list_of,
     number,
     one_of,
@@ -54,10 +54,10 @@ READ: dict[str, Rule] = {
     "latency.batch": whole(1, 65_536),
     "latency.seconds": number(0, 3600),
     "report": FLAG,
-    "objective": any_of([LINE, list_of(LINE)]),
+    "optimized_metric": any_of([LINE, list_of(LINE)]),
     "sweep": or_null(NAME),
     "outputs": LINE,
-    "data.augment": PAGE,
+    "data.augment": OPTION_NODE,
     "data.balance": one_of("none", "sample", "weight"),
     "attention.stages": or_null(different(whole(0))),
     "attention.published_but_unused": MAPPING,
@@ -66,11 +66,11 @@ READ: dict[str, Rule] = {
     "teacher.std": or_null(list_of(number(above=0, most=1), 3)),
     "teacher.ensemble": LIST,
     "teacher.combine": one_of("probabilities", "log_mean_exp", "logits"),
-    "teacher.source": one_of("auto", "live", "bank"),
+    "teacher.source": one_of("auto", "live", "cached"),
     "teacher.checkpoint": or_null(FILE),
     "teacher.checkpoint_prefix": or_null(PREFIX),
     "teacher.allow_weak": FLAG,
-    "train.pieces": whole(1, 4096),
+    "train.grad_accum_steps": whole(1, 4096),
     "train.pick_by": one_of("accuracy", "balanced_accuracy", "macro_f1"),
     "train.batch_size": any_of([whole(2), Rule("auto", lambda value: value == "auto")]),
     "train.device": DEVICE,
@@ -83,17 +83,17 @@ READ: dict[str, Rule] = {
     "tracking.mode": one_of("offline", "online", "disabled"),
     "tracking.group": or_null(GROUP_OF_WANDB),
     "kd.terms": any_of([NAMED, LIST]),
-    "twin.terms": NAMED,
+    "baseline_kd.terms": NAMED,
 }
 # Read where they stand.
 MAY_STAND: dict[str, Rule] = {
-    "tracking.project": PLACE_OF_WANDB,
-    "tracking.entity": or_null(PLACE_OF_WANDB),
+    "tracking.project": WANDB_PATH,
+    "tracking.entity": or_null(WANDB_PATH),
     "tracking.tags": list_of(TAG_OF_WANDB),
     "tracking.timeout": number(above=0, most=3600),
     "tracking.system_stats": FLAG,
 }
-# The same of kd, of twin and of each method that kd=combine lists.
+# The same of kd, of baseline and of each method that kd=combine lists.
 OF_A_METHOD: dict[str, Rule] = {
     "weights": NAMED,
     "weights.*": number(0),
@@ -153,8 +153,8 @@ OURS: dict[str, Rule] = {
     "flip": SHARE,
     "shift": SHARE,
     "zoom": number(0, 0.9),
-    "turn": number(0, 180),
-    "light": SHARE,
+    "rotate": number(0, 180),
+    "jitter": SHARE,
     "negatives": whole(1, 2**24),
     "dim": whole(1, 65_536),
 }
@@ -164,17 +164,17 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
     """(key, rule) of everything that is read, but for what is only referred to."""
     rules = READ | MAY_STAND
     rules |= {f"{owner}.{name}": rule for owner in methods(raw) for name, rule in OF_A_METHOD.items()}
-    if isinstance(at(raw, "kd.terms"), list):  # kd=combine
+    if isinstance(get_path(raw, "kd.terms"), list):  # kd=combine
         rules["kd.hard"] = or_null(number(0))
     for pattern, rule in rules.items():
         yield from ((key, rule) for key in expand(raw, pattern))
     for key in _places(raw):
-        yield key, or_null(PAGE) if key == "attention.wrap" else PAGE
-    for key, node, given in pages(raw):
+        yield key, or_null(OPTION_NODE) if key == "attention.wrap" else OPTION_NODE
+    for key, node, given in option_nodes(raw):
         signature = signature_of(node["_target_"])
         ours = OURS if node["_target_"].startswith("kd.") else {}
         for name, value in node.items():
-            if is_page(value):
+            if is_option_node(value):
                 continue
             if name in HYDRAS_OWN or signature is None:
                 yield f"{key}.{name}", ANYTHING
@@ -182,11 +182,11 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
                 yield f"{key}.{name}", ours.get(name) or signature.takes.get(name, ANYTHING)
 
 
-def pages(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
+def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
     """(key, page, what it is given beside its settings) of all that will be made, pages inside of pages too."""
-    waiting = [(key, at(raw, key), given_to(key)) for key in _places(raw)]
+    waiting = [(key, get_path(raw, key), values_given_to(key)) for key in _places(raw)]
     for key, node, given in waiting:  # grows while it is walked
-        if is_page(node):
+        if is_option_node(node):
             yield key, node, given
             signature = signature_of(node["_target_"])
             known = [name for name in node if signature is None or signature.open or name in signature.takes]
@@ -197,27 +197,27 @@ def _places(raw: Tree) -> list[str]:
     return [*PAGES, *(key for owner in methods(raw) for key in expand(raw, f"{owner}.terms.*"))]
 
 
-def given_to(pattern: str) -> Sequence[str]:
+def values_given_to(pattern: str) -> Sequence[str]:
     return PAGES.get(pattern, ())
 
 
 def methods(raw: Tree) -> list[str]:
-    """Where methods stand: twin, and kd or, of kd=combine, each that it lists."""
-    terms = at(raw, "kd.terms")
+    """Where methods stand: baseline, and kd or, of kd=combine, each that it lists."""
+    terms = get_path(raw, "kd.terms")
     if not isinstance(terms, list):
-        return ["twin", "kd"]
-    return ["twin", *(f"kd.{name}" for name in terms if isinstance(at(raw, f"kd.{name}"), Mapping))]
+        return ["baseline_kd", "kd"]
+    return ["baseline_kd", *(f"kd.{name}" for name in terms if isinstance(get_path(raw, f"kd.{name}"), Mapping))]
 
 
 def unlisted(raw: Tree) -> list[str]:
     """The methods that kd=combine offers and does not list."""
-    if not isinstance(at(raw, "kd.terms"), list):
+    if not isinstance(get_path(raw, "kd.terms"), list):
         return []
     offered = {f"kd.{name}" for name, node in raw["kd"].items() if isinstance(node, Mapping)}
     return sorted(offered - set(methods(raw)))
 
 
-def typable(raw: Tree) -> list[str]:
+def overridable_keys(raw: Tree) -> list[str]:
     """The keys that one may type, with the groups."""
     found = [
         key
@@ -228,14 +228,14 @@ def typable(raw: Tree) -> list[str]:
     return [*found, *(name for name, value in raw.items() if isinstance(value, Mapping))]
 
 
-def typed_as(raw: Tree, key: str) -> str:
+def override_key(raw: Tree, key: str) -> str:
     """The key at which one says what arrives at ``key``: ``kd.temperature`` for ``kd.terms.soft.temperature``.
 
     A key that is read for itself is not the place: what is wrong at ``teacher.stem=${sweep}`` is not ``sweep``.
     """
     known = {own for own, _ in uses(raw)}
     for _ in range(9):  # a circle is somebody else's to tell
-        value = at(raw, key)
+        value = get_path(raw, key)
         only = ALONE.fullmatch(value) if isinstance(value, str) else None
         if only is None or absolute(only[1], key) in known:
             return key

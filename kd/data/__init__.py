@@ -1,1 +1,1 @@
-"""Data sets: one file each, a function ``load`` that returns ``Pictures``."""
+"""Data sets: one file each, a function ``load`` that returns ``ImageDataset``."""

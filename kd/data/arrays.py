@@ -10,12 +10,13 @@ import numpy as np
 from PIL import Image
 
 from kd.data.augment import Augment
-from kd.data.checks import SMALLEST, share, whole
-from kd.data.content import content_key
-from kd.data.pictures import Pictures, decode_once, open_decoded
-from kd.data.twins import check_setting, refuse, twins, warn
+from kd.data.checks import SMALLEST, check_fraction, check_int
+from kd.data.dataset import ImageDataset
+from kd.data.decoded_cache import decode_to_cache, open_cached
+from kd.data.duplicates import check_setting, find_duplicates, refuse_duplicates, warn_duplicates
+from kd.data.fingerprint import content_key
 from kd.runtime.text import first_few
-from kd.store import Store
+from kd.store.store import Store
 
 VERSION = 2  # raise it when the same arrays would give other pixels, or other notes
 
@@ -37,15 +38,15 @@ def open_arrays(
     val_fraction: float,
     image_size: int,
     on_leak: str,
-) -> Pictures:
+) -> ImageDataset:
     """Open what ``read()`` returns (train, test, classes), read at the first call and found by ``files`` afterwards.
 
     Raises:
         ValueError: for an ``image_size`` below 8, labels and images that do not belong together, or leaks that
             ``on_leak`` does not allow.
     """
-    whole("image_size", image_size, SMALLEST, unit="pixels")
-    share("val_fraction", val_fraction)
+    check_int("image_size", image_size, SMALLEST, unit="pixels")
+    check_fraction("val_fraction", val_fraction)
     check_setting(on_leak)
 
     def produce(allocate: Any) -> Mapping[str, Any]:
@@ -66,17 +67,17 @@ def open_arrays(
         def place(row: int) -> str:
             return f"training image {row}" if row < first else f"test image {row - first}"
 
-        notes = twins(images, targets, np.arange(count) < first, place)
+        notes = find_duplicates(images, targets, np.arange(count) < first, place)
         if on_leak == "warn":
-            warn(name, notes)
+            warn_duplicates(name, notes)
         return {"targets": targets, "classes": classes, "train_count": first, "notes": notes}
 
     content = content_key(store, {label: str(path) for label, path in files.items()})
     settings = {"version": VERSION, "image_size": image_size, "content": content}
-    pictures = open_decoded(decode_once(store, name, settings, produce), augment, seed, val_fraction)
+    dataset = open_cached(decode_to_cache(store, name, settings, produce), augment, seed, val_fraction)
     if on_leak == "error":
-        refuse(name, pictures.notes)
-    return pictures
+        refuse_duplicates(name, dataset.notes)
+    return dataset
 
 
 def check(where: str, part: Split, classes: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Augmentation of whole batches, as a pure function of (seed, epoch, index).
 
-Not of batch size, order, worker, rank or device. So a teacher's outputs on every view can be banked once, a resumed
-run sees the views it would have seen, and the twin on labels alone sees the very pictures that the student sees.
+Not of batch size, order, worker, rank or device. So a teacher's outputs on every view can be cached once, a resumed
+run sees the views it would have seen, and the baseline on labels alone sees the very images that the student sees.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.counter import bits
-from kd.data.checks import between
+from kd.data.checks import check_range
+from kd.runtime.rng import random_bits
 
 
-def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
+def random_uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     """Return [B, count] numbers in [0, 1) that depend on (seed, epoch, index) and on nothing else, in float64."""
-    return ((bits(seed, epoch, index, count) >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
+    return ((random_bits(seed, epoch, index, count) >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flip, shift, zoom, turn and light; each is off at 0. ``Augment()`` returns images as they are."""
+    """Random flip, shift, zoom, rotation and colour jitter; each is off at 0. ``Augment()`` returns images as they are."""
 
     flip: float = 0.0  # probability of mirroring left and right
     shift: float = 0.0  # at most this fraction of the side, either way
     zoom: float = 0.0  # scale in [1 - zoom, 1 + zoom]
-    turn: float = 0.0  # degrees, either way
-    light: float = 0.0  # brightness and contrast factors in [1 - light, 1 + light]
+    rotate: float = 0.0  # degrees, either way
+    jitter: float = 0.0  # brightness and contrast factors in [1 - jitter, 1 + jitter]
 
     def __post_init__(self):
-        for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "turn": 180, "light": 1}.items():
-            between(f"augment.{name}", getattr(self, name), 0, top)
+        for name, top in {"flip": 1, "shift": 1, "zoom": 0.9, "rotate": 180, "jitter": 1}.items():
+            check_range(f"augment.{name}", getattr(self, name), 0, top)
 
     def __call__(self, image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
         """Return the view of each image that belongs to (seed, epoch, index).
@@ -42,12 +42,12 @@ class Augment:
         Args:
             image: [B, C, H, W] in [0, 1], on any device. index: [B] int64, on the CPU.
         """
-        u = uniforms(seed, epoch, index, 7)
+        u = random_uniforms(seed, epoch, index, 7)
         side = (2 * u - 1).to(torch.float32)
         mirror = torch.where(u[:, 0] < self.flip, -1.0, 1.0)
         zoom = 1 + self.zoom * side[:, 1]
-        angle = math.radians(self.turn) * side[:, 2]
-        if self.shift or self.zoom or self.turn:
+        angle = math.radians(self.rotate) * side[:, 2]
+        if self.shift or self.zoom or self.rotate:
             cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
             theta = torch.stack(
                 [cos * mirror, -sin, 2 * self.shift * side[:, 3], sin * mirror, cos, 2 * self.shift * side[:, 4]], 1
@@ -57,9 +57,9 @@ class Augment:
         elif self.flip:
             flipped = (mirror < 0).to(image.device)[:, None, None, None]
             image = torch.where(flipped, image.flip(-1), image)
-        if self.light:
-            brightness = (1 + self.light * side[:, 5]).to(image.device)[:, None, None, None]
-            contrast = (1 + self.light * side[:, 6]).to(image.device)[:, None, None, None]
+        if self.jitter:
+            brightness = (1 + self.jitter * side[:, 5]).to(image.device)[:, None, None, None]
+            contrast = (1 + self.jitter * side[:, 6]).to(image.device)[:, None, None, None]
             grey = image.mean((1, 2, 3), keepdim=True)
             image = (((image - grey) * contrast + grey) * brightness).clamp(0, 1)
         return image
@@ -69,7 +69,7 @@ def mixture(probability: float, seed: int, epoch: int, index: Tensor, count: int
     """Which image is mixed into each, and how much of its own remains (mixup, https://arxiv.org/abs/1710.09412).
 
     The partner is drawn from the whole training set by (seed, epoch, index), not from the batch: so a mixed view, too,
-    is the same in every batch, on every device and in a teacher's bank. The share is max(u, 1 - u) for u uniform in
+    is the same in every batch, on every device and in a teacher's logit cache. The share is max(u, 1 - u) for u uniform in
     [0, 1), the paper's Beta(1, 1) with the two images in order: the own label stays the likelier.
 
     Args:
@@ -78,6 +78,6 @@ def mixture(probability: float, seed: int, epoch: int, index: Tensor, count: int
     Returns:
         Rows among the training images, int64 [B], and shares in [0.5, 1], float32 [B]: 1 where nothing is mixed in.
     """
-    whether, who, u = uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)  # the first seven are the view's
+    whether, who, u = random_uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)  # the first seven are the view's
     share = torch.where(whether < probability, torch.maximum(u, 1 - u), 1.0)
     return (who * count).long(), share.float()

@@ -19,7 +19,7 @@ from kd.runtime.values import is_number
 SMALLEST = 8  # pixels a side: below that no network of ours has a map left
 
 
-def whole(name: str, value: Any, least: int, most: int | None = None, unit: str = "") -> None:
+def check_int(name: str, value: Any, least: int, most: int | None = None, unit: str = "") -> None:
     """Refuse what is no whole number in [least, most].
 
     Raises:
@@ -32,25 +32,25 @@ def whole(name: str, value: Any, least: int, most: int | None = None, unit: str 
         raise ValueError(f"data.{name} must {right}{unit and f' {unit}'}, got {value}")
 
 
-def between(name: str, value: Any, low: float, high: float) -> None:
+def check_range(name: str, value: Any, low: float, high: float) -> None:
     """Refuse what is no number in [low, high]."""
     if not is_number(value) or not low <= value <= high:
         raise ValueError(f"data.{name} must lie between {low} and {high}, got {value!r}")
 
 
-def over(name: str, value: Any, least: float) -> None:
+def check_above(name: str, value: Any, least: float) -> None:
     """Refuse what is no finite number above ``least``."""
     if not is_number(value) or value <= least:
         raise ValueError(f"data.{name} must be a number above {least}, got {value!r}")
 
 
-def share(name: str, value: Any) -> None:
+def check_fraction(name: str, value: Any) -> None:
     """Refuse what is no number in (0, 1)."""
     if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"data.{name} must lie between 0 and 1, got {value!r}")
 
 
-def one_of(name: str, value: Any, right: Sequence[str]) -> None:
+def check_choice(name: str, value: Any, right: Sequence[str]) -> None:
     """Refuse a word that is not among those that mean something."""
     if value not in right:
         raise ValueError(f"data.{name} must be {' or '.join(map(repr, right))}, got {value!r}")
@@ -71,7 +71,7 @@ def folder_of(root: Any) -> Path:
 
 
 @contextmanager
-def about(name: str, value: Any) -> Iterator[None]:
+def name_setting(name: str, value: Any) -> Iterator[None]:
     """Put ``data.<name>=<value>`` before what is refused inside, unless it begins with a setting of its own.
 
     Raises:
@@ -85,7 +85,7 @@ def about(name: str, value: Any) -> Iterator[None]:
         raise ValueError(f"data.{name}={printable(value)}: {error}") from error
 
 
-def enough(labels: Iterable[int], classes: Sequence[str], least: int, where: str) -> None:
+def check_class_counts(labels: Iterable[int], classes: Sequence[str], least: int, where: str) -> None:
     """Refuse labels of which a class has fewer than ``least``, naming every such class with its count."""
     counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
     few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < least]

@@ -31,7 +31,7 @@ def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def regular(path: str) -> os.stat_result | None:
+def is_regular_file(path: str) -> os.stat_result | None:
     """What the system says of a regular file, through links; None for anything else, and where nothing can be said."""
     try:
         found = os.stat(path)
@@ -40,8 +40,8 @@ def regular(path: str) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def closed(path: str) -> str | None:
-    """Why ``path`` must not be opened as a picture, or None. Nothing is opened to find out: a pipe would wait."""
+def unreadable_reason(path: str) -> str | None:
+    """Why ``path`` must not be opened as an image, or None. Nothing is opened to find out: a pipe would wait."""
     try:
         found = os.stat(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where the splits of a tree of pictures lie: under the usual names, wrapped into a folder more, or nowhere.
+"""Where the splits of a tree of images lie: under the usual names, wrapped into a folder more, or nowhere.
 
 What can be meant in one way only is found and said: a folder that holds nothing but one folder of folders is a wrapping
 (``archive/train``, ``train/train/<class>``: Kaggle's habit), for a set of one class is none.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.data.class_folders import entries, folders_in, listed, only_folders
 from kd.data.files import printable
-from kd.data.listing import entries, folders_in, listed, only_folders
 
 TRAIN, TEST, VAL = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # usual names, any case
 USUAL = (*TRAIN, *TEST, *VAL, "seg_train")
@@ -114,7 +114,7 @@ def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> tupl
             beside = [name for name in folders_in(top) if name not in (train.name, test.name)]
             raise ValueError(
                 f"data.val_dir={printable(val_dir)} is no folder of {printable(top)} (beside the two splits: "
-                f"{listed(beside) or 'no folder'}); null takes data.val_fraction of the training pictures"
+                f"{listed(beside) or 'no folder'}); null takes data.val_fraction of the training images"
             )
         _differ("train_dir", train.name, train, "val_dir", val_dir, val)
         _differ("test_dir", test.name, test, "val_dir", val_dir, val)
@@ -136,7 +136,7 @@ def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> tupl
 
 def _differ(one: str, said: str, folder: Path, other: str, also: str, its: Path) -> None:
     if folder.samefile(its):
-        what = "test would be the training set" if other == "test_dir" else "validation would be no other pictures"
+        what = "test would be the training set" if other == "test_dir" else "validation would be no other images"
         raise ValueError(
             f"data.{one}={printable(said)} and data.{other}={printable(also)} are the same folder, "
             f"{printable(folder.resolve())}: the {what}. Name two folders, or set a part of it aside "

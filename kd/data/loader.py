@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from kd.data.augment import mixture
-from kd.data.pictures import Pictures
-from kd.interfaces import Batch, advise
+from kd.data.dataset import ImageDataset
+from kd.interfaces import Batch
+from kd.runtime.user_warnings import warn_user
 
-LOOKED = 128  # images that are answered at a time where nothing is learned
+EVAL_BATCH = 128  # images that are answered at a time where nothing is learned
 BALANCES = ("none", "sample", "weight")
 RESIDENT = 8 * 2**30  # bytes of uint8 images that may lie on an accelerator for the length of a run
 
@@ -29,7 +30,7 @@ class Loader:
             those of a rare one several times an epoch (each time the same view) and not all of a common one; "weight"
             gives every batch the weights of its labels, see ``class_weights``.
         mixup: probability that another training image is mixed into a training view.
-        pieces: in which a batch is computed, one after another, where memory does not hold it at once. They differ by
+        grad_accum_steps: in which a batch is computed, one after another, where memory does not hold it at once. They differ by
             one image at most, see ``sizes``.
 
     Raises:
@@ -38,44 +39,50 @@ class Loader:
 
     def __init__(
         self,
-        pictures: Pictures,
+        dataset: ImageDataset,
         batch_size: int,
         seed: int,
         device: torch.device,
         mixup: float = 0.0,
-        pieces: int = 1,
+        grad_accum_steps: int = 1,
         balance: str = "none",
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
         if batch_size < 2:
             raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
-        if len(pictures.train) < 2:
+        if len(dataset.train) < 2:
             raise ValueError(
-                f"training wants 2 images or more (batch norm needs company), and there are {len(pictures.train)}"
+                f"training wants 2 images or more (batch norm needs company), and there are {len(dataset.train)}"
             )
-        if batch_size > len(pictures.train):
-            advise(
-                f"train.batch_size={batch_size}: there are {len(pictures.train)} training images, so that many a batch"
+        if batch_size > len(dataset.train):
+            warn_user(
+                f"train.batch_size={batch_size}: there are {len(dataset.train)} training images, so that many a batch"
             )
-        self.batch_size = min(batch_size, len(pictures.train))
-        if not 1 <= pieces <= self.batch_size // 2:
+        self.batch_size = min(batch_size, len(dataset.train))
+        if not 1 <= grad_accum_steps <= self.batch_size // 2:
             raise ValueError(
-                f"train.pieces must lie between 1 and {self.batch_size // 2}, so that each piece of a batch of "
-                f"{self.batch_size} has 2 images or more (batch norm needs company); got {pieces}"
+                f"train.grad_accum_steps must lie between 1 and {self.batch_size // 2}, so that each piece of a batch of "
+                f"{self.batch_size} has 2 images or more (batch norm needs company); got {grad_accum_steps}"
             )
-        self.pictures, self.seed, self.device, self.mixup, self.pieces = pictures, seed, device, mixup, pieces
+        self.dataset, self.seed, self.device, self.mixup, self.grad_accum_steps = (
+            dataset,
+            seed,
+            device,
+            mixup,
+            grad_accum_steps,
+        )
         self.balance = balance
-        self._targets = torch.from_numpy(pictures.targets)
+        self._targets = torch.from_numpy(dataset.targets)
         self._weights: Tensor | None = None
         if balance == "weight":
-            weights = class_weights(pictures.targets[pictures.train], len(pictures.classes))
+            weights = class_weights(dataset.targets[dataset.train], len(dataset.classes))
             self._weights = torch.from_numpy(weights).float().to(device)
         self._resident: Tensor | None = None
-        if device.type != "cpu" and pictures.images.nbytes <= RESIDENT:
-            self._resident = torch.from_numpy(np.array(pictures.images)).to(device)
+        if device.type != "cpu" and dataset.images.nbytes <= RESIDENT:
+            self._resident = torch.from_numpy(np.array(dataset.images)).to(device)
 
-    def differing(self, seed: int, mixup: float) -> Loader:
+    def with_seed(self, seed: int, mixup: float) -> Loader:
         """The same with another order and other views; what lies on the device is shared."""
         other = copy.copy(self)
         other.seed, other.mixup = seed, mixup
@@ -83,8 +90,8 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Training batches an epoch; each is yielded in ``pieces``."""
-        return len(self.pictures.train) // self.batch_size
+        """Training batches an epoch; each is yielded in ``grad_accum_steps``."""
+        return len(self.dataset.train) // self.batch_size
 
     @property
     def shown(self) -> int:
@@ -94,13 +101,13 @@ class Loader:
     @property
     def sizes(self) -> list[int]:
         """Images in each piece of a batch, in order."""
-        return [len(piece) for piece in np.array_split(np.arange(self.batch_size), self.pieces)]
+        return [len(piece) for piece in np.array_split(np.arange(self.batch_size), self.grad_accum_steps)]
 
     def order(self, epoch: int) -> np.ndarray:
         """Positions of the images that an epoch shows, one batch behind the other."""
-        generator, train, count = np.random.default_rng([self.seed, epoch]), self.pictures.train, self.shown
+        generator, train, count = np.random.default_rng([self.seed, epoch]), self.dataset.train, self.shown
         if self.balance == "sample":
-            return train[balanced(self.pictures.targets[train], count, generator)]
+            return train[balanced(self.dataset.targets[train], count, generator)]
         return generator.permutation(train)[:count]
 
     def epoch(
@@ -110,37 +117,39 @@ class Loader:
 
         Args:
             part: of the positions of each piece, which are yielded; one of several processes takes its slice.
-            start: the first step whose pieces are yielded; those before are not made.
+            start: the first step whose grad_accum_steps are yielded; those before are not made.
         """
         order = self.order(epoch)
-        partners = order if self.balance == "sample" else self.pictures.train
+        partners = order if self.balance == "sample" else self.dataset.train
         for batch in order.reshape(self.steps, self.batch_size)[start:]:
-            for piece in np.array_split(batch, self.pieces):
+            for piece in np.array_split(batch, self.grad_accum_steps):
                 view = self._view(part(piece), epoch)
                 view = self._mix(view, partners) if self.mixup else view
                 yield view._replace(class_weight=self._weights)
 
-    def plain(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
-        """The images themselves, in the order given, every one; fewer at a time where batches come in pieces."""
-        batch_size = batch_size or max(1, LOOKED // self.pieces)
+    def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
+        """The images themselves, in the order given, every one; fewer at a time where batches come in grad_accum_steps."""
+        batch_size = batch_size or max(1, EVAL_BATCH // self.grad_accum_steps)
         for start in range(0, len(positions), batch_size):
             yield self._batch(positions[start : start + batch_size], 0)
 
     def _view(self, positions: np.ndarray, epoch: int) -> Batch:
         batch = self._batch(positions, epoch)
-        return batch._replace(image=self.pictures.augment(batch.image, self.seed, epoch, batch.index))
+        return batch._replace(image=self.dataset.augment(batch.image, self.seed, epoch, batch.index))
 
     def _mix(self, batch: Batch, partners: np.ndarray) -> Batch:
         rows, share = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(partners))
         partner = self._view(partners[rows.numpy()], batch.epoch)
         share = share.to(self.device)
         own = share[:, None, None, None]
-        return batch._replace(image=own * batch.image + (1 - own) * partner.image, other=partner.target, share=share)
+        return batch._replace(
+            image=own * batch.image + (1 - own) * partner.image, mixup_target=partner.target, mixup_lam=share
+        )
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         index = torch.from_numpy(np.ascontiguousarray(positions))
         if self._resident is None:
-            image = torch.from_numpy(self.pictures.images[positions]).to(self.device)
+            image = torch.from_numpy(self.dataset.images[positions]).to(self.device)
         else:
             image = self._resident[index.to(self.device)]
         image = image.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)

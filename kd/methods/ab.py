@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import conv_norm, pairs, shrink
+from kd.methods._common import conv_norm, paired_maps, pool_to
 
 
 def boundary_loss(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0) -> Tensor:
@@ -57,13 +57,13 @@ class AB(nn.Module):
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         self.connectors = nn.ModuleList(
-            conv_norm(own.shape[1], given.shape[1]) for own, given in pairs(student, teacher, self.stages)
+            conv_norm(own.shape[1], given.shape[1]) for own, given in paired_maps(student, teacher, self.stages)
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = []
-        for connector, (own, given) in zip(self.connectors, pairs(student, teacher, self.stages), strict=True):
+        for connector, (own, given) in zip(self.connectors, paired_maps(student, teacher, self.stages), strict=True):
             size = [min(sides) for sides in zip(own.shape[-2:], given.shape[-2:], strict=True)]
-            own, given = shrink(own, *size), F.interpolate(given, size, mode="nearest-exact")
+            own, given = pool_to(own, *size), F.interpolate(given, size, mode="nearest-exact")
             losses.append(boundary_loss(connector(own), given, self.margin))
         return sum(loss / 2**above for above, loss in enumerate(reversed(losses)))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import check_wide, same_size, wide_pairs
+from kd.methods._common import check_wide, paired_wide_maps, same_size
 
 VARIANTS = ("code", "paper")
 
@@ -68,5 +68,5 @@ class AttentionTransfer(nn.Module):
         check_wide(student, teacher, self.stages, "kd=at")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        found = wide_pairs(student, teacher, self.stages)
+        found = paired_wide_maps(student, teacher, self.stages)
         return sum(attention_transfer(ours, theirs, self.p, self.variant) for ours, theirs in found)

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Context, Outputs, advise, class_activation
-from kd.methods.features import advise_single
+from kd.interfaces import Batch, Context, Outputs, class_activation
+from kd.methods._common import warn_single_map
+from kd.runtime.user_warnings import warn_user
 
 ROUNDING = 0.02  # of the largest value: bfloat16 came to 0.004
 # A map of far-apart values, by channel in turn: heads of pool and linear miss by 1e-7 of the largest value; others,
@@ -55,7 +56,7 @@ class CATKD(nn.Module):
             raise ValueError(f"kd.size is the side of the pooled class maps and must be 1 to 256, got {size}")
         self.size, self.normalize = size, normalize
 
-    def enter(self, context: Context) -> None:
+    def bind(self, context: Context) -> None:
         """Refuse a teacher whose head is more than pool and linear: asked with a map so large that nothing hides."""
         with torch.no_grad():
             last, _ = context.teacher.forward_intermediates(
@@ -81,12 +82,12 @@ class CATKD(nn.Module):
         """
         if teacher is None or teacher.class_maps is None:
             raise ValueError(
-                "kd=catkd reads the class maps of the teacher, and the teacher shows none: a bank and an ensemble have "
+                "kd=catkd reads the class maps of the teacher, and the teacher shows none: a logit cache and an ensemble have "
                 "logits alone. Choose a single teacher, teacher.source=auto, or a logit method"
             )
-        advise_single(teacher.class_maps, "kd=catkd", "its class maps say no more than its logits")
+        warn_single_map(teacher.class_maps, "kd=catkd", "its class maps say no more than its logits")
         if not _maps_make_logits(student):
-            advise(
+            warn_user(
                 "kd=catkd: the mean of the student's class maps over places is not its logits. With dropout before its "
                 "classifier that is as it must be; else its head is more than a global average pool and a linear "
                 "layer, and what it learns of class maps need not help its logits"

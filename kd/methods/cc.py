@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company, need_embedding
+from kd.methods._common import check_batch, check_embedding
 
 VARIANTS = ("repdistiller", "paper")
 
@@ -80,12 +80,12 @@ class CC(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        need_embedding(teacher, "kd=cc")
+        check_embedding(teacher, "kd=cc")
         self.student = nn.Linear(student.embedding.shape[-1], self.dim)
         self.teacher = nn.Linear(teacher.embedding.shape[-1], self.dim)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        need_company(len(student.embedding), "kd=cc")
+        check_batch(len(student.embedding), "kd=cc")
         own, given = self.student(student.embedding), self.teacher(teacher.embedding)
         if self.variant == "repdistiller":
             return neighbour_congruence(own, given)

@@ -31,9 +31,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.counter import bits
 from kd.interfaces import Batch, Context, Outputs
-from kd.methods.features import need_embedding
+from kd.methods._common import check_embedding
+from kd.runtime.rng import random_bits
 
 
 def log_scores(shown: Tensor, memory: Tensor, rows: Tensor, temperature: float | Tensor) -> Tensor:
@@ -68,14 +68,14 @@ def contrast(scores: Tensor, log_z: Tensor, count: int, eps: float = 1e-7) -> Te
     return -((scores[:, 0] - total[:, 0]) + (math.log(chance) - total[:, 1:]).sum(-1)).mean()
 
 
-def moved(memory: Tensor, index: Tensor, shown: Tensor, momentum: float | Tensor) -> Tensor:
+def momentum_update(memory: Tensor, index: Tensor, shown: Tensor, momentum: float | Tensor) -> Tensor:
     """Return the memory [N, D] with the rows [B] of a batch moved towards ``shown`` [B, D], again of length 1."""
     rows = momentum * memory[index] + (1 - momentum) * shown.detach()
     # a copy: the gradient of the scores still needs the memory as it was
     return memory.index_copy(0, index, F.normalize(rows, dim=-1))
 
 
-def draw(seed: Tensor, epoch: int, index: Tensor, others: Tensor, count: int) -> Tensor:
+def sample_negatives(seed: Tensor, epoch: int, index: Tensor, others: Tensor, count: int) -> Tensor:
     """Return ``count`` different numbers of range(others_b) for each image, [B, count], int64.
 
     The range is cut into ``count`` strata and one number is drawn in each; then all are turned by a random number, so
@@ -84,14 +84,14 @@ def draw(seed: Tensor, epoch: int, index: Tensor, others: Tensor, count: int) ->
     Args:
         seed: a number as a tensor. index, others: [B], int64; others >= count.
     """
-    random = bits(seed, epoch, index, count + 1) & 0x3FFF_FFFF_FFFF_FFFF
+    random = random_bits(seed, epoch, index, count + 1) & 0x3FFF_FFFF_FFFF_FFFF
     others = others[:, None]
     edges = torch.arange(count + 1, device=index.device) * others // count
     first, width = edges[:, :-1], edges.diff(dim=-1)
     return (random[:, :1] % others + first + random[:, 1:] % width) % others
 
 
-def together(*tensors: Tensor) -> tuple[Tensor, ...]:
+def all_gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The rows of all processes, one rank after the other: each [B, ...] -> [sum of all B, ...]; of one as they are."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return tensors
@@ -142,7 +142,7 @@ class CRD(nn.Module):
         self.negatives, self.temperature, self.momentum, self.dim, self.eps = negatives, temperature, momentum, dim, eps
         self.images = 0
 
-    def enter(self, context: Context) -> None:
+    def bind(self, context: Context) -> None:
         """Learn which images there are, and of which classes those of training are.
 
         Raises:
@@ -166,7 +166,7 @@ class CRD(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        need_embedding(teacher, "kd=crd")
+        check_embedding(teacher, "kd=crd")
         if not self.images:
             raise RuntimeError("kd=crd sizes its memories by the data set: call enter before setup")
         self.student = nn.Linear(student.embedding.shape[-1], self.dim)
@@ -180,7 +180,7 @@ class CRD(nn.Module):
     def rows(self, batch: Batch) -> Tensor:
         """Positions in the memories, [B, 1 + K], int64: each image's own, then those of its negatives."""
         index, target = batch.index.to(self.order.device), batch.target.to(self.order.device)
-        found = draw(self.seed, batch.epoch, index, self.others[target], self.count)
+        found = sample_negatives(self.seed, batch.epoch, index, self.others[target], self.count)
         found = self.order[(self.behind[target][:, None] + found) % self.trained]
         return torch.cat([index[:, None], found], dim=-1)
 
@@ -193,10 +193,10 @@ class CRD(nn.Module):
             log_scores(given, self.student_memory, rows, self.temperature),
         )
         sums = torch.stack([x.detach().logsumexp(-1) for x in scores], dim=-1)
-        index, own, given, sums = together(rows[:, 0].contiguous(), own.detach(), given.detach(), sums)
+        index, own, given, sums = all_gather_rows(rows[:, 0].contiguous(), own.detach(), given.detach(), sums)
         log_z = torch.where(self.started, self.log_z, log_partition(sums, rows.shape[-1], self.trained))
         if self.training:
             self.log_z, self.started = log_z, torch.ones_like(self.started)
-            self.student_memory = moved(self.student_memory, index, own, self.momentum)
-            self.teacher_memory = moved(self.teacher_memory, index, given, self.momentum)
+            self.student_memory = momentum_update(self.student_memory, index, own, self.momentum)
+            self.teacher_memory = momentum_update(self.teacher_memory, index, given, self.momentum)
         return sum(contrast(x, z, self.trained, self.eps) for x, z in zip(scores, log_z, strict=True))

@@ -16,9 +16,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs, advise
-from kd.methods import precise
-from kd.methods.features import need_company
+from kd.interfaces import Batch, Outputs
+from kd.methods import _precise
+from kd.methods._common import check_batch
+from kd.runtime.user_warnings import warn_user
 
 EPS = 1e-8  # the authors'
 
@@ -62,10 +63,10 @@ def dist(
     student, teacher = ((logits / temperature).softmax(-1) for logits in pair)
     rows = 1 - correlation(student, teacher).mean()
     columns = 1 - correlation(student.mT, teacher.mT).mean()
-    beside = [precise.centred_softmax(logits, temperature) for logits in pair]
+    beside = [_precise.centred_softmax(logits, temperature) for logits in pair]
     by_class = [_finer(*forms).mT for forms in zip((student, teacher), beside, strict=True)]
     apart = inter * distance(*beside).mean() + intra * distance(*by_class).mean()
-    return precise.worth(temperature**2 * apart, temperature**2 * (inter * rows + intra * columns))
+    return _precise.with_value(temperature**2 * apart, temperature**2 * (inter * rows + intra * columns))
 
 
 class DIST(nn.Module):
@@ -95,11 +96,11 @@ class DIST(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            advise(
+            warn_user(
                 "DIST with two classes: two numbers that sum to 1 correlate with 1 or -1, whatever they are, so the "
                 "inter part has no gradient. kd.inter does nothing; kd.intra does"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        need_company(len(student.logits), "kd=dist")
+        check_batch(len(student.logits), "kd=dist")
         return dist(student.logits, teacher.logits, self.temperature, self.inter, self.intra)

@@ -16,11 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs, advise
+from kd.interfaces import Batch, Outputs
 from kd.methods.hinton import soft_label_kl_each
+from kd.runtime.user_warnings import warn_user
 
 
-def others(logits: Tensor, target: Tensor) -> Tensor:
+def drop_target(logits: Tensor, target: Tensor) -> Tensor:
     """Leave out each image's target: [B, K], [B] -> [B, K - 1]."""
     place = torch.arange(logits.shape[-1] - 1, device=logits.device)
     return logits.gather(-1, place + (place >= target[:, None]))
@@ -28,7 +29,7 @@ def others(logits: Tensor, target: Tensor) -> Tensor:
 
 def target_or_not(logits: Tensor, target: Tensor, temperature: float | Tensor) -> Tensor:
     """Two logits whose softmax at T is [p, 1 - p] of the target: [B, K], [B] -> [B, 2]."""
-    rest = temperature * torch.logsumexp(others(logits, target) / temperature, dim=-1)
+    rest = temperature * torch.logsumexp(drop_target(logits, target) / temperature, dim=-1)
     return torch.stack([logits.gather(-1, target[:, None]).squeeze(-1), rest], dim=-1)
 
 
@@ -40,7 +41,7 @@ def decoupled_kl(
     Args:
         student_logits, teacher_logits: [B, K]. target: [B], int64. temperature: T > 0, a number or a scalar tensor.
     """
-    own, given = others(student_logits, target), others(teacher_logits, target)
+    own, given = drop_target(student_logits, target), drop_target(teacher_logits, target)
     nckd = soft_label_kl_each(own, given, temperature)
     pairs = [target_or_not(logits, target, temperature) for logits in (student_logits, teacher_logits)]
     # T logsumexp(z / T) is large at a large T: how far apart two of them are is lost in its rounding, and is in nckd
@@ -79,7 +80,7 @@ class DKD(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            advise(
+            warn_user(
                 "DKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
                 "gradient. kd.nontarget does nothing; what is left is kd.target times the term of kd=hinton"
             )

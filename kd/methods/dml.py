@@ -1,6 +1,6 @@
 """Deep Mutual Learning (Zhang et al. 2018), https://arxiv.org/abs/1706.00384.
 
-Two students, no teacher: each learns from the labels and from what the other says of the same picture. The peer is
+Two students, no teacher: each learns from the labels and from what the other says of the same image. The peer is
 another student of the same kind with other initial weights; it lives in the method, learns beside the student and is
 thrown away. Costs a second student in every step.
 
@@ -54,8 +54,8 @@ class Mutual(nn.Module):
         self.temperature, self.weight, self.hard = temperature, weight, hard
         self.labels = CrossEntropy(label_smoothing)
 
-    def enter(self, context: Context) -> None:
-        self.peer, self.see = context.fresh(1), context.see
+    def bind(self, context: Context) -> None:
+        self.peer, self.see = context.make_student(1), context.forward
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build."""

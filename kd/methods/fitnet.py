@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs, advise
-from kd.methods.features import conv_norm, pairs, same_size
+from kd.interfaces import Batch, Outputs
+from kd.methods._common import conv_norm, paired_maps, same_size
+from kd.runtime.user_warnings import warn_user
 
 ADAPTERS = ("conv_norm_relu", "conv", "none")
 
@@ -55,10 +56,10 @@ class FitNet(nn.Module):
         Raises:
             ValueError: ``adapter="none"`` between maps of different channel counts.
         """
-        found = pairs(student, teacher, self.stages)
+        found = paired_maps(student, teacher, self.stages)
         self.regressors = nn.ModuleList(self.regressor(ours, theirs) for ours, theirs in found)
         if self.adapter == "conv_norm_relu" and any((theirs < 0).any() for _, theirs in found):
-            advise("the teacher's maps have negative values, which no ReLU can answer: kd.adapter=conv can")
+            warn_user("the teacher's maps have negative values, which no ReLU can answer: kd.adapter=conv can")
 
     def regressor(self, student: Tensor, teacher: Tensor) -> nn.Module:
         inside, outside = student.shape[1], teacher.shape[1]
@@ -75,7 +76,7 @@ class FitNet(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         total = 0.0
-        for regressor, pair in zip(self.regressors, pairs(student, teacher, self.stages), strict=True):
+        for regressor, pair in zip(self.regressors, paired_maps(student, teacher, self.stages), strict=True):
             ours, theirs = same_size(*pair)  # before the regressor, which is the cheaper order
             total = total + hint(regressor(ours), theirs)
         return total

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
+from kd.methods._common import paired_maps, same_size
 from kd.methods.at import attention_map
-from kd.methods.features import pairs, same_size
 
 EPS = 1e-12  # of a length, as in F.normalize
 
@@ -116,7 +116,7 @@ class FactorTransfer(nn.Module):
 
 
 def _last(student: Outputs, teacher: Outputs | None) -> tuple[Tensor, Tensor]:
-    (pair,) = pairs(student, teacher, (-1,))
+    (pair,) = paired_maps(student, teacher, (-1,))
     return same_size(*pair)
 
 

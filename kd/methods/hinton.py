@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods import precise
+from kd.methods import _precise
 
 
 def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -37,8 +37,8 @@ def soft_label_kl_each(
     teacher = torch.log_softmax(teacher_logits / temperature, dim=-1)
     found = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
     apart = student_logits - teacher_logits if apart is None else apart
-    value = precise.kl(apart, teacher_logits, temperature, found)
-    return precise.worth(temperature**2 * value, temperature**2 * found).squeeze(-1)
+    value = _precise.kl(apart, teacher_logits, temperature, found)
+    return _precise.with_value(temperature**2 * value, temperature**2 * found).squeeze(-1)
 
 
 class Hinton(nn.Module):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import advise_single, conv_norm, pairs
+from kd.methods._common import conv_norm, paired_maps, warn_single_map
 
 VARIANTS = ("cifar", "imagenet")
 TINY = 1e-12  # length of a row that counts as zeros
@@ -83,14 +83,14 @@ class ICKD(nn.Module):
         self.stages, self.variant = stages, variant
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        for _, given in pairs(student, teacher, self.stages):
-            advise_single(given, "kd=ickd", "all its channels that are active correlate alike")
+        for _, given in paired_maps(student, teacher, self.stages):
+            warn_single_map(given, "kd=ickd", "all its channels that are active correlate alike")
         self.connectors = nn.ModuleList(
-            conv_norm(own.shape[1], given.shape[1]) for own, given in pairs(student, teacher, self.stages)
+            conv_norm(own.shape[1], given.shape[1]) for own, given in paired_maps(student, teacher, self.stages)
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return sum(
             channel_correlation_loss(connector(own), given, self.variant)
-            for connector, (own, given) in zip(self.connectors, pairs(student, teacher, self.stages), strict=True)
+            for connector, (own, given) in zip(self.connectors, paired_maps(student, teacher, self.stages), strict=True)
         )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Context, Outputs, advise
+from kd.interfaces import Batch, Context, Outputs
+from kd.runtime.user_warnings import warn_user
 
 
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
@@ -46,14 +47,14 @@ class Standardized(nn.Module):
     def needs(self) -> frozenset[str]:
         return self.term.needs
 
-    def enter(self, context: Context) -> nn.Module | None:
+    def bind(self, context: Context) -> nn.Module | None:
         """Pass on what surrounds the training."""
-        return self.term.enter(context) if hasattr(self.term, "enter") else None
+        return self.term.bind(context) if hasattr(self.term, "bind") else None
 
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Let the term inside build what it needs."""
         if student.logits.shape[-1] == 2:
-            advise(
+            warn_user(
                 "LSKD with two classes: the z-scores of two logits are 0.71 and -0.71, whatever they are, so that "
                 "the student learns from the labels alone. kd=hinton works with two classes"
             )

@@ -7,7 +7,7 @@ small student in training and are not deployed.
 The loss is the sum of squared differences over C, H and W, averaged over the batch, as in the authors' code: it grows
 with the map. The paper masks places, the same in all channels; the authors' code for classification masks whole
 channels instead (the line for places is a comment there). Both are here. A mask is a pure function of (seed, epoch,
-index), as views are, so that dropout in the student draws what it draws in its twin; what is kept is not scaled up.
+index), as views are, so that dropout in the student draws what it draws in its baseline; what is kept is not scaled up.
 Maps of unequal size, which the authors refuse, are average-pooled to the smaller.
 """
 
@@ -19,9 +19,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kd.counter import bits
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import advise_single, pairs, same_size
+from kd.methods._common import paired_maps, same_size, warn_single_map
+from kd.runtime.rng import random_bits
 
 MASKED = ("places", "channels")
 
@@ -45,7 +45,7 @@ def random_keep(x: Tensor, mask: float | Tensor, masked: str, seed: int | Tensor
     """
     count, channels, height, width = x.shape
     shape = (count, 1, height, width) if masked == "places" else (count, channels, 1, 1)
-    drawn = (bits(seed, epoch, index.to(x.device), math.prod(shape[1:])) >> 40 & 0xFF_FFFF).to(x.dtype) / 2**24
+    drawn = (random_bits(seed, epoch, index.to(x.device), math.prod(shape[1:])) >> 40 & 0xFF_FFFF).to(x.dtype) / 2**24
     return (drawn.view(shape) >= mask).to(x.dtype)
 
 
@@ -67,9 +67,9 @@ class MGD(nn.Module):
         self.mask, self.masked = mask, masked
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        ((own, given),) = pairs(student, teacher, (-1,))
+        ((own, given),) = paired_maps(student, teacher, (-1,))
         if self.masked == "places":
-            advise_single(given, "kd=mgd", "what is hidden is the whole map: kd.masked=channels hides some of it")
+            warn_single_map(given, "kd=mgd", "what is hidden is the whole map: kd.masked=channels hides some of it")
         self.register_buffer("seed", torch.randint(2**62, ()))
         inside, outside = own.shape[1], given.shape[1]
         self.align = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
@@ -78,7 +78,7 @@ class MGD(nn.Module):
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        own, given = same_size(*pairs(student, teacher, (-1,))[0])
+        own, given = same_size(*paired_maps(student, teacher, (-1,))[0])
         own = self.align(own)
         keep = random_keep(own, self.mask, self.masked, self.seed, batch.epoch, batch.index)
         return masked_generation_loss(own, given, keep, self.generate)

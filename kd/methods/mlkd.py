@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company
+from kd.methods._common import check_batch
 from kd.methods.hinton import soft_label_kl, soft_label_kl_each
 
 Temperatures = Sequence[float | Tensor]
@@ -76,7 +76,7 @@ def class_alignment(
     return (mark * apart.square().sum(-1)).sum() / len(apart)
 
 
-def marks(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+def confidence_masks(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     """The half that the teacher is least sure of, of the images and of the classes: 0 or 1, [B] and [K].
 
     An image's confidence is its largest probability, a class's the sum of its probabilities over the batch. The median
@@ -90,9 +90,9 @@ def marks(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     return halves[0], halves[1]
 
 
-def aligned(student_logits: Tensor, teacher_logits: Tensor, temperatures: Temperatures) -> Tensor:
+def alignment(student_logits: Tensor, teacher_logits: Tensor, temperatures: Temperatures) -> Tensor:
     """The variant ``paper``: the sum over temperatures and levels, with marked images and classes alone; a scalar."""
-    images, classes = marks(teacher_logits)
+    images, classes = confidence_masks(teacher_logits)
     pair = student_logits, teacher_logits
     return sum(
         instance_alignment(*pair, t, images) + batch_alignment(*pair, t, images) + class_alignment(*pair, t, classes)
@@ -100,7 +100,7 @@ def aligned(student_logits: Tensor, teacher_logits: Tensor, temperatures: Temper
     )
 
 
-def coded(
+def code_loss(
     student_logits: Tensor, teacher_logits: Tensor, temperatures: Temperatures, again: Temperatures
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The variant ``code``: what is computed of the weak view at the levels of instance, batch and class; scalars.
@@ -108,7 +108,7 @@ def coded(
     Args:
         again: temperatures at which the instances count once more, without the factor.
     """
-    images, classes = (mark.mean() for mark in marks(teacher_logits))
+    images, classes = (mark.mean() for mark in confidence_masks(teacher_logits))
     pair = student_logits, teacher_logits
     instance = images * sum(soft_label_kl(*pair, t) for t in temperatures)
     instance = instance + sum(soft_label_kl(*pair, t) for t in again)
@@ -116,7 +116,7 @@ def coded(
     return instance, batch, classes * sum(class_alignment(*pair, t) for t in temperatures)
 
 
-def as_coded(
+def code_total(
     weak: tuple[Tensor, Tensor],
     strong: tuple[Tensor, Tensor],
     target: Tensor,
@@ -136,7 +136,7 @@ def as_coded(
     Returns:
         ``{"hard", "instance", "batch", "class"}``.
     """
-    instance, batch, classes = coded(*weak, temperatures, again)
+    instance, batch, classes = code_loss(*weak, temperatures, again)
     instance = instance + sum(soft_label_kl(*strong, t) for t in temperatures if t not in again)
     labels = F.cross_entropy(weak[0], target) + F.cross_entropy(strong[0], target)
     return {"hard": hard * labels, "instance": soft * instance, "batch": soft * batch, "class": soft * classes}
@@ -172,7 +172,7 @@ class MLKD(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        need_company(len(student.logits), "kd=mlkd")
+        check_batch(len(student.logits), "kd=mlkd")
         if self.variant == "paper":
-            return aligned(student.logits, teacher.logits, self.temperatures)
-        return sum(coded(student.logits, teacher.logits, self.temperatures, self.again))
+            return alignment(student.logits, teacher.logits, self.temperatures)
+        return sum(code_loss(student.logits, teacher.logits, self.temperatures, self.again))

@@ -16,8 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Outputs, advise
-from kd.methods.dkd import others
+from kd.interfaces import Batch, Outputs
+from kd.methods.dkd import drop_target
+from kd.runtime.user_warnings import warn_user
 
 
 def normalized_kd(
@@ -40,7 +41,8 @@ def normalized_kd(
         for logits in (student_logits, teacher_logits)
     )
     student_rest, teacher_rest = (
-        torch.log_softmax(others(logits, target) / temperature, dim=-1) for logits in (student_logits, teacher_logits)
+        torch.log_softmax(drop_target(logits, target) / temperature, dim=-1)
+        for logits in (student_logits, teacher_logits)
     )
     rest = (teacher_rest.exp() * student_rest).sum(-1)
     return -(teacher.exp() * student + nontarget * temperature**2 * rest).mean()
@@ -68,7 +70,7 @@ class NKD(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs) -> None:
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
-            advise(
+            warn_user(
                 "NKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
                 "gradient. kd.nontarget and kd.temperature do nothing; kd=hinton has a temperature that does"
             )

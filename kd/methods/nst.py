@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import check_wide, same_size, wide_pairs
+from kd.methods._common import check_wide, paired_wide_maps, same_size
 
 
 def mean_kernel(u: Tensor, v: Tensor) -> Tensor:
@@ -60,4 +60,4 @@ class NeuronSelectivityTransfer(nn.Module):
         check_wide(student, teacher, self.stages, "kd=nst")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return sum(selectivity_discrepancy(*pair) for pair in wide_pairs(student, teacher, self.stages))
+        return sum(selectivity_discrepancy(*pair) for pair in paired_wide_maps(student, teacher, self.stages))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import conv_norm, pairs, same_size
+from kd.methods._common import conv_norm, paired_maps, same_size
 
 
 def partial_l2(student: Tensor, teacher: Tensor, margin: float | Tensor = 0.0) -> Tensor:
@@ -70,14 +70,14 @@ class OFD(nn.Module):
         self.stages = stages
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        chosen = pairs(student, teacher, self.stages)
+        chosen = paired_maps(student, teacher, self.stages)
         self.connectors = nn.ModuleList(conv_norm(own.shape[1], given.shape[1]) for own, given in chosen)
         self.margins = nn.ModuleList(Margin(given.shape[1]) for _, given in chosen)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = []
         for connector, margin, pair in zip(
-            self.connectors, self.margins, pairs(student, teacher, self.stages), strict=True
+            self.connectors, self.margins, paired_maps(student, teacher, self.stages), strict=True
         ):
             own, given = same_size(*pair)
             losses.append(partial_l2(connector(own), given, margin(pair[1])))

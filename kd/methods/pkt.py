@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods import precise
-from kd.methods.features import need_company, need_embedding
+from kd.methods import _precise
+from kd.methods._common import check_batch, check_embedding
 
 EPS = 1e-7  # as published, beside lengths and probabilities
 
@@ -31,7 +31,7 @@ def neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     own, given = _neighbours(student), _neighbours(teacher)
     loss = (given * ((given + EPS) / (own + EPS)).log()).mean()
-    return precise.worth(precise.relative_kl(given, own, EPS).mean() / given.shape[-1], loss)
+    return _precise.with_value(_precise.relative_kl(given, own, EPS).mean() / given.shape[-1], loss)
 
 
 def _neighbours(x: Tensor) -> Tensor:
@@ -56,8 +56,8 @@ class PKT(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        need_embedding(teacher, "kd=pkt")
+        check_embedding(teacher, "kd=pkt")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        need_company(len(student.embedding), "kd=pkt")
+        check_batch(len(student.embedding), "kd=pkt")
         return neighbour_loss(student.embedding, teacher.embedding)

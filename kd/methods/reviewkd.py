@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import conv_norm, need_embedding, pairs, shrink
+from kd.methods._common import check_embedding, conv_norm, paired_maps, pool_to
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
@@ -73,7 +73,7 @@ class Fusion(nn.Module):
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat pixels where a side grows, average them where it shrinks."""
     height, width = (min(sides) for sides in zip(x.shape[-2:], size, strict=True))
-    x = shrink(x, height, width)
+    x = pool_to(x, height, width)
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, tuple(size), mode="nearest")
 
 
@@ -110,6 +110,6 @@ class ReviewKD(nn.Module):
 
     def _chain(self, student: Outputs, teacher: Outputs | None) -> list[tuple[Tensor, Tensor]]:
         """Embeddings as maps of one pixel, then the pairs of maps, deep to shallow."""
-        maps = pairs(student, teacher, self.stages)
-        need_embedding(teacher, "kd=reviewkd")
+        maps = paired_maps(student, teacher, self.stages)
+        check_embedding(teacher, "kd=reviewkd")
         return [(student.embedding[..., None, None], teacher.embedding[..., None, None]), *reversed(maps)]

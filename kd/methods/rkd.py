@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company, need_embedding
+from kd.methods._common import check_batch, check_embedding
 
 SAME = 1e-12  # squared distance below which two images are in the same place: the published eps
 
@@ -94,11 +94,11 @@ class RKD(nn.Module):
         Raises:
             ValueError: a teacher that shows no embedding.
         """
-        need_embedding(teacher, "kd=rkd")
+        check_embedding(teacher, "kd=rkd")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         own, given = student.embedding, teacher.embedding
-        need_company(len(own), "kd=rkd")
+        check_batch(len(own), "kd=rkd")
         if self.normalize:
             own, given = rows_of_length_one(own), rows_of_length_one(given)
         distances, angles = relation_losses(own, given)

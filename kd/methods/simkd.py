@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
-from kd.methods.features import conv_norm, pairs, same_size, shrink
+from kd.methods._common import conv_norm, paired_maps, pool_to, same_size
 
 
 def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,11 +40,11 @@ class SimKD(nn.Module):
             raise ValueError(f"kd.factor must be 1 or more, got {factor}")
         self.factor = factor
 
-    def enter(self, context: Context) -> nn.Module:
+    def bind(self, context: Context) -> nn.Module:
         return reuse(context.student, context.teacher, self.factor, context.image_size)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        pairs(student, teacher, (-1,))
+        paired_maps(student, teacher, (-1,))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return map_distance(*same_size(student.features[-1], teacher.features[-1]))
@@ -66,8 +66,10 @@ def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) 
                 "teacher reads something else: an ensemble has no head, and some networks put a layer between. "
                 "Choose another teacher"
             )
-        body = used(student.network, lambda network: network.forward_intermediates(image.to(student.mean.device)))
-        head = used(teacher.network, lambda network: network.forward_head(read))
+        body = call_as_used(
+            student.network, lambda network: network.forward_intermediates(image.to(student.mean.device))
+        )
+        head = call_as_used(teacher.network, lambda network: network.forward_head(read))
         last, _ = copy.deepcopy(body).eval().forward_intermediates(image.to(student.mean.device))
     projector = project(last.shape[1], read.shape[1], factor)
     size = tuple(min(sides) for sides in zip(last.shape[-2:], read.shape[-2:], strict=True))
@@ -83,7 +85,7 @@ def project(inside: int, outside: int, factor: int) -> nn.Sequential:
     return nn.Sequential(*(nn.Sequential(*step, nn.ReLU()) for step in steps))
 
 
-def used(network: nn.Module, call: Callable[[nn.Module], object]) -> nn.Module:
+def call_as_used(network: nn.Module, call: Callable[[nn.Module], object]) -> nn.Module:
     """Return a copy of ``network`` without the modules that ``call(network)`` does not run."""
     network = copy.deepcopy(network)
     was = network.training
@@ -126,7 +128,7 @@ class Reused(nn.Module):
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The projected map, and the body's maps with the projected one behind them."""
         last, features = self.body.forward_intermediates(image)
-        last = self.projector(shrink(last, *self.size))
+        last = self.projector(pool_to(last, *self.size))
         return last, [*features, last]
 
     def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import need_company, pairs
+from kd.methods._common import check_batch, paired_maps
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ class SP(nn.Module):
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build; refuses a teacher without maps and stages that are not there."""
-        pairs(student, teacher, self.stages)
+        paired_maps(student, teacher, self.stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        chosen = pairs(student, teacher, self.stages)
-        need_company(len(chosen[0][0]), "kd=sp")
+        chosen = paired_maps(student, teacher, self.stages)
+        check_batch(len(chosen[0][0]), "kd=sp")
         return sum(similarity_loss(own, given) for own, given in chosen)

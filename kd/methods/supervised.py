@@ -1,4 +1,4 @@
-"""Learning from the labels alone: the hard term of every method, and the whole of the CE-only twin.
+"""Learning from the labels alone: the hard term of every method, and the whole of the CE-only baseline.
 
 Label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567) is the teacher-free control.
 """
@@ -29,8 +29,10 @@ def cross_entropy(
 
 def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of mixtures of two images, each target weighed by its image's share (mixup, arXiv 1710.09412)."""
-    own, other = (_each(logits, target, label_smoothing, batch.class_weight) for target in (batch.target, batch.other))
-    return (batch.share * own + (1 - batch.share) * other).mean()
+    own, other = (
+        _each(logits, target, label_smoothing, batch.class_weight) for target in (batch.target, batch.mixup_target)
+    )
+    return (batch.mixup_lam * own + (1 - batch.mixup_lam) * other).mean()
 
 
 def _each(logits: Tensor, target: Tensor, label_smoothing: float, class_weight: Tensor | None) -> Tensor:
@@ -58,6 +60,6 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        if batch.other is None:
+        if batch.mixup_target is None:
             return cross_entropy(student.logits, batch.target, self.label_smoothing, batch.class_weight)
         return mixed_cross_entropy(student.logits, batch, self.label_smoothing)

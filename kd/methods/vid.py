@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.features import pairs, same_size
+from kd.methods._common import paired_maps, same_size
 
 FLOOR = 1e-5  # of the variance
 
@@ -63,13 +63,13 @@ class VariationalInformation(nn.Module):
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Build regressor and variances of each pair of maps."""
-        found = pairs(student, teacher, self.stages)
+        found = paired_maps(student, teacher, self.stages)
         self.regressors = nn.ModuleList(_regressor(ours.shape[1], theirs.shape[1]) for ours, theirs in found)
         self.rhos = nn.ParameterList(torch.full((theirs.shape[1],), rho_of(self.variance)) for _, theirs in found)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         total = 0.0
-        found = pairs(student, teacher, self.stages)
+        found = paired_maps(student, teacher, self.stages)
         for regressor, rho, pair in zip(self.regressors, self.rhos, found, strict=True):
             ours, theirs = same_size(*pair)
             total = total + negative_log_likelihood(regressor(ours), theirs, rho)

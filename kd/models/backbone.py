@@ -5,7 +5,7 @@ from __future__ import annotations
 import timm
 from torch import nn
 
-from kd.models.hub import find
+from kd.models.hub import find_pretrained
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: CIFAR's 32 and FashionMNIST's 28 lose too much in a stem made for 224
@@ -27,7 +27,7 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
-    overlay = find(name) if pretrained else None
+    overlay = find_pretrained(name) if pretrained else None
     try:
         network = timm.create_model(
             name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay
@@ -47,11 +47,11 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
     if pretrained:
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
-        shrink_less(network, keep_weights=pretrained)
+        adapt_stem(network, keep_weights=pretrained)
     return network
 
 
-def shrink_less(network: nn.Module, keep_weights: bool = False) -> None:
+def adapt_stem(network: nn.Module, keep_weights: bool = False) -> None:
     """Make the stem fit small images, in place: first convolution 3x3 at stride 1, no max-pool right behind it.
 
     A pretrained kernel is kept as it is, at stride 1. A patch stem (kernel equal to stride) from scratch becomes 2x2

@@ -53,7 +53,7 @@ class Chain(nn.Module):
         return self.forward_head(image)
 
 
-def taps(*found: tuple[str, int, int]) -> list[Info]:
+def feature_info(*found: tuple[str, int, int]) -> list[Info]:
     """``feature_info`` from (module, channels, reduction), shallow to deep."""
     return [{"num_chs": channels, "reduction": reduction, "module": module} for module, channels, reduction in found]
 
@@ -63,7 +63,7 @@ def conv(inside: int, outside: int, kernel: int = 1, stride: int = 1, groups: in
     return nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
-def row(
+def make_stage(
     block: Callable[[int, int, int], nn.Module], inside: int, outside: int, count: int, stride: int
 ) -> nn.Sequential:
     """``count`` times ``block(inside, outside, stride)``; the first one changes channels and size."""
@@ -71,7 +71,7 @@ def row(
     return nn.Sequential(first, *others)
 
 
-def draw(network: nn.Module, linear: float | None = None) -> None:
+def init_weights(network: nn.Module, linear: float | None = None) -> None:
     """Draw weights as He et al. 2015 (https://arxiv.org/abs/1502.01852), in place.
 
     Convolutions from N(0, 2 / fan out), with biases of 0; batch norms stay at 1 and 0.
@@ -90,7 +90,7 @@ def draw(network: nn.Module, linear: float | None = None) -> None:
             nn.init.zeros_(module.bias)
 
 
-def widened(channels: Sequence[int], width: float) -> list[int]:
+def scale_channels(channels: Sequence[int], width: float) -> list[int]:
     """``width`` times as many channels, at least one each.
 
     Raises:
@@ -101,8 +101,8 @@ def widened(channels: Sequence[int], width: float) -> list[int]:
     return [max(1, round(width * count)) for count in channels]
 
 
-def enough(image_size: int, least: int, name: str) -> None:
-    """Refuse pictures that a network would shrink to nothing.
+def check_image_size(image_size: int, least: int, name: str) -> None:
+    """Refuse images that a network would shrink to nothing.
 
     Raises:
         ValueError: with what would be right.

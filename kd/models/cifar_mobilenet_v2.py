@@ -16,7 +16,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
 
 # channels, blocks and the stride of the first one
 ROWS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -36,26 +36,26 @@ class CifarMobileNetV2(Chain):
         super().__init__()
         if expansion < 1:
             raise ValueError(f"expansion must be 1 or more, got {expansion}")
-        enough(image_size, 16, "a CIFAR MobileNetV2")
-        stem, *channels = widened([32, *(each for each, _, _ in ROWS)], width)
-        (last,) = widened([LAST], max(1.0, width))
+        check_image_size(image_size, 16, "a CIFAR MobileNetV2")
+        stem, *channels = scale_channels([32, *(each for each, _, _ in ROWS)], width)
+        (last,) = scale_channels([LAST], max(1.0, width))
         self.conv1 = _activated(conv(3, stem, 3, 2))
         self.blocks = nn.ModuleList()
         inside = stem
         for outside, (_, count, stride) in zip(channels, ROWS, strict=True):
             block = partial(InvertedResidual, expansion=expansion if len(self.blocks) else 1)
-            self.blocks.append(row(block, inside, outside, count, stride))
+            self.blocks.append(make_stage(block, inside, outside, count, stride))
             inside = outside
         self.conv2 = _activated(conv(channels[-1], last))
         self.classifier = nn.Sequential(nn.Linear(last, num_classes))
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("conv1", stem, 2),
             ("blocks.1", channels[1], 2),
             ("blocks.2", channels[2], 4),
             ("blocks.4", channels[4], 8),
             ("conv2", last, 16),
         )
-        draw(self, linear=0.01)
+        init_weights(self, linear=0.01)
 
 
 class InvertedResidual(nn.Module):

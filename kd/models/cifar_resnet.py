@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
 
 
 class CifarResNet(Chain):
@@ -21,7 +21,7 @@ class CifarResNet(Chain):
 
     Args:
         num_classes: K. image_size: side of the square input in pixels, at least 4.
-        depth: layers with weights that a picture passes: 6 n + 2, n blocks a stage.
+        depth: layers with weights that an image passes: 6 n + 2, n blocks a stage.
         channels: of the stem and of the three stages. width: multiplies them all.
     """
 
@@ -39,17 +39,17 @@ class CifarResNet(Chain):
             raise ValueError(f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, ... {6 * MOST + 2:,}), got {depth}")
         if len(channels) != 4:
             raise ValueError(f"channels must be four numbers, of the stem and three stages, got {channels}")
-        enough(image_size, 4, "a CIFAR ResNet")
-        stem, *stages = widened(channels, width)
+        check_image_size(image_size, 4, "a CIFAR ResNet")
+        stem, *stages = scale_channels(channels, width)
         self.conv1, self.bn1, self.relu = conv(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU()
-        self.layer1 = row(Block, stem, stages[0], count, 1)
-        self.layer2 = row(Block, stages[0], stages[1], count, 2)
-        self.layer3 = row(Block, stages[1], stages[2], count, 2)
+        self.layer1 = make_stage(Block, stem, stages[0], count, 1)
+        self.layer2 = make_stage(Block, stages[0], stages[1], count, 2)
+        self.layer3 = make_stage(Block, stages[1], stages[2], count, 2)
         self.fc = nn.Linear(stages[2], num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("relu", stem, 1), ("layer1", stages[0], 1), ("layer2", stages[1], 2), ("layer3", stages[2], 4)
         )
-        draw(self)
+        init_weights(self)
 
 
 class Block(nn.Module):

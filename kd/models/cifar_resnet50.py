@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
 from kd.models.cifar_resnet import shortcut
 
 EXPANSION = 4  # channels that a block hands on over those that it works in
@@ -32,19 +32,19 @@ class CifarResNet50(Chain):
         super().__init__()
         if len(blocks) != 4 or not 1 <= min(blocks) <= max(blocks) <= MOST:
             raise ValueError(f"blocks must be four numbers, 1 to {MOST} blocks a stage, got {blocks}")
-        enough(image_size, 8, "resnet50_cifar")
-        stem, *stages = widened([64, 64, 128, 256, 512], width)
+        check_image_size(image_size, 8, "resnet50_cifar")
+        stem, *stages = scale_channels([64, 64, 128, 256, 512], width)
         stages = [EXPANSION * channels for channels in stages]
         self.conv1, self.bn1, self.relu = conv(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU()
-        self.layer1 = row(Bottleneck, stem, stages[0], blocks[0], 1)
-        self.layer2 = row(Bottleneck, stages[0], stages[1], blocks[1], 2)
-        self.layer3 = row(Bottleneck, stages[1], stages[2], blocks[2], 2)
-        self.layer4 = row(Bottleneck, stages[2], stages[3], blocks[3], 2)
+        self.layer1 = make_stage(Bottleneck, stem, stages[0], blocks[0], 1)
+        self.layer2 = make_stage(Bottleneck, stages[0], stages[1], blocks[1], 2)
+        self.layer3 = make_stage(Bottleneck, stages[1], stages[2], blocks[2], 2)
+        self.layer4 = make_stage(Bottleneck, stages[2], stages[3], blocks[3], 2)
         self.linear = nn.Linear(stages[3], num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("relu", stem, 1), *((f"layer{n + 1}", channels, 2**n) for n, channels in enumerate(stages))
         )
-        draw(self)
+        init_weights(self)
 
 
 class Bottleneck(nn.Module):

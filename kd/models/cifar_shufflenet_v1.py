@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, enough, row, taps, widened
+from kd.models.chain import Chain, check_image_size, conv, feature_info, make_stage, scale_channels
 
 STEM, GROUPS = 24, 3
 BLOCKS = (4, 8, 4)
@@ -28,15 +28,17 @@ class CifarShuffleNetV1(Chain):
 
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0):
         super().__init__()
-        enough(image_size, 8, "a CIFAR ShuffleNet")
+        check_image_size(image_size, 8, "a CIFAR ShuffleNet")
         step = 4 * GROUPS  # a quarter of the channels must fall into groups, of the stem's too
-        channels = [max(step * count, STEM + step) for count in widened([240 // step, 480 // step, 960 // step], width)]
+        channels = [
+            max(step * count, STEM + step) for count in scale_channels([240 // step, 480 // step, 960 // step], width)
+        ]
         self.conv1, self.bn1, self.relu = conv(3, STEM), nn.BatchNorm2d(STEM), nn.ReLU()
-        self.layer1 = row(Bottleneck, STEM, channels[0], BLOCKS[0], 2)
-        self.layer2 = row(Bottleneck, channels[0], channels[1], BLOCKS[1], 2)
-        self.layer3 = row(Bottleneck, channels[1], channels[2], BLOCKS[2], 2)
+        self.layer1 = make_stage(Bottleneck, STEM, channels[0], BLOCKS[0], 2)
+        self.layer2 = make_stage(Bottleneck, channels[0], channels[1], BLOCKS[1], 2)
+        self.layer3 = make_stage(Bottleneck, channels[1], channels[2], BLOCKS[2], 2)
         self.linear = nn.Linear(channels[2], num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("relu", STEM, 1), ("layer1", channels[0], 2), ("layer2", channels[1], 4), ("layer3", channels[2], 8)
         )
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, conv, enough, taps
+from kd.models.chain import Chain, check_image_size, conv, feature_info
 from kd.models.cifar_shufflenet_v1 import shuffle
 
 STEM = 24
@@ -39,7 +39,7 @@ class CifarShuffleNetV2(Chain):
         super().__init__()
         if width not in CHANNELS:
             raise ValueError(f"width of shufflenetv2 must be one of {', '.join(map(str, CHANNELS))}, got {width}")
-        enough(image_size, 8, "a CIFAR ShuffleNetV2")
+        check_image_size(image_size, 8, "a CIFAR ShuffleNetV2")
         *channels, last = CHANNELS[width]
         self.conv1, self.bn1, self.relu = conv(3, STEM), nn.BatchNorm2d(STEM), nn.ReLU()
         self.layer1 = _stage(STEM, channels[0], BLOCKS[0])
@@ -47,7 +47,7 @@ class CifarShuffleNetV2(Chain):
         self.layer3 = _stage(channels[1], channels[2], BLOCKS[2])
         self.conv2, self.bn2, self.relu2 = conv(channels[2], last), nn.BatchNorm2d(last), nn.ReLU()
         self.linear = nn.Linear(last, num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("relu", STEM, 1), ("layer1", channels[0], 2), ("layer2", channels[1], 4), ("relu2", last, 8)
         )
 

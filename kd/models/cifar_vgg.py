@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import MOST, Chain, draw, enough, taps, widened
+from kd.models.chain import MOST, Chain, check_image_size, feature_info, init_weights, scale_channels
 
 LARGE = 64  # pixels: from here on the last stage stands behind a max-pool too
 
@@ -29,16 +29,16 @@ class CifarVGG(Chain):
         super().__init__()
         if len(convolutions) != 5 or not 1 <= min(convolutions) <= max(convolutions) <= MOST:
             raise ValueError(f"convolutions must be five numbers, 1 to {MOST} a stage, got {convolutions}")
-        enough(image_size, 8, "a CIFAR VGG")
-        channels = widened([64, 128, 256, 512, 512], width)
+        check_image_size(image_size, 8, "a CIFAR VGG")
+        channels = scale_channels([64, 128, 256, 512, 512], width)
         pools = (False, True, True, True, image_size >= LARGE)
         for number, (i, o) in enumerate(zip([3, *channels], channels, strict=False)):
             setattr(self, f"block{number}", stage(i, o, convolutions[number], pools[number]))
         self.classifier = nn.Linear(channels[-1], num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             *((f"block{number}", count, 2 ** sum(pools[: number + 1])) for number, count in enumerate(channels))
         )
-        draw(self, linear=0.01)
+        init_weights(self, linear=0.01)
 
 
 def stage(inside: int, outside: int, count: int, pool: bool) -> nn.Sequential:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import first_line
 from kd.models.logits_only import LogitsOnly
+from kd.runtime.errors import first_line
 
 LARGE = 1024  # images: more than any batch that a run makes
 
@@ -79,11 +79,11 @@ class Exported(LogitsOnly):
             )
         if not logits.isfinite().all():
             raise ValueError(
-                f"{path} answers pictures with logits that are NaN or infinite: its weights are, or overflow"
+                f"{path} answers images with logits that are NaN or infinite: its weights are, or overflow"
             )
         if not torch.equal(logits, again) or not torch.allclose(logits[:1], alone, rtol=1e-3, atol=1e-3):
             raise ValueError(
-                f"{path} answers one picture differently by itself, in a batch and twice: it was exported while it "
+                f"{path} answers one image differently by itself, in a batch and twice: it was exported while it "
                 "was training. Export network.eval()."
             )
 

@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kd.reach import PATIENCE, asking, reach_url
+from kd.runtime.connection import PATIENCE, ask_server, check_url
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in timm's order
 
 
 @cache
-def ask() -> Callable[[], None]:
+def check_server() -> Callable[[], None]:
     """Ask the hub for a sign of life, in the background, and once until ``find`` has heard it.
 
     Whoever calls this early does not wait for torch to be imported first. What is returned waits, see ``asking``.
@@ -32,10 +32,10 @@ def ask() -> Callable[[], None]:
             raise ConnectionError("HF_HUB_OFFLINE is set")
         get_session().head(constants.ENDPOINT, timeout=seconds)
 
-    return asking(head, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE))
+    return ask_server(head, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE))
 
 
-def find(name: str) -> dict[str, Any]:
+def find_pretrained(name: str) -> dict[str, Any]:
     """What timm is to be told of the weights of a network: where they lie, or nothing where it fetches them itself.
 
     Args:
@@ -47,7 +47,7 @@ def find(name: str) -> dict[str, Any]:
     import timm
     import torch
 
-    from kd.interfaces import first_line
+    from kd.runtime.errors import first_line
 
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
@@ -60,7 +60,7 @@ def find(name: str) -> dict[str, Any]:
         return _on_the_hub(name, cfg)
     if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(cfg.url).name).is_file():
         try:
-            reach_url(cfg.url)
+            check_url(cfg.url)
         except Exception as error:
             raise ValueError(
                 f"the pretrained weights of {name} are not on this machine and cannot be fetched from {cfg.url} "
@@ -73,7 +73,7 @@ def find(name: str) -> dict[str, Any]:
 def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    from kd.interfaces import first_line
+    from kd.runtime.errors import first_line
 
     repository, _, revision = cfg.hf_hub_id.partition("@")
     files = [cfg.hf_hub_filename] if cfg.hf_hub_filename else FILES
@@ -83,7 +83,7 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
         # a network that reads files of its own kind does so where timm would let it, too
         return {"file": path, "custom_load": bool(cfg.hf_hub_filename) and cfg.custom_load == "hf"}
     try:
-        ask()()
+        check_server()()
     except Exception as error:
         slow = isinstance(error, TimeoutError) and not os.environ.get("HF_HUB_ETAG_TIMEOUT")
         longer = "; HF_HUB_ETAG_TIMEOUT=30 waits longer" if slow else ""
@@ -96,5 +96,5 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
             f"in ~/.cache/huggingface/hub, to {place.parent}"
         ) from error
     finally:
-        ask.cache_clear()  # a network may go and come back while a sweep goes on
+        check_server.cache_clear()  # a network may go and come back while a sweep goes on
     return {}

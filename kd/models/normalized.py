@@ -1,4 +1,4 @@
-"""A network with its own normalisation, so that teacher and student can be shown the same picture in [0, 1]."""
+"""A network with its own normalisation, so that teacher and student can be shown the same image in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import first_line, observe
+from kd.interfaces import extract_outputs
+from kd.runtime.errors import first_line
 
 
-def fitting(network: nn.Module, role: str, image_size: int, advice: Callable[[], str] = lambda: "") -> nn.Module:
+def check_forward(network: nn.Module, role: str, image_size: int, advice: Callable[[], str] = lambda: "") -> nn.Module:
     """Return ``network`` if it takes images of this size and shows what methods ask for.
 
     Args:
@@ -23,7 +24,7 @@ def fitting(network: nn.Module, role: str, image_size: int, advice: Callable[[],
     network.eval()
     try:
         with torch.no_grad():
-            observe(network, torch.zeros(1, 3, image_size, image_size))
+            extract_outputs(network, torch.zeros(1, 3, image_size, image_size))
     except FileNotFoundError:  # of a network that is in a file, which nobody named
         raise
     except Exception as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from kd.models.chain import Chain, taps
+from kd.models.chain import Chain, feature_info
 
 
 class Staged(Chain):
@@ -30,7 +30,7 @@ class Staged(Chain):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels[-1], num_classes)
         paths = [f"stages.{number}" for number in range(len(stages))]
-        self.feature_info = taps(*zip(paths, channels, reductions, strict=True))
+        self.feature_info = feature_info(*zip(paths, channels, reductions, strict=True))
 
     def units(self) -> Iterator[tuple[str, nn.Module]]:
         for number, stage in enumerate(self.stages):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from kd.models.chain import enough, widened
+from kd.models.chain import check_image_size, scale_channels
 from kd.models.staged import Staged
 
 
@@ -24,8 +24,8 @@ class TinyCNN(Staged):
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 3, dropout: float = 0.0):
         if not 1 <= depth <= 8:
             raise ValueError(f"depth of tiny_cnn must be 1 to 8, got {depth}")
-        enough(image_size, 2**depth, "tiny_cnn")
-        channels = widened([32 * 2**stage for stage in range(depth)], width)
+        check_image_size(image_size, 2**depth, "tiny_cnn")
+        channels = scale_channels([32 * 2**stage for stage in range(depth)], width)
         stages = [
             nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
             for i, o in zip([3, *channels], channels, strict=False)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import MOST, conv, enough, row, widened
+from kd.models.chain import MOST, check_image_size, conv, make_stage, scale_channels
 from kd.models.cifar_resnet import Block
 from kd.models.staged import Staged
 
@@ -35,9 +35,9 @@ class TinyResNet(Staged):
     ):
         if not isinstance(depth, Sequence) or len(depth) != 3 or not 1 <= min(depth) <= max(depth) <= MOST:
             raise ValueError(f"depth of tiny_resnet must be three numbers of blocks, 1 to {MOST}, got {depth}")
-        enough(image_size, 8, "tiny_resnet")
-        channels = widened([16, 16, 32, 64], width)
+        check_image_size(image_size, 8, "tiny_resnet")
+        channels = scale_channels([16, 16, 32, 64], width)
         stem = nn.Sequential(conv(3, channels[0], 3), nn.BatchNorm2d(channels[0]), nn.ReLU(), nn.MaxPool2d(2))
         shapes = zip(channels, channels[1:], depth, (1, 2, 2), strict=False)
-        stages = [stem, *(row(Block, i, o, count, stride) for i, o, count, stride in shapes)]
+        stages = [stem, *(make_stage(Block, i, o, count, stride) for i, o, count, stride in shapes)]
         super().__init__(stages, channels, [2, 2, 4, 8], num_classes, dropout)

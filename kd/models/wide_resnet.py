@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, conv, draw, enough, row, taps, widened
+from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
 
 
 class WideResNet(Chain):
@@ -34,18 +34,18 @@ class WideResNet(Chain):
             raise ValueError(f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, ... {6 * MOST + 4:,}), got {depth}")
         if not widen > 0:
             raise ValueError(f"widen must be above 0, got {widen}")
-        enough(image_size, 4, "a wide ResNet")
-        stem, stages, block = 16, widened([16, 32, 64], widen), partial(Block, dropout=dropout)
+        check_image_size(image_size, 4, "a wide ResNet")
+        stem, stages, block = 16, scale_channels([16, 32, 64], widen), partial(Block, dropout=dropout)
         self.conv1 = conv(3, stem, 3)
-        self.block1 = _layer(row(block, stem, stages[0], count, 1))
-        self.block2 = _layer(row(block, stages[0], stages[1], count, 2))
-        self.block3 = _layer(row(block, stages[1], stages[2], count, 2))
+        self.block1 = _layer(make_stage(block, stem, stages[0], count, 1))
+        self.block2 = _layer(make_stage(block, stages[0], stages[1], count, 2))
+        self.block3 = _layer(make_stage(block, stages[1], stages[2], count, 2))
         self.bn1, self.relu = nn.BatchNorm2d(stages[2]), nn.ReLU()
         self.fc = nn.Linear(stages[2], num_classes)
-        self.feature_info = taps(
+        self.feature_info = feature_info(
             ("conv1", stem, 1), ("block1", stages[0], 1), ("block2", stages[1], 2), ("relu", stages[2], 4)
         )
-        draw(self)
+        init_weights(self)
         nn.init.zeros_(self.fc.bias)
 
 

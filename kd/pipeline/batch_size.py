@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kd.data.loader import LOOKED, Loader
-from kd.evaluate import predict
-from kd.memory import TooLarge, is_memory
+from kd.data.loader import EVAL_BATCH, Loader
+from kd.evaluation.predict import predict
 from kd.pipeline.distill import method_context
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import StageSpec
-from kd.progress import say
-from kd.teacher import LiveTeacher
-from kd.train import fit
+from kd.runtime.console import print_line
+from kd.runtime.memory import OutOfMemory, is_out_of_memory
+from kd.teachers.live import LiveTeacher
+from kd.train.loop import fit
 
 MARGIN = 1.25  # times as many images must fit: in a long run memory is fragmented
 
@@ -35,17 +35,17 @@ def smallest_grad_accum(plan: RunPlan) -> int:
         TooLarge: not even micro-batches of two images fit.
     """
     loader, ranks = plan.stages["student"].loader, plan.ranks
-    count = loader.pieces
-    while ranks.most(0 if fits_in_memory(plan, count) else 1):
+    count = loader.grad_accum_steps
+    while ranks.all_reduce_max(0 if fits_in_memory(plan, count) else 1):
         if loader.batch_size < 4 * count * ranks.size:
             size = plan.dataset.image_size
-            raise TooLarge(
+            raise OutOfMemory(
                 f"train.batch_size=auto: memory does not even hold {loader.batch_size // count} images of {size} x "
                 f"{size} pixels. Say a smaller network or data.image_size, or close what else uses the memory."
             )
         count *= 2
     how = f"in {count} micro-batches of up to {-(-loader.batch_size // count)}" if count > 1 else "at once"
-    say(f"train.batch_size=auto: memory holds a batch of {loader.batch_size} images {how}")
+    print_line(f"train.batch_size=auto: memory holds a batch of {loader.batch_size} images {how}")
     return count
 
 
@@ -56,7 +56,7 @@ def fits_in_memory(plan: RunPlan, micro_batches: int) -> bool:
             for spec in plan.stages.values():
                 try_stage(plan, spec, micro_batches)
     except Exception as error:
-        if not is_memory(error):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:  # after the handler, which drops the error and the tensors that its frames hold
@@ -71,12 +71,12 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
     machine = plan.machine
     loader, network = _one_batch(spec.loader, micro_batches, plan.ranks.size), copy.deepcopy(spec.network)
     if spec.is_trained:
-        predict(machine.prepare(network), loader.plain(loader.pictures.val), machine)
+        predict(machine.to_device(network), loader.eval_batches(loader.dataset.val), machine)
         return
     objective, live = copy.deepcopy(spec.objective), None
     if spec.taught_by:
-        teacher = machine.prepare(copy.deepcopy(plan.initial_teacher(spec))).eval()
-        network = objective.enter(method_context(plan, spec.role, network, teacher))
+        teacher = machine.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
+        network = objective.bind(method_context(plan, spec.role, network, teacher))
         live = LiveTeacher(teacher, machine, objective.needs) if objective.needs else None
     recipe = replace(spec.recipe, epochs=2, lr=1e-12)  # without a warm-up, a larger rate might diverge
     fit(network, objective, loader, recipe, machine, stage=spec.role, teacher=live)
@@ -85,7 +85,7 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
 def _one_batch(loader: Loader, micro_batches: int, processes: int) -> Loader:
     """The same on one batch that is larger by ``MARGIN``, or on what one of several processes gets of it."""
     one = copy.copy(loader)
-    one.batch_size, one.pieces = math.ceil(MARGIN * loader.batch_size / processes), micro_batches
+    one.batch_size, one.grad_accum_steps = math.ceil(MARGIN * loader.batch_size / processes), micro_batches
     train = np.resize(loader.order(1), one.batch_size)
-    one.pictures = replace(loader.pictures, train=train, val=loader.pictures.val[:LOOKED])
+    one.dataset = replace(loader.dataset, train=train, val=loader.dataset.val[:EVAL_BATCH])
     return one

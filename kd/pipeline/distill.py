@@ -11,14 +11,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kd.aptitude import refuse_constant, refuse_weak
-from kd.evaluate import accuracy
-from kd.interfaces import Context, Outputs, Teacher, observe
-from kd.memory import in_memory, of_training
+from kd.evaluation.metrics import accuracy
+from kd.evaluation.predict import predict_distributed
+from kd.interfaces import Context, Outputs, Teacher, extract_outputs
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cached
-from kd.teacher import LiveTeacher, choose_source
-from kd.train import predict_together
+from kd.runtime.memory import explain_out_of_memory, smaller_training
+from kd.teachers.checks import check_above_majority, check_not_constant
+from kd.teachers.live import LiveTeacher
+from kd.teachers.logit_cache import teacher_factory
 
 
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
@@ -70,12 +71,15 @@ def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None
 def _timed(plan: RunPlan, role: str) -> Iterator[None]:
     """Count the seconds of a role; if memory runs out, say of which, and what would be smaller."""
     train = plan.settings["train"]
-    with plan.clock(role), in_memory(role, **of_training(train["batch_size"], train["pieces"])):
+    with (
+        plan.clock(role),
+        explain_out_of_memory(role, **smaller_training(train["batch_size"], train["grad_accum_steps"])),
+    ):
         yield
 
 
 def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
-    """Refuse a teacher that knows too little, if a network reads its outputs; see ``kd.aptitude``.
+    """Refuse a teacher that knows too little, if a network reads its outputs; see ``kd.teachers.checks``.
 
     Its accuracy is measured on validation images. Whether its output is constant is seen in the logits of the test
     images, which were computed when it was trained; none of their labels is read.
@@ -86,20 +90,20 @@ def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
     student, settings, dataset = plan.stages["student"], plan.settings, plan.dataset
     if not student.objective.needs:
         return
-    refuse_constant(role, teacher.test_logits)
+    check_not_constant(role, teacher.test_logits)
     if not settings["teacher"]["allow_weak"]:
-        predict = partial(predict_together, teacher.network, student.loader, dataset.val, plan.machine, plan.ranks)
+        predict = partial(predict_distributed, teacher.network, student.loader, dataset.val, plan.machine, plan.ranks)
         share, targets = teacher.training["best_val_accuracy"], dataset.targets[dataset.val]
         balanced = settings["data"]["balance"] != "none" or settings["train"]["pick_by"] != "accuracy"
-        refuse_weak(role, share, targets, dataset.classes, predict, balanced)
+        check_above_majority(role, share, targets, dataset.classes, predict, balanced)
 
 
 def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedModel:
     """Return trained teachers as one model."""
     loader, dataset = plan.teachers[0].loader, plan.dataset
-    network = plan.machine.prepare(plan.builder.ensemble([teacher.network for teacher in teachers])).eval()
+    network = plan.machine.to_device(plan.builder.ensemble([teacher.network for teacher in teachers])).eval()
     val_logits, test_logits = (
-        predict_together(network, loader, positions, plan.machine, plan.ranks)
+        predict_distributed(network, loader, positions, plan.machine, plan.ranks)
         for positions in (dataset.val, dataset.test)
     )
     share = accuracy(val_logits, dataset.targets[dataset.val])
@@ -119,7 +123,7 @@ def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tu
     """
     live = LiveTeacher(teacher.network, plan.machine, spec.objective.needs)
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
-    network = spec.objective.enter(method_context(plan, spec.role, spec.network, teacher.network))
+    network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher.network))
     return replace(spec, network=network), live
 
 
@@ -133,7 +137,7 @@ def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     """Choose between the live teacher and its logit cache, as ``teacher.source`` says."""
     student, dataset = plan.stages["student"], plan.dataset
     count = student.recipe.epochs * len(dataset.targets) * len(dataset.classes)
-    return choose_source(plan.settings["teacher"]["source"], student.objective.needs, count)
+    return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
 def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
@@ -142,13 +146,13 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
 
     def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
         with machine.autocast():
-            return observe(network, image, needs).full(needs)
+            return extract_outputs(network, image, needs).to_float32(needs)
 
     return Context(
         student=student,
         teacher=teacher,
-        fresh=lambda number: machine.prepare(plan.builder.build(role, number)),
-        see=forward,
+        make_student=lambda number: machine.to_device(plan.builder.build(role, number)),
+        forward=forward,
         targets=torch.from_numpy(dataset.targets),
         train=torch.from_numpy(dataset.train),
         image_size=dataset.image_size,
@@ -167,9 +171,10 @@ def dry_run_methods(plan: RunPlan) -> None:
         networks = spec.network, plan.initial_teacher(spec)
         objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
         needs = objective.needs
-        student = objective.enter(method_context(plan, spec.role, student, teacher.eval()))
+        student = objective.bind(method_context(plan, spec.role, student, teacher.eval()))
         with torch.no_grad():
             outputs = [
-                observe(module, torch.rand(2, 3, size, size), needs).full(needs) for module in (student, teacher)
+                extract_outputs(module, torch.rand(2, 3, size, size), needs).to_float32(needs)
+                for module in (student, teacher)
             ]
         objective.setup(*outputs)

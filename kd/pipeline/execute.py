@@ -8,18 +8,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kd.interfaces import first_line
 from kd.pipeline.batch_size import smallest_grad_accum
 from kd.pipeline.distill import run_stages
 from kd.pipeline.plan import RunPlan, RunResult
 from kd.pipeline.prepare import prepare
 from kd.pipeline.results import cost_fn, with_costs, write_results
-from kd.progress import say
-from kd.records.run_folder import KEPT, begin_run, finish_run, read_finished, refuse_another, write_result
-from kd.report import write_report
+from kd.records.run_folder import (
+    KEPT,
+    ROLE_LABELS,
+    begin_run,
+    finish_run,
+    is_calm,
+    read_finished,
+    refuse_another,
+    write_result,
+)
+from kd.report.run.report import write_report
+from kd.report.run.tables import comparison_rows, per_class_rows
+from kd.runtime.console import print_line
+from kd.runtime.errors import first_line
 from kd.runtime.values import flatten
-from kd.store import SHORT, digest, seal, waiting
-from kd.tables import LABEL, comparison_rows, is_calm, per_class_rows
+from kd.store.files import write_manifest
+from kd.store.locks import locked
+from kd.store.store import KEY_DIGITS, digest
 from kd.tracking.tracker import Tracker
 from kd.tracking.wandb_environment import find_agent
 
@@ -36,7 +47,7 @@ def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, comman
     plan = prepare(cfg, choices)
     if cfg.train.batch_size == "auto":
         count = smallest_grad_accum(plan)
-        if count > cfg.train.pieces:
+        if count > cfg.train.grad_accum_steps:
             del plan  # and with it what lies on the device
             plan = prepare(cfg, choices, count)
     return execute(plan, folder, command)
@@ -52,15 +63,15 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
     """
     ranks = plan.ranks
     with _run_locks(plan, folder):
-        given, folder = folder is not None, ranks.tell(folder or plan.store.run(plan.name, plan.key))
+        given, folder = folder is not None, ranks.broadcast(folder or plan.store.run(plan.name, plan.key))
         if result := find_finished(plan, folder):
             return reuse(plan, folder, result)
-        if given and ranks.first:
+        if given and ranks.is_main:
             refuse_another(folder, plan.key)
-        say("\n".join([plan.name, *heading(plan)]))
-        if not ranks.first:
+        print_line("\n".join([plan.name, *heading(plan)]))
+        if not ranks.is_main:
             run_stages(plan)
-            return RunResult(ranks.tell(), folder, reused=False)  # when the main process has written it
+            return RunResult(ranks.broadcast(), folder, reused=False)  # when the main process has written it
         begin_run(folder, plan.config_yaml)
         with make_tracker(plan, folder) as tracker:
             trained = run_stages(plan, tracker.log)
@@ -68,7 +79,7 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
             figures = report(plan, folder)
             track(tracker, folder, result, figures)
         finish_run(folder)
-        ranks.tell(result)
+        ranks.broadcast(result)
     return RunResult(result, folder, reused=False, hint=f"{tracker.hint()}\nIt took {plan.clock}.")
 
 
@@ -77,11 +88,11 @@ def _run_locks(plan: RunPlan, folder: Path | None) -> Iterator[None]:
     """Hold the locks of the run and of a folder that was asked for, which another run may be given too."""
     locks = plan.store.root / ".locks"
     with ExitStack() as held:
-        if plan.ranks.first:
-            held.enter_context(waiting(locks / f"run-{plan.key[:SHORT]}.lock", f"the run {plan.name}"))
+        if plan.ranks.is_main:
+            held.enter_context(locked(locks / f"run-{plan.key[:KEY_DIGITS]}.lock", f"the run {plan.name}"))
             if folder:
-                lock = f"folder-{digest({'folder': str(folder.absolute())})[:SHORT]}.lock"
-                held.enter_context(waiting(locks / lock, f"{folder}"))
+                lock = f"folder-{digest({'folder': str(folder.absolute())})[:KEY_DIGITS]}.lock"
+                held.enter_context(locked(locks / lock, f"{folder}"))
         yield
 
 
@@ -98,7 +109,7 @@ def heading(plan: RunPlan) -> Iterator[str]:
 def find_finished(plan: RunPlan, folder: Path) -> dict[str, Any] | None:
     """Return the result of this run if an earlier command finished it, to all processes."""
     device = plan.machine.device.type
-    return plan.ranks.tell(read_finished(folder, plan.key, device) if plan.ranks.first else None)
+    return plan.ranks.broadcast(read_finished(folder, plan.key, device) if plan.ranks.is_main else None)
 
 
 def report(plan: RunPlan, folder: Path) -> dict[str, Path]:
@@ -111,11 +122,11 @@ def make_tracker(plan: RunPlan, folder: Path | None) -> Tracker:
     """Return the run's tracker. Teacher and baseline are W&B runs of their own, shared by the runs that use them."""
     settings = plan.settings
     config = dict(flatten(settings)) | {f"choices.{group}": option for group, option in plan.choices.items()}
-    about = {"root": plan.store.root, "run_id": plan.key[: 2 * SHORT], "config": config, "name": plan.name}
+    about = {"root": plan.store.root, "run_id": plan.key[: 2 * KEY_DIGITS], "config": config, "name": plan.name}
     tracker = Tracker(folder, **about, job_type="distill", agent=find_agent(), **settings["tracking"])
     for role in {"teacher", "baseline"} & plan.stages.keys():
         own = digest(plan.stages[role].key)
-        tracker.sibling(role, run_id=own[: 2 * SHORT], name=f"{plan.choices['data']}-{role}-{own[:SHORT]}")
+        tracker.sibling(role, run_id=own[: 2 * KEY_DIGITS], name=f"{plan.choices['data']}-{role}-{own[:KEY_DIGITS]}")
     return tracker
 
 
@@ -130,11 +141,11 @@ def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
     timed = time_again(plan, result)
     if timed:
         write_result(folder, timed)
-        seal(folder, KEPT)
+        write_manifest(folder, KEPT)
     has_report = (folder / "report.md").is_file()
-    if plan.ranks.first and (timed if has_report else plan.settings["report"]):
+    if plan.ranks.is_main and (timed if has_report else plan.settings["report"]):
         write_report(folder)
-    hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.ranks.first else ""
+    hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.ranks.is_main else ""
     return RunResult(timed or result, folder, reused=True, hint="\n".join(filter(None, [REUSED, hint])))
 
 
@@ -145,16 +156,16 @@ def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | Non
     """
     if plan.machine.describe()["threads"] != result["machine"]["threads"]:
         return None  # with other threads, latencies would no longer be those of the settings in the result
-    roles = [role for role in LABEL if result.get(role)]
+    roles = [role for role in ROLE_LABELS if result.get(role)]
     kept = all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
     if all(is_calm(result[role]) for role in roles) or not kept or plan.ranks.size > 1:
         return None
-    say(f"{result['name']}: its latencies may come from a busy machine: measuring them again")
+    print_line(f"{result['name']}: its latencies may come from a busy machine: measuring them again")
     try:
         trained, cost = run_stages(plan), cost_fn(plan)
         costs = {role: cost(role, trained[role].network) for role in roles}
     except (OSError, ValueError) as error:  # a full disk, a teacher that is refused by now: the old result stays valid
-        say(f"they could not be measured: {first_line(error)}")
+        print_line(f"they could not be measured: {first_line(error)}")
         return None
     return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
 

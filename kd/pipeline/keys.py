@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.store import SHORT, digest, shortened
+from kd.store.store import KEY_DIGITS, digest, shortened
 
 VERSION = 2  # part of every key: raise it with a change of the code that changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
@@ -74,7 +74,7 @@ def run_keys(
     recipe = recipe_key(train["student"])
     del recipe["label_smoothing"]  # a term reads it
     student = {**learned, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
-    networks["baseline"] = {**student, "objective": active_terms(settings["twin"]), "teacher": None}
+    networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     taught = {**student, "objective": active_terms(settings["kd"])}
     shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
     current_teacher, caches = digest(teacher), {}
@@ -100,8 +100,8 @@ def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Setti
     train = settings["train"]
     views = {"version": VERSION, "data": fingerprint, "augment": settings["data"]["augment"]}
     views |= {name: train[name] for name in NUMERICS}
-    if train["pieces"] > 1:  # batch norm, and terms that compare the images of a batch, see one micro-batch
-        views["pieces"] = train["pieces"]
+    if train["grad_accum_steps"] > 1:  # batch norm, and terms that compare the images of a batch, see one micro-batch
+        views["grad_accum_steps"] = train["grad_accum_steps"]
     balance, pick_by = settings["data"].get("balance", "none"), train.get("pick_by", "accuracy")
     if balance == "sample":  # other images are drawn; a weight of labels changes no view
         views["balance"] = balance
@@ -147,8 +147,7 @@ def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
     parts = [choices["data"], named("teacher") + attached, student, choices["kd"], *kd, f"seed{settings['seed']}"]
-    return f"{shortened('-'.join(parts))}-{key[:SHORT]}"
-
+    return f"{shortened('-'.join(parts))}-{key[:KEY_DIGITS]}"
 
 
 def file_sha256(path: Path) -> str:

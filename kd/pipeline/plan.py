@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from kd.build import ModelBuilder
-from kd.clock import Clock
-from kd.data.pictures import Pictures
-from kd.machine import Machine
-from kd.parallel import Ranks
+from kd.data.dataset import ImageDataset
 from kd.pipeline.keys import Keys, run_name
 from kd.pipeline.stage import StageSpec
-from kd.store import Store, digest
+from kd.runtime.device import Device
+from kd.runtime.distributed import World
+from kd.runtime.timer import Timer
+from kd.store.store import Store, digest
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class RunPlan:
     choices: Mapping[str, str]  # the option taken in each group
     keys: Keys
     store: Store
-    machine: Machine
-    ranks: Ranks  # the processes that share the run
-    dataset: Pictures
+    machine: Device
+    ranks: World  # the processes that share the run
+    dataset: ImageDataset
     stages: Mapping[str, StageSpec]  # by role: teacher (or teacher_1, ...), baseline (if wanted), assistant_1, student
     builder: ModelBuilder  # makes further networks: a student's peers, an ensemble of the teachers
     unused_params: int  # parameters of the teacher's published class that no forward pass touches
-    clock: Clock
+    clock: Timer
 
     @property
     def key(self) -> str:

@@ -23,11 +23,11 @@ from kd.build import (
     name_setting,
 )
 from kd.config.checks import check_length, check_outputs
-from kd.config.combine import settled
+from kd.config.combine import expand_combination
 from kd.config.composed import checked, resolved
-from kd.config.keys import shown
-from kd.config.options import assistants_of, members_of
-from kd.store import digest
+from kd.config.keys import quote_value
+from kd.config.networks import assistants_of, members_of
+from kd.store.store import digest
 from kd.tracking.wandb_environment import find_agent
 
 if TYPE_CHECKING:
@@ -58,17 +58,17 @@ def check_run(config: Any) -> None:
     from kd.models import hub
 
     if names := pretrained(settings, choices):
-        hub.ask()  # answers while torch is imported
+        hub.check_server()  # answers while torch is imported
     is_downloaded = settings["data"].get("root", "") is None  # perhaps: then last, when all else is right
     if not is_downloaded:
         try_data(cfg)
 
-    from kd.machine import find_device
+    from kd.runtime.device import resolve_torch_device
 
-    find_device(settings["train"]["device"])
+    resolve_torch_device(settings["train"]["device"])
     try_objects(cfg, settings, choices, set())
     for name in names:
-        hub.find(name)
+        hub.find_pretrained(name)
     if is_downloaded:
         try_data(cfg)
 
@@ -94,10 +94,10 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     Raises:
         ValueError: as of ``check_run``.
     """
-    cfg, choices = settled(cfg, choices)
+    cfg, choices = expand_combination(cfg, choices)
     with name_setting(cfg):
         objective = build_objective(cfg.kd)
-        build_baseline_objective(cfg.twin)
+        build_baseline_objective(cfg.baseline_kd)
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
     for node, role, spec in networks(settings, members, bool(objective.needs)):
         parts = ("network", "attention", "checkpoint", "checkpoint_prefix")
@@ -108,13 +108,13 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
                 network = try_network(role, spec, size)
             try_image(network, role, spec, size, partial(has_size, cfg))
             if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read where it is trusted
-                from kd.weights import look_at
+                from kd.models.weights import check_checkpoint
 
-                look_at(network, Path(spec["checkpoint"]).expanduser(), spec["checkpoint_prefix"])
+                check_checkpoint(network, Path(spec["checkpoint"]).expanduser(), spec["checkpoint_prefix"])
     from kd.pipeline.keys import run_keys
-    from kd.teacher import choose_source  # takes a second to import
+    from kd.teachers.logit_cache import teacher_factory  # takes a second to import
 
-    choose_source(settings["teacher"]["source"], objective.needs, 0)
+    teacher_factory(settings["teacher"]["source"], objective.needs, 0)
     is_combination = "weights" not in settings["kd"]  # kd=combine, which ``settled`` expands
     method = resolved(cfg.kd) if is_combination else settings["kd"]
     run_keys({**settings, "kd": method}, "", bool(objective.needs), members)
@@ -138,10 +138,10 @@ class StopBeforeData(BaseException):
 class StoreSentinel:
     """Stops a data set at its first access to the store, which comes after all checks that need no image."""
 
-    def obtain(self, *asked: Any) -> Any:
+    def get_or_create(self, *asked: Any) -> Any:
         raise StopBeforeData
 
-    path = obtain
+    path = get_or_create
 
 
 def try_data(cfg: Any) -> None:
@@ -201,7 +201,9 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
     count = sum(weight.numel() for weight in network.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
     if 4 * count > memory:
-        named = ", ".join(f"{role}.{name}={shown(value)}" for name, value in spec["network"].items() if name[0] != "_")
+        named = ", ".join(
+            f"{role}.{name}={quote_value(value)}" for name, value in spec["network"].items() if name[0] != "_"
+        )
         raise ValueError(f"{named}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit into memory")
     with torch.device(_device(image_size)):  # on meta, outputs with and without attention cannot be compared
         network = build_network(spec, CLASSES, image_size, tried=image_size <= SMALL)

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from kd.build import ModelBuilder, build_baseline_objective, build_dataset, build_objective, instantiate_node
-from kd.clock import Clock
 from kd.config.checks import check_values
-from kd.config.combine import settled
+from kd.config.combine import expand_combination
 from kd.config.composed import as_written, as_yaml, resolved
-from kd.config.options import assistants_of, members_of, name_of
+from kd.config.networks import assistants_of, members_of, name_of
 from kd.config.settings import AUTO
 from kd.data.loader import Loader
-from kd.interfaces import advise
-from kd.machine import find_machine
 from kd.methods.supervised import CrossEntropy, learns_labels
-from kd.objective import Objective
-from kd.parallel import join
 from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import StageSpec
-from kd.store import Store
+from kd.runtime.device import resolve_device
+from kd.runtime.distributed import init_distributed
+from kd.runtime.timer import Timer
+from kd.runtime.user_warnings import warn_user
+from kd.store.store import Store
+from kd.train.objective import Objective
 
 Spec = Mapping[str, Any]
 
@@ -34,35 +34,42 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
 
     Args:
         cfg: as Hydra composed it, without Hydra's part. choices: the option taken in each group.
-        micro_batches: in which a batch is computed, in place of ``train.pieces``.
+        micro_batches: in which a batch is computed, in place of ``train.grad_accum_steps``.
 
     Raises:
         ValueError: with the setting, its value and what would be right.
     """
     cfg = _with_batches(cfg, micro_batches)
     check_values(as_written(cfg), resolved(cfg))
-    cfg, choices = settled(cfg, choices)
+    cfg, choices = expand_combination(cfg, choices)
     settings = resolved(cfg)
-    clock, train, ranks = Clock(), cfg.train, join()
+    clock, train, ranks = Timer(), cfg.train, init_distributed()
     number = ranks.local if ranks.size > 1 else None
-    machine = find_machine(train.device, train.precision, train.channels_last, train.threads, number)
+    machine = resolve_device(train.device, train.precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
     objective = build_objective(cfg.kd)
     if cfg.data.balance == "weight" and not learns_labels(objective):
         name = choices["kd"]
-        advise(f"data.balance=weight weighs labels, and kd={name} reads none: only teacher and baseline use them")
+        warn_user(f"data.balance=weight weighs labels, and kd={name} reads none: only teacher and baseline use them")
     members = members_of(settings, choices["teacher"])
     if members:
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
     store = Store(Path(cfg.outputs or "outputs").expanduser())
-    with clock("data"), ranks.lead():
+    with clock("data"), ranks.main_process_first():
         dataset = build_dataset(cfg, store)
 
     keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants)
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
-    loader = Loader(dataset, train.batch_size, cfg.seed, machine.device, pieces=train.pieces, balance=cfg.data.balance)
+    loader = Loader(
+        dataset,
+        train.batch_size,
+        cfg.seed,
+        machine.device,
+        grad_accum_steps=train.grad_accum_steps,
+        balance=cfg.data.balance,
+    )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
     plan = RunPlan(
@@ -89,7 +96,7 @@ def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
     if cfg.train.batch_size == "auto":
         cfg.train.batch_size = AUTO
     if micro_batches:
-        cfg.train.pieces = micro_batches
+        cfg.train.grad_accum_steps = micro_batches
     return cfg
 
 
@@ -107,7 +114,7 @@ def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) 
     for role, spec in builder.specs.items():
         if role.startswith("teacher"):
             labels = Objective({"hard": CrossEntropy(recipe.label_smoothing)}, {"hard": 1.0})
-            own, is_trained = loader.differing(spec["seed"], recipe.mixup), bool(spec["checkpoint"])
+            own, is_trained = loader.with_seed(spec["seed"], recipe.mixup), bool(spec["checkpoint"])
             network = builder.build(role)
             stages[role] = StageSpec(
                 role, "teachers", keys.networks[role], network, labels, recipe, own, is_trained=is_trained
@@ -124,8 +131,8 @@ def student_stages(
         objective: of the student. Every assistant has a copy of its own.
     """
     recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
-    own = loader.differing(cfg.seed, recipe.mixup)
-    labels = build_baseline_objective(cfg.twin)
+    own = loader.with_seed(cfg.seed, recipe.mixup)
+    labels = build_baseline_objective(cfg.baseline_kd)
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
@@ -137,7 +144,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.differing(builder.specs[role]["seed"], recipe.mixup),
+            loader.with_seed(builder.specs[role]["seed"], recipe.mixup),
             taught_by=teacher,
         )
         teacher = role

@@ -13,19 +13,19 @@ import numpy as np
 from torch import Tensor, nn
 
 from kd.attention.maps import gate_maps
+from kd.data.dataset import ImageDataset
 from kd.data.loader import Loader
-from kd.data.pictures import Pictures
-from kd.evaluate import accuracy, agreement, mcnemar, summary
-from kd.machine import Machine
-from kd.measure import costs_once, params
-from kd.memory import in_memory
+from kd.evaluation.cost import cached_costs, params
+from kd.evaluation.metrics import accuracy, agreement, mcnemar, summary
 from kd.models.ensemble import Ensemble
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import TrainedModel
 from kd.records.run_folder import write_result
-from kd.report import choose_attended, choose_pictures
+from kd.report.run.sampling import choose_attended, choose_images
+from kd.runtime.device import Device
+from kd.runtime.memory import explain_out_of_memory
 from kd.runtime.values import flatten
-from kd.store import SHORT
+from kd.store.store import KEY_DIGITS
 
 
 def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedModel], command: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedMode
         The content of ``result.json``.
     """
     settings, large = plan.settings, plan.settings["latency"]["batch"]
-    with plan.clock("evaluate"), in_memory("evaluate", f"latency.batch={large}", "a smaller latency.batch"):
+    with plan.clock("evaluate"), explain_out_of_memory("evaluate", f"latency.batch={large}", "a smaller latency.batch"):
         _write_arrays(folder, trained, plan)
         shutil.copyfile(trained["student"].folder / "network.safetensors", folder / "student.safetensors")
         measured = _measure(trained, plan)
@@ -57,8 +57,8 @@ def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPl
     np.savez_compressed(folder / "predictions.npz", index=dataset.test, target=targets, **logits)
     rows = choose_attended(targets, logits["teacher"], seed)
     attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.machine)
-    rows = choose_pictures(targets, logits, seed, attended)
-    np.savez_compressed(folder / "pictures.npz", row=rows, image=dataset.images[dataset.test[rows]])
+    rows = choose_images(targets, logits, seed, attended)
+    np.savez_compressed(folder / "images.npz", row=rows, image=dataset.images[dataset.test[rows]])
 
 
 def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
@@ -95,7 +95,7 @@ def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, An
     return {**models, "assistants": assistants, "comparison": comparison, **described}
 
 
-def _describe_data(dataset: Pictures) -> dict[str, Any]:
+def _describe_data(dataset: ImageDataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "classes": list(dataset.classes),
@@ -106,13 +106,13 @@ def _describe_data(dataset: Pictures) -> dict[str, Any]:
     }
 
 
-def split_digest(dataset: Pictures, positions: np.ndarray) -> str:
+def split_digest(dataset: ImageDataset, positions: np.ndarray) -> str:
     """Name images by their pixels, labels and order: equal names mean equal images, wherever they are stored."""
     content = hashlib.sha256(f"{dataset.images.shape[1:]} {len(positions)}".encode())
     for start in range(0, len(positions), 256):  # of a memory map: all at once might not fit
         content.update(dataset.images[positions[start : start + 256]])
     content.update(dataset.targets[positions])
-    return content.hexdigest()[: 2 * SHORT]
+    return content.hexdigest()[: 2 * KEY_DIGITS]
 
 
 def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
@@ -134,12 +134,12 @@ def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
         whole = {**whole, "classes": len(plan.dataset.classes)}
         unused = plan.unused_params if role == "teacher" else 0
         size, latency = plan.dataset.image_size, plan.settings["latency"]
-        return costs_once(plan.store, whole, network, size, plan.machine, published_extra=unused, **latency)
+        return cached_costs(plan.store, whole, network, size, plan.machine, published_extra=unused, **latency)
 
     return cost
 
 
-def write_attention(folder: Path, network: nn.Module, dataset: Pictures, rows: np.ndarray, machine: Machine) -> bool:
+def write_attention(folder: Path, network: nn.Module, dataset: ImageDataset, rows: np.ndarray, machine: Device) -> bool:
     """Write ``attention.npz`` if ``network`` is a single network with spatial gates; return whether it is.
 
     Args:
@@ -155,11 +155,11 @@ def write_attention(folder: Path, network: nn.Module, dataset: Pictures, rows: n
     return bool(maps)
 
 
-def _test_images(dataset: Pictures, positions: np.ndarray, machine: Machine) -> Tensor:
+def _test_images(dataset: ImageDataset, positions: np.ndarray, machine: Device) -> Tensor:
     """A few images as networks see them in a test: [B, 3, H, W] in [0, 1]."""
     few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions])
     loader = Loader(few, 2, 0, machine.device)  # of these alone: on an accelerator a loader holds its whole data set
-    return next(loader.plain(np.arange(len(positions)), len(positions))).image
+    return next(loader.eval_batches(np.arange(len(positions)), len(positions))).image
 
 
 def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:

@@ -13,17 +13,21 @@ import numpy as np
 import safetensors.torch
 from torch import nn
 
-from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
-from kd.evaluate import accuracy
+from kd.evaluation.cost import state_of
+from kd.evaluation.metrics import accuracy
+from kd.evaluation.predict import predict_distributed
 from kd.interfaces import Teacher
-from kd.machine import Machine
-from kd.measure import state_of
-from kd.objective import Objective
-from kd.parallel import ALONE, Ranks
-from kd.store import SHORT, Store, damage, digest
-from kd.train import Recipe, fit, predict_together
-from kd.weights import load_weights
+from kd.models.weights import load_weights
+from kd.runtime.device import Device
+from kd.runtime.distributed import SINGLE_PROCESS, World
+from kd.store.distributed import get_or_create_together
+from kd.store.files import find_damage
+from kd.store.store import KEY_DIGITS, Store, digest
+from kd.train.checkpoint import CheckpointFolder
+from kd.train.loop import fit
+from kd.train.objective import Objective
+from kd.train.recipe import Recipe
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -45,7 +49,7 @@ class StageSpec:
     @property
     def name(self) -> str:
         """Of the network's folder in the store."""
-        return digest(self.key)[:SHORT]
+        return digest(self.key)[:KEY_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,19 @@ class TrainedModel:
     test_logits: np.ndarray  # float32 [N_test, K]
 
 
-def is_cached(store: Store, spec: StageSpec, ranks: Ranks) -> bool:
+def is_cached(store: Store, spec: StageSpec, ranks: World) -> bool:
     """Whether the network of ``spec`` is in the store, undamaged; the same answer on all processes."""
-    return ranks.tell(not damage(store.path(spec.kind, spec.name)) if ranks.first else None)
+    return ranks.broadcast(not find_damage(store.path(spec.kind, spec.name)) if ranks.is_main else None)
 
 
 def get_or_train(
     store: Store,
     spec: StageSpec,
-    machine: Machine,
+    machine: Device,
     log: Log,
     *,
     teacher: Teacher | None = None,
-    ranks: Ranks = ALONE,
+    ranks: World = SINGLE_PROCESS,
     compile: bool = False,
     pick_by: str = "accuracy",
     checkpoint_minutes: float = 10.0,
@@ -107,14 +111,14 @@ def get_or_train(
                 ranks=ranks,
                 compile=compile,
                 pick_by=pick_by,
-                checkpoints=Checkpoints(store.unfinished(spec.kind, spec.name), checkpoint_minutes),
+                checkpoints=CheckpointFolder(store.partial_dir(spec.kind, spec.name), checkpoint_minutes),
                 log=note,
             )
-        test_logits = predict_together(spec.network, spec.loader, spec.loader.pictures.test, machine, ranks)
+        test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, machine, ranks)
         _write(folder, spec, {**training, "run": run}, rows, test_logits)
 
-    folder = ranks.obtain(store, spec.kind, spec.name, make)
-    if cached or not ranks.first:
+    folder = get_or_create_together(ranks, store, spec.kind, spec.name, make)
+    if cached or not ranks.is_main:
         load_weights(spec.network, folder / "network.safetensors")
     if cached:
         for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
@@ -122,7 +126,7 @@ def get_or_train(
     training = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     made_by = training.pop("run", None)
     return TrainedModel(
-        network=machine.prepare(spec.network).eval(),
+        network=machine.to_device(spec.network).eval(),
         folder=folder,
         training={**training, "found": cached and (run is None or made_by != run)},
         test_logits=np.load(folder / "test_logits.npy"),
@@ -139,9 +143,9 @@ def _write(folder: Path, spec: StageSpec, about: dict[str, Any], rows: list[Any]
     (folder / "settings.json").write_text(json.dumps(spec.key, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _validate(spec: StageSpec, machine: Machine, ranks: Ranks) -> dict[str, Any]:
+def _validate(spec: StageSpec, machine: Device, ranks: World) -> dict[str, Any]:
     """Return what ``fit`` would, for a network that is not trained here."""
-    dataset = spec.loader.pictures
-    logits = predict_together(machine.prepare(spec.network), spec.loader, dataset.val, machine, ranks)
+    dataset = spec.loader.dataset
+    logits = predict_distributed(machine.to_device(spec.network), spec.loader, dataset.val, machine, ranks)
     share = accuracy(logits, dataset.targets[dataset.val])
     return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.progress import say
-from kd.store import SIZES, damage, seal, write_text
+import numpy as np
+
+from kd.runtime.console import print_line
+from kd.store.files import MANIFEST, find_damage, write_manifest, write_text
 
 # the files by which a finished run is recognised; figures and images, which can be drawn again, are not among them
 KEPT = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
@@ -18,7 +22,7 @@ UNFINISHED = ".unfinished"  # marks the folder of a run that is in progress, or 
 def begin_run(folder: Path, config_yaml: str) -> None:
     """Make the folder of a run, mark it as unfinished and write its config. The caller must hold the run's lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "result.json", "report.md", SIZES):
+    for name in ("config.yaml", "result.json", "report.md", MANIFEST):
         for partial in folder.glob(f".{name}.*"):
             partial.unlink()
     (folder / UNFINISHED).touch()
@@ -27,7 +31,7 @@ def begin_run(folder: Path, config_yaml: str) -> None:
 
 def finish_run(folder: Path) -> None:
     """Write the manifest of a run whose files are complete, and mark it as finished."""
-    seal(folder, KEPT)
+    write_manifest(folder, KEPT)
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 
@@ -46,8 +50,8 @@ def read_finished(folder: Path, key: str, device: str) -> dict[str, Any] | None:
             return None
     except (ValueError, KeyError, TypeError):  # damaged: the run is made again
         return None
-    if wrong := damage(folder):
-        say(f"{folder.name} is damaged ({wrong}): it is made again")
+    if wrong := find_damage(folder):
+        print_line(f"{folder.name} is damaged ({wrong}): it is made again")
         return None
     return result
 
@@ -70,3 +74,133 @@ def refuse_another(folder: Path, key: str) -> None:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write ``result.json``, whole or not at all."""
     write_text(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+FILES = {  # what the report reads: what it is for, and where it comes from
+    "config.yaml": ("the settings of the run, which the report links to", "kd.run writes it before training"),
+    "result.json": ("the numbers of every table", "kd.run writes it after the evaluation on the test split"),
+    "metrics.jsonl": ("the training curves", "kd.run adds a line an epoch while it trains"),
+    "predictions.npz": ("the logits on the test split", "kd.run writes it when it evaluates the models"),
+    "images.npz": ("the images of the prediction grids", "kd.run writes it beside predictions.npz"),
+}
+OPTIONAL = {  # the same, of what is read where it is there
+    "attention.npz": ("the attention maps of the teacher", "kd.run writes it where the teacher has spatial gates"),
+}
+
+
+class ReportError(ValueError):
+    """The report cannot be made; the message says which file is at fault and what would be right."""
+
+
+def read_part(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
+    path = folder / name
+    purpose, origin = (FILES | OPTIONAL)[name]
+    if not path.is_file():
+        raise ReportError(f"{path} is missing. It holds {purpose}; {origin}.")
+    try:
+        return load(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ReportError(f"{path} cannot be read ({error}). It holds {purpose}; {origin}.") from error
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(result, dict) or result.get("version") != 1:
+        raise ValueError("it is no result of version 1, the one this report knows")
+    return result
+
+
+def load_lines(path: Path) -> Rows:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number} is not JSON: {error}") from error
+    return rows
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def check_predictions(folder: Path, result: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse predictions that are not those of the result."""
+    path, count, classes = folder / "predictions.npz", result["data"]["test"], len(result["data"]["classes"])
+    for name in ("target", *roles_of(result)):
+        shape = (count,) if name == "target" else (count, classes)
+        if name not in arrays or arrays[name].shape != shape:
+            found = f"shape {list(arrays[name].shape)}" if name in arrays else "missing"
+            raise ReportError(
+                f'{path}: the array "{name}" is {found}, but result.json speaks of {count} test images '
+                f"and {classes} classes: {list(shape)} would be right."
+            )
+    for name in roles_of(result):
+        accuracy = float((arrays[name].argmax(1) == arrays["target"]).mean())
+        if abs(accuracy - result[name]["accuracy"]) > 1e-4:
+            raise ReportError(
+                f"{path} gives the {ROLE_LABELS[name]} an accuracy of {accuracy:.4f}, but result.json says "
+                f"{result[name]['accuracy']:.4f}: the two files are not of the same run."
+            )
+
+
+def read_attention(folder: Path, result: Mapping[str, Any], dataset: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return {"row": [M], "stage 1": [M, h, w], ...}; empty where there is no such file."""
+    path, count = folder / "attention.npz", result["data"]["test"]
+    if not path.exists():
+        return {}
+    arrays = read_part(folder, path.name, load_arrays)
+    rows = arrays.get("row")
+    if rows is None or rows.ndim != 1 or not np.isin(rows, np.intersect1d(dataset["row"], np.arange(count))).all():
+        raise ReportError(
+            f'{path}: the array "row" must name rows whose images are in images.npz. '
+            "The two files are not of the same run."
+        )
+    for name, maps in arrays.items():
+        if name != "row" and (maps.ndim != 3 or len(maps) != len(rows)):
+            raise ReportError(
+                f'{path}: the array "{name}" has shape {list(maps.shape)}; [{len(rows)}, h, w] would be right.'
+            )
+    return arrays
+
+
+ROLE_LABELS = {
+    "teacher": "teacher",
+    "student": "student",
+    "baseline": "student, labels only",
+}  # in the order of columns
+PICKS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}  # train.pick_by
+Rows = list[dict[str, Any]]
+
+
+def roles_of(result: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the models that the result holds, in the order of columns."""
+    return [key for key in ROLE_LABELS if result.get(key)]
+
+
+def picked_by(training: Mapping[str, Any]) -> str:
+    """The measure by which validation picked the epoch, a key of PICKS; of "training" of a network in result.json."""
+    return training.get("picked_by", "accuracy")
+
+
+def picked(training: Mapping[str, Any]) -> float:
+    """What it came to there."""
+    return training[f"best_val_{picked_by(training)}"]
+
+
+def batch_sizes(result: Mapping[str, Any]) -> list[str]:
+    """Return the measured batches, the smallest first: ["batch_1", "batch_64"]."""
+    return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
+
+
+def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:
+    """Whether the latencies of a network of result.json can be trusted: those of one batch size, or all of them.
+
+    A result of a version that did not look says nothing, and is not trusted.
+    """
+    if batch:
+        return bool(cost["latency_ms"][batch].get("calm"))
+    parts = [cost, cost["one_thread"]] if cost.get("one_thread") else [cost]
+    return all(is_calm(part, own) for part in parts for own in part["latency_ms"])

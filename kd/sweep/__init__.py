@@ -1,1 +1,1 @@
-"""One job of a multirun."""
+"""A sweep: the ledger of its cells, and the report that is made of it."""

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from kd.advice import share, tell_plainly
 from kd.config.keys import key_of
-from kd.interfaces import advise
-from kd.interrupt import LEADER, follow
-from kd.progress import slow_down
+from kd.config.search_objective import metric_values, needs_latency
+from kd.records.ledger import is_recorded, job_entry, read_plan
+from kd.records.run_folder import is_calm
+from kd.runtime.console import slow_down
+from kd.runtime.errors import explain_os_error
+from kd.runtime.signals import LEADER, exit_with_parent
+from kd.runtime.user_warnings import share_folder, show_plainly, warn_user
 from kd.runtime.values import format_override
-from kd.search import timed, values
-from kd.starved import in_words
-from kd.sweeps.ledger import entry, is_told, read_plan
-from kd.tables import is_calm
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
@@ -29,7 +28,7 @@ HEARTBEAT = 30.0  # seconds between the lines of a job that trains for long
 
 
 def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:
-    """Make the run of one job and note its outcome in the ledger; see ``kd/multirun.py``.
+    """Make the run of one job and note its outcome in the ledger; see ``kd/sweep/callback.py``.
 
     Returns:
         The values that a search optimises; None in a grid.
@@ -39,12 +38,12 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     plan = read_plan(folder)
     is_search = plan["cells"] is None
     slow_down(HEARTBEAT)
-    tell_plainly()  # in a launcher's worker, too
-    share(folder)
-    follow(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
+    show_plainly()  # in a launcher's worker, too
+    share_folder(folder)
+    exit_with_parent(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
     swept = [override for override in job.overrides.task if key_of(override) in plan["swept"]]
     try:
-        with entry(folder, swept) as page:
+        with job_entry(folder, swept) as page:
             from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger shows the job by now
 
             outcome = run(cfg, choices, None, command)
@@ -53,14 +52,18 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     except Exception as error:
         if is_search:  # its sweeper decides what a failed job means
             raise
-        if not is_told(folder, swept, error):
-            print(f"kd: {' '.join(map(format_override, swept))}: {in_words(error, cfg.outputs)}", file=sys.stderr)
+        if not is_recorded(folder, swept, error):
+            print(
+                f"kd: {' '.join(map(format_override, swept))}: {explain_os_error(error, cfg.outputs)}", file=sys.stderr
+            )
         return None  # the ledger holds error and traceback; the other jobs go on, and the exit code tells
 
 
 def objective_values(outcome: RunResult, cfg: DictConfig) -> float | tuple[float, ...]:
     """Return the values of ``objective`` in the result of a run; warn of latencies from a busy machine."""
-    objective = OmegaConf.to_container(cfg, resolve=True)["objective"]
-    if not is_calm(outcome.result["student"]) and (late := timed(objective)):
-        advise(f"the search optimises {' and '.join(late)}, which was measured while something else used the machine")
-    return values(outcome.result, objective)
+    objective = OmegaConf.to_container(cfg, resolve=True)["optimized_metric"]
+    if not is_calm(outcome.result["student"]) and (late := needs_latency(objective)):
+        warn_user(
+            f"the search optimises {' and '.join(late)}, which was measured while something else used the machine"
+        )
+    return metric_values(outcome.result, objective)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kd.store import digest, lock_of
+from kd.store.locks import file_lock
+from kd.store.store import digest
 from kd.tracking.guard import Guard, error_line
 
 FOLDER = "told"  # below outputs/wandb: a lock, a marker and a list of segments per W&B run
@@ -46,7 +47,7 @@ class Claim:
     def lock(self) -> bool | None:
         """Keep other jobs out until ``release``: False if another job holds the lock, None where locks do not work."""
         if self._lock is None:
-            lock = lock_of(self.path(".lock"))
+            lock = file_lock(self.path(".lock"))
             try:
                 lock.acquire(timeout=0)
             except Timeout:

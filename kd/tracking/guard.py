@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kd.interfaces import first_line
+from kd.runtime.errors import first_line
 from kd.tracking.redact import without_secrets
 
 log = logging.getLogger(__name__)

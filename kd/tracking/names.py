@@ -39,7 +39,7 @@ NETWORK_SUMMARY = {
 }
 # settings and choices that do not describe a teacher, or a baseline
 UNRELATED_SETTINGS = {
-    "teacher": ("baseline.", "kd.", "twin.", "student.", "train.student."),
+    "teacher": ("baseline.", "kd.", "baseline_kd.", "student.", "train.student."),
     "baseline": ("kd.", "teacher.", "attention.", "train.teacher."),
 }
 

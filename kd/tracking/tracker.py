@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kd.journal import Journal
-from kd.progress import here
+from kd.records.metrics_log import MetricsLog
+from kd.runtime.console import display_path
 from kd.tracking.guard import Guard
 from kd.tracking.names import init_arguments, sibling_config, to_python
 from kd.tracking.wandb_environment import Agent, wandb_dirs
@@ -32,7 +32,7 @@ class Tracker:
     """Logs one run's scalars, figures and tables.
 
     Args:
-        folder: the run folder, in which ``metrics.jsonl`` is written (kd.journal) and nothing else is touched. None:
+        folder: the run folder, in which ``metrics.jsonl`` is written (kd.records.metrics_log) and nothing else is touched. None:
             no such file.
         root: the outputs folder. All runs share ``root/wandb``.
         run_id: the run's key, which is also its W&B id: a run that restarts is the same W&B run.
@@ -100,14 +100,14 @@ class Tracker:
             sweep=agent and agent.sweep,
         )
         self._siblings: dict[str, WandbRun | None] = {}  # by role; None: another job logs it, or it failed to begin
-        self._journal: Journal | None = None  # metrics.jsonl
+        self._journal: MetricsLog | None = None  # metrics.jsonl
         self._open = ExitStack()  # what __exit__ closes
         self._restarted = False
 
     def __enter__(self) -> Tracker:
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(self.folder / "metrics.jsonl")
+            self._journal = MetricsLog(self.folder / "metrics.jsonl")
         if self.agent and self._run.mode != "online":
             self._guard.warn("a wandb agent waits for the result of this run, which only tracking=online sends")
         if self._run.mode != "disabled":
@@ -185,12 +185,12 @@ class Tracker:
         """Return how to view this run and how to send it, for the end of a run; "" if W&B has nothing of it."""
         if self._run.segment is None:
             return ""
-        look = f"look: {self._run.url or 'wandb leet ' + here(self._run.segment.parent)}"
+        look = f"look: {self._run.url or 'wandb leet ' + display_path(self._run.segment.parent)}"
         unsynced = [segment for run in self._runs() for segment in dict.fromkeys(run.unsynced)]
         if not unsynced:
             return look
         online = any(not segment.name.startswith("offline-") for segment in unsynced)
-        return f"{look}\nsend: wandb sync {'--include-online ' * online}{' '.join(map(here, unsynced))}"
+        return f"{look}\nsend: wandb sync {'--include-online ' * online}{' '.join(map(display_path, unsynced))}"
 
     def _runs(self) -> list[WandbRun]:
         return [self._run, *filter(None, self._siblings.values())]

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from kd.store import write_text
+from kd.store.files import write_text
 
 HEADER = 7  # bytes before the first block of a .wandb file, which is a log in LevelDB's format
 BLOCK = 32 * 1024

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd.config.options import conf_dir
-from kd.streams import open_streams
+from kd.config.paths import conf_dir
+from kd.runtime.streams import open_streams
 from kd.zoo.counting import Case, alone
 from kd.zoo.groups import GROUPS, Group, default_case, entries, known, pages_of
 from kd.zoo.pages import Entry
@@ -62,7 +62,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--markdown", action="store_true", help="a markdown table, for a page")
     style.add_argument("--json", action="store_true", help="for programs, with every comment")
-    parser.add_argument("--size", type=int, help="side of the picture that networks are counted at, in pixels")
+    parser.add_argument("--size", type=int, help="side of the image that networks are counted at, in pixels")
     parser.add_argument("--classes", type=int, help="classes that they tell apart; both are the default data set's")
     parser.add_argument("--backbone", help="what attentions are put on: a teacher, a student or timm's name")
     return parser.parse_args(arguments)

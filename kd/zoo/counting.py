@@ -11,15 +11,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.build import build_network
-from kd.config.options import names, network_of
-from kd.interfaces import first_line
+from kd.config.networks import names, network_of
+from kd.runtime.errors import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 class Case(NamedTuple):
-    """What is counted: one picture of this size."""
+    """What is counted: one image of this size."""
 
     image_size: int = 48
     num_classes: int = 6
@@ -38,7 +38,7 @@ def count(spec: Mapping[str, Any], case: Case, tried: bool = True) -> Counts | N
     """Count the network of ``spec``, as ``build_network`` takes it; None of one that is empty until it is read.
 
     Raises:
-        ValueError: what it said, if it cannot be built or does not take the picture.
+        ValueError: what it said, if it cannot be built or does not take the image.
     """
     chosen = {"network": dict(spec["network"]), "attention": spec.get("attention")}
     if chosen["network"].get("pretrained"):
@@ -65,7 +65,7 @@ def _count(spec: str, image_size: int, num_classes: int, tried: bool) -> Counts 
 
 def counts_of(network: nn.Module, image_size: int) -> Counts | None:
     """Count ``network``, which is used up, on the device that it is on; None if it has no parameters."""
-    from kd.measure import macs, params
+    from kd.evaluation.cost import macs, params
 
     if next(network.parameters(), None) is None:
         return None
@@ -105,7 +105,7 @@ def alone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
     """Return the backbone's node, from the configs in ``folder`` or else timm's, and its counts without attention.
 
     Raises:
-        ValueError: a backbone that there is not, or one that does not take the picture.
+        ValueError: a backbone that there is not, or one that does not take the image.
     """
     node = _backbone(case.backbone, folder)
     try:

@@ -80,7 +80,7 @@ GROUPS = {
         "kd",
         "method",
         "what the student learns from: kd=NAME",
-        "reads: what a method asks of the teacher. bank: whether its answers may be written down once, and looked up.\n"
+        "reads: what a method asks of the teacher. cached: whether the teacher's logits can be cached.\n"
         "python -m kd.run kd=NAME kd.SETTING=VALUE takes one, kd=combine kd.terms=[NAME,NAME] several at once;\n"
         "python -m kd.zoo methods NAME says what one costs and what its settings mean.",
         method,

@@ -25,15 +25,15 @@ def method(path: Path, *_: Any) -> Entry:
     page = read_page(path, "kd")
     needs, loss, terms = contents(page, path)
     reads = [name for name in SHOWN if name in needs]
-    bank = needs <= LOGITS_ONLY if needs else None
-    cells = {"reads": ", ".join(reads) or "nothing", "bank": {True: "yes", False: "no", None: "–"}[bank]}
+    cached = needs <= LOGITS_ONLY if needs else None
+    cells = {"reads": ", ".join(reads) or "nothing", "cached": {True: "yes", False: "no", None: "–"}[cached]}
     return entry(
         path,
         page,
         settings={key: value for key, value in page.node.items() if key not in NO_SETTINGS},
         cells=cells,
         facts={**{name: [text] for name, text in cells.items()}, "loss": loss},
-        data={"reads": reads, "bank": bank, "terms": terms},
+        data={"reads": reads, "cached": cached, "terms": terms},
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.config.options import conf_dir, network_of
-from kd.tables import millions, percent
+from kd.config.networks import network_of
+from kd.config.paths import conf_dir
+from kd.report.text import millions, percent
 from kd.zoo.counting import Case, Counts, alone, count, sentence
 from kd.zoo.pages import MISSING, Entry, entry, read_page, settings_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kd.tables import escape
+from kd.report.text import escape
 from kd.zoo.groups import Group
 from kd.zoo.pages import MISSING, Entry
 

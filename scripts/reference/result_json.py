@@ -1,4 +1,4 @@
-"""The page of ``result.json``: every field with its unit. tests/test_run.py compares it with a run's."""
+"""The page of ``result.json``: every field with its unit. tests/pipeline/test_run.py compares it with a run's."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import yaml
 from hydra import compose
 from omegaconf import OmegaConf
 
-from kd.config.options import composing
+from kd.config.initialize import initialize_hydra
 from kd.config.settings import uses
 from kd.zoo.pages import Loader, notes_of, overrides, read_page, settings_of
 from kd.zoo.tables import written
@@ -44,7 +44,7 @@ def settings_page(intro: str, root: Path, pages: Mapping[str, str]) -> str:
 
 def allowed() -> dict[str, str]:
     """Of each setting of the default command, what it may be, in words."""
-    with composing():
+    with initialize_hydra():
         raw = OmegaConf.to_container(compose("config"))
     return {key: rule.right for key, rule in uses(raw)}
 

@@ -162,6 +162,6 @@ def test_what_would_be_lost_in_training_is_refused_before(make, attention, text)
         attach(make(), attention, None, 16)
 
 
-def test_a_picture_that_is_too_small_is_named():
+def test_a_image_that_is_too_small_is_named():
     with pytest.raises(ValueError, match="dla46x_c cannot take images of 16 x 16 pixels"):
         attach(network("dla46x_c"), wrap("se"), None, 16)

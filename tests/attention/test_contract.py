@@ -11,7 +11,7 @@ from torch import Tensor
 from kd.attention.attach import attach, stages_of
 from kd.attention.gate import SpatialGate
 from kd.attention.maps import gate_maps
-from kd.interfaces import observe
+from kd.interfaces import extract_outputs
 from tests.attention.variants import FAMILIES, SIZE, network, variant, wrap
 from tests.conftest import options
 
@@ -21,7 +21,7 @@ IMAGE = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 @functools.cache
 def shapes(family: str) -> list[torch.Size]:
     with torch.no_grad():
-        return [f.shape for f in observe(network(family).eval(), IMAGE, frozenset()).features]
+        return [f.shape for f in extract_outputs(network(family).eval(), IMAGE, frozenset()).features]
 
 
 def loss(logits: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def tried(option: str, family: str, seed: int) -> list[str]:
         for p in added.values():  # what begins as zero (nl, gca) hides what is before it until the first step
             if not p.any():
                 p.normal_(std=0.1)
-    shown = observe(changed, IMAGE, frozenset())
+    shown = extract_outputs(changed, IMAGE, frozenset())
     with torch.no_grad():
         assert torch.equal(shown.logits, changed(IMAGE)), "observe is forward, and eval mode is one and the same twice"
     first = 1 if stages and 0 in stages else 0  # a pool behind the stem belongs to it, its map is shown behind both

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kd.attention.attach import attach
-from kd.attention.gate import SpatiallyGated, share
+from kd.attention.gate import SpatiallyGated, rms_ratio
 from kd.attention.maps import gate_maps
 from kd.attention.vea import VisionEagle
 from kd.models.ensemble import Ensemble
@@ -56,15 +56,17 @@ def test_a_gate_of_one_number_a_place_is_shown_as_it_is():
     assert name == "stage 1"
     torch.testing.assert_close(shown, layer.gate(torch.zeros(1, 1, 8, 8)).expand(2, 8, 8))
     seen = stage(IMAGE)
-    torch.testing.assert_close(share(seen, layer(seen)), layer.gate(IMAGE).expand(2, 32, 32))
+    torch.testing.assert_close(rms_ratio(seen, layer(seen)), layer.gate(IMAGE).expand(2, 32, 32))
 
 
 def test_a_share_is_the_ratio_of_rms_over_channels():
     before = torch.tensor([[3.0, 4.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)  # two channels, two places
     after = torch.tensor([[0.3, 0.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)
-    torch.testing.assert_close(share(before, after), torch.tensor([[[0.06, 0.0]]]))  # 0.3 of 5, and nothing of nothing
-    assert share(before.half(), after.half()).dtype == torch.float32
-    assert share(before * 0, after).eq(0).all()
+    torch.testing.assert_close(
+        rms_ratio(before, after), torch.tensor([[[0.06, 0.0]]])
+    )  # 0.3 of 5, and nothing of nothing
+    assert rms_ratio(before.half(), after.half()).dtype == torch.float32
+    assert rms_ratio(before * 0, after).eq(0).all()
 
 
 @pytest.mark.parametrize("option", [None, "se", "eca", "gca", "nl"])
@@ -86,7 +88,7 @@ def test_looking_changes_nothing(option):
     assert not any(m._forward_hooks for m in eagle.modules())
 
 
-def test_a_picture_that_does_not_fit_leaves_no_hook_behind():
+def test_a_image_that_does_not_fit_leaves_no_hook_behind():
     eagle = student("cbam", [1]).train()
     with pytest.raises(RuntimeError):
         gate_maps(eagle, torch.rand(2, 4, 32, 32))

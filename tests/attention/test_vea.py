@@ -9,7 +9,7 @@ import torch
 
 from kd.attention.attach import attach
 from kd.attention.vea import VisionEagle
-from kd.interfaces import observe
+from kd.interfaces import extract_outputs
 from kd.models.backbone import build
 from tests.conftest import golden
 
@@ -70,7 +70,7 @@ def test_logits_and_gradients_are_those_of_the_published_network(case):
     with torch.no_grad():
         logits = network.eval()(image)
         torch.testing.assert_close(logits, torch.tensor(case["logits_eval"], dtype=torch.float64), atol=1e-9, rtol=0)
-        assert torch.equal(observe(network, image).logits, logits)
+        assert torch.equal(extract_outputs(network, image).logits, logits)
     logits = network.train()(image)
     torch.testing.assert_close(logits, torch.tensor(case["logits_train"], dtype=torch.float64), atol=1e-9, rtol=0)
     (logits * torch.cos(torch.arange(logits.numel(), dtype=torch.float64)).reshape_as(logits)).sum().backward()

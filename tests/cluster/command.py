@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from filelock import Timeout
 
-from kd.store import lock_of
-from kd.sweeps.ledger import Cell, read_sweep
+from kd.records.ledger import Cell, read_sweep
+from kd.store.locks import file_lock
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -109,15 +109,15 @@ def students(outputs: Path) -> dict[str, str]:
 
 
 def each_made_once(outputs: Path) -> bool:
-    """Whether one cell trained the teacher and one the twin, and all others found them.
+    """Whether one cell trained the teacher and one the baseline, and all others found them.
 
     That one may have failed later, at its student, and left no result.
     """
     (teacher,) = (outputs / "teachers").iterdir()
-    (twin,) = (
+    (baseline,) = (
         path for path in (outputs / "students").iterdir() if "soft" not in _read(path / "settings.json")["objective"]
     )
-    maker = {"teacher": _read(teacher / "about.json")["run"], "baseline": _read(twin / "about.json")["run"]}
+    maker = {"teacher": _read(teacher / "about.json")["run"], "baseline": _read(baseline / "about.json")["run"]}
     results = [cell.result for cell in cells(outputs).values() if cell.result]
     return all(
         result[stage]["training"]["found"] == (result["key"] != maker[stage]) for result in results for stage in maker
@@ -134,7 +134,7 @@ def teachers_trainer(outputs: Path) -> int | None:
         return None
     for lock in (outputs / ".locks").glob("teachers-*.lock"):
         try:
-            with lock_of(lock).acquire(timeout=0):
+            with file_lock(lock).acquire(timeout=0):
                 continue
         except Timeout:
             return int(lock.read_text().split()[0])

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from kd.sweeps.ledger import read_sweep
+from kd.records.ledger import read_sweep
 from tests.cluster.command import SMALL, environment, need, sweep
 
 SEARCH = [*SMALL, "train.teacher.epochs=1"]
@@ -57,5 +57,5 @@ def test_two_numbers_and_a_trial_that_fails(cwd, home):
 
 
 def test_the_test_split_never_picks(cwd, home):
-    overrides = ["experiment=search_kd", "objective=student.accuracy"]
+    overrides = ["experiment=search_kd", "optimized_metric=student.accuracy"]
     assert "the test split never picks" in sweep(*overrides, *SEARCH, cwd=cwd, env=environment(home), code=2)

@@ -16,7 +16,7 @@ from kd.config import generated
 from kd.config.checks import check_keys
 from kd.config.composed import resolved
 from kd.config.help import WIDTH
-from kd.config.keys import at, missing
+from kd.config.keys import first_missing, get_path
 from kd.runtime.values import parse_value
 from tests import quickly
 from tests.conftest import CONF, compose, options
@@ -78,9 +78,9 @@ def test_help_shows_the_values_that_the_command_would_take(shown, choices):
     cfg = resolved(compose(*choices))
     text = shown(*choices).partition("Settings:")[2]
     for key in settings:
-        assert not missing(cfg, key), f"{key} is no setting"
+        assert not first_missing(cfg, key), f"{key} is no setting"
         value = re.search(rf"^  {re.escape(key)}=(\S+)  ?", text, re.M).group(1)
-        assert parse_value(value) == at(cfg, key)
+        assert parse_value(value) == get_path(cfg, key)
 
 
 def test_help_of_a_method_shows_its_own_settings(shown):

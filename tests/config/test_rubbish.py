@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-import kd.multirun
+import kd.sweep.callback
 from kd.config.callback import BeforeRun
-from kd.config.settings import typable
+from kd.config.settings import overridable_keys
 from kd.run import main
 from tests.conftest import CONF, compose, options
 
@@ -31,9 +31,9 @@ REFUSED = {
     "data=scens": ("did you mean scenes", "cifar100"),
     "attention=cbm": ("did you mean cbam", "triplet"),
     "experiment=nope": ("experiment=nope: there is no such option", "temperature_alpha"),
-    "kd@twin=supervisd": ("kd=supervisd", "did you mean supervised"),
+    "kd@baseline_kd=supervisd": ("kd=supervisd", "did you mean supervised"),
     "studnet=tiny_cnn": ("no setting studnet; did you mean student?",),
-    "kd@twin=hinton": ("the twin learns from labels alone", "kd@twin=supervised"),
+    "kd@baseline_kd=hinton": ("the baseline learns from labels alone", "kd@baseline_kd=supervised"),
     "student=null": ("student=null is no option of student", "tiny_cnn"),
     "+student=tiny_cnn": ("student is there already", "without +"),
     "~kd": ("kd is not there: choose one, kd=",),
@@ -53,7 +53,7 @@ REFUSED = {
     "+kd.temperature=3": ("kd.temperature is there already", "without +"),
     "~kd.temperature": ("kd.temperature is not there", "kd.terms.soft.temperature"),
     "~seed": ("seed is not there",),
-    "~train.student.epochs": ("train.student.epochs is not there: kd.train.Recipe needs it",),
+    "~train.student.epochs": ("train.student.epochs is not there: kd.train.recipe.Recipe needs it",),
     # data that cannot be, or are not there
     "data.train_images=0": ("data.train_images must be at least 12",),
     "data=folder data.root=null": ("data=folder needs data.root",),
@@ -133,7 +133,7 @@ REFUSED = {
     "student.dropout=1": ("student.dropout must be a number in [0, 1), got 1",),
     "student=resnet20 student.depth=21": ("student.depth=21", "6 n + 2"),
     "teacher.name=resnet_18": ("teacher.name must be a network of timm, got 'resnet_18'; did you mean resnet18",),
-    "teacher.source=bnk": ("teacher.source must be auto, live or bank, got 'bnk'",),
+    "teacher.source=bnk": ("teacher.source must be auto, live or cached, got 'bnk'",),
     "teacher.mean=[0.5,0.5]": ("teacher.mean must be a list of 3", "got [0.5, 0.5]"),
     "teacher.ensemble=[resnt18]": ("teacher.ensemble names 'resnt18'", "did you mean resnet18"),
     "attention.stages=[9]": ("attention.stages names stage 9", "0 to 4"),
@@ -149,12 +149,18 @@ REFUSED = {
     "train.device=gpu": ("train.device must be auto, cuda, cuda:0, mps or cpu, got 'gpu'",),
     "train.precision=float16": ("train.precision must be auto, float32 or bfloat16, got 'float16'",),
     "train.pick_by=recall": ("train.pick_by must be accuracy, balanced_accuracy or macro_f1, got 'recall'",),
-    "objective=student.training.best_val_macro_f1": ("objective=student.training.best_val_macro_f1", "train.pick_by"),
+    "optimized_metric=student.training.best_val_macro_f1": (
+        "optimized_metric=student.training.best_val_macro_f1",
+        "train.pick_by",
+    ),
     "train.checkpoint_minutes=0": ("train.checkpoint_minutes must be a number above 0, got 0",),
     "latency.batch=0": ("latency.batch must be a whole number", "got 0"),
     "tracking.mode=onlin": ("tracking.mode must be offline, online or disabled, got 'onlin'",),
-    "objective=student.accuracy": ("objective=student.accuracy", "student.training.best_val_accuracy"),
-    "objective=student.latency_ms.batch_8.p50": ("objective=student.latency_ms.batch_8.p50", "latency.batch"),
+    "optimized_metric=student.accuracy": ("optimized_metric=student.accuracy", "student.training.best_val_accuracy"),
+    "optimized_metric=student.latency_ms.batch_8.p50": (
+        "optimized_metric=student.latency_ms.batch_8.p50",
+        "latency.batch",
+    ),
     "sweep=a/b": ("sweep must be the name of a folder", "got 'a/b'"),
     # data and places
     "data.image_size=4": ("data.image_size must be a whole number in [8, 4096], got 4",),
@@ -200,7 +206,7 @@ REFUSED |= {
     "kd=takd kd.assistants=[{student:tiny_cnn,width:wide}]": ("kd.assistants: student.width must be a number above 0",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:1e9}]": ("kd.assistants, number 1",),
     # teacher and attention
-    "teacher.source=bank kd=at": ("teacher.source=bank holds logits",),
+    "teacher.source=cached kd=at": ("teacher.source=cached holds logits",),
     "teacher.mean=[0.5,0.5,0.5]": ("teacher.mean is said alone", "teacher.std"),
     "attention=eca attention.wrap.settings.gamma=0": ("attention.wrap.settings", "gamma"),
     "attention=se attention.wrap=null": ("say attention=none",),
@@ -229,8 +235,8 @@ REFUSED_TOO = {  # of the same kinds
     "tracking=ofline": ("did you mean offline", "online", "disabled"),
     "hydra/launcher=jobli": ("hydra/launcher=jobli", "did you mean joblib"),
     "+studnet=tiny_cnn": ("studnet is read by nothing; did you mean student?",),
-    "kd@twn=hinton": ("kd@twn", "kd@twin"),
-    "kd@twin=combine": ("the twin learns from labels alone",),
+    "kd@twn=hinton": ("kd@twn", "kd@baseline_kd"),
+    "kd@baseline_kd=combine": ("the baseline learns from labels alone",),
     "student=3": ("student=3 is no option of student", "tiny_cnn"),
     "~student=vgg8": ("student=vgg8",),
     "--config-dir=/nowhere": ("/nowhere",),
@@ -271,8 +277,8 @@ REFUSED_TOO = {  # of the same kinds
     "--baselin": ("there is no flag --baselin", "key=value, without dashes"),
     "--multirn seed=1,2": ("there is no flag --multirn; did you mean --multirun?",),
     "kd=mlkd kd.temperatures=4": ("kd.temperatures must be a list, each a number above 0, got 4",),
-    "train.pieces=33": ("train.pieces must be 32 or less", "got 33"),
-    "train.batch_size=auto train.pieces=64": ("train.pieces must be 32 or less", "got 64"),
+    "train.grad_accum_steps=33": ("train.grad_accum_steps must be 32 or less", "got 33"),
+    "train.batch_size=auto train.grad_accum_steps=64": ("train.grad_accum_steps must be 32 or less", "got 64"),
     "teacher.seed=-1": ("teacher.seed must be a whole number of 0 or more",),
     "kd.temperature=inf": ("kd.temperature must be a number above 0, got inf",),
     "kd=mlkd kd.temperatures=[4,0]": ("kd.temperatures must be a list, each a number above 0, got [4, 0]",),
@@ -295,12 +301,12 @@ REFUSED_TOO = {  # of the same kinds
         "train.student.optimizer must be an optimizer of timm, got 'adamm'; did you mean adam",
     ),
     "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
-    "train.pieces=0": ("train.pieces must be a whole number", "got 0"),
+    "train.grad_accum_steps=0": ("train.grad_accum_steps must be a whole number", "got 0"),
     "train.threads=0": ("train.threads must be a whole number in [1, 1024], or null, got 0",),
     "latency.seconds=-1": ("latency.seconds must be a number", "got -1"),
     "tracking.timeout=0": ("tracking.timeout must be a number", "got 0"),
-    "objective=student.training.bst_val_accuracy": ("objective=student.training.bst_val_accuracy",),
-    "objective=[]": ("objective must name",),
+    "optimized_metric=student.training.bst_val_accuracy": ("optimized_metric=student.training.bst_val_accuracy",),
+    "optimized_metric=[]": ("optimized_metric must name",),
     "data.val_fraction=1": ("data.val_fraction must be a number in (0, 1), got 1",),
     "data=folder data.root=. data.test_fraction=1": ("data.test_fraction must be a number in (0, 1), got 1",),
     "data.augment.zoom=-0.1": ("data.augment.zoom must be a number in [0, 0.9], got -0.1",),
@@ -320,7 +326,7 @@ def only_the_checks():
             raise SystemExit(0)
 
         patch.setattr(BeforeRun, "on_run_start", on_run_start)
-        patch.setattr(kd.multirun, "begin_sweep", lambda *_: (_ for _ in ()).throw(SystemExit(0)))
+        patch.setattr(kd.sweep.callback, "begin_sweep", lambda *_: (_ for _ in ()).throw(SystemExit(0)))
         # Hydra composes everything once more before, to ask hydra.mode, and copies all that it knows each time: neither
         # says anything, and both take half of the time
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
@@ -396,7 +402,7 @@ def test_what_makes_sense_passes_and_nothing_is_written_by_the_checks(line, nowh
 
 @pytest.mark.parametrize("data", ["fashion_mnist", "cifar10", "cifar100"])
 def test_what_would_be_downloaded_is_not_refused_before(data, nowhere, monkeypatch):
-    monkeypatch.setattr("kd.data.fashion_mnist.DEBIAN", Path("/nowhere"))
+    monkeypatch.setattr("kd.data.datasets.fashion_mnist.DEBIAN", Path("/nowhere"))
     assert spoken(f"data={data}") == (0, "")
     assert not list(nowhere.iterdir())
 
@@ -436,9 +442,12 @@ def test_a_page_whose_term_is_no_method_is_told(tmp_path, nowhere):
 
 
 def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
-    assert kd.multirun.some(list("a")) == [] and kd.multirun.some(list("abc")) == ["c", "b"]
-    tried = kd.multirun.some([*map(str, range(1000))])
-    assert tried[0] == "999" and len(tried) <= kd.multirun.TRIED and len(tried) > kd.multirun.TRIED / 2
+    assert kd.sweep.callback.sample_values(list("a")) == [] and kd.sweep.callback.sample_values(list("abc")) == [
+        "c",
+        "b",
+    ]
+    tried = kd.sweep.callback.sample_values([*map(str, range(1000))])
+    assert tried[0] == "999" and len(tried) <= kd.sweep.callback.TRIED and len(tried) > kd.sweep.callback.TRIED / 2
 
 
 def test_what_is_there_and_cannot_be_imported_is_no_mistake_of_the_users(tmp_path, nowhere, monkeypatch):
@@ -495,7 +504,9 @@ def nowhere(tmp_path_factory):
         yield folder
 
 
-KEYS = sorted({key for key in typable(OmegaConf.to_container(compose()))} | {"kd@twin", "experiment", "sweep"})
+KEYS = sorted(
+    {key for key in overridable_keys(OmegaConf.to_container(compose()))} | {"kd@baseline_kd", "experiment", "sweep"}
+)
 STRANGE = [
     "",
     "null",

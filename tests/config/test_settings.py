@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from kd.config.checks import check_keys, check_outputs
 from kd.config.keys import did_you_mean_key, references
 from kd.config.rules import ANYTHING, FLAG, LINE, NULL, list_of, number, or_null, whole
-from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, typed_as
+from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, override_key
 from kd.config.signatures import signature_of, source_of
 from kd.tracking.wandb_run import MODES
 from tests.conftest import CONF, compose
@@ -83,9 +83,9 @@ def test_what_an_interpolation_refers_to(text, found):
 
 def test_a_value_is_blamed_on_the_key_that_one_types():
     raw = OmegaConf.to_container(compose())
-    assert typed_as(raw, "kd.terms.soft.temperature") == "kd.temperature"
-    assert typed_as(raw, "teacher.network.name") == "teacher.name"
-    assert typed_as(raw, "kd.terms.hard.label_smoothing") == "kd.terms.hard.label_smoothing", (
+    assert override_key(raw, "kd.terms.soft.temperature") == "kd.temperature"
+    assert override_key(raw, "teacher.network.name") == "teacher.name"
+    assert override_key(raw, "kd.terms.hard.label_smoothing") == "kd.terms.hard.label_smoothing", (
         "it has a reader of its own"
     )
 
@@ -108,7 +108,7 @@ def test_a_signature_is_read_without_an_import(target):
 def test_types_are_read_from_signatures():
     takes = signature_of("kd.methods.rkd.RKD").takes
     assert takes["distance"].right == "a number" and takes["normalize"] is FLAG
-    takes = signature_of("kd.train.Recipe").takes
+    takes = signature_of("kd.train.recipe.Recipe").takes
     assert takes["epochs"].right == "a whole number" and takes["ema"].right == "a number, or null"
     assert signature_of("kd.methods.lskd.Standardized").takes["term"] is ANYTHING
     assert signature_of("kd.methods.sp.SP").takes["stages"].right == "a list, each a whole number, or null"
@@ -122,7 +122,7 @@ def test_a_constructor_uses_all_that_it_takes(target):
     tree = ast.parse(inspect.getsource(get_object(target)))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of a dataclass
-    if target == "kd.train.Recipe":
+    if target == "kd.train.recipe.Recipe":
         used |= {"epochs"}  # of the loop
     given = {"channels", "image_size"}  # by the program, to all: not every variant asks for them
     assert set(signature_of(target).takes) - given <= used

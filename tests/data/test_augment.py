@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kd.data.augment import Augment, uniforms
+from kd.data.augment import Augment, random_uniforms
 from kd.data.loader import Loader
 
-ALL = Augment(flip=0.5, shift=0.1, zoom=0.2, turn=10, light=0.2)
+ALL = Augment(flip=0.5, shift=0.1, zoom=0.2, rotate=10, jitter=0.2)
 
 
 def test_a_view_does_not_depend_on_its_company():
@@ -29,10 +29,12 @@ def test_another_seed_epoch_or_index_is_another_view():
 
 
 def test_numbers_are_uniform_and_uncorrelated():
-    u = uniforms(7, 3, torch.arange(50_000), 4).numpy()
+    u = random_uniforms(7, 3, torch.arange(50_000), 4).numpy()
     assert (u >= 0).all() and (u < 1).all()
     assert abs(u.mean(0) - 0.5).max() < 0.01 and abs(u.var(0) - 1 / 12).max() < 0.01
-    neighbours = np.corrcoef(np.concatenate([u[:-1], u[1:], uniforms(7, 4, torch.arange(49_999), 4).numpy()], 1).T)
+    neighbours = np.corrcoef(
+        np.concatenate([u[:-1], u[1:], random_uniforms(7, 4, torch.arange(49_999), 4).numpy()], 1).T
+    )
     assert abs(neighbours - np.eye(12)).max() < 0.02
 
 
@@ -45,16 +47,16 @@ def test_off_means_untouched_and_flip_means_mirrored():
     assert all(m != s for m, s in zip(mirrored, same, strict=True)) and 16 < sum(mirrored) < 48
 
 
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(pictures):
-    loader = Loader(pictures, 16, 0, torch.device("cpu"))
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(dataset):
+    loader = Loader(dataset, 16, 0, torch.device("cpu"))
     first, again, second = ([b.index for b in loader.epoch(e)] for e in (1, 1, 2))
     assert torch.equal(torch.cat(first), torch.cat(again)) and not torch.equal(torch.cat(first), torch.cat(second))
     seen = torch.cat(first).tolist()
-    assert len(set(seen)) == len(seen) and set(seen) <= set(pictures.train.tolist())
+    assert len(set(seen)) == len(seen) and set(seen) <= set(dataset.train.tolist())
 
 
-def test_views_do_not_depend_on_the_batch_size(pictures):
-    small, large = (Loader(pictures, size, 0, torch.device("cpu")) for size in (8, 24))
+def test_views_do_not_depend_on_the_batch_size(dataset):
+    small, large = (Loader(dataset, size, 0, torch.device("cpu")) for size in (8, 24))
     views = [
         {int(i): x for b in loader.epoch(2) for i, x in zip(b.index, b.image, strict=True)} for loader in (small, large)
     ]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from kd.data import cifar10, cifar100
 from kd.data.augment import Augment
-from kd.store import Store
+from kd.data.datasets import cifar10, cifar100
+from kd.store.store import Store
 
 
 def grow(root, monkeypatch, cifar, labels_key, classes):
@@ -44,10 +44,10 @@ def grow(root, monkeypatch, cifar, labels_key, classes):
 )
 def test_the_arrays_are_those_of_the_batches(tmp_path, monkeypatch, module, cifar, labels_key, classes, batches):
     images = grow(tmp_path / "root", monkeypatch, cifar, labels_key, classes)
-    pictures = module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
-    assert (pictures.images == images).all() and pictures.name == module.__name__.split(".")[-1]
-    assert pictures.targets.tolist() == [n % classes for n in range(3 * classes)] * (batches + 1)
-    assert len(pictures.test) == 3 * classes and pictures.classes[1] == "class 1"
+    dataset = module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+    assert (dataset.images == images).all() and dataset.name == module.__name__.split(".")[-1]
+    assert dataset.targets.tolist() == [n % classes for n in range(3 * classes)] * (batches + 1)
+    assert len(dataset.test) == 3 * classes and dataset.classes[1] == "class 1"
 
 
 def test_missing_and_damaged_files_are_told(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torchvision import datasets
 
-from kd.data import cifar10
 from kd.data.augment import Augment
-from kd.data.cifar_pickle import read_pickle
-from kd.store import Store
+from kd.data.datasets import cifar10
+from kd.data.readers.cifar_pickle import read_pickle
+from kd.store.store import Store
 from tests.data.memory import growth
 from tests.data.test_cifar10 import grow
 

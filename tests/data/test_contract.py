@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from kd.build import build_dataset
-from kd.store import Store
+from kd.store.store import Store
 from tests.conftest import compose, options
 
 ROOTED = [option for option in options("data") if "root" in list(compose(f"data={option}").data)]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.decode import Room, decode_into, read_image
-from kd.data.depth import White, grey_in_8_bits
+from kd.data.bit_depth import White, grey_in_8_bits
+from kd.data.readers.images import MemoryGate, decode_into, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -128,7 +128,7 @@ def test_every_16_bit_grey_becomes_the_nearest_of_256():
 
 
 def test_room_is_given_to_as_many_as_fit_and_to_a_large_one_alone():
-    room, inside, most = Room(10), [], []
+    room, inside, most = MemoryGate(10), [], []
 
     def enter(amount):
         with room(amount):

@@ -7,10 +7,10 @@ import gzip
 import numpy as np
 import pytest
 
-from kd.data import fashion_mnist, oracle_mnist
 from kd.data.augment import Augment
-from kd.data.idx import STEMS
-from kd.store import Store
+from kd.data.datasets import fashion_mnist, oracle_mnist
+from kd.data.readers.idx import STEMS
+from kd.store.store import Store
 
 MODULES = [fashion_mnist, oracle_mnist]
 
@@ -31,20 +31,20 @@ def fill(folder, packed=False, labels=None):
 def test_the_arrays_are_those_of_the_files_and_grey(tmp_path, module):
     store = Store(tmp_path / "store")
     images = fill(tmp_path / "plain")
-    pictures = module.load(store, Augment(), root=str(tmp_path / "plain"))
-    assert pictures.images.shape == (50, 28, 28, 1) and (pictures.images[..., 0] == images).all()
-    assert pictures.targets.tolist() == [n % 10 for n in range(50)] and len(pictures.classes) == 10
-    assert pictures.test.tolist() == list(range(40, 50))
-    assert len(set(pictures.mean)) == 1 == len(set(pictures.std))
+    dataset = module.load(store, Augment(), root=str(tmp_path / "plain"))
+    assert dataset.images.shape == (50, 28, 28, 1) and (dataset.images[..., 0] == images).all()
+    assert dataset.targets.tolist() == [n % 10 for n in range(50)] and len(dataset.classes) == 10
+    assert dataset.test.tolist() == list(range(40, 50))
+    assert len(set(dataset.mean)) == 1 == len(set(dataset.std))
     fill(tmp_path / "packed", packed=True)
-    assert module.load(store, Augment(), root=str(tmp_path / "packed")).fingerprint == pictures.fingerprint
+    assert module.load(store, Augment(), root=str(tmp_path / "packed")).fingerprint == dataset.fingerprint
 
 
 def test_other_sizes_are_resampled(tmp_path):
     images = fill(tmp_path / "plain")
-    pictures = fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "plain"), image_size=14)
-    assert pictures.images.shape == (50, 14, 14, 1)
-    means = images.mean((1, 2)), pictures.images.mean((1, 2, 3))
+    dataset = fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "plain"), image_size=14)
+    assert dataset.images.shape == (50, 14, 14, 1)
+    means = images.mean((1, 2)), dataset.images.mean((1, 2, 3))
     assert np.abs(means[0] - means[1]).max() < 3
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from kd.data.augment import Augment
-from kd.data.folder import load
+from kd.data.datasets.folder import load
 from kd.data.loader import Loader
-from kd.store import Store
+from kd.store.store import Store
 from tests.data.test_intel import grow as intel_tree
 
 
@@ -45,14 +45,14 @@ def published(tmp_path):
 
 
 def test_the_splits_classes_and_pixels_are_those_of_the_tree(tree, opened):
-    pictures = opened(tree, val_fraction=0.25)
-    assert pictures.classes == ("cat", "dog") and pictures.images.shape == (27, 12, 12, 3)
-    assert pictures.targets.tolist() == [0] * 8 + [1] * 12 + [0] * 4 + [1] * 3
-    assert pictures.test.tolist() == list(range(20, 27))
-    assert sorted([*pictures.train, *pictures.val]) == list(range(20))
-    assert np.bincount(pictures.targets[pictures.val]).tolist() == [2, 3]
-    assert (pictures.images[9] == np.asarray(Image.open(tree / "train/dog/01.png"))).all()
-    assert not pictures.notes
+    dataset = opened(tree, val_fraction=0.25)
+    assert dataset.classes == ("cat", "dog") and dataset.images.shape == (27, 12, 12, 3)
+    assert dataset.targets.tolist() == [0] * 8 + [1] * 12 + [0] * 4 + [1] * 3
+    assert dataset.test.tolist() == list(range(20, 27))
+    assert sorted([*dataset.train, *dataset.val]) == list(range(20))
+    assert np.bincount(dataset.targets[dataset.val]).tolist() == [2, 3]
+    assert (dataset.images[9] == np.asarray(Image.open(tree / "train/dog/01.png"))).all()
+    assert not dataset.notes
 
 
 def test_the_split_depends_on_its_seed_alone(tree, opened):
@@ -68,14 +68,14 @@ def test_other_names_of_the_splits(tmp_path, opened):
 
 def test_a_test_part_is_set_aside_where_the_root_holds_the_classes(tmp_path, opened):
     root = grow(tmp_path / "tree", {"a": 10, "b": 20})
-    pictures = opened(root, test_fraction=0.3, val_fraction=0.2)
-    assert np.bincount(pictures.targets[pictures.test]).tolist() == [3, 6]
-    parts = [*pictures.train, *pictures.val, *pictures.test]
+    dataset = opened(root, test_fraction=0.3, val_fraction=0.2)
+    assert np.bincount(dataset.targets[dataset.test]).tolist() == [3, 6]
+    parts = [*dataset.train, *dataset.val, *dataset.test]
     assert sorted(parts) == list(range(30))
-    assert len({pictures.images[i].tobytes() for i in parts}) == 30  # every file once
+    assert len({dataset.images[i].tobytes() for i in parts}) == 30  # every file once
     again, other = opened(root, test_fraction=0.3, val_fraction=0.2), opened(root, test_fraction=0.3, seed=1)
-    assert (again.images[again.test] == pictures.images[pictures.test]).all()
-    assert (other.images[other.test] != pictures.images[pictures.test]).any()
+    assert (again.images[again.test] == dataset.images[dataset.test]).all()
+    assert (other.images[other.test] != dataset.images[dataset.test]).any()
 
 
 def test_the_second_start_finds_what_the_first_decoded(tmp_path, tree, opened):
@@ -121,10 +121,10 @@ def test_bad_files_are_named_and_can_be_left_out(tree, opened):
     (tree / "test" / "dog" / "notes.txt").write_text("not an image")
     with pytest.raises(ValueError, match=r"(?s)2 of 28 files.*train/cat/03.png.*test/dog/notes.txt"):
         opened(tree)
-    pictures = opened(tree, on_bad_file="skip")
-    assert pictures.targets.tolist() == [0] * 7 + [1] * 12 + [0] * 4 + [1] * 3 and len(pictures.test) == 7
-    assert pictures.notes["bad_files"] == 2
-    assert (pictures.images[3] == np.asarray(Image.open(tree / "train/cat/04.png"))).all()
+    dataset = opened(tree, on_bad_file="skip")
+    assert dataset.targets.tolist() == [0] * 7 + [1] * 12 + [0] * 4 + [1] * 3 and len(dataset.test) == 7
+    assert dataset.notes["bad_files"] == 2
+    assert (dataset.images[3] == np.asarray(Image.open(tree / "train/cat/04.png"))).all()
 
 
 def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
@@ -213,19 +213,19 @@ def test_one_folder_for_both_splits_is_refused_before_anything_is_decoded(tree, 
 
 
 @pytest.mark.filterwarnings("error")
-def test_settings_are_looked_at_before_a_picture_is(tree, opened, tmp_path):
+def test_settings_are_looked_at_before_a_image_is(tree, opened, tmp_path):
     for settings in ({"val_fraction": 2}, {"image_size": 7}, {"on_leak": "no"}, {"on_bad_file": "no"}):
         with pytest.raises(ValueError, match=f"data.{next(iter(settings))} must"):
             opened(tree, **settings)
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+@pytest.mark.filterwarnings("ignore::kd.runtime.user_warnings.KdWarning")
 def test_a_data_set_may_be_tiny(tmp_path, opened):
     root = grow(tmp_path / "tree", {"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1})
-    pictures = opened(root)
-    assert (len(pictures.train), len(pictures.val), len(pictures.test)) == (2, 2, 2)
-    loader = Loader(pictures, 128, 0, torch.device("cpu"))
+    dataset = opened(root)
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (2, 2, 2)
+    loader = Loader(dataset, 128, 0, torch.device("cpu"))
     assert [len(batch.target) for batch in loader.epoch(0)] == [2]
 
 

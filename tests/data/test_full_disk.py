@@ -1,4 +1,4 @@
-"""A data set on a disk that is full, and pictures where nothing may be written: on real file systems, real limits."""
+"""A data set on a disk that is full, and images where nothing may be written: on real file systems, real limits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from kd.data import cifar10, decode, fashion_mnist, folder, intel
 from kd.data.augment import Augment
-from kd.store import Store, allocated
+from kd.data.datasets import cifar10, fashion_mnist, folder, intel
+from kd.data.readers import images
+from kd.store.files import preallocate_npy
+from kd.store.store import Store
 from tests.data import test_fashion_mnist, test_intel
 from tests.data.test_folder import grow
 
 NOBODY = 65534
-SIDE = 64  # pixels: the eight pictures below have 98 KB
+SIDE = 64  # pixels: the eight images below have 98 KB
 
 
 def mounted(*arguments):
@@ -68,7 +70,7 @@ def read_only(place):
 
 def in_child(act, prepare):
     """Do ``prepare()`` and ``act()`` in a process of their own, and return what ``act`` does or raises, as text."""
-    decode._formats()  # what is imported late may not be readable to somebody else
+    images._formats()  # what is imported late may not be readable to somebody else
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -106,7 +108,7 @@ def test_a_disk_that_is_full_at_any_moment_of_the_decoding(tmp_path, tree, disk)
     for kilobytes in (16, 64, *range(92, 200, 4)):
         place = disk(kilobytes)
         try:
-            pictures = opened(tree, place)
+            dataset = opened(tree, place)
         except OSError as error:
             assert error.errno == errno.ENOSPC, error
             assert all(path in ("data", "manifests") or path.endswith(".json") for path in left(place)), left(place)
@@ -114,7 +116,7 @@ def test_a_disk_that_is_full_at_any_moment_of_the_decoding(tmp_path, tree, disk)
             stages.add(Path(error.filename).name if error.filename else "a page")
         else:
             break
-    assert pictures.fingerprint == elsewhere.fingerprint and (pictures.images == elsewhere.images).all()
+    assert dataset.fingerprint == elsewhere.fingerprint and (dataset.images == elsewhere.images).all()
     assert needed and "images.npy" in stages and len(stages) > 1, stages
     assert opened(tree, place).fingerprint == elsewhere.fingerprint
 
@@ -130,14 +132,14 @@ def test_a_limit_on_the_size_of_files(tmp_path, tree):
 
 
 def test_an_allocated_file_is_whole_from_the_first_or_not_there(tmp_path, disk):
-    array = allocated(disk(1024) / "fits.npy", (100, 1000), np.float32)
+    array = preallocate_npy(disk(1024) / "fits.npy", (100, 1000), np.float32)
     assert not array.any() and (disk(1024) / "fits.npy").stat().st_blocks * 512 >= 400_000
     array[:] = 7
     array.flush()
     with pytest.raises(OSError, match="No space left on device: 4,000,000 bytes are wanted and [0-9,]+ are free"):
-        allocated(disk(1024) / "large.npy", (1000, 1000), np.float32)
+        preallocate_npy(disk(1024) / "large.npy", (1000, 1000), np.float32)
     with pytest.raises(OSError, match=": 8,000,000,000,000,000,000 bytes are wanted"):
-        allocated(disk(1024) / "huge.npy", (10**9, 10**9), np.float64)
+        preallocate_npy(disk(1024) / "huge.npy", (10**9, 10**9), np.float64)
     assert left(disk(1024)) == ["fits.npy"]
     assert (np.load(disk(1024) / "fits.npy") == np.full((100, 1000), 7, np.float32)).all()
 
@@ -167,14 +169,14 @@ LOADED = {
 
 
 @pytest.mark.parametrize("data", LOADED)
-def test_nothing_is_written_beside_the_pictures(tmp_path, data):
+def test_nothing_is_written_beside_the_images(tmp_path, data):
     make, load = LOADED[data]
-    make(tmp_path / "pictures")
-    before = seen(tmp_path / "pictures")
-    with read_only(tmp_path / "pictures"):
-        locked = load(Store(tmp_path / "store"), tmp_path / "pictures")
-    free = load(Store(tmp_path / "another"), tmp_path / "pictures")
-    assert locked.fingerprint == free.fingerprint and seen(tmp_path / "pictures") == before
+    make(tmp_path / "images")
+    before = seen(tmp_path / "images")
+    with read_only(tmp_path / "images"):
+        locked = load(Store(tmp_path / "store"), tmp_path / "images")
+    free = load(Store(tmp_path / "another"), tmp_path / "images")
+    assert locked.fingerprint == free.fingerprint and seen(tmp_path / "images") == before
 
 
 @pytest.fixture
@@ -190,14 +192,14 @@ def of_nobody():
     shutil.rmtree(place)
 
 
-def test_pictures_of_others_and_files_that_may_not_be_read(of_nobody):
+def test_images_of_others_and_files_that_may_not_be_read(of_nobody):
     tree = grow(of_nobody / "tree", {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=8)
     (tree / "train/a/02.png").chmod(0)
     (tree / "train/b/02.png").chmod(0)
 
     def load(**settings):
-        pictures = folder.load(Store(of_nobody / "store"), Augment(), root=str(tree), image_size=8, **settings)
-        return json.dumps([len(pictures.targets), pictures.notes])
+        dataset = folder.load(Store(of_nobody / "store"), Augment(), root=str(tree), image_size=8, **settings)
+        return json.dumps([len(dataset.targets), dataset.notes])
 
     def as_nobody(**settings):
         return in_child(lambda: load(**settings), lambda: os.setuid(NOBODY))

@@ -1,4 +1,4 @@
-"""Damaged files of every usual format, and bytes that are no file: a picture or a reason, and never anything else."""
+"""Damaged files of every usual format, and bytes that are no file: an image or a reason, and never anything else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd.data import decode
-from kd.data.depth import White
-from kd.data.white import find_white
+from kd.data.bit_depth import White
+from kd.data.readers import images as readers_images
+from kd.data.white_level import find_white
 from tests.data import deep
 from tests.data.memory import growth
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of a picture that is read outside decode_into
+pytestmark = pytest.mark.filterwarnings("ignore")  # of an image that is read outside decode_into
 SIZE = 16
 PIXELS = 2**20  # the limit while we try: what gets past it shows in memory at once
 MEMORY = 100  # megabytes that the worst input may add: 33 bytes for each of the pixels above, and room for malloc
@@ -37,7 +37,7 @@ def whole_files():
     noise = np.random.default_rng(0).integers(0, 256, (13, 19, 4), np.uint8)
     rgb, rgba, other = Image.fromarray(noise[..., :3]), Image.fromarray(noise), Image.new("RGB", (19, 13), "red")
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
+    exif[0x0112], exif[0x010E] = 6, "an image"
     frames = {"save_all": True, "append_images": [other]}
     return [
         written("JPEG", rgb, exif=exif),
@@ -136,21 +136,21 @@ def rubbish(draw):
 
 @pytest.fixture
 def survives(tmp_path, monkeypatch):
-    """survives(data): what the loader makes of these bytes is a picture or a reason, in little time and memory.
+    """survives(data): what the loader makes of these bytes is an image or a reason, in little time and memory.
 
     The bytes lie in a file while they are tried: if the process dies of them, they are still there.
     """
-    monkeypatch.setattr(decode, "MAX_PIXELS", PIXELS)
+    monkeypatch.setattr(readers_images, "MAX_PIXELS", PIXELS)
     path, images = tmp_path / "tried", np.zeros((1, SIZE, SIZE, 3), np.uint8)
     find_white("set", {"whole": str(path)}, 4095)
-    decode.decode_into(images, {"whole": str(path)}, "skip")  # what is loaded once does not count
+    readers_images.decode_into(images, {"whole": str(path)}, "skip")  # what is loaded once does not count
     faulthandler.dump_traceback_later(300, exit=True)  # no other way out of a decoder in C that does not end
 
     def tried(data):
         path.write_bytes(data)
         began, grown = time.perf_counter(), growth()
         white = find_white("set", {"name": str(path)}, 4095).white
-        kept, notes = decode.decode_into(images, {"name": str(path)}, "skip", white)
+        kept, notes = readers_images.decode_into(images, {"name": str(path)}, "skip", white)
         assert white == White(4095, said=True)
         assert time.perf_counter() - began < 10
         assert grown() < MEMORY
@@ -161,7 +161,7 @@ def survives(tmp_path, monkeypatch):
             reason = told.removeprefix("name: ")
             assert 5 < len(reason) <= 201 and reason.replace("\u200d", "").isprintable()
         try:
-            pixels = decode.read_image(str(path), SIZE, white)
+            pixels = readers_images.read_image(str(path), SIZE, white)
         except Exception:
             assert not len(kept)
         else:

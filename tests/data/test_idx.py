@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kd.data.idx import STEMS, find_idx, read_idx, read_splits
+from kd.data.readers.idx import STEMS, find_idx, read_idx, read_splits
 
 
 def idx(array):

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from kd.data.augment import Augment
-from kd.data.intel import HANDLE, load
-from kd.store import Store
+from kd.data.datasets.intel import HANDLE, load
+from kd.store.store import Store
 
 CLASSES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
@@ -81,6 +81,6 @@ def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
 
 def test_a_server_that_says_nothing_is_not_waited_for(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr("kd.data.intel.SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("kd.data.datasets.intel.SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(FileNotFoundError, match="no answer within 5 seconds(?s:.*)data.root="):
             load(Store(tmp_path), Augment())

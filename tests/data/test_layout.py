@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data import intel
 from kd.data.augment import Augment
-from kd.data.folder import load
-from kd.data.listing import in_order
-from kd.interfaces import Advice
+from kd.data.class_folders import in_order
+from kd.data.datasets import intel
+from kd.data.datasets.folder import load
 from kd.pipeline.preflight import StopBeforeData, StoreSentinel
-from kd.store import Store
+from kd.runtime.user_warnings import KdWarning
+from kd.store.store import Store
 from tests.data.test_folder import grow
 from tests.data.test_intel import grow as intel_tree
 
@@ -46,10 +46,10 @@ def test_splits_that_are_wrapped_once_more_are_found_and_said(tmp_path, opened, 
     plain = opened(grow(tmp_path / "plain", classes("train", "test")))
     root = grow(tmp_path / "tree", classes(train, test))
     (root / "README.txt").write_text("beside")
-    with pytest.warns(Advice) as told:
-        pictures = opened(root)
+    with pytest.warns(KdWarning) as told:
+        dataset = opened(root)
     assert [str(each.message) for each in told] == [f"data.root={root}: read from {said}"]
-    assert pictures.fingerprint == plain.fingerprint
+    assert dataset.fingerprint == plain.fingerprint
     assert len([*(tmp_path / "store" / "data").iterdir()]) == 1  # the very same set
 
 
@@ -57,7 +57,7 @@ def test_a_folder_among_others_is_found_where_it_alone_holds_splits(tmp_path, op
     root = grow(tmp_path / "tree", classes("images/train", "images/test"))
     (root / "annotations").mkdir()
     (root / "annotations" / "x.xml").touch()
-    with pytest.warns(Advice, match="read from images/train/ and images/test/"):
+    with pytest.warns(KdWarning, match="read from images/train/ and images/test/"):
         assert len(opened(root).test) == 6
     grow(root, classes("other/train", "other/test"))
     with pytest.raises(ValueError, match="several folders with train/ and test/: say data.root=.*images or .*other$"):
@@ -66,7 +66,7 @@ def test_a_folder_among_others_is_found_where_it_alone_holds_splits(tmp_path, op
 
 def test_classes_in_a_folder_around_them_are_found(tmp_path, opened):
     root = grow(tmp_path / "tree", classes("flowers/flowers", count=9))
-    with pytest.warns(Advice, match="read from flowers/flowers/$"):
+    with pytest.warns(KdWarning, match="read from flowers/flowers/$"):
         assert opened(root).classes == ("a", "b")
 
 
@@ -103,26 +103,26 @@ def test_a_validation_folder_that_cannot_be_read_is_said_with_the_setting_that_l
 
 
 @pytest.mark.parametrize("name", ["val", "Valid", "validation"])
-def test_a_folder_of_validation_pictures_validates(tmp_path, opened, name):
+def test_a_folder_of_validation_images_validates(tmp_path, opened, name):
     root = grow(tmp_path / "tree", {**classes("train", count=4), **classes("test"), **classes(name, count=2)})
-    with pytest.warns(Advice) as told:
-        pictures = opened(root)
+    with pytest.warns(KdWarning) as told:
+        dataset = opened(root)
     assert [str(each.message) for each in told] == [
         f"data.root={root}: {name}/ validates; data.val_dir=null leaves it out"
     ]
-    assert [len(part) for part in (pictures.train, pictures.val, pictures.test)] == [8, 4, 6]
-    for part, folder in ((pictures.train, "train"), (pictures.val, name), (pictures.test, "test")):
-        assert (pictures.images[part[0]] == np.asarray(Image.open(root / folder / "a" / "00.png"))).all()
-        assert (pictures.images[part[-1]] == np.asarray(Image.open(sorted((root / folder / "b").iterdir())[-1]))).all()
-    trained = pictures.images[pictures.train] / 255
-    np.testing.assert_allclose(pictures.mean, trained.mean((0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(pictures.std, trained.std((0, 1, 2)), rtol=1e-9)
+    assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [8, 4, 6]
+    for part, folder in ((dataset.train, "train"), (dataset.val, name), (dataset.test, "test")):
+        assert (dataset.images[part[0]] == np.asarray(Image.open(root / folder / "a" / "00.png"))).all()
+        assert (dataset.images[part[-1]] == np.asarray(Image.open(sorted((root / folder / "b").iterdir())[-1]))).all()
+    trained = dataset.images[dataset.train] / 255
+    np.testing.assert_allclose(dataset.mean, trained.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(dataset.std, trained.std((0, 1, 2)), rtol=1e-9)
     said = opened(root, val_dir=name)  # and no line: it would be an error here
-    assert said.fingerprint == pictures.fingerprint == opened(root, val_dir=name, seed=5, val_fraction=0.3).fingerprint
+    assert said.fingerprint == dataset.fingerprint == opened(root, val_dir=name, seed=5, val_fraction=0.3).fingerprint
     without = opened(root, val_dir=None)
-    assert len(without.train) + len(without.val) == 8 and without.fingerprint != pictures.fingerprint
+    assert len(without.train) + len(without.val) == 8 and without.fingerprint != dataset.fingerprint
     shutil.move(root / name / "a" / "00.png", root / "train" / "a" / "from_val.png")
-    assert opened(root, val_dir=name).fingerprint != pictures.fingerprint
+    assert opened(root, val_dir=name).fingerprint != dataset.fingerprint
 
 
 def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path):
@@ -149,14 +149,14 @@ def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path
 def test_a_validation_that_cannot_be_is_told(tmp_path, opened, more, settings, message):
     root = grow(tmp_path / "tree", {**classes("train", "test"), **more})
     with warnings.catch_warnings(), pytest.raises(ValueError, match=message) as raised:
-        warnings.simplefilter("ignore", Advice)
+        warnings.simplefilter("ignore", KdWarning)
         opened(root, **settings)
     assert str(raised.value).startswith("data.")
 
 
 def test_a_validation_folder_without_classes_is_left_out_and_said_to_be(tmp_path, opened):
     root = grow(tmp_path / "tree", {**classes("train", "test", count=4), "val": 2})
-    with pytest.warns(Advice, match="val/ is left out, for it does not hold class folders alone"):
+    with pytest.warns(KdWarning, match="val/ is left out, for it does not hold class folders alone"):
         assert len(opened(root).val) == 2
 
 
@@ -164,13 +164,13 @@ def test_leaks_and_bad_files_of_the_validation_are_found_like_others(tmp_path, o
     root = grow(tmp_path / "tree", classes("train", "val", "test", count=4))
     shutil.copy(root / "val/a/01.png", root / "test/a/same.png")
     shutil.copy(root / "val/b/01.png", root / "train/b/same.png")
-    (root / "val/b/bad.png").write_bytes(b"no picture")
+    (root / "val/b/bad.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="1 of 27 files .*\n.*val/b/bad.png"):
         opened(root, val_dir="val")
-    with pytest.warns(Advice, match="val/a/01.png = test/a/same.png"):
-        pictures = opened(root, val_dir="val", on_bad_file="skip")
-    assert pictures.notes["pictures_in_train_and_validation"] == pictures.notes["bad_files"] == 1
-    assert [len(part) for part in (pictures.train, pictures.val, pictures.test)] == [9, 8, 9]
+    with pytest.warns(KdWarning, match="val/a/01.png = test/a/same.png"):
+        dataset = opened(root, val_dir="val", on_bad_file="skip")
+    assert dataset.notes["images_in_train_and_validation"] == dataset.notes["bad_files"] == 1
+    assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [9, 8, 9]
     with pytest.raises(ValueError, match="data.on_leak=error"):
         opened(root, val_dir="val", on_bad_file="skip", on_leak="error")
 
@@ -193,11 +193,9 @@ def test_numbers_stand_in_their_order_and_other_names_as_ever(names, right):
 def test_classes_that_are_numbers_stand_in_their_order(tmp_path, opened):
     counts = {f"{split}/{name}": 3 for split in ("train", "test") for name in ("1", "2", "10")}
     root = grow(tmp_path / "tree", counts)
-    pictures = opened(root)
-    assert (
-        pictures.classes == ("1", "2", "10") and pictures.targets[pictures.test].tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    )
-    assert (pictures.images[-1] == np.asarray(Image.open(root / "test/10/02.png"))).all()
+    dataset = opened(root)
+    assert dataset.classes == ("1", "2", "10") and dataset.targets[dataset.test].tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert (dataset.images[-1] == np.asarray(Image.open(root / "test/10/02.png"))).all()
 
 
 def test_what_lies_below_a_class_is_read_when_asked_for(tmp_path, opened):
@@ -206,9 +204,9 @@ def test_what_lies_below_a_class_is_read_when_asked_for(tmp_path, opened):
     Image.new("RGB", (12, 12), "red").save(root / "train/dog/stray.png")
     with pytest.raises(ValueError, match="class folder .*cat holds folders .*data.nested=true reads what lies below"):
         opened(root)
-    pictures = opened(root, nested=True)
-    assert pictures.classes == ("cat", "dog") and np.bincount(pictures.targets).tolist() == [8, 5]
-    assert (pictures.images[0] == np.asarray(Image.open(root / "train/cat/old/felix/00.png"))).all()
+    dataset = opened(root, nested=True)
+    assert dataset.classes == ("cat", "dog") and np.bincount(dataset.targets).tolist() == [8, 5]
+    assert (dataset.images[0] == np.asarray(Image.open(root / "train/cat/old/felix/00.png"))).all()
     (root / "train/cat/tom/up").symlink_to("..")
     with pytest.raises(ValueError, match="1 of 14 files .*\n.*train/cat/tom/up: a folder, not a file"):
         opened(root, nested=True)

@@ -1,4 +1,4 @@
-"""What a training walks: whole batches, their pieces, the rest of an epoch, and what there is too little of."""
+"""What a training walks: whole batches, their micro-batches, the rest of an epoch, and what there is too little of."""
 
 from __future__ import annotations
 
@@ -9,83 +9,86 @@ import pytest
 import torch
 
 from kd.data.loader import BALANCES, Loader, balanced, class_weights
-from kd.interfaces import Advice
+from kd.runtime.user_warnings import KdWarning
 
 CPU = torch.device("cpu")
 
 
-def test_pieces_are_the_batch_cut(pictures):
-    whole, cut = Loader(pictures, 32, 0, CPU, mixup=0.5), Loader(pictures, 32, 0, CPU, mixup=0.5, pieces=3)
+def test_pieces_are_the_batch_cut(dataset):
+    whole, cut = Loader(dataset, 32, 0, CPU, mixup=0.5), Loader(dataset, 32, 0, CPU, mixup=0.5, grad_accum_steps=3)
     assert cut.sizes == [11, 11, 10] and whole.sizes == [32] and cut.steps == whole.steps == 3
-    pieces = list(cut.epoch(2))
-    assert [len(piece.index) for piece in pieces] == 3 * cut.sizes
+    micro_batches = list(cut.epoch(2))
+    assert [len(micro_batch.index) for micro_batch in micro_batches] == 3 * cut.sizes
     for step, batch in enumerate(whole.epoch(2)):
-        own = pieces[3 * step : 3 * step + 3]
+        own = micro_batches[3 * step : 3 * step + 3]
         for name in ("index", "target", "image", "other", "share"):
             assert torch.equal(torch.cat([getattr(piece, name) for piece in own]), getattr(batch, name))
 
 
-def test_several_processes_share_each_piece(pictures):
-    loader = Loader(pictures, 32, 0, CPU, pieces=2)
+def test_several_processes_share_each_piece(dataset):
+    loader = Loader(dataset, 32, 0, CPU, grad_accum_steps=2)
     parts = [list(loader.epoch(1, lambda piece, rank=rank: np.array_split(piece, 3)[rank])) for rank in range(3)]
     for piece, *slices in zip(loader.epoch(1), *parts, strict=True):
         assert torch.equal(piece.index, torch.cat([part.index for part in slices]))
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_an_epoch_goes_on_at_a_step_without_making_the_views_before_it(pictures, pieces):
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+def test_an_epoch_goes_on_at_a_step_without_making_the_views_before_it(dataset, grad_accum_steps):
     made = []
 
     def augment(image, seed, epoch, index):
         made.append(len(index))
-        return pictures.augment(image, seed, epoch, index)
+        return dataset.augment(image, seed, epoch, index)
 
-    loader = Loader(replace(pictures, augment=augment), 16, 0, CPU, pieces=pieces)
+    loader = Loader(replace(dataset, augment=augment), 16, 0, CPU, grad_accum_steps=grad_accum_steps)
     whole = list(loader.epoch(3))
     made.clear()
     rest = list(loader.epoch(3, start=4))
-    assert len(rest) == len(made) == 2 * pieces
-    for one, other in zip(whole[-2 * pieces :], rest, strict=True):
+    assert len(rest) == len(made) == 2 * grad_accum_steps
+    for one, other in zip(whole[-2 * grad_accum_steps :], rest, strict=True):
         assert torch.equal(one.index, other.index) and torch.equal(one.image, other.image)
     assert list(loader.epoch(3, start=6)) == []
 
 
-def test_the_order_of_an_epoch_is_what_it_shows(pictures):
-    loader = Loader(pictures, 20, 0, CPU)
+def test_the_order_of_an_epoch_is_what_it_shows(dataset):
+    loader = Loader(dataset, 20, 0, CPU)
     shown = torch.cat([batch.index for batch in loader.epoch(2)]).numpy()
     assert np.array_equal(loader.order(2), shown) and len(shown) == 80
 
 
-def test_fewer_images_than_the_batch_are_told(pictures):
-    with pytest.warns(Advice, match="train.batch_size=500: there are 96 training images, so that many a batch"):
-        loader = Loader(pictures, 500, 0, CPU)
+def test_fewer_images_than_the_batch_are_told(dataset):
+    with pytest.warns(KdWarning, match="train.batch_size=500: there are 96 training images, so that many a batch"):
+        loader = Loader(dataset, 500, 0, CPU)
     assert loader.batch_size == 96 and [len(batch.index) for batch in loader.epoch(1)] == [96]
 
 
-def test_batches_and_pieces_without_company_are_refused(pictures):
+def test_batches_and_pieces_without_company_are_refused(dataset):
     for wrong, says in {
         (1, 1): "train.batch_size must be 2 or more",
-        (8, 5): "train.pieces must lie between 1 and 4, so that each piece of a batch of 8 has 2 images or more",
-        (8, 0): "train.pieces must lie between 1 and 4",
+        (
+            8,
+            5,
+        ): "train.grad_accum_steps must lie between 1 and 4, so that each piece of a batch of 8 has 2 images or more",
+        (8, 0): "train.grad_accum_steps must lie between 1 and 4",
     }.items():
         with pytest.raises(ValueError, match=says):
-            Loader(pictures, wrong[0], 0, CPU, pieces=wrong[1])
+            Loader(dataset, wrong[0], 0, CPU, grad_accum_steps=wrong[1])
     with pytest.raises(ValueError, match="2 images or more .* and there are 1"):
-        Loader(replace(pictures, train=pictures.train[:1]), 8, 0, CPU)
+        Loader(replace(dataset, train=dataset.train[:1]), 8, 0, CPU)
 
 
-def test_what_is_only_looked_at_comes_in_smaller_lots_where_batches_come_in_pieces(pictures):
-    for pieces, sizes in {1: [128, 52], 4: [32] * 5 + [20]}.items():
-        loader = Loader(pictures, 16, 0, CPU, pieces=pieces)
-        assert [len(batch.index) for batch in loader.plain(np.arange(180))] == sizes
+def test_what_is_only_looked_at_comes_in_smaller_lots_where_batches_come_in_pieces(dataset):
+    for grad_accum_steps, sizes in {1: [128, 52], 4: [32] * 5 + [20]}.items():
+        loader = Loader(dataset, 16, 0, CPU, grad_accum_steps=grad_accum_steps)
+        assert [len(batch.index) for batch in loader.eval_batches(np.arange(180))] == sizes
 
 
 @pytest.fixture
-def rare(pictures):
+def rare(dataset):
     """Of two classes four images are left, of one a single one."""
     kept = {0: 4, 1: 4, 2: 1}
-    rows = [np.flatnonzero(pictures.targets[pictures.train] == label)[: kept.get(label)] for label in range(6)]
-    return replace(pictures, train=pictures.train[np.sort(np.concatenate(rows))])
+    rows = [np.flatnonzero(dataset.targets[dataset.train] == label)[: kept.get(label)] for label in range(6)]
+    return replace(dataset, train=dataset.train[np.sort(np.concatenate(rows))])
 
 
 def test_rare_classes_are_drawn_as_often_as_common_ones_and_their_images_alike(rare):
@@ -103,12 +106,12 @@ def test_rare_classes_are_drawn_as_often_as_common_ones_and_their_images_alike(r
         seen |= set(order)
         assert not np.array_equal(order, loader.order(epoch + 1)) and np.array_equal(order, loader.order(epoch))
     assert seen == set(rare.train), "of a common class other images are left out of each epoch"
-    assert not np.array_equal(loader.order(1), loader.differing(4, 0.0).order(1))
+    assert not np.array_equal(loader.order(1), loader.with_seed(4, 0.0).order(1))
 
 
 def test_what_is_drawn_by_class_goes_on_at_a_step_in_pieces_and_on_several_processes(rare):
     whole = list(Loader(rare, 16, 0, CPU, mixup=0.7, balance="sample").epoch(2))
-    loader = Loader(rare, 16, 0, CPU, mixup=0.7, pieces=2, balance="sample")
+    loader = Loader(rare, 16, 0, CPU, mixup=0.7, grad_accum_steps=2, balance="sample")
     for rank in range(2):
         rest = list(loader.epoch(2, lambda piece, rank=rank: np.array_split(piece, 2)[rank], start=1))
         for step, batch in enumerate(whole[1:]):
@@ -125,7 +128,7 @@ def test_what_is_drawn_by_class_goes_on_at_a_step_in_pieces_and_on_several_proce
 
 def test_what_is_mixed_in_is_drawn_by_class_too(rare):
     loader = Loader(rare, 16, 0, CPU, mixup=1.0, balance="sample")
-    others = torch.cat([batch.other for epoch in range(1, 21) for batch in loader.epoch(epoch)])
+    others = torch.cat([batch.mixup_target for epoch in range(1, 21) for batch in loader.epoch(epoch)])
     share = torch.bincount(others, minlength=6) / len(others)
     assert (share - 1 / 6).abs().max() < 0.05  # unbalanced 0.07 of the rare ones, and 0.02
 
@@ -140,7 +143,7 @@ def test_class_weights_have_mean_one_over_the_images_and_give_each_class_the_sam
         told = batch.class_weight
         assert (told is None) is (balance != "weight")
         assert told is None or torch.equal(told, torch.from_numpy(weights[:6]).float())
-    assert next(Loader(rare, 16, 0, CPU, balance="weight").plain(rare.val)).class_weight is None
+    assert next(Loader(rare, 16, 0, CPU, balance="weight").eval_batches(rare.val)).class_weight is None
 
 
 def test_drawing_by_class_of_as_many_as_wanted():

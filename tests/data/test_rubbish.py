@@ -1,4 +1,4 @@
-"""Files that are no pictures, pictures that are traps, names in any script: each is read, or named with its reason."""
+"""Files that are no images, images that are traps, names in any script: each is read, or named with its reason."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from kd.data import decode
 from kd.data.augment import Augment
+from kd.data.datasets.folder import load
 from kd.data.files import printable, reason_of
-from kd.data.folder import load
-from kd.store import Store
+from kd.data.readers import images as readers_images
+from kd.store.store import Store
 from tests.data.test_folder import grow
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -61,21 +61,21 @@ REASONS = {  # by the first part of the name
 
 @pytest.mark.parametrize("setting", ["as Pillow comes", "as others leave it"])
 @pytest.mark.filterwarnings("error")
-def test_the_corpus_gives_pictures_and_reasons_and_no_noise(setting, monkeypatch, capfd, caplog):
+def test_the_corpus_gives_images_and_reasons_and_no_noise(setting, monkeypatch, capfd, caplog):
     if setting == "as others leave it":
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     files = {path.name: str(path) for path in sorted(CORPUS.iterdir())}
     assert len(files) > 50 and max(os.path.getsize(path) for path in files.values()) < 4096
     images = np.zeros((len(files), 16, 16, 3), np.uint8)
-    kept, _ = decode.decode_into(images, files, "skip")
+    kept, _ = readers_images.decode_into(images, files, "skip")
     assert (setting == "as others leave it") == ImageFile.LOAD_TRUNCATED_IMAGES
     assert [name for name in files if name.startswith("ok_")] == [list(files)[row] for row in kept]
     for name, image in zip((name for name in files if name.startswith("ok_")), images, strict=False):
         seen = np.stack([image[2, 2], image[2, 13], image[13, 13]]).astype(int)
         assert np.abs(seen - COLOURS.get(name, [RED])).max() <= 2, f"{name} shows {seen.tolist()}"
     with pytest.raises(ValueError) as raised:
-        decode.decode_into(images, files, "error")
+        readers_images.decode_into(images, files, "error")
     lines = str(raised.value).splitlines()[1:]
     bad = [name for name in files if not name.startswith("ok_")]
     assert len(lines) == len(bad)
@@ -89,7 +89,7 @@ def test_a_bar_is_shown_on_a_terminal_and_libtiff_is_not():
     """In a process whose standard error is a terminal, on files of which libtiff complains in C."""
     files = [CORPUS / f"{name}.tif" for name in ("ok_exif_turned", "truncated_strip_behind_the_end", "truncated_lzw")]
     script = (
-        "import sys, numpy as np; from kd.data.decode import decode_into, read_image;"
+        "import sys, numpy as np; from kd.data.readers.images import decode_into, read_image;"
         "files = {p: p for p in sys.argv[1:]}; images = np.zeros((3, 9, 9, 3), np.uint8);"
         "print(decode_into(images, files, 'skip')[0].tolist()); print('still here', file=sys.stderr)"
     )
@@ -118,7 +118,7 @@ def blank_png(path, width, height, depth, colour):
 PEAK = """
 import sys
 import numpy as np
-from kd.data.decode import decode_into
+from kd.data.readers.images import decode_into
 from tests.data.memory import growth
 
 images = np.zeros((len(sys.argv) - 1, 9, 9, 3), np.uint8)
@@ -149,7 +149,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_largest_pictures_together_need_two_gigabytes(tmp_path):
+def test_the_largest_images_together_need_two_gigabytes(tmp_path):
     for name, size, kind in (
         ("a", (9459, 9459), 6),
         ("b", (9459, 9459), 6),
@@ -206,12 +206,12 @@ def test_what_is_no_file_is_never_opened_and_named_like_any_bad_file(tmp_path, o
         opened(root)
     told = {f"  train/a/{name}: {reason}" for name, reason in reasons.items()}
     assert set(str(raised.value).splitlines()[1:]) == told
-    pictures = opened(root, on_bad_file="skip")
-    assert pictures.notes["bad_files"] == 9 and len(pictures.targets) == 9
-    assert {f"  {line}" for line in pictures.notes["bad_file_names"]} == told
+    dataset = opened(root, on_bad_file="skip")
+    assert dataset.notes["bad_files"] == 9 and len(dataset.targets) == 9
+    assert {f"  {line}" for line in dataset.notes["bad_file_names"]} == told
     again = opened(root, on_bad_file="skip")
-    assert again.fingerprint == pictures.fingerprint
-    (inside / "nowhere").write_bytes((inside / "00.png").read_bytes())  # two pictures more: it and the link to it
+    assert again.fingerprint == dataset.fingerprint
+    (inside / "nowhere").write_bytes((inside / "00.png").read_bytes())  # two images more: it and the link to it
     assert len(opened(root, on_bad_file="skip").targets) == 11
 
 
@@ -267,21 +267,21 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["pictures", "rubbish"])
-@pytest.mark.filterwarnings("ignore::kd.interfaces.Advice")
+@pytest.mark.parametrize("kind", ["images", "rubbish"])
+@pytest.mark.filterwarnings("ignore::kd.runtime.user_warnings.KdWarning")
 def test_files_may_have_any_name(tmp_path, opened, kind):
     root = grow(tmp_path / "tree", {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=8)
     for number, name in enumerate(NAMES):
         for split in ("train", "test"):  # the same in both: a leak
             colour = Image.new("RGB", (8, 8), (number, 9, 9))
             path = f"{root}/{split}/a/{name}.png"
-            colour.save(path, "PNG") if kind == "pictures" else Path(path).write_text("rubbish")
-    pictures = opened(root, on_bad_file="skip")
-    notes = pictures.notes
-    shown = notes["train_and_test_pairs" if kind == "pictures" else "bad_file_names"]
-    assert notes["pictures_in_train_and_test" if kind == "pictures" else "bad_files"] in (len(NAMES), 2 * len(NAMES))
+            colour.save(path, "PNG") if kind == "images" else Path(path).write_text("rubbish")
+    dataset = opened(root, on_bad_file="skip")
+    notes = dataset.notes
+    shown = notes["train_and_test_pairs" if kind == "images" else "bad_file_names"]
+    assert notes["images_in_train_and_test" if kind == "images" else "bad_files"] in (len(NAMES), 2 * len(NAMES))
     assert len(set(shown)) == 20 and all(line.replace("\u200d", "").isprintable() for line in shown)
-    assert len(pictures.targets) == 8 + 2 * len(NAMES) * (kind == "pictures")
+    assert len(dataset.targets) == 8 + 2 * len(NAMES) * (kind == "images")
     json.dumps(notes, ensure_ascii=False).encode()
     with pytest.raises(ValueError) as raised:
         opened(root, on_bad_file="error", on_leak="error")
@@ -292,9 +292,9 @@ def test_files_may_have_any_name(tmp_path, opened, kind):
 def test_a_class_may_have_any_name(tmp_path, opened):
     names = [name for name in NAMES if unicodedata.is_normalized("NFC", name)]
     counts = {f"{split}/{name}": count for name in names for split, count in (("train", 2), ("test", 1))}
-    pictures = opened(grow(tmp_path / "tree", counts, side=8))
-    assert pictures.classes == tuple(printable(name) for name in sorted(names)) and "caf\\xe9" in pictures.classes
-    json.dumps(pictures.classes, ensure_ascii=False).encode()
+    dataset = opened(grow(tmp_path / "tree", counts, side=8))
+    assert dataset.classes == tuple(printable(name) for name in sorted(names)) and "caf\\xe9" in dataset.classes
+    json.dumps(dataset.classes, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kd.data import scenes
 from kd.data.augment import Augment
-from kd.store import Store
+from kd.data.datasets.scenes import dataset
+from kd.store.store import Store
 
 
 def many(split: int, count: int) -> np.ndarray:
-    return np.stack([scenes.draw(0, split, position, 48) for position in range(count)])
+    return np.stack([dataset.draw(0, split, position, 48) for position in range(count)])
 
 
 def load(folder: Path, **settings):
-    return scenes.load(Store(folder), Augment(), **{"train_images": 36, "test_images": 12, **settings})
+    return dataset.load(Store(folder), Augment(), **{"train_images": 36, "test_images": 12, **settings})
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_picture():
     for position in range(6):
-        first = scenes.draw(0, 0, position, 48)
-        assert np.array_equal(first, scenes.draw(0, 0, position, 48))
-        assert not np.array_equal(first, scenes.draw(1, 0, position, 48)), "the drawing seed changes nothing"
-        assert not np.array_equal(first, scenes.draw(0, 1, position, 48)), "a test picture is a training picture"
+        first = dataset.draw(0, 0, position, 48)
+        assert np.array_equal(first, dataset.draw(0, 0, position, 48))
+        assert not np.array_equal(first, dataset.draw(1, 0, position, 48)), "the drawing seed changes nothing"
+        assert not np.array_equal(first, dataset.draw(0, 1, position, 48)), "a test picture is a training picture"
 
 
 def test_an_image_does_not_change_with_the_counts(tmp_path):
@@ -60,7 +60,7 @@ def test_sizes(tmp_path, size):
 
 def test_a_second_load_does_not_draw_again(tmp_path, monkeypatch):
     first = load(tmp_path)
-    monkeypatch.setattr(scenes, "draw", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(dataset, "draw", lambda *_: pytest.fail("drawn again"))
     assert load(tmp_path).fingerprint == first.fingerprint
 
 

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from kd.interfaces import Context, Outputs, observe
+from kd.interfaces import Context, Outputs, extract_outputs
 from kd.methods.catkd import CATKD, class_attention_loss
 from kd.models.tiny_cnn import TinyCNN
 
@@ -69,7 +69,7 @@ def test_pooled_to_one_place_class_maps_are_logits():
     student, teacher = TinyCNN(6, 32, width=0.25).eval(), TinyCNN(6, 32, width=0.5).eval()
     image = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
-        own, given = observe(student, image, SHOW), observe(teacher, image, SHOW)
+        own, given = extract_outputs(student, image, SHOW), extract_outputs(teacher, image, SHOW)
     term = CATKD(size=1)
     term.setup(own, given)
     torch.testing.assert_close(term(own, given, None), (own.logits - given.logits).square().mean())
@@ -123,7 +123,7 @@ class NormedHead(TinyCNN):
 
 def seen(network: nn.Module) -> Outputs:
     with torch.no_grad():
-        return observe(network, torch.rand(2, 3, 32, 32), SHOW)
+        return extract_outputs(network, torch.rand(2, 3, 32, 32), SHOW)
 
 
 def test_a_teacher_whose_class_maps_do_not_make_its_logits_is_refused():
@@ -141,12 +141,12 @@ def around(teacher: nn.Module) -> Context:
 def test_a_head_of_more_than_pool_and_linear_is_found_before_anything_is_trained(name):
     teacher = timm.create_model(name, num_classes=6)
     with pytest.raises(ValueError, match="not so: its head is more than a global average pool"):
-        CATKD().enter(around(teacher))
+        CATKD().bind(around(teacher))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "densenet121"])
 def test_heads_of_pool_and_linear_are_taken(name):
-    assert CATKD().enter(around(timm.create_model(name, num_classes=6))) is None
+    assert CATKD().bind(around(timm.create_model(name, num_classes=6))) is None
 
 
 def test_a_single_place_is_told_of():
@@ -164,7 +164,7 @@ def test_a_student_with_dropout_is_warned_of_and_rounding_is_not():
         warnings.simplefilter("error")
         rounded = seen(TinyCNN(6, 32).eval())
         assert rounded.logits.dtype == torch.bfloat16
-        CATKD().setup(rounded.full(SHOW), rounded.full(SHOW))
+        CATKD().setup(rounded.to_float32(SHOW), rounded.to_float32(SHOW))
 
 
 def test_wrong_settings_and_teachers_are_refused():

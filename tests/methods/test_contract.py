@@ -13,10 +13,10 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from kd.interfaces import Batch, Context, Outputs, observe
+from kd.interfaces import Batch, Context, Outputs, extract_outputs
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import CONF, compose, options
 from tests.test_shape import targets
 
@@ -33,19 +33,19 @@ def of_timm(name: str) -> Normalized:
 
 
 def see(model, image, show):
-    return observe(model, image, show).full(show)
+    return extract_outputs(model, image, show).to_float32(show)
 
 
 @cache
 def chosen(method: str, *overrides: str):
     """The group `kd` as this option makes it; composing takes longer than learning."""
-    from kd.config.combine import settled
+    from kd.config.combine import expand_combination
 
-    return settled(compose(f"kd={method}", *overrides), {})[0].kd
+    return expand_combination(compose(f"kd={method}", *overrides), {})[0].kd
 
 
 class Lesson:
-    """One method with a student, a teacher and a batch of twelve pictures, as the loop would bring them together."""
+    """One method with a student, a teacher and a batch of twelve images, as the loop would bring them together."""
 
     def __init__(self, method: str, *overrides: str, alone: bool = False, teacher: str | None = None, side: int = 16):
         from kd.build import build_objective
@@ -59,7 +59,7 @@ class Lesson:
         self.teacher = (of_timm(teacher) if teacher else network(0.5)).eval()
         every = torch.arange(40)
         self.bare = network(0.25)
-        self.student = self.objective.enter(
+        self.student = self.objective.bind(
             Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], side)
         )
         with torch.no_grad():

@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods import crd
-from kd.methods.crd import CRD, contrast, draw, log_partition, log_scores, moved
-from kd.objective import Objective
+from kd.methods.crd import CRD, contrast, log_partition, log_scores, momentum_update, sample_negatives
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, entries
 
@@ -30,7 +30,7 @@ def context(targets=TARGETS, train=TRAIN) -> Context:
 def built(widths=(5, 7), where: Context | None = None, dtype=torch.float64, **settings) -> CRD:
     torch.manual_seed(0)
     term = CRD(**settings)
-    assert term.enter(where or context()) is None
+    assert term.bind(where or context()) is None
     student, teacher = (Outputs(torch.zeros(2, 3), torch.zeros(2, width)) for width in widths)
     term.setup(student, teacher)
     return term.to(dtype).train()
@@ -147,7 +147,8 @@ def test_all_images_of_other_classes_are_equally_likely():
     others, rounds = torch.tensor([13]), 4000
     seed = torch.tensor(7)
     counts = sum(
-        torch.bincount(draw(seed, epoch, torch.tensor([5]), others, 5)[0], minlength=13) for epoch in range(rounds)
+        torch.bincount(sample_negatives(seed, epoch, torch.tensor([5]), others, 5)[0], minlength=13)
+        for epoch in range(rounds)
     )
     spread = math.sqrt(rounds * 5 / 13 * 8 / 13)
     assert counts.sum() == 5 * rounds and (counts - rounds * 5 / 13).abs().max() < 4 * spread
@@ -168,7 +169,7 @@ def test_draws_are_those_of_integers_without_a_bound():
         bits = [mix((image + k * golden) % top) % 2**62 for k in range(1, count + 2)]
         edges = [k * others // count for k in range(count + 1)]
         expected = [(bits[0] + edges[k] + bits[k + 1] % (edges[k + 1] - edges[k])) % others for k in range(count)]
-        got = draw(torch.tensor(seed), epoch, torch.tensor([index]), torch.tensor([others]), count)
+        got = sample_negatives(torch.tensor(seed), epoch, torch.tensor([index]), torch.tensor([others]), count)
         assert got.tolist() == [expected]
 
 
@@ -191,7 +192,7 @@ def test_a_training_goes_on_as_it_would_have():
     expected = [term(*own[1], batch([4, 5, 2, 0])), term(*own[2], batch([0, 1, 2, 3], 2))]
     torch.manual_seed(99)
     other = CRD()
-    other.enter(context())
+    other.bind(context())
     other.setup(*(Outputs(None, torch.zeros(2, width)) for width in (5, 7)))
     other.double().train().load_state_dict(saved)
     assert [other(*own[1], batch([4, 5, 2, 0])), other(*own[2], batch([0, 1, 2, 3], 2))] == expected
@@ -284,7 +285,7 @@ def test_memories_of_several_processes_stay_those_of_one(monkeypatch):
 def test_moved_rows_leave_the_old_memory_as_it_was():
     memory = F.normalize(torch.randn(6, 3), dim=-1)
     before = memory.clone()
-    after = moved(memory, torch.tensor([5, 1]), torch.eye(3)[:2], 0.0)
+    after = momentum_update(memory, torch.tensor([5, 1]), torch.eye(3)[:2], 0.0)
     assert torch.equal(memory, before) and torch.equal(after[[5, 1]], torch.eye(3)[:2])
     assert torch.equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
 
@@ -321,4 +322,4 @@ def test_what_cannot_work_is_refused():
     with pytest.raises(RuntimeError, match="call enter before setup"):
         CRD().setup(own, given)
     with pytest.raises(ValueError, match="all training images are of one class"):
-        CRD().enter(context(torch.tensor([0, 0, 1]), torch.tensor([0, 1])))
+        CRD().bind(context(torch.tensor([0, 0, 1]), torch.tensor([0, 1])))

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from kd.interfaces import Batch, Outputs
 from kd.methods.ctkd import CTKD, learned_temperature, reversal, reversed_gradient
 from kd.methods.hinton import soft_label_kl
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import array
 

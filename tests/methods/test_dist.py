@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
 from kd.methods.dist import DIST, correlation, dist
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 

@@ -9,10 +9,10 @@ import torch
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.dkd import DKD, decoupled_kl, others, target_or_not
+from kd.methods.dkd import DKD, decoupled_kl, drop_target, target_or_not
 from kd.methods.hinton import soft_label_kl
 from kd.methods.supervised import CrossEntropy
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 
@@ -112,7 +112,7 @@ def test_of_two_classes_hintons_term_is_left_and_the_term_says_so():
 
 def test_what_stands_beside_the_target():
     logits = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
-    assert others(logits, torch.tensor([0, 1, 2])).tolist() == [[2, 3], [4, 6], [7, 8]]
+    assert drop_target(logits, torch.tensor([0, 1, 2])).tolist() == [[2, 3], [4, 6], [7, 8]]
     student, _, target = lesson()
     p = (student / 3).softmax(-1).gather(-1, target[:, None])
     pair = (target_or_not(student, target, 3.0) / 3).softmax(-1)

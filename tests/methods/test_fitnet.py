@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kd.interfaces import Batch, Outputs, observe
+from kd.interfaces import Batch, Outputs, extract_outputs
 from kd.methods.fitnet import FitNet, hint
 from kd.models.tiny_cnn import TinyCNN
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 
@@ -120,10 +120,10 @@ class Stage:
         image = torch.rand(8, 3, 16, 16)
         self.objective = Objective(instantiate(kd.terms), dict(kd.weights), kd.schedule)
         with torch.no_grad():
-            answer = observe(teacher, image)
-            self.objective.setup(observe(self.student, image), answer)
+            answer = extract_outputs(teacher, image)
+            self.objective.setup(extract_outputs(self.student, image), answer)
         batch = Batch(image, torch.arange(8) % 6, torch.arange(8), progress=progress)
-        self.loss, self.parts = self.objective(observe(self.student, image), answer, batch)
+        self.loss, self.parts = self.objective(extract_outputs(self.student, image), answer, batch)
         self.loss.backward()
 
     def learns(self, module: nn.Module) -> bool:

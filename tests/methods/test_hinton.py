@@ -8,7 +8,7 @@ import torch
 from kd.interfaces import Batch, Outputs
 from kd.methods.hinton import Hinton, soft_label_kl
 from kd.methods.supervised import CrossEntropy
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 

@@ -11,7 +11,7 @@ from kd.methods.dkd import DKD, decoupled_kl
 from kd.methods.hinton import Hinton, soft_label_kl
 from kd.methods.lskd import Standardized, standardize
 from kd.methods.supervised import CrossEntropy
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 
@@ -106,7 +106,7 @@ def test_constant_rows_and_far_logits_are_finite_in_value_and_gradient(inside, d
 class Witness(torch.nn.Module):
     needs = frozenset({"logits", "embedding"})
 
-    def enter(self, context):
+    def bind(self, context):
         return context
 
     def setup(self, student, teacher):
@@ -123,7 +123,7 @@ def test_the_term_inside_sees_z_scores_and_all_else_as_it_is():
     batch, witness = Batch(None, target, None), Witness()
     term = Standardized(witness)
     assert term.needs == witness.needs
-    assert term.enter("context") == "context" and Standardized(Hinton()).enter("context") is None
+    assert term.bind("context") == "context" and Standardized(Hinton()).bind("context") is None
     for call in (lambda: term.setup(*pair), lambda: term(*pair, batch)):
         call()
         for seen, given in zip(witness.shown, pair, strict=True):

@@ -11,8 +11,8 @@ import torch
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.mlkd import MLKD, aligned, as_coded, batch_alignment, class_alignment, coded, marks
-from kd.objective import Objective
+from kd.methods.mlkd import MLKD, alignment, batch_alignment, class_alignment, code_loss, code_total, confidence_masks
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 
@@ -44,7 +44,7 @@ def test_the_objective_of_two_views_is_the_published_one(entry, dtype):
 
     def loss(weak_student, weak_teacher, strong_student, strong_teacher, target):
         weights = {"hard": settings["ce_weight"], "soft": settings["kd_weight"]}
-        parts = as_coded((weak_student, weak_teacher), (strong_student, strong_teacher), target, **weights)
+        parts = code_total((weak_student, weak_teacher), (strong_student, strong_teacher), target, **weights)
         return parts["instance"] if settings["term"] == "loss_kd" else sum(parts.values())
 
     agrees(entry, dtype, loss)
@@ -54,7 +54,7 @@ def test_the_module_is_what_the_published_objective_makes_of_the_weak_view():
     """The gradient of all published parts but the labels, where the strong view says nothing."""
     student, teacher = pair()
     views = [student.clone().requires_grad_(), student.clone().requires_grad_()]
-    parts = as_coded((views[0], teacher), pair(), torch.arange(8) % 6, soft=0.9)
+    parts = code_total((views[0], teacher), pair(), torch.arange(8) % 6, soft=0.9)
     (parts["instance"] + parts["batch"] + parts["class"]).backward()
     (0.9 * through(views[1], teacher)).backward()
     torch.testing.assert_close(*(view.grad for view in views))
@@ -95,21 +95,23 @@ def test_the_variant_of_the_paper_is_that_of_loops_over_marked_images_and_classe
 
 def test_marked_are_the_images_and_classes_that_the_teacher_is_least_sure_of():
     logits = torch.tensor([[9.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 0.0]])
-    images, classes = marks(logits)
+    images, classes = confidence_masks(logits)
     assert images.tolist() == [0, 0, 1, 1] and classes.tolist() == [0, 1, 1]
-    assert all(mark.tolist() == [1] * len(mark) for mark in marks(torch.zeros(4, 3)))  # of equals all, as published
+    assert all(
+        mark.tolist() == [1] * len(mark) for mark in confidence_masks(torch.zeros(4, 3))
+    )  # of equals all, as published
 
 
 def test_variants_agree_where_every_image_and_class_is_marked():
     """A teacher that is equally unsure of all: then factors are 1 and nothing is left out."""
     student, teacher = pair()[0], torch.zeros(8, 6, dtype=torch.float64)
-    paper, parts = aligned(student, teacher, [3.0, 5.0]), coded(student, teacher, [3.0, 5.0], [])
+    paper, parts = alignment(student, teacher, [3.0, 5.0]), code_loss(student, teacher, [3.0, 5.0], [])
     assert paper.item() == pytest.approx(sum(parts).item(), rel=1e-12)
 
 
 def test_an_unmarked_image_teaches_nothing_of_its_own_in_the_variant_of_the_paper():
     student, teacher = pair()
-    images, _ = marks(teacher)
+    images, _ = confidence_masks(teacher)
     student.requires_grad_()
     # at a high temperature the Gram terms vanish (T^-2 each) and Hinton's tends to a quadratic form of order 1
     through(student, teacher, [1e4], "paper").backward()
@@ -172,7 +174,7 @@ def test_a_stack_of_students_learns_as_separate_students_do():
     temperatures = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 
     def loss(student, t):
-        return aligned(student, teacher, [t, 2 * t]) + sum(coded(student, teacher, [t], [t]))
+        return alignment(student, teacher, [t, 2 * t]) + sum(code_loss(student, teacher, [t], [t]))
 
     stacked = torch.func.vmap(loss)(students, temperatures)
     separate = [loss(s, t.item()) for s, t in zip(students, temperatures, strict=True)]
@@ -186,7 +188,7 @@ def test_the_yaml_weighs_the_teacher_and_takes_a_list_of_temperatures():
     target = torch.arange(8) % 6
     loss, _ = objective(Outputs(student), Outputs(teacher), Batch(None, target, None))
     hard = torch.nn.functional.cross_entropy(student, target)
-    torch.testing.assert_close(loss, 0.75 * hard + 0.25 * aligned(student, teacher, [1.0, 3.0]))
+    torch.testing.assert_close(loss, 0.75 * hard + 0.25 * alignment(student, teacher, [1.0, 3.0]))
 
 
 @pytest.mark.parametrize("temperatures", [[], 4.0, [2.0, 0.0], [-1.0], [math.nan]])

@@ -7,9 +7,9 @@ import torch
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.dkd import decoupled_kl, others
+from kd.methods.dkd import decoupled_kl, drop_target
 from kd.methods.nkd import NKD, normalized_kd
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 
@@ -41,7 +41,7 @@ def test_without_the_others_the_target_is_left():
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_beside_the_target_it_is_dkds_part_and_the_entropy_of_the_teacher(temperature):
     student, teacher, target = lesson()
-    q = (others(teacher, target) / temperature).softmax(-1)
+    q = (drop_target(teacher, target) / temperature).softmax(-1)
     entropy = -(q * q.log()).sum(-1).mean()
     nckd = decoupled_kl(student, teacher, target, temperature)[1]
     expected = target_part(student, teacher, target) + 1.5 * (nckd + temperature**2 * entropy)

@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from kd.interfaces import LOGITS_ONLY, Batch, Outputs
+from kd.methods._precise import kl, relative_kl, with_value
 from kd.methods.crd import contrast
 from kd.methods.dml import mutual
 from kd.methods.hinton import soft_label_kl
 from kd.methods.pkt import neighbour_loss
-from kd.methods.precise import kl, relative_kl, worth
 from tests.conftest import compose, options
 
 TEMPERATURES = (0.1, 1.0, 4.0, 100.0, 1e5)
@@ -71,9 +71,11 @@ def test_a_soft_term_is_worth_what_float64_says_and_never_less_than_nothing(meth
                 assert term.needs == LOGITS_ONLY
             for classes, apart, mixed in product(CLASSES, APART, (False, True)):
                 student, teacher, target = logits(classes, apart)
-                batch = Batch(student, target, target)  # of no picture is anything read
+                batch = Batch(student, target, target)  # of no image is anything read
                 if mixed:  # as autocast hands them on
-                    student, teacher = (Outputs(x.bfloat16()).full(LOGITS_ONLY).logits for x in (student, teacher))
+                    student, teacher = (
+                        Outputs(x.bfloat16()).to_float32(LOGITS_ONLY).logits for x in (student, teacher)
+                    )
                 own, given = Outputs(student), Outputs(teacher)
                 with warnings.catch_warnings(action="ignore"):  # advice for two classes
                     term.setup(own, given)
@@ -146,5 +148,5 @@ def test_both_forms_of_a_divergence_meet_where_they_change():
 
 def test_a_loss_that_is_infinite_stays_so():
     loss = torch.tensor([float("inf"), float("nan"), 2.0], requires_grad=True)
-    found = worth(torch.tensor([1.0, 1.0, 1.0]), loss)
+    found = with_value(torch.tensor([1.0, 1.0, 1.0]), loss)
     assert found[0] == float("inf") and found[1].isnan() and found[2] == 1

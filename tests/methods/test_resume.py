@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kd.checkpoint import Checkpoints
 from kd.data.loader import Loader
 from kd.interfaces import Context
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
-from kd.teacher import LiveTeacher
-from kd.train import Recipe, fit
+from kd.teachers.live import LiveTeacher
+from kd.train.checkpoint import CheckpointFolder
+from kd.train.loop import fit
+from kd.train.recipe import Recipe
 from tests.methods.test_contract import METHODS, chosen, see
 
 
@@ -19,7 +20,7 @@ class Killed(Exception):
     """Like a kill: nothing is written because of it."""
 
 
-class Killing(Checkpoints):
+class Killing(CheckpointFolder):
     """Writes a checkpoint behind every step, and with the last of ``writes`` all is over."""
 
     writes = 0
@@ -31,35 +32,35 @@ class Killing(Checkpoints):
             raise Killed
 
 
-def network(pictures, width: float, seed: int) -> Normalized:
+def network(dataset, width: float, seed: int) -> Normalized:
     torch.manual_seed(seed)
-    return Normalized(TinyCNN(6, 16, width=width, dropout=0.3), pictures.mean, pictures.std)
+    return Normalized(TinyCNN(6, 16, width=width, dropout=0.3), dataset.mean, dataset.std)
 
 
 def train(
-    method, pictures, machine, checkpoints: Checkpoints | None = None, pick_by: str = "accuracy", **drawn
+    method, dataset, machine, checkpoints: CheckpointFolder | None = None, pick_by: str = "accuracy", **drawn
 ) -> tuple[dict, list[dict]]:
     """Two epochs of three steps: eight checkpoints."""
     from kd.build import build_objective
 
     objective = build_objective(chosen(method))
-    teacher = LiveTeacher(network(pictures, 0.5, 9), machine, objective.needs)
-    targets, train = torch.from_numpy(pictures.targets), torch.from_numpy(pictures.train)
+    teacher = LiveTeacher(network(dataset, 0.5, 9), machine, objective.needs)
+    targets, train = torch.from_numpy(dataset.targets), torch.from_numpy(dataset.train)
     context = Context(
-        student=network(pictures, 0.25, 0),
+        student=network(dataset, 0.25, 0),
         teacher=teacher.network,
-        fresh=lambda number: network(pictures, 0.25, number),
-        see=see,
+        make_student=lambda number: network(dataset, 0.25, number),
+        forward=see,
         targets=targets,
         train=train,
         image_size=16,
     )
-    student, rows = objective.enter(context), []
+    student, rows = objective.bind(context), []
     torch.manual_seed(torch.initial_seed() + 1)  # a process that goes on has drawn other numbers before
     fit(
         student,
         objective,
-        Loader(pictures, 32, 0, machine.device, **drawn),
+        Loader(dataset, 32, 0, machine.device, **drawn),
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",
@@ -73,22 +74,22 @@ def train(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_goes_on_to_the_bit(method, pictures, machine, tmp_path):
-    broken_off(method, pictures, machine, tmp_path)
+def test_it_goes_on_to_the_bit(method, dataset, machine, tmp_path):
+    broken_off(method, dataset, machine, tmp_path)
 
 
 @pytest.mark.parametrize("balance", ["sample", "weight"])
-def test_so_it_does_where_rare_classes_count_more(balance, pictures, machine, tmp_path):
-    broken_off("dkd", pictures, machine, tmp_path, pick_by="macro_f1", balance=balance, mixup=0.5)
+def test_so_it_does_where_rare_classes_count_more(balance, dataset, machine, tmp_path):
+    broken_off("dkd", dataset, machine, tmp_path, pick_by="macro_f1", balance=balance, mixup=0.5)
 
 
-def broken_off(method, pictures, machine, tmp_path, **how):
-    weights, rows = train(method, pictures, machine, **how)
+def broken_off(method, dataset, machine, tmp_path, **how):
+    weights, rows = train(method, dataset, machine, **how)
     checkpoints = Killing(tmp_path / "student", minutes=0)
     for checkpoints.writes in (3, 2, 1):  # behind the last step of the first epoch, within the second, and a step on
         with pytest.raises(Killed):
-            train(method, pictures, machine, checkpoints, **how)
-    weights_of_pieces, rows_of_pieces = train(method, pictures, machine, checkpoints, **how)
+            train(method, dataset, machine, checkpoints, **how)
+    weights_of_pieces, rows_of_pieces = train(method, dataset, machine, checkpoints, **how)
     assert rows_of_pieces == rows
     assert set(weights_of_pieces) == set(weights)
     assert not [name for name, value in weights.items() if not torch.equal(value, weights_of_pieces[name])]

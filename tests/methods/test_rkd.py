@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
 from kd.methods.rkd import RKD, relation_losses
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 

@@ -8,9 +8,9 @@ import pytest
 import timm
 import torch
 
-from kd.interfaces import observe
-from kd.measure import macs, params
-from kd.methods.simkd import Reused, map_distance, project, reuse, used
+from kd.evaluation.cost import macs, params
+from kd.interfaces import extract_outputs
+from kd.methods.simkd import Reused, call_as_used, map_distance, project, reuse
 from kd.models.ensemble import Ensemble
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
@@ -28,7 +28,7 @@ def test_the_classifier_is_the_teachers_and_stays_so():
         optimizer.step()
     after = lesson.student.network.head.state_dict()
     assert before and all(torch.equal(before[name], after[name]) for name in before)
-    projected = observe(lesson.student.eval(), lesson.batch.image).features[-1]
+    projected = extract_outputs(lesson.student.eval(), lesson.batch.image).features[-1]
     expected = lesson.teacher.forward_head(projected)
     torch.testing.assert_close(lesson.student(lesson.batch.image), expected)
 
@@ -58,7 +58,7 @@ def test_networks_of_timm_lend_their_heads(name):
         with pytest.raises(ValueError, match="reads something else"):
             reuse(network(0.25), teacher, 2, 48)
         return
-    head = used(teacher.network, lambda whole: whole.forward_head(read))
+    head = call_as_used(teacher.network, lambda whole: whole.forward_head(read))
     torch.testing.assert_close(head.forward_head(read), teacher(image))
     assert params(head) < 0.6 * params(teacher)  # MobileNetV3's head holds half of its weights
     student = reuse(network(0.25), teacher, 2, 48)
@@ -67,7 +67,7 @@ def test_networks_of_timm_lend_their_heads(name):
 
 def test_what_ran_is_kept_in_its_mode_and_the_original_is_untouched():
     whole = TinyCNN(6, 16).train()
-    body = used(whole, lambda net: net.forward_intermediates(torch.rand(2, 3, 16, 16)))
+    body = call_as_used(whole, lambda net: net.forward_intermediates(torch.rand(2, 3, 16, 16)))
     assert isinstance(body.classifier, torch.nn.Identity) and isinstance(whole.classifier, torch.nn.Linear)
     assert body.training and not any(module._forward_pre_hooks for module in whole.modules())
     assert not Reused(body, torch.nn.Identity(), body, (2, 2)).train().head.training

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
 from kd.methods.wsld import WSLD, share_of_images, weighted_soft_labels
-from kd.objective import Objective
+from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
 

@@ -14,8 +14,8 @@ from hydra.utils import get_object
 
 from kd.attention.attach import attach, stages_of
 from kd.attention.vea import VisionEagle
-from kd.interfaces import observe
-from kd.measure import macs, params
+from kd.evaluation.cost import macs, params
+from kd.interfaces import extract_outputs
 from tests.conftest import CONF, golden
 
 GOLDEN = golden("cifar")
@@ -95,7 +95,7 @@ def test_logits_maps_and_names_are_the_published_ones(case):
     assert digest(network) == case["state_dict"], "a published checkpoint would not load"
     assert params(network) == case["params"]
     with torch.no_grad():
-        shown = observe(fill(network), picture(case["image_size"]))
+        shown = extract_outputs(fill(network), picture(case["image_size"]))
     for found, expected in zip((*shown.features, shown.logits), (*case["features"], case["logits"]), strict=True):
         found = summary(found)
         assert found["shape"] == expected["shape"]
@@ -121,7 +121,7 @@ def test_observe_is_forward_and_the_last_map_is_what_the_head_reads(name):
     network = build(name, 10, **SMALL[name]).eval()
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        shown = observe(network, image, {"embedding", "features", "class_maps"})
+        shown = extract_outputs(network, image, {"embedding", "features", "class_maps"})
         last, features = network.forward_intermediates(image)
         assert torch.equal(shown.logits, network(image))
     assert features[-1] is last
@@ -135,13 +135,13 @@ def test_observe_is_forward_and_the_last_map_is_what_the_head_reads(name):
 def test_attention_goes_on_every_stage(name):
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        plain = observe(build(name, 10, **SMALL[name]).eval(), image)
+        plain = extract_outputs(build(name, 10, **SMALL[name]).eval(), image)
         network = build(name, 10, **SMALL[name]).eval()
         stages = range(len(stages_of(network)))
         logits = network(image)
         attach(network, lambda stage, channels: stage, stages)  # the children between two boundaries are a Sequential
         assert torch.equal(network(image), logits)
-        shown = observe(attach(build(name, 10, **SMALL[name]), VisionEagle, stages).eval(), image)
+        shown = extract_outputs(attach(build(name, 10, **SMALL[name]), VisionEagle, stages).eval(), image)
     assert [f.shape for f in shown.features] == [f.shape for f in plain.features]
     assert shown.logits.isfinite().all()
 

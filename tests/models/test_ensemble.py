@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kd.interfaces import observe
+from kd.interfaces import extract_outputs
 from kd.models.ensemble import RULES, Ensemble, combine
 from tests.methods.test_contract import network
 
@@ -30,6 +30,6 @@ def test_far_apart_logits_stay_finite_and_copies_agree_with_the_one(rule):
 def test_logits_are_all_that_it_shows():
     members = [network(0.25).eval(), network(0.5).eval()]
     image = torch.rand(2, 3, 16, 16)
-    shown = observe(Ensemble(members), image, {"embedding", "features", "class_maps"})
+    shown = extract_outputs(Ensemble(members), image, {"embedding", "features", "class_maps"})
     assert shown.embedding is None and shown.features == () and shown.class_maps is None
     torch.testing.assert_close(shown.logits.exp(), sum(member(image).softmax(-1) for member in members) / 2)

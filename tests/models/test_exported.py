@@ -16,11 +16,11 @@ import timm
 import torch
 from torch import nn
 
-from kd.interfaces import observe
-from kd.measure import macs, params
+from kd.evaluation.cost import macs, params
+from kd.interfaces import extract_outputs
 from kd.models.exported import Exported
 from kd.models.normalized import Normalized
-from kd.weights import take
+from kd.models.weights import load_external
 
 CLASSES, SIZE = 6, 16
 
@@ -56,14 +56,14 @@ def program(tmp_path_factory, transformer) -> Path:
 
 def black_box(path: Path, size: int = SIZE, classes: int = CLASSES, trusted: bool = True) -> Normalized:
     network = Normalized(Exported(classes, size, trusted), (0.0,) * 3, (1.0,) * 3)
-    take(network, path)
+    load_external(network, path)
     return network
 
 
 def test_it_answers_as_the_network_does_and_shows_nothing_else(program, transformer):
     image = torch.rand(5, 3, SIZE, SIZE)
     network = black_box(program).train().eval().requires_grad_(False)
-    shown = observe(network, image, {"features", "class_maps", "embedding"})
+    shown = extract_outputs(network, image, {"features", "class_maps", "embedding"})
     torch.testing.assert_close(shown.logits, transformer(image), rtol=0, atol=1e-6)
     assert shown.features == () and shown.embedding is None and shown.class_maps is None
 
@@ -119,7 +119,7 @@ def test_a_program_that_was_exported_while_it_trained_is_refused(tmp_path):
 def test_a_program_whose_weights_are_not_finite_is_refused(tmp_path):
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     nn.init.constant_(pool[2].weight, torch.nan)
-    with pytest.raises(ValueError, match="answers pictures with logits that are NaN or infinite"):
+    with pytest.raises(ValueError, match="answers images with logits that are NaN or infinite"):
         black_box(saved(tmp_path / "nan.pt2", pool))
 
 
@@ -148,8 +148,8 @@ def test_the_graph_goes_where_the_weights_go(tmp_path):
 def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
     from tests.pipeline.test_run import run
 
-    monkeypatch.setattr("kd.latency.WAITED", 1e9)  # what is measured is kept, however busy the machine
-    monkeypatch.setattr("kd.latency.OTHERS", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)  # what is measured is kept, however busy the machine
+    monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
 
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     small, how = saved(tmp_path / "small.pt2", pool), ["teacher=exported", "teacher.trusted=true", "report=false"]
@@ -201,7 +201,7 @@ def test_a_program_is_known_by_what_is_in_it(program, transformer, tmp_path, cap
     network = Normalized(nn.Linear(2, 2), (0.0,) * 3, (1.0,) * 3)
     for path in (program, other):
         with pytest.raises(ValueError, match="is a program, not weights: say teacher=exported teacher.checkpoint="):
-            take(network, path)
+            load_external(network, path)
 
 
 def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):

@@ -27,9 +27,9 @@ def silent(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
-        hub.ask.cache_clear()
+        hub.check_server.cache_clear()
         yield listening
-        hub.ask.cache_clear()
+        hub.check_server.cache_clear()
 
 
 def put(folder: Path, network: torch.nn.Module) -> None:
@@ -78,17 +78,17 @@ def test_weights_that_were_copied_here_are_taken_and_nobody_is_asked(silent, tmp
 def test_weights_that_lie_on_another_server_are_asked_for_there(silent, monkeypatch, tmp_path):
     """A few old networks of timm; a stall of theirs would last for ever."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("kd.reach.PATIENCE", 0.2)
+    monkeypatch.setattr("kd.runtime.connection.PATIENCE", 0.2)
     url = f"{constants.ENDPOINT}/old.pth"
     cfg = replace(timm.get_pretrained_cfg("resnet10t"), hf_hub_id=None, url=url)
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: cfg)
     with pytest.raises(
         ValueError, match=f"fetched from {re.escape(url)} .*no answer within(?s:.*){tmp_path}/checkpoints"
     ):
-        hub.find("resnet10t")
+        hub.find_pretrained("resnet10t")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "old.pth").touch()
-    assert hub.find("resnet10t") == {}
+    assert hub.find_pretrained("resnet10t") == {}
 
 
 def test_a_network_that_timm_has_no_weights_of_is_told_so(silent):

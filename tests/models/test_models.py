@@ -12,9 +12,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kd.config.options import names
-from kd.config.register import student_page
-from kd.interfaces import observe
+from kd.config.generated import student_option
+from kd.config.networks import names
+from kd.interfaces import extract_outputs
 from kd.models.backbone import build
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
@@ -27,7 +27,7 @@ def check(network: torch.nn.Module, size: int) -> None:
     network = Normalized(network, (0.5,) * 3, (0.2,) * 3).eval()
     image = torch.rand(2, 3, size, size)
     with torch.no_grad():
-        shown = observe(network, image)
+        shown = extract_outputs(network, image)
         assert torch.equal(shown.logits, network(image))
     assert shown.logits.shape == (2, 6) and shown.embedding.ndim == 2
     sides = [f.shape[-1] for f in shown.features]
@@ -49,7 +49,7 @@ def test_every_student_shows_what_methods_ask_for(option):
 def test_every_student_is_a_teacher_too_under_its_own_name_with_its_settings():
     assert set(options("student")) < set(names("teacher"))
     for option in set(options("student")) - set(options("teacher")):
-        of_timm, page = student_page(CONF / "student" / f"{option}.yaml")
+        of_timm, page = student_option(CONF / "student" / f"{option}.yaml")
         node = OmegaConf.create({"teacher": ConfigStore.instance().repo["teacher"][f"{option}.yaml"].node})
         made = OmegaConf.to_container(node, resolve=not of_timm)["teacher"]
         assert {"name": made.get("name")} == page if of_timm else made["network"] == page
@@ -86,7 +86,7 @@ def test_a_tiny_network_of_nothing_is_refused(option, setting, says):
 
 
 @pytest.mark.parametrize("option", TINY)
-def test_pictures_that_are_too_small_are_refused(option):
+def test_images_that_are_too_small_are_refused(option):
     with pytest.raises(Exception, match="data.image_size must be 8 or more, got 7"):
         instantiate(compose(f"student={option}").student, num_classes=6, image_size=7)
 
@@ -115,8 +115,8 @@ def test_small_images_get_a_small_stem():
     large, small = build("resnet18", 6, 64), build("resnet18", 6, 32)
     image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        assert observe(large.eval(), image).features[-1].shape[-1] == 1
-        assert observe(small.eval(), image).features[-1].shape[-1] == 4
+        assert extract_outputs(large.eval(), image).features[-1].shape[-1] == 1
+        assert extract_outputs(small.eval(), image).features[-1].shape[-1] == 4
 
 
 def test_wrong_names_are_answered_with_near_ones():

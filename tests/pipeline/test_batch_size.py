@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from kd.data.loader import Loader
-from kd.memory import TooLarge, in_memory, is_memory, of_training
 from kd.methods.supervised import CrossEntropy
 from kd.models.logits_only import LogitsOnly
-from kd.objective import Objective
-from kd.train import Recipe, fit
+from kd.runtime.memory import OutOfMemory, explain_out_of_memory, is_out_of_memory, smaller_training
+from kd.train.loop import fit
+from kd.train.objective import Objective
+from kd.train.recipe import Recipe
 
 CPU = torch.device("cpu")
-ROOM = 120 * 2**20  # bytes beyond what is taken after a run: with 60 and with 200 it fits in pieces alone, too
+ROOM = 120 * 2**20  # bytes beyond what is taken after a run: with 60 and with 200 it fits in micro-batches alone, too
 COMMANDS = """
 import resource, sys
 import kd.run, torch
@@ -90,18 +91,23 @@ def test_a_training_that_diverges_ends_with_term_place_and_rate(told):
 def test_a_batch_that_does_not_fit_is_named_with_what_to_set(told):
     _, err = told[1]
     assert "kd: teacher: memory does not hold train.batch_size=64: can't allocate memory" in err
-    assert "Say train.batch_size=32, train.pieces=2 (the same batch in pieces), train.batch_size=auto" in err
+    assert (
+        "Say train.batch_size=32, train.grad_accum_steps=2 (the same batch in micro-batches), train.batch_size=auto"
+        in err
+    )
 
 
 def test_auto_finds_pieces_that_fit(told, place):
     found = re.search(
         r"train.batch_size=auto: memory holds a batch of 64 images in (\d+) micro-batches of up to (\d+)", told[2][0]
     )
-    pieces, largest = map(int, found.groups())
-    assert pieces * largest == 64 and pieces > 1
+    grad_accum_steps, largest = map(int, found.groups())
+    assert grad_accum_steps * largest == 64 and grad_accum_steps > 1
     (folder,) = [path.parent for path in place.glob("runs/*/result.json")]
     written = (folder / "config.yaml").read_text(encoding="utf-8")
-    assert "batch_size: 64" in written and f"pieces: {pieces}" in written, "what was found stands in the settings"
+    assert "batch_size: 64" in written and f"grad_accum_steps: {grad_accum_steps}" in written, (
+        "what was found stands in the settings"
+    )
 
 
 class Colour(LogitsOnly):
@@ -115,16 +121,16 @@ class Colour(LogitsOnly):
         return self.linear(image.mean((2, 3)))
 
 
-def test_a_batch_in_pieces_is_the_batch(pictures, machine):
+def test_a_batch_in_pieces_is_the_batch(dataset, machine):
     found = {}
-    for pieces in (1, 3):
+    for grad_accum_steps in (1, 3):
         torch.manual_seed(0)
         network, rows = Colour(), []
         objective = Objective({"hard": CrossEntropy()}, {"hard": 1.0})
         recipe = Recipe(2, optimizer="sgd", lr=0.5, clip_norm=1.0, mixup=0.5)
-        loader = Loader(pictures, 32, 0, CPU, mixup=0.5, pieces=pieces)
+        loader = Loader(dataset, 32, 0, CPU, mixup=0.5, grad_accum_steps=grad_accum_steps)
         fit(network, objective, loader, recipe, machine, stage="student", log=rows.append)
-        found[pieces] = network.linear.weight.detach(), rows[-1]["loss"], rows[-1]["train_accuracy"]
+        found[grad_accum_steps] = network.linear.weight.detach(), rows[-1]["loss"], rows[-1]["train_accuracy"]
     torch.testing.assert_close(found[3], found[1], rtol=1e-5, atol=1e-6)
 
 
@@ -143,14 +149,17 @@ SAID = {
 
 @pytest.mark.parametrize("error", SAID, ids=lambda error: str(error)[:20])
 def test_what_says_that_memory_ran_out(error):
-    assert is_memory(error) is SAID[error]
-    with pytest.raises(TooLarge if SAID[error] else type(error)) as told, in_memory("student", **of_training(8, 2)):
+    assert is_out_of_memory(error) is SAID[error]
+    with (
+        pytest.raises(OutOfMemory if SAID[error] else type(error)) as told,
+        explain_out_of_memory("student", **smaller_training(8, 2)),
+    ):
         raise error
     if SAID[error]:
-        assert "student: memory does not hold train.batch_size=8 in train.pieces=2" in str(told.value)
-        assert "train.batch_size=4, train.pieces=4 (the same batch in pieces)" in str(told.value)
+        assert "student: memory does not hold train.batch_size=8 in train.grad_accum_steps=2" in str(told.value)
+        assert "train.batch_size=4, train.grad_accum_steps=4 (the same batch in micro-batches)" in str(told.value)
 
 
 def test_nothing_smaller_is_offered_than_two_images():
-    assert of_training(2, 1)["smaller"] == "another train.device"
-    assert of_training(4, 2)["smaller"] == "train.batch_size=2"
+    assert smaller_training(2, 1)["smaller"] == "another train.device"
+    assert smaller_training(4, 2)["smaller"] == "train.batch_size=2"

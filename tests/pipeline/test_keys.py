@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kd.pipeline.keys import active_terms, run_keys, run_name
-from kd.store import digest
+from kd.store.store import digest
 from tests.conftest import compose
 
 
@@ -33,8 +33,8 @@ CHANGES = {
     "attention=se": {"teacher", "student", "cache", "run"},
     "teacher=resnet34": {"teacher", "student", "cache", "run"},
     "train.batch_size=32": {"teacher", "baseline", "student", "cache", "run"},
-    "train.pieces=2": {"teacher", "baseline", "student", "cache", "run"},
-    "train.pieces=1": set(),
+    "train.grad_accum_steps=2": {"teacher", "baseline", "student", "cache", "run"},
+    "train.grad_accum_steps=1": set(),
     "data.balance=sample": {"teacher", "baseline", "student", "cache", "run"},
     "data.balance=weight": {"teacher", "baseline", "student", "cache", "run"},  # the cache by its teacher alone
     "data.balance=none": set(),
@@ -43,7 +43,7 @@ CHANGES = {
     "data.augment.flip=0": {"teacher", "baseline", "student", "cache", "run"},
     "baseline=false": {"run"},
     "latency.batch=32": {"run"},
-    "twin.terms.hard.label_smoothing=0.1": {"baseline", "run"},
+    "baseline_kd.terms.hard.label_smoothing=0.1": {"baseline", "run"},
     "outputs=/elsewhere": set(),
     "tracking=disabled": set(),
     "teacher.source=live": set(),
@@ -51,7 +51,7 @@ CHANGES = {
     "train.threads=1": set(),
     "sweep=name": set(),
     "report=false": set(),
-    "objective=student.macs": set(),
+    "optimized_metric=student.macs": set(),
     "train.device=cuda": set(),
     "kd.temperature=2": set(),
 }

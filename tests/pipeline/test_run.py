@@ -1,4 +1,4 @@
-"""The command, as a user calls it: real runs on small drawn pictures."""
+"""The command, as a user calls it: real runs on small drawn images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from reference.result_json import unlike
 
-from kd import report
+from kd.records import run_folder
 from tests import quickly
 from tests.conftest import CONF, TINY, compose, stamps
 
@@ -90,7 +90,7 @@ def test_the_documentation_names_every_file_of_a_run(first):
     table = re.search(r"\| file \| what it holds \|\n.*?\n\n", text, re.DOTALL)[0]
     named = {name for line in table.split("\n")[2:-2] for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
     assert named == {f"{path.name}/" if path.is_dir() else path.name for path in first[0].iterdir()}
-    assert set(report.FILES) | set(report.OPTIONAL) <= named
+    assert set(run_folder.FILES) | set(run_folder.OPTIONAL) <= named
 
 
 def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
@@ -99,7 +99,7 @@ def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
 
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
     cfg = compose(*SMALL, f"outputs={tmp_path}", "teacher=tiny_cnn", "attention=none", "data.label_noise=0.1")
-    for _ in range(2):  # when the pictures are drawn, and when they are found
+    for _ in range(2):  # when the images are drawn, and when they are found
         said = list(heading(prepare(cfg, choices)))
         assert said[0].startswith("120 training images")
         assert said[1:] == ["training images with a wrong label, on purpose: 9 (see the report)"]
@@ -109,18 +109,18 @@ def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
 def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(tmp_path, monkeypatch, method):
     """And written once more, from what was trained: SimKD's and CRD's networks are more than the student."""
     from kd.pipeline.execute import run
-    from kd.tables import is_calm
+    from kd.records.run_folder import is_calm
 
     chosen = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": method}
     said = ["teacher=tiny_cnn", "attention=none", f"kd={method}", "train.student.epochs=1", "latency.seconds=0.01"]
     cfg = compose(*SMALL, *said, f"outputs={tmp_path}", "tracking=disabled", "report=false")
-    monkeypatch.setattr("kd.measure.AGAIN", 0.0)
-    monkeypatch.setattr("kd.latency.WAITED", -1.0)
+    monkeypatch.setattr("kd.evaluation.cost.AGAIN", 0.0)
+    monkeypatch.setattr("kd.evaluation.latency.WAITED", -1.0)
     made, found = run(cfg, chosen), run(cfg, chosen)
     assert not made.reused and found.reused and not is_calm(found.result["student"]), "the machine is still busy"
     assert not (tmp_path / "costs").exists()
-    monkeypatch.setattr("kd.latency.WAITED", 1e9)
-    monkeypatch.setattr("kd.latency.OTHERS", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
     (tmp_path / "costs").write_text("no folder: nothing can be kept there")
     refused = run(cfg, chosen)
     assert refused.reused and refused.result == made.result, "what cannot be timed again is found as it is"
@@ -151,9 +151,9 @@ def test_the_result_is_the_public_interface(first):
         assert result[role]["accuracy"] == pytest.approx(share)
     agree = (predictions["student"].argmax(1) == predictions["teacher"].argmax(1)).mean()
     assert result["comparison"]["agreement"] == pytest.approx(agree)
-    teacher, student, twin = (result[role]["accuracy"] for role in ("teacher", "student", "baseline"))
-    if teacher != twin:
-        assert result["comparison"]["gain_recovered"] == pytest.approx((student - twin) / (teacher - twin))
+    teacher, student, baseline = (result[role]["accuracy"] for role in ("teacher", "student", "baseline"))
+    if teacher != baseline:
+        assert result["comparison"]["gain_recovered"] == pytest.approx((student - baseline) / (teacher - baseline))
     assert "accuracy (%)" in done.stdout and f"{100 * student:.2f}" in done.stdout
 
 
@@ -193,17 +193,19 @@ def test_a_run_that_was_damaged_is_made_again_from_what_was_trained(first, tmp_p
 
 def test_another_temperature_trains_the_student_alone(first, store):
     made = {
-        path: path.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for path in (store / kind).iterdir()
+        path: path.stat().st_mtime_ns for kind in ("teachers", "logits", "data") for path in (store / kind).iterdir()
     }
     folder, result = run(store, "kd.temperature=6", "report=false")
     assert result["teacher"]["training"]["found"] and result["baseline"]["training"]["found"]
     assert not result["student"]["training"]["found"]
-    assert {p: p.stat().st_mtime_ns for kind in ("teachers", "banks", "data") for p in (store / kind).iterdir()} == made
+    assert {
+        p: p.stat().st_mtime_ns for kind in ("teachers", "logits", "data") for p in (store / kind).iterdir()
+    } == made
     stages = [json.loads(line)["stage"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert stages == ["teacher", "baseline", "baseline", "student", "student"], "what was found shows its history too"
 
 
-def test_at_alpha_zero_the_student_is_the_twin(store):
+def test_at_alpha_zero_the_student_is_the_baseline(store):
     _, result = run(store, "kd.alpha=0", "kd.temperature=7")
     assert result["student"]["training"]["found"]
     assert result["student"]["accuracy"] == result["baseline"]["accuracy"]
@@ -213,7 +215,7 @@ def test_at_alpha_zero_the_student_is_the_twin(store):
 def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
     folder, result, _ = first
     again, other = run(tmp_path, "teacher.source=live", "report=false")
-    assert not other["teacher"]["training"]["found"] and not (tmp_path / "banks").exists()
+    assert not other["teacher"]["training"]["found"] and not (tmp_path / "logits").exists()
     assert again.name == folder.name
     assert (again / "student.safetensors").read_bytes() == (folder / "student.safetensors").read_bytes()
     ours, theirs = np.load(again / "predictions.npz"), np.load(folder / "predictions.npz")
@@ -230,7 +232,7 @@ def test_a_teacher_is_taken_from_outside(first, store):
         run(store, f"teacher.checkpoint={folder / 'student.safetensors'}")
 
 
-def test_without_a_twin(store):
+def test_without_a_baseline(store):
     folder, result = run(store, "baseline=false", "attention=none", "teacher=resnet18", teacher="resnet18")
     assert result["baseline"] is None and result["comparison"]["gain_recovered"] is None
     assert "labels only" not in (folder / "report.md").read_text(encoding="utf-8").split("## Teacher and student")[1]
@@ -270,7 +272,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("train.student.optimizer=adamm", "an optimizer of timm, got 'adamm'; did you mean adam"),
         ("train.student.optimizer=adahessian", "optimizer 'adahessian' does not work here"),
         ("attention.stages=[9]", "0 to 4"),
-        ("teacher.source=bnk", "auto, live or bank"),
+        ("teacher.source=bnk", "auto, live or cached"),
         ("seed=-1", "seed must be a whole number of 0 or more"),
         ("data.augment.flip=7", "data.augment.flip must be a number in [0, 1]"),
         ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
@@ -295,7 +297,7 @@ def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
 
     from kd.pipeline.execute import run
 
-    for label, (low, high) in {"dark": (0, 110), "light": (90, 200)}.items():
+    for label, (low, high) in {"dark": (0, 110), "jitter": (90, 200)}.items():
         place = tmp_path / "own" / label
         place.mkdir(parents=True)
         for number in range(20):
@@ -310,12 +312,12 @@ def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     assert folder.name.startswith("folder-resnet18-timm_resnet10t-hinton-")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    assert result["data"]["classes"] == ["dark", "light"] and (folder / "report.md").is_file()
+    assert result["data"]["classes"] == ["dark", "jitter"] and (folder / "report.md").is_file()
 
 
 @pytest.fixture(scope="module")
 def unequal(tmp_path_factory) -> Path:
-    """Twelve classes, of six some four pictures and of the others sixteen."""
+    """Twelve classes, of six some four images and of the others sixteen."""
     from PIL import Image
 
     place = tmp_path_factory.mktemp("unequal")
@@ -353,12 +355,12 @@ def test_rare_classes_count_more_in_all_networks_of_a_run(unequal, tmp_path, bal
 
 
 def test_weights_of_labels_that_a_method_does_not_read_are_told(tmp_path):
-    from kd.interfaces import Advice
     from kd.pipeline.prepare import prepare
+    from kd.runtime.user_warnings import KdWarning
 
     said = ["kd=function_matching", "data.balance=weight", "teacher=tiny_cnn", "attention=none", f"outputs={tmp_path}"]
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "function_matching"}
-    with pytest.warns(Advice, match="data.balance=weight weighs labels, and kd=function_matching reads none"):
+    with pytest.warns(KdWarning, match="data.balance=weight weighs labels, and kd=function_matching reads none"):
         prepare(compose(*SMALL, *said), choices)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.progress import here
+from kd.runtime.console import display_path
 from kd.tracking.redact import WITHHELD, redact, without_secrets
 from tests.tracking.scenario import play
 from tests.tracking.wandb_server import Server
@@ -17,8 +17,8 @@ from tests.tracking.wandb_server import Server
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/home/me/pictures", "pictures"),
-        ("/home/some body/my pictures", "my pictures"),
+        ("/home/me/images", "images"),
+        ("/home/some body/my images", "my images"),
         ("~/data", "data"),
         ("C:\\Users\\some body\\data", "data"),
         ("\\\\server\\share\\data", "data"),
@@ -89,14 +89,14 @@ def test_a_user_without_a_home_and_a_working_folder_that_was_removed_are_no_erro
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert redact("of /a/b") == "of b" and here(tmp_path) == str(tmp_path)
+    assert redact("of /a/b") == "of b" and display_path(tmp_path) == str(tmp_path)
 
 
 SCENARIO = """
 from PIL import Image
 from kd.tracking.sweep_report import publish_report
 
-data = "/home/somebody/secret-lab/pictures"
+data = "/home/somebody/secret-lab/images"
 config = {"data.root": data, "outputs": str(root), "data.roots": [data, {"more": str(Path.home() / "deep" / "x")}],
           "data.token": "tok-hunter-1", "kd.api_key": "key-hunter-2", "a.password": "pw-hunter-3", "seed": 0,
           "data.url": "https://user:pass-hunter-4@host/x", "note": "see " + data,

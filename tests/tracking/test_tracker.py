@@ -28,7 +28,7 @@ def offline(tmp_path_factory):
     scenario = """
 import numpy as np
 from PIL import Image
-config = {"kd.temperature": 4.0, "student.width": 16, "data.root": "/home/somebody/pictures/intel",
+config = {"kd.temperature": 4.0, "student.width": 16, "data.root": "/home/somebody/images/intel",
           "train.milestones": [3, 5], "outputs": "C:\\\\\\\\Users\\\\\\\\somebody\\\\\\\\outputs"}
 with tracker("good", config=config, group="study", job_type="distill", tags=["one", "two"], project="kd-test") as t:
     rows(t, "teacher", 3)

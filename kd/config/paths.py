@@ -1,0 +1,16 @@
+"""Where the config folder lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def conf_dir() -> str:
+    """Where the configs are: beside the package in a checkout, inside it in a wheel, or where KD_CONF_DIR says."""
+    package, given = Path(__file__).resolve().parents[1], os.environ.get("KD_CONF_DIR")
+    for folder in [Path(os.path.expanduser(given))] if given else [package / "conf", package.parent / "conf"]:
+        if os.path.isfile(folder / "config.yaml"):  # Path.is_file raises where a name is too long
+            return str(folder.resolve())
+    where = f"not in KD_CONF_DIR={given}" if given else "not where they were installed"
+    raise SystemExit(f"kd: the configs are {where}; set KD_CONF_DIR to the folder of config.yaml")

@@ -1,0 +1,35 @@
+"""A decoded data set: what every ``kd/data/<name>.py`` returns and the loader reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kd.data.augment import Augment
+from kd.data.bit_depth import White
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """All images of a data set, decoded, with its three splits."""
+
+    name: str
+    images: np.ndarray  # uint8 [N, H, W, C], C 1 or 3, memory-mapped; train first, then test
+    targets: np.ndarray  # int64 [N]
+    classes: tuple[str, ...]
+    train: np.ndarray  # positions, int64
+    val: np.ndarray
+    test: np.ndarray
+    mean: tuple[float, float, float]  # of the training split, images in [0, 1]
+    std: tuple[float, float, float]
+    augment: Augment  # how a training view is made
+    fingerprint: str  # content of images, targets and splits: what keys are made of
+    notes: Mapping[str, Any] = field(default_factory=dict)  # for the report: files left out and the like
+    white: White = White()  # of files of more than 8 bits: what ``read_image`` wants for a new image
+
+    @property
+    def image_size(self) -> int:
+        return self.images.shape[1]

@@ -1,0 +1,24 @@
+"""CIFAR-100: CIFAR-10's format with a hundred fine classes, 500 training and 100 test images each (Krizhevsky 2009).
+
+https://www.cs.toronto.edu/~kriz/cifar.html. The usual bench of papers on distillation.
+"""
+
+from __future__ import annotations
+
+from kd.data.augment import Augment
+from kd.data.dataset import ImageDataset
+from kd.data.datasets.cifar10 import open_cifar
+from kd.store.store import Store
+
+
+def load(
+    store: Store,
+    augment: Augment,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    root: str | None = None,
+    image_size: int = 32,
+    on_leak: str = "warn",
+) -> ImageDataset:
+    """Open ``root``, which holds ``cifar-100-python``, or download the set (161 MB) where ``root`` is null."""
+    return open_cifar(store, "CIFAR100", augment, seed, val_fraction, root, image_size, on_leak)

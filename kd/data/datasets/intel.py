@@ -1,0 +1,86 @@
+"""Intel Image Classification: six kinds of scenery, 14,034 training and 3,000 test photographs of 150 x 150 pixels.
+
+https://www.kaggle.com/datasets/puneet6060/intel-image-classification. Kaggle's archive nests every split once more
+(``seg_train/seg_train/<class>/*.jpg``); trees without the second level, or with a folder around all, are read as well.
+``seg_pred`` has no labels and is not used. The set has label noise of its own: the notes count the images that stand
+in several classes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kd.data.augment import Augment
+from kd.data.checks import folder_of, name_setting
+from kd.data.class_folders import folders_in, list_classes
+from kd.data.dataset import ImageDataset
+from kd.data.datasets.folder import open_splits
+from kd.data.files import printable
+from kd.data.label_file import Listed
+from kd.runtime.connection import check_reachable
+from kd.runtime.errors import is_write_error
+from kd.store.store import Store
+
+HANDLE = "puneet6060/intel-image-classification"
+PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
+
+
+SERVER = "https://api.kaggle.com"
+HOSTED = (
+    "KAGGLE_DATA_PROXY_URL",
+    "TBE_RUNTIME_ADDR",
+)  # Kaggle's and Colab's notebooks have the files without a network
+
+
+def load(
+    store: Store,
+    augment: Augment,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    root: str | None = None,
+    image_size: int = 100,
+    on_bad_file: str = "error",
+    on_leak: str = "warn",
+) -> ImageDataset:
+    """Open the set under ``root``, or download it (about 350 MB, no credentials needed) where ``root`` is null."""
+    top = folder_of(root) if root is not None else download()
+    train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
+    with name_setting("root", top):
+        splits = Listed(list_classes(train), list_classes(test), None)
+        return open_splits(store, "intel", splits, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
+
+
+def find_split(top: Path, split: str) -> Path:
+    """Return the folder of the class folders of ``split``, nested once or twice, in ``top`` or the one folder below."""
+    around = [top / name for name in folders_in(top) if (top / name / split).is_dir()] if top.is_dir() else []
+    for place in [top] if (top / split).is_dir() or len(around) != 1 else around:
+        for folder in (place / split / split, place / split):
+            if folder.is_dir():
+                return folder
+    raise FileNotFoundError(
+        printable(f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})") + "\n"
+        f"data.root is the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"
+    )
+
+
+def download() -> Path:
+    """Return the folder of Kaggle's files, fetched into kagglehub's own cache at the first call."""
+    import kagglehub
+    import requests
+
+    try:
+        if not any(name in os.environ for name in HOSTED):
+            check_reachable(lambda seconds: requests.head(SERVER, timeout=seconds))
+        return Path(kagglehub.dataset_download(HANDLE))
+    except Exception as error:  # no network, a proxy's answer, a full disk: kagglehub wraps none of them
+        shut = is_write_error(error)
+        if shut:
+            raise OSError(
+                f"Intel's images cannot be kept in kagglehub's cache ({shut})\n"
+                "Set KAGGLEHUB_CACHE to a folder that can be written and has 1 GB of room"
+            ) from error
+        raise FileNotFoundError(
+            f"Intel's images are not here and Kaggle did not deliver them ({' '.join(str(error).split())})\n"
+            f"Fetch the archive from {PAGE}, unpack it and say data.root=<the folder that holds seg_train and seg_test>"
+        ) from error

@@ -1,0 +1,18 @@
+"""The six classes and the function that paints each."""
+
+from __future__ import annotations
+
+from kd.data.datasets.scenes.forest import forest
+from kd.data.datasets.scenes.mountains import glacier, mountain
+from kd.data.datasets.scenes.sea import sea
+from kd.data.datasets.scenes.town import buildings, street
+
+SCENES = {
+    "buildings": buildings,
+    "forest": forest,
+    "glacier": glacier,
+    "mountain": mountain,
+    "sea": sea,
+    "street": street,
+}
+CLASSES = tuple(SCENES)

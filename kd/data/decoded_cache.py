@@ -1,0 +1,148 @@
+"""Images decoded once into one memory-mapped array per split, beside their channel statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd.data.augment import Augment
+from kd.data.bit_depth import White
+from kd.data.dataset import ImageDataset
+from kd.data.splits import stratified_split
+from kd.runtime.console import print_line
+from kd.runtime.errors import first_line
+from kd.store.files import preallocate_npy
+from kd.store.store import KEY_DIGITS, Store, digest, shortened
+
+FORMAT = 1  # of the published folder; raise it when other files stand there
+
+
+def decode_to_cache(
+    store: Store,
+    name: str,
+    settings: Mapping[str, Any],
+    produce: Callable[[Callable[[int, tuple[int, int, int]], np.ndarray]], Mapping[str, Any]],
+) -> Path:
+    """Return the folder of the decoded arrays, made at the first call and memory-mapped at every later one.
+
+    Args:
+        settings: what determines the pixels (content of the source, size, version of the code), plain values.
+        produce: gets ``allocate(count, (H, W, C))``, which returns a uint8 array on disk to fill, and returns
+            ``{"targets": [N], "classes": [...], "train_count": n, "notes": {...}}``: the training images (those
+            that may be split for validation) come first. With ``"val_count"`` the next so many validate, and none of
+            the training images does; ``"white"`` is that of files of more than 8 bits. Fewer targets than allocated
+            images mean that the first ``len(targets)`` images count.
+    """
+
+    def make(folder: Path) -> None:
+        print_line(f"{name}: decoding every image once")
+        opened: list[np.ndarray] = []
+
+        def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:
+            opened.append(preallocate_npy(folder / "images.npy", (count, *shape), np.uint8))
+            return opened[0]
+
+        about = produce(allocate)
+        targets = np.asarray(about["targets"], np.int64)
+        opened.pop().flush()
+        shorten(folder / "images.npy", len(targets))
+        preallocate_npy(folder / "targets.npy", targets.shape, np.int64)[:] = targets
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        preallocate_npy(folder / "sums.npy", (len(images), 2, images.shape[3]), np.int64)[:] = channel_sums(images)
+        content = hashlib.sha256(images)
+        content.update(targets)
+        meta = {
+            "name": name,
+            "classes": list(about["classes"]),
+            "train_count": int(about["train_count"]),
+            "notes": dict(about.get("notes", {})),
+            "content": content.hexdigest(),
+        }
+        meta |= {"val_count": int(about["val_count"])} if "val_count" in about else {}
+        meta |= {"white": about["white"]._asdict()} if "white" in about else {}
+        (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    return store.get_or_create("data", f"{shortened(name)}-{digest({**settings, 'format': FORMAT})[:KEY_DIGITS]}", make)
+
+
+def shorten(path: Path, count: int) -> None:
+    """Keep the first ``count`` rows of an ``.npy`` file, in place: a copy would want the room once more."""
+    array = np.load(path, mmap_mode="r")
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+    end = array.offset + count * array[0].nbytes
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
+        assert file.tell() == array.offset  # numpy leaves room for another count
+        file.truncate(end)
+
+
+def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) -> ImageDataset:
+    """Open what ``decode_once`` left and split it: as it says, or stratified, by ``data.seed`` alone.
+
+    Raises:
+        ValueError: for files that are damaged or do not belong together, saying which folder to remove.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        targets, sums = np.load(folder / "targets.npy"), np.load(folder / "sums.npy")
+        classes, train_count = tuple(meta["classes"]), meta["train_count"]
+        val_count = meta.get("val_count")
+        if images.ndim != 4 or not len(images) == len(targets) == len(sums) > train_count + (val_count or 0) > 0:
+            raise ValueError(f"{images.shape} images, {len(targets)} labels, {train_count} of them for training")
+        name, content, notes = meta["name"], meta["content"], meta["notes"]
+        white = White(**meta["white"]) if "white" in meta else White()
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(
+            f"the decoded data set in {folder} is damaged ({first_line(error)}). Remove that folder; "
+            "the same command will decode it again"
+        ) from error
+    split = {"seed": seed, "val_fraction": val_fraction}
+    if val_count is None:
+        train, val = stratified_split(targets[:train_count], val_fraction, seed, classes)
+    else:  # whatever the seed
+        train, val = np.arange(train_count), np.arange(train_count, train_count + val_count)
+        split = {"val_count": val_count}
+    mean, std = channel_statistics(sums[train], pixels=images.shape[1] * images.shape[2])
+    return ImageDataset(
+        name=name,
+        images=images,
+        targets=targets,
+        classes=classes,
+        train=train,
+        val=val,
+        test=np.arange(len(train) + len(val), len(targets)),
+        mean=mean,
+        std=std,
+        augment=augment,
+        fingerprint=digest({"content": content, "train_count": train_count, "classes": classes, **split}),
+        notes=notes,
+        white=white,
+    )
+
+
+def channel_sums(images: np.ndarray) -> np.ndarray:
+    """Return [N, 2, C] int64: sum and sum of squares of every image's channels, so that no start reads all pixels."""
+    sums = np.empty((len(images), 2, images.shape[3]), np.int64)
+    for row, image in enumerate(images):
+        pixels = image.reshape(-1, image.shape[2]).astype(np.float64)  # integers below 2^53: exact
+        sums[row] = pixels.sum(0), (pixels * pixels).sum(0)
+    return sums
+
+
+def channel_statistics(sums: np.ndarray, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each of three channels, images in [0, 1].
+
+    Args:
+        sums: [N, 2, C], rows of ``channel_sums``. pixels: of one image, H x W.
+    """
+    first, second = sums.sum(0) / (len(sums) * pixels)
+    mean, std = first / 255, np.sqrt(np.maximum(second - first**2, 0)) / 255
+    std = np.maximum(std, 1e-6)  # a channel without contrast must not divide by zero
+    repeat = 3 // sums.shape[2]
+    return tuple(mean.tolist() * repeat), tuple(std.tolist() * repeat)

@@ -1,0 +1,32 @@
+"""Stratified train and validation splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kd.data.checks import check_class_counts, check_fraction, name_setting
+
+
+def stratified_split(
+    targets: np.ndarray, fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split positions into (rest, ``fraction`` of every class), at least one image of each class on either side.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1) or a class with a single image; ``classes`` are their names.
+    """
+    check_fraction("val_fraction", fraction)
+    present, row = np.unique(targets, return_inverse=True)
+    names = [str(classes[label]) if len(classes) > label else f"class {label}" for label in present]
+    with name_setting("val_fraction", fraction):
+        check_class_counts(row, names, 2, "the training part, where training and validation take from every class")
+    generator = np.random.default_rng(seed)
+    taken = []
+    for label in present:
+        members = np.flatnonzero(targets == label)
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        taken.append(generator.permutation(members)[:count])
+    val = np.sort(np.concatenate(taken))
+    return np.setdiff1d(np.arange(len(targets)), val), val

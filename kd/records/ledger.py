@@ -1,0 +1,233 @@
+"""The ledger of a sweep: which cells there are, and what became of each. Files only, so that any launcher's jobs,
+on whatever machine, write it together and anybody reads it while they do.
+
+``sweep.json`` names the cells where they are known beforehand; every job writes ``cells/<key>.json``, named by its
+overrides, when it begins and when it ends. A cell's numbers lie in its run folder, which other sweeps may share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.config.keys import key_of
+from kd.records.run_folder import picked
+from kd.store.files import write_text
+from kd.store.store import KEY_DIGITS, digest
+
+VERSION = 1
+FINISHED = ("found", "done")  # other statuses: waiting, running, failed, lost (its process died without a word)
+DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged page may raise
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One job of a sweep."""
+
+    overrides: tuple[str, ...]  # of the command line, without those that all cells share
+    status: str = "waiting"
+    run: Path | None = None  # the run folder, once there is one
+    error: str | None = None
+    began: float | None = None  # seconds since 1970
+    seconds: float | None = None
+    value: float | None = None  # of the student: what validation picks by, accuracy or train.pick_by
+    teaching: float = 0.0  # of the seconds, those that its teacher took, which the next cell will find
+    result: Mapping[str, Any] | None = None  # result.json of a finished cell
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What was swept, as it was written: ``{"kd.temperature": "4", "seed": "0"}``."""
+        return {key_of(override): override.partition("=")[2] for override in self.overrides}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its folder tells it at this moment."""
+
+    folder: Path
+    command: str  # starts it again
+    fixed: tuple[str, ...]  # overrides that all cells share
+    swept: tuple[str, ...]  # the keys of the others, in the order of the command
+    trials: int | None  # how many cells there will be, where a search finds them as it goes
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def count(self, *statuses: str) -> int:
+        return sum(cell.status in statuses for cell in self.cells)
+
+    @property
+    def total(self) -> int:
+        return max(len(self.cells), self.trials or 0)
+
+
+def begin_sweep(
+    folder: Path,
+    command: str,
+    fixed: Sequence[str],
+    lasting: Sequence[str],
+    swept: Sequence[str],
+    cells: Sequence[Sequence[str]] | None,
+    trials: int | None = None,
+) -> None:
+    """Write down what will be run. Pages of an earlier sweep of other settings, under the same name, are taken out;
+    its runs stay where they are.
+
+    Args:
+        fixed: overrides that all cells share. lasting: those of them that change what is computed.
+        cells: None where a search decides as it goes.
+    """
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    if (folder / "sweep.json").is_file() and read_plan(folder)["lasting"] != sorted(lasting):
+        for page in (folder / "cells").glob("*.json"):
+            page.unlink()
+    planned = None if cells is None else [sorted(cell) for cell in cells]
+    plan = {"version": VERSION, "command": command, "fixed": list(fixed), "lasting": sorted(lasting)}
+    plan |= {"swept": list(swept)}
+    write_text(folder / "sweep.json", json.dumps({**plan, "cells": planned, "trials": trials}, indent=1) + "\n")
+
+
+def cell_path(folder: Path, overrides: Sequence[str]) -> Path:
+    return folder / "cells" / f"{digest({'overrides': sorted(overrides)})[:KEY_DIGITS]}.json"
+
+
+class JobEntry:
+    """What a job tells of itself while it runs."""
+
+    def __init__(self, folder: Path, overrides: Sequence[str]):
+        self.path = cell_path(folder, overrides)
+        self.began = time.time()
+        self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
+        self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
+        self.facts |= {"value": None, "teaching": 0.0}
+        with contextlib.suppress(*DAMAGE):  # what an earlier attempt came to holds until this one ends
+            before = json.loads(self.path.read_text(encoding="utf-8"))
+            self.facts |= {name: before[name] for name in ("run", "value", "teaching")}
+
+    def write(self, status: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = None if status == "running" else time.time() - self.began
+        write_text(self.path, json.dumps({**self.facts, "status": status, "seconds": seconds}, indent=1) + "\n")
+
+    def finish(self, run: Path, result: Mapping[str, Any], found: bool) -> None:
+        """Say where the run lies (relative, so that a store can be moved), and whether it had been made before."""
+        value = picked(result["student"]["training"])
+        teaching = 0.0 if found else result["seconds"].get("teacher", 0.0)
+        run_folder = os.path.relpath(run, self.path.parents[1])
+        self.facts |= {"run": run_folder, "found": found, "value": value, "teaching": teaching}
+
+
+@contextmanager
+def job_entry(folder: Path, overrides: Sequence[str]) -> Iterator[JobEntry]:
+    """Keep a cell's page of the ledger: running, then found, done or failed with its error."""
+    page = JobEntry(folder, overrides)
+    page.write("running")
+    try:
+        yield page
+    except BaseException as error:
+        page.facts["error"] = error_line(error)
+        page.facts["traceback"] = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError):  # on a full disk: what went wrong with the cell is the error to raise
+            page.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no fault of the cell's
+        raise
+    page.write("found" if page.facts["found"] else "done")
+
+
+def is_recorded(folder: Path, overrides: Sequence[str], error: Exception) -> bool:
+    """Whether a cell's page says that it failed, and how: on a full disk it may not."""
+    try:
+        page = json.loads(cell_path(folder, overrides).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return page["status"] == "failed" and page["error"] == error_line(error)
+
+
+def error_line(error: BaseException) -> str:
+    """What an error says of itself, in one line and from its cause where it is a wrapper."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return sweep.json, what ``begin_sweep`` wrote.
+
+    Raises:
+        FileNotFoundError: when the folder is none of a sweep; with what would be right.
+    """
+    if not os.path.isfile(folder / "sweep.json"):  # Path.is_file raises where a name is too long
+        raise FileNotFoundError(f"{folder} is no sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
+    return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+
+
+def read_sweep(folder: Path, results: bool = True) -> Sweep:
+    """Read a sweep, finished or not.
+
+    Args:
+        results: read the result of every finished cell, too; without them a ledger of thousands is read at once.
+
+    Raises:
+        FileNotFoundError: see ``read_plan``.
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    known = {}
+    for path in sorted((folder / "cells").glob("*.json")):
+        with contextlib.suppress(*DAMAGE):  # its cell waits to be run again
+            cell = _read_cell(path, results)
+            known[cell.overrides] = cell
+    if plan["cells"] is None:  # a search: in the order in which they began
+        cells = sorted(known.values(), key=lambda cell: cell.began or 0)
+    else:
+        cells = [known.get(tuple(overrides), Cell(tuple(overrides))) for overrides in plan["cells"]]
+    fixed, swept = tuple(plan["fixed"]), tuple(plan["swept"])
+    return Sweep(folder, plan["command"], fixed, swept, plan["trials"], tuple(cells))
+
+
+def _read_cell(path: Path, results: bool) -> Cell:
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    status, run, result = facts["status"], None, None
+    if facts["run"]:
+        run = Path(os.path.normpath(path.parents[1] / facts["run"]))
+    if status == "running" and facts["host"] == platform.node() and not _alive(facts["pid"]):
+        status = "lost"
+    if status in ("running", "lost") and run and (run / "result.json").is_file():
+        status = "found"  # it was about to be found again
+    if status in FINISHED and not (run and (run / "result.json").is_file()):  # somebody removed it
+        status, run = "waiting", None
+    if status in FINISHED and results:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))  # damaged: the page counts as damaged
+        for role in ("teacher", "student", "baseline"):  # of a hundred classes it would fill the memory
+            (result[role] or {}).pop("per_class", None)
+    return Cell(
+        overrides=tuple(facts["overrides"]),
+        status=status,
+        run=run,
+        error=facts["error"],
+        began=facts["began"],
+        seconds=facts["seconds"],
+        value=facts["value"],
+        teaching=facts["teaching"],
+        result=result,
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, and alive
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Reports of runs and sweeps: tables, figures, pages. They read files only."""

@@ -1,0 +1,1 @@
+"""Every figure, one family a file. The only room that knows seaborn."""

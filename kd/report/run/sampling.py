@@ -1,0 +1,45 @@
+"""Which test images the figures of a run show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+SAMPLE = 10  # images of the prediction grids
+DISAGREEMENTS = 10  # images of the grid on which student and teacher disagree
+ATTENDED = 4  # images that the teacher gets right, and as many that it gets wrong, with attention maps
+
+
+def choose_images(
+    target: np.ndarray, logits_by_model: Mapping[str, np.ndarray], seed: int, attended: bool = False
+) -> np.ndarray:
+    """Return the rows of predictions.npz whose images a report needs: int64, sorted, each once.
+
+    A sample for the prediction grids, and some on which student and teacher disagree; both drawn by ``seed``.
+
+    Args:
+        target: [N]. logits_by_model: "teacher" and "student" -> [N, K]. attended: those of ``choose_attended`` too.
+    """
+    sample, differ, _ = draw_sample(target, logits_by_model, seed)
+    rows = [sample, differ, *([choose_attended(target, logits_by_model["teacher"], seed)] if attended else [])]
+    return np.unique(np.concatenate(rows)).astype(np.int64)
+
+
+def choose_attended(target: np.ndarray, logits: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows of predictions.npz that get attention maps, int64: up to 4 that are right, then up to 4 wrong.
+
+    Args:
+        target: [N]. logits: the teacher's, [N, K]. seed: draws them; those of each kind are sorted.
+    """
+    random, right = np.random.default_rng([seed, 1]), logits.argmax(1) == target
+    kinds = [np.sort(random.permutation(np.flatnonzero(kind))[:ATTENDED]) for kind in (right, ~right)]
+    return np.concatenate(kinds).astype(np.int64)
+
+
+def draw_sample(target: np.ndarray, logits: Mapping[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the rows of the sample, rows on which student and teacher disagree, and how many such rows there are."""
+    random = np.random.default_rng(seed)
+    sample = np.sort(random.permutation(len(target))[:SAMPLE])
+    differ = np.flatnonzero(logits["teacher"].argmax(1) != logits["student"].argmax(1))
+    return sample, np.sort(random.permutation(differ)[:DISAGREEMENTS]), len(differ)

@@ -1,0 +1,290 @@
+"""The tables of a run, from ``result.json``: rows once, shown by all (the page, the terminal, the tracker)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kd.records.run_folder import ROLE_LABELS, Rows, batch_sizes, is_calm, roles_of
+from kd.report.text import batch_label, is_finite, millions, percent, significant, spread
+
+BUSY = "*"  # behind a number that was timed while something else used the cores
+UNEQUAL = 1.2  # largest class / smallest class of the test split, beyond which balanced accuracy has its row
+LATER = {"data.balance": "none", "train.pick_by": "accuracy"}  # settings that results of before do not name
+SEEDS = {  # measures with a mean over seeds: name, scale
+    "accuracy": ("accuracy (%)", 100.0),
+    "top5_accuracy": ("top-5 accuracy (%)", 100.0),
+    "balanced_accuracy": ("balanced accuracy (%)", 100.0),
+    "macro_f1": ("macro F1 (%)", 100.0),
+    "nll": ("NLL (nats)", 1.0),
+    "ece": ("ECE (%)", 100.0),
+}
+
+
+def _arrow(difference: float) -> str:
+    return "↑ " if difference > 0 else "↓ " if difference < 0 else ""
+
+
+def _points(difference: float | None) -> str:
+    return f"{_arrow(difference)}{abs(100 * difference):.2f} points" if is_finite(difference) else ""
+
+
+def _absolute(student: float | None, teacher: float | None, show: Callable[[float], str], unit: str) -> str:
+    if not (is_finite(student) and is_finite(teacher)):
+        return ""
+    return f"{_arrow(student - teacher)}{show(abs(student - teacher))}{unit}"
+
+
+def _ratio(value: float | None, less: str, more: str) -> str:
+    """``value`` is teacher / student: 42.5 -> "↓ 42.5× smaller", 0.5 -> "↑ 2.00× larger"."""
+    if not is_finite(value) or value <= 0:
+        return ""
+    return f"↓ {significant(value)}× {less}" if value >= 1 else f"↑ {significant(1 / value)}× {more}"
+
+
+def comparison_rows(result: Mapping[str, Any]) -> Rows:
+    """Return the rows of the teacher-student table, cells as text.
+
+    Columns: ``metric``, one a model, ``student vs teacher`` (the arrow says which way the student went) and
+    ``better`` ("higher" or "lower"). Without a baseline its column is left out. ``BUSY`` stands behind what was timed on
+    a busy machine.
+    """
+    keys, compared = roles_of(result), result["comparison"]
+    teacher, student = result["teacher"], result["student"]
+    rows: Rows = []
+
+    def add(metric: str, cell: Callable[[str], str], against: str, better: str) -> None:
+        cells = {ROLE_LABELS[key]: cell(key) for key in keys}
+        rows.append({"metric": metric, **cells, "student vs teacher": against, "better": better})
+
+    def parameters(key: str) -> str:
+        live, published = result[key]["params"], result[key].get("params_published")
+        if published in (None, live):
+            return millions(live)
+        return f"{millions(live)} M live; {millions(published)} M as published"
+
+    agreement = {"student": compared["agreement"], "baseline": compared.get("baseline_agreement")}
+    difference = compared["accuracy_difference"]
+    f1_difference = student["macro_f1"] - teacher["macro_f1"]
+    add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), _points(difference), "higher")
+    for name, metric in (("top5_accuracy", "top-5 accuracy (%)"), ("balanced_accuracy", "balanced accuracy (%)")):
+        scores = {key: result[key].get(name) for key in keys}  # of an older version none
+        if all(map(is_finite, scores.values())) and (name == "top5_accuracy" or not _equal_classes(student)):
+            change = _points(scores["student"] - scores["teacher"])
+            add(metric, lambda k, scores=scores: percent(scores[k]), change, "higher")
+    add("macro F1 (%)", lambda k: percent(result[k]["macro_f1"]), _points(f1_difference), "higher")
+    nll = _absolute(student["nll"], teacher["nll"], significant, "")
+    add("NLL (nats)", lambda k: significant(result[k]["nll"]), nll, "lower")
+    add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), _points(student["ece"] - teacher["ece"]), "lower")
+    add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
+    if "baseline" in keys:
+        # With a teacher that is no better than the baseline there is nothing to recover, and the quotient misleads.
+        recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
+        add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
+    add(
+        "model size (MB)",
+        lambda k: significant(result[k]["size_mb"]),
+        _ratio(compared["size_ratio"], "smaller", "larger"),
+        "lower",
+    )
+    add("parameters (M)", parameters, _ratio(compared["params_ratio"], "fewer", "more"), "lower")
+    reduction = {key: 1 - result[key]["params"] / teacher["params"] for key in keys if key != "teacher"}
+    reduction["student"] = compared["params_reduction"]
+    add("parameter reduction (%)", lambda k: percent(reduction.get(k)), "", "higher")
+    add("MACs (M)", lambda k: millions(result[k]["macs"]), _ratio(compared["macs_ratio"], "fewer", "more"), "lower")
+    for metric, cells, against, better in _times(result):
+        add(metric, lambda k, cells=cells: cells[k], against, better)
+    return rows
+
+
+def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str, str]]:
+    """(metric, cells by model, student against teacher, which way is better) of all that was timed."""
+    keys, large = roles_of(result), batch_sizes(result)[-1]
+    all_threads = {key: result[key] for key in keys}
+    one_thread = {key: result[key].get("one_thread") for key in keys}
+
+    def shown(text: str, *timed: tuple[Mapping[str, Any], str]) -> str:
+        return text + BUSY * (not all(is_calm(cost, batch) for cost, batch in timed))
+
+    def row(
+        metric: str, costs: Mapping[str, Any], batch: str, value: Callable[[Any], float], change: Callable
+    ) -> tuple:
+        number = {key: value(costs[key]) for key in keys}
+        cells = {key: shown(significant(number[key]), (costs[key], batch)) for key in keys}
+        both = (costs["student"], batch), (costs["teacher"], batch)
+        return metric, cells, shown(change(number["student"], number["teacher"]), *both)
+
+    def difference(ours: float, theirs: float) -> str:
+        return _absolute(ours, theirs, significant, " ms")
+
+    def times_as_many(ours: float, theirs: float) -> str:
+        return f"{'↑' if ours >= theirs else '↓'} {significant(ours / theirs)}×"
+
+    def speed_up(metric: str, costs: Mapping[str, Any], batch: str) -> tuple:
+        teacher = costs["teacher"]
+        ratio = {key: teacher["latency_ms"][batch]["p50"] / costs[key]["latency_ms"][batch]["p50"] for key in keys}
+        cells = {key: shown(f"{significant(ratio[key])}×", (costs[key], batch), (teacher, batch)) for key in keys}
+        return metric, {**cells, "teacher": "1×"}, "", "higher"
+
+    for batch in batch_sizes(result):
+        for q in ("p50", "p95"):
+            metric = f"latency {batch_label(batch)}, {q} (ms)"
+            yield *row(metric, all_threads, batch, lambda c, b=batch, q=q: c["latency_ms"][b][q], difference), "lower"
+        yield speed_up(f"speed-up {batch_label(batch)}", all_threads, batch)
+    rate = row("throughput (images/s)", all_threads, large, lambda cost: cost["throughput"], times_as_many)
+    yield *rate, "higher"
+    if not all(one_thread.values()):
+        return
+    for batch in batch_sizes(result):
+        metric = f"{batch_label(batch)} on one thread (ms)"
+        yield *row(metric, one_thread, batch, lambda c, b=batch: c["latency_ms"][b]["p50"], difference), "lower"
+        yield speed_up(f"speed-up {batch_label(batch)}, one thread", one_thread, batch)
+
+
+def _equal_classes(model: Mapping[str, Any]) -> bool:
+    """Whether all classes have about as many test images, so that balanced accuracy is about accuracy."""
+    supports = [sum(row) for row in model["confusion"]]
+    return max(supports) <= UNEQUAL * min(supports)
+
+
+def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
+    """Return mean ± standard deviation (n - 1) over runs that differ in the seed, and their gain over the baseline.
+
+    Raises:
+        ValueError: for runs that differ in more than the seed.
+    """
+
+    def apart_from_seed(result: Mapping[str, Any]) -> dict[str, Any]:
+        settings = {**LATER, **result["settings"]}
+        return {k: v for k, v in settings.items() if k not in ("seed", "outputs") and "tracking" not in k}
+
+    if any(apart_from_seed(result) != apart_from_seed(results[0]) for result in results):
+        raise ValueError("these runs differ in more than their seed, so they have no common mean")
+    if len({(result["data"].get("content") or {}).get("test") for result in results} - {None}) > 1:
+        raise ValueError("these runs were tested on different images, so they have no common mean")
+    rows: Rows = []
+    for metric, (name, scale) in SEEDS.items():
+        if not all(is_finite(r[key].get(metric)) for key in roles_of(results[0]) for r in results):
+            continue
+        if metric == "balanced_accuracy" and all(_equal_classes(r["student"]) for r in results):
+            continue
+        cells = {ROLE_LABELS[key]: spread([scale * r[key][metric] for r in results]) for key in roles_of(results[0])}
+        gain = ""
+        if results[0].get("baseline"):
+            gain = spread([scale * (r["student"][metric] - r["baseline"][metric]) for r in results])
+        rows.append({"metric": name, **cells, "student − labels only": gain})
+    return rows
+
+
+def per_class_rows(result: Mapping[str, Any]) -> Rows:
+    """Return one row a class and model: scores in percent (MCC in [-1, 1]), None where a score is undefined.
+
+    A class without a test image has no recall, F1 or MCC.
+    """
+    rows: Rows = []
+    for name in result["data"]["classes"]:
+        for key in roles_of(result):
+            scores = result[key]["per_class"][name]
+
+            def score(metric: str, scale: float = 100.0, scores: Mapping[str, Any] = scores) -> float | None:
+                undefined = not scores["support"] and metric in ("recall", "f1", "mcc")
+                return scale * scores[metric] if is_finite(scores[metric]) and not undefined else None
+
+            rows.append(
+                {
+                    "class": name,
+                    "model": ROLE_LABELS[key],
+                    "precision (%)": score("precision"),
+                    "recall (%)": score("recall"),
+                    "specificity (%)": score("specificity"),
+                    "F1 (%)": score("f1"),
+                    "MCC": score("mcc", 1.0),
+                    "support": int(scores["support"]),
+                }
+            )
+    return rows
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """Say in a sentence or two whether distillation gained more than chance would."""
+    if not result.get("baseline"):
+        return "The student was not trained on labels alone, so this run cannot say what distillation gained."
+    compared, count = result["comparison"], result["data"]["test"]
+    gain, p = compared["accuracy_gain"], compared["mcnemar_p"]
+    if not (is_finite(gain) and is_finite(p)):
+        return "The result holds no comparison with the student that was trained on labels alone."
+    if gain == 0:
+        head = f"On these {count:,} images distillation neither gained nor lost against the same student on labels only"
+    else:
+        did = "gained" if gain > 0 else "lost"
+        head = f"Distillation {did} {abs(100 * gain):.2f} points against the same student on labels only"
+    chance = "p < 0.0001" if p < 0.0001 else f"p = {significant(p)}"
+    test = f"McNemar's exact test on the same {count:,} images: {chance}"
+    if p < 0.05:
+        tail = "more than the choice of test images explains (p < 0.05)"
+    else:
+        tail = "not told apart from noise (p ≥ 0.05)"
+    seed = "This is one seed: how much another seed would change is not in that number."
+    teacher, baseline = result["teacher"]["accuracy"], result["baseline"]["accuracy"]
+    little = "" if teacher > baseline else f" The teacher ({100 * teacher:.2f} %) is no better than that student."
+    return f"{head}: {tail}. {test}. {seed}{little}"
+
+
+def latency_warning(result: Mapping[str, Any]) -> str:
+    """Say which latencies were timed while something else used the cores, else ""."""
+    late = [ROLE_LABELS[key] for key in roles_of(result) if not is_calm(result[key])]
+    if not late:
+        return ""
+    if all("calm" not in times for key in roles_of(result) for times in result[key]["latency_ms"].values()):
+        return (
+            f"{BUSY} Whether something else used the machine while this was timed, the version that timed it did not "
+            "look. The same command finds the run and times it again."
+        )
+    return (
+        f"{BUSY} Something else used the machine while this was timed ({'; '.join(late)}), so these latencies, "
+        "speed-ups and throughputs say nothing of the networks. They are kept nowhere: when the machine is idle, the "
+        "same command finds the run and times it again."
+    )
+
+
+def terminal_table(result: Mapping[str, Any]) -> str:
+    """Return what is printed at the end of a run: title, table, the sentence on noise."""
+    rows = comparison_rows(result)
+    columns = list(rows[0])
+    # Cells of several lines keep the table at 100 columns: wrapped headings, "12.31 M live; 23.83 M as published".
+    table = [[textwrap.wrap(column, 12) for column in columns]]
+    table += [[row[column].split("; ") for column in columns] for row in rows]
+    widths = [max(len(part) for line in table for part in line[k]) for k in range(len(columns))]
+    lines = ["\n".join(_terminal_line(line, widths)) for line in table]
+    width = sum(widths) + 2 * (len(widths) - 1)
+    rule = "─" * width
+    title = [
+        result["name"],
+        *textwrap.wrap(f"{choices_line(result)}, seed {result['seed']}; {result['data']['test']:,} test images", width),
+    ]
+    return "\n".join(
+        [
+            *title,
+            rule,
+            lines[0],
+            rule,
+            *lines[1:],
+            rule,
+            *textwrap.wrap(verdict(result), width),
+            *textwrap.wrap(latency_warning(result), width),
+        ]
+    )
+
+
+def _terminal_line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of one row; first and last column to the left, numbers to the right."""
+    for level in range(max(len(cell) for cell in cells)):
+        parts = [cell[level] if level < len(cell) else "" for cell in cells]
+        aligned = [part.rjust(width) for part, width in zip(parts, widths, strict=True)]
+        aligned[0], aligned[-1] = parts[0].ljust(widths[0]), parts[-1]
+        yield "  ".join(aligned).rstrip()
+
+
+def choices_line(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{group}={option}" for group, option in result["choices"].items())

@@ -1,0 +1,324 @@
+"""From a ledger to the numbers of its report: cells that differ in the seed alone make a group, groups make a grid.
+
+The test split never picks: ``best`` goes by validation, and every claim on the test split is corrected for
+the number of claims (Holm) over all groups of its test set: those over the baseline, and apart from them those over a
+reference. Groups that were tested on other images are another data set (``kd.report.sweep.test_sets``).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd.config.keys import key_of
+from kd.evaluation.statistics import crossed_t, holm, paired_bootstrap
+from kd.records.ledger import Cell, Sweep
+from kd.records.run_folder import is_calm, picked_by
+from kd.report.sweep.names import order
+from kd.report.sweep.test_sets import SEED, paired_with
+from kd.runtime.values import format_override, format_value, number_or_text, parse_value
+from kd.store.store import KEY_DIGITS
+
+LEVEL = 0.05
+SCORES = ("accuracy", "macro_f1", "nll", "ece")
+COSTS = ("params", "macs", "size_mb")
+MORE_SCORES = ("top5_accuracy", "balanced_accuracy")  # which results of before have not, nor all data sets
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over the seeds of a group."""
+
+    mean: float
+    std: float  # with n - 1; nan for n = 1
+    n: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Test accuracy of the student less that of its baseline, as fractions in [-1, 1], and what of it is chance.
+
+    Two seeds and more: ``kd.evaluation.statistics.crossed_t``, seeds and test images both being chance. One seed: the
+    interval of ``paired_bootstrap`` and the run's own exact McNemar p, which speak of the test images alone.
+    """
+
+    mean: float
+    low: float  # of the 95 % interval
+    high: float
+    p: float  # two-sided
+    p_holm: float  # corrected for all groups of the test set
+    significant: bool  # p_holm < 0.05; a loss can be significant too
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in the seed alone."""
+
+    values: dict[str, Any]  # of what was swept but the seed: {"kd.temperature": 4, "teacher": "resnet18"}
+    overrides: tuple[str, ...]  # they run it, given a seed
+    cells: tuple[Cell, ...]  # finished, at least one, each seed once, in the order of the seeds
+    metrics: dict[str, Spread]  # see METRICS
+    gain: Gain | None  # None without a baseline
+    is_baseline: bool = (
+        False  # the student is the baseline, bit for bit (alpha = 0): its gain is 0 by construction, no test
+    )
+    test: str = ""  # which images it was tested on: groups of other ones are not compared with it
+    val: frozenset[str] = frozenset()  # which images its cells were validated on
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(cell.result["seed"] for cell in self.cells)
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """Groups with equal runs are one thing under several names: alpha = 0 at every temperature."""
+        return tuple(cell.run for cell in self.cells)
+
+
+# name -> of a result.json, and None or NaN where there is none. Accuracies and gains in [0, 1], ms, MB of 2^20 bytes.
+METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    **{name: lambda result, name=name: result["student"][name] for name in SCORES},
+    **{name: lambda result, name=name: result["student"].get(name) for name in MORE_SCORES},
+    "agreement": lambda result: result["comparison"]["agreement"],
+    "val_accuracy": lambda result: result["student"]["training"]["best_val_accuracy"],
+    **{
+        f"val_{name}": lambda result, name=name: result["student"]["training"].get(f"best_val_{name}")
+        for name in ("balanced_accuracy", "macro_f1")
+    },
+    "gain": lambda result: result["comparison"]["accuracy_gain"],
+    "recovered": lambda result: _recovered(result),
+    "baseline_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
+    "teacher_accuracy": lambda result: result["teacher"]["accuracy"],
+    "epoch_seconds": lambda result: epoch_seconds(result["student"]),
+    "latency_1": lambda result: latencies(result["student"])[0],
+    "latency_large": lambda result: latencies(result["student"])[-1],
+    "latency_one_thread": lambda result: one_thread(result["student"]),
+    **{name: lambda result, name=name: result["student"][name] for name in COSTS},
+    "throughput": lambda result: throughput(result["student"]),
+}
+
+
+def groups(sweep: Sweep) -> list[Group]:
+    """Return the groups that have a finished cell, sorted by their values; a sweep may still be running.
+
+    Cells that were tested on different images are no group, whatever their settings.
+
+    Raises:
+        ValueError: predictions and result contradict each other.
+    """
+    together: dict[tuple[Any, ...], dict[int, tuple[Cell, str]]] = {}
+    finished = [cell for cell in sweep.cells if cell.result]
+    for cell, (test, val) in zip(finished, paired_with([cell.result for cell in finished]), strict=True):
+        seeds = together.setdefault((test, *_values(cell, sweep.swept).items()), {})
+        seeds.setdefault(cell.result["seed"], (cell, val))  # 4 and 4.0 are two cells and one run
+    made = []
+    for (test, *_), seeds in together.items():
+        cells, val = zip(*(seeds[seed] for seed in sorted(seeds)), strict=True)
+        made.append(replace(_group(cells, sweep), test=test, val=frozenset(val)))
+    made.sort(key=lambda group: [order(value) for value in group.values.values()])
+    return _corrected(made)
+
+
+def claims(groups: Iterable[Group]) -> list[Group]:
+    """Return the groups whose gains are claims of their own, which Holm's correction counts: with a baseline, not the
+    baseline itself, and of several groups with the same runs the first."""
+    first: dict[tuple[Path, ...], Group] = {}
+    for group in groups:
+        if group.gain and not group.is_baseline:
+            first.setdefault(group.runs, group)
+    return list(first.values())
+
+
+def picks(groups: Sequence[Group]) -> list[Group]:
+    """Return what validation picks, ``best`` of all groups that were validated on the same images: one group, or one
+    for each test set and each validation set (``data.seed``, ``data.val_fraction``)."""
+    parts: list[tuple[set[tuple[str, str]], list[Group]]] = []
+    for group in groups:
+        own = {(group.test, val) for val in group.val}  # several where the split goes by the seed
+        joined = [part for part in parts if part[0] & own]
+        parts = [part for part in parts if part not in joined]
+        parts.append((own.union(*(shown for shown, _ in joined)), [*(g for _, more in joined for g in more), group]))
+    return [best(part) for _, part in parts]
+
+
+def has(group: Group, wanted: Mapping[str, Any]) -> bool:
+    """Whether a group has these values, as tables write them: you can type what you read there."""
+    own = {name: format_value(value) for name, value in group.values.items()}
+    return all(own.get(name) == format_value(value) for name, value in wanted.items())
+
+
+def best(groups: Sequence[Group]) -> Group:
+    """Return the group of the highest mean of what validation picks by; of equals the first in the order of the values.
+
+    While a sweep runs, a group of one lucky seed may lead: ``metrics["val_accuracy"].n`` tells.
+
+    Raises:
+        ValueError: there is no group.
+    """
+    if not groups:
+        raise ValueError("no cell of the sweep has finished, so there is no best one yet")
+    by = f"val_{picking(groups)}"
+    return max(groups, key=lambda group: group.metrics[by].mean)  # max returns the first of equals
+
+
+def picking(groups: Iterable[Group]) -> str:
+    """The measure by which validation picks, of kd.records.run_folder.PICKS: that of all cells (train.pick_by), else accuracy."""
+    found = {picked_by(cell.result["student"]["training"]) for group in groups for cell in group.cells}
+    return found.pop() if len(found) == 1 else "accuracy"
+
+
+def distinct(groups: Iterable[Group], name: str) -> list[Any]:
+    """Return the values of one swept setting: numbers by size, then text by the alphabet."""
+    return sorted({group.values[name] for group in groups if name in group.values}, key=order)
+
+
+def cell_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one row a cell, finished or not: plain values, None for what is not known (yet).
+
+    Columns: number (from 1), status, every swept setting under its name (by ``number_or_text``), the METRICS of that
+    one run, ``mcnemar_p`` (student against baseline), ``test_set`` (rows of another are not to be compared),
+    ``seconds`` of the job, ``run`` (folder, from the sweep's), ``command`` (runs this cell alone) and ``error``.
+    """
+    names = list(dict.fromkeys(name for cell in sweep.cells for name in _values(cell, sweep.swept, seed=True)))
+    finished = [cell for cell in sweep.cells if cell.result]
+    images = iter(paired_with([cell.result for cell in finished]))
+    rows = []
+    for number, cell in enumerate(sweep.cells, 1):
+        values = _values(cell, sweep.swept, seed=True)
+        row = {"number": number, "status": cell.status}
+        row |= {name: number_or_text(values[name]) if name in values else None for name in names}
+        row |= {name: take(cell.result) if cell.result else None for name, take in METRICS.items()}
+        row["mcnemar_p"] = cell.result["comparison"]["mcnemar_p"] if cell.result else None
+        row["test_set"] = next(images)[0][:KEY_DIGITS] if cell.result else None
+        row["seconds"] = cell.seconds
+        row["run"] = Path(os.path.relpath(cell.run, sweep.folder)).as_posix() if cell.run else None
+        row["command"] = shlex.join(["python", "-m", "kd.run", *_alone(sweep.fixed), *_alone(cell.overrides)])
+        rows.append({**row, "error": cell.error})
+    return rows
+
+
+def spread(values: Iterable[float | None]) -> Spread:
+    """Mean and standard deviation (n - 1) of the values that are known."""
+    known = np.array([value for value in values if value is not None], dtype=float)
+    mean = float(known.mean()) if known.size else math.nan
+    return Spread(mean, float(known.std(ddof=1)) if known.size > 1 else math.nan, known.size)
+
+
+def _group(cells: Sequence[Cell], sweep: Sweep) -> Group:
+    results = [cell.result for cell in cells]
+    metrics = {name: spread(map(take, results)) for name, take in METRICS.items()}
+    teachers = {result["settings"].get("teacher.seed"): result["teacher"]["accuracy"] for result in results}
+    metrics["teacher_accuracy"] = spread(teachers.values())  # one teacher is not three because three students asked it
+    own = [override for override in cells[0].overrides if key_of(override) != SEED]
+    group = Group(_values(cells[0], sweep.swept), (*_alone(sweep.fixed), *_alone(own)), tuple(cells), metrics, None)
+    if not all(result["baseline"] for result in results):
+        return group
+    try:
+        student, baseline, same = _right(cells)
+    except FileNotFoundError:  # somebody made room: the gain is known (metrics), and cannot be tested
+        return group
+    if same:
+        return replace(group, gain=Gain(0.0, 0.0, 0.0, 1.0, 1.0, False, len(cells)), is_baseline=True)
+    exact = results[0]["comparison"]["mcnemar_p"]  # the test that the run's own report shows
+    return replace(group, gain=_chance(student, baseline, lambda: exact))
+
+
+def _chance(student: np.ndarray, other: np.ndarray, exact: Callable[[], float]) -> Gain:
+    """The gain of one over the other, bool [S, N] where they are right, not yet corrected; ``exact`` p for one seed."""
+    found = crossed_t(student, other) if len(student) > 1 else replace(paired_bootstrap(student, other), p=exact())
+    return Gain(found.mean, found.low, found.high, found.p, math.nan, False, len(student))
+
+
+def _predictions(cell: Cell, *names: str) -> list[np.ndarray]:
+    """Return the targets [N], then the logits [N, K] of each network named."""
+    path = cell.run / "predictions.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: without the predictions of a run its gain cannot be tested")
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [name for name in ("target", *names) if name not in arrays.files]
+        if missing:
+            raise ValueError(f"{path} has no {', '.join(missing)}, which its result.json speaks of")
+        return [arrays[name] for name in ("target", *names)]
+
+
+def _right(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return where student and baseline are right, each [S, N], and whether they are one network in every cell."""
+    student, baseline, same, first = [], [], [], None
+    for cell in cells:
+        target, logits, others = _predictions(cell, "student", "baseline")
+        first = target if first is None else first
+        if not np.array_equal(target, first):
+            raise ValueError(
+                f"{cells[0].run.name} and {cell.run.name} were tested on different images (predictions.npz: target), "
+                "so they are no two seeds of one thing."
+            )
+        student.append(logits.argmax(1) == target)
+        baseline.append(others.argmax(1) == target)
+        same.append(np.array_equal(logits, others))
+    return np.array(student), np.array(baseline), all(same)
+
+
+def _corrected(groups: Sequence[Group]) -> list[Group]:
+    p_holm: dict[tuple[Path, ...], float] = {}
+    for test in {group.test for group in groups}:  # what another data set shows makes no claim here less likely
+        made = claims(group for group in groups if group.test == test)
+        adjusted = holm([group.gain.p for group in made])
+        p_holm |= {group.runs: float(p) for group, p in zip(made, adjusted, strict=True)}
+    result = []
+    for group in groups:
+        if group.gain and not group.is_baseline:
+            p = p_holm[group.runs]
+            group = replace(group, gain=replace(group.gain, p_holm=p, significant=p < LEVEL))
+        result.append(group)
+    return result
+
+
+def _values(cell: Cell, swept: Sequence[str], seed: bool = False) -> dict[str, Any]:
+    """What was swept, in the order of the command, as the overrides say it: a shared run's settings name the
+    temperature of the cell that made it."""
+    order = {name: place for place, name in enumerate(swept)}
+    texts = sorted(cell.values.items(), key=lambda item: order.get(item[0], len(order)))
+    return {name: parse_value(text) for name, text in texts if seed or name != SEED}
+
+
+def _alone(overrides: Iterable[str]) -> list[str]:
+    """Leave out what speaks of the sweep and not of a run: its name, launchers and sweepers."""
+    ours = ((key_of(override), format_override(override)) for override in overrides)
+    return [override for key, override in ours if key != "sweep" and not key.startswith(("hydra.", "hydra/"))]
+
+
+def _recovered(result: Mapping[str, Any]) -> float | None:
+    """With a teacher that is no better than the baseline there is nothing to recover, and the quotient misleads."""
+    teacher, baseline = result["teacher"], result["baseline"]
+    return result["comparison"]["gain_recovered"] if baseline and teacher["accuracy"] > baseline["accuracy"] else None
+
+
+def epoch_seconds(network: Mapping[str, Any]) -> float | None:
+    """Of a network's training in result.json, validation included; None for one from a checkpoint."""
+    about = network["training"]
+    return about["seconds"] / about["epochs"] if about["epochs"] else None
+
+
+def latencies(network: Mapping[str, Any]) -> list[float | None]:
+    """Medians of a network of result.json, ms, the smallest batch first; None for one taken on a busy machine."""
+    times = network["latency_ms"]
+    ordered = sorted(times, key=lambda name: int(name.rpartition("_")[2]))
+    return [times[batch]["p50"] if is_calm(network, batch) else None for batch in ordered]
+
+
+def one_thread(network: Mapping[str, Any]) -> float | None:
+    """Median latency of one image on one CPU thread, ms; None on an accelerator."""
+    return latencies(network["one_thread"])[0] if network.get("one_thread") else None
+
+
+def throughput(network: Mapping[str, Any]) -> float | None:
+    """Images/s at the large batch; None where that was timed on a busy machine."""
+    return network["throughput"] if latencies(network)[-1] is not None else None

@@ -1,1 +1,0 @@
-"""A sweep: the ledger of its cells, and the report that is made of it."""

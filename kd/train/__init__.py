@@ -1,0 +1,1 @@
+"""Training: recipe, loop, objective, schedules, state, checkpoints."""

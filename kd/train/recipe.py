@@ -1,0 +1,82 @@
+"""The training recipe: optimizer, schedule, epochs, batch size, EMA."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kd.runtime.errors import first_line
+from kd.runtime.text import did_you_mean
+
+OPTIMIZER_DEFAULTS = (
+    "adamw",
+    "sgd",
+    "momentum",
+    "adam",
+)  # timm has these: known without its import, which takes seconds
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and with which optimiser a network is trained. ``conf/train/default.yaml`` says why."""
+
+    epochs: int
+    optimizer: str = "adamw"  # any name that timm.optim knows; bias and norm weights are not decayed
+    lr: float = 1e-3  # at the top of the schedule
+    weight_decay: float = 0.05
+    momentum: float = 0.9  # for those that have one
+    warmup: float = 0.1  # share of the steps that rise to lr; half a cosine to 0 follows
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # probability of mixing another training image into a view
+    clip_norm: float | None = None  # of the whole gradient
+    ema: float | None = None  # decay of the averaged weights a step, e.g. 0.998; they are what is kept
+
+    def __post_init__(self):
+        for name, good, right in (
+            ("epochs", self.epochs >= 1, "1 or more"),
+            ("lr", 0 < self.lr < math.inf, "above 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
+            ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
+            ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0, or null"),
+        ):
+            if not good:
+                raise ValueError(f"{name} must be {right}, got {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZER_DEFAULTS:
+            from timm.optim import list_optimizers
+
+            if self.optimizer not in list_optimizers():
+                hint = did_you_mean(self.optimizer, list_optimizers())
+                raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
+            self._try()
+
+    def _try(self) -> None:
+        """Take a step: of timm's optimisers some want second derivatives, others packages that are not here."""
+        weight = nn.Linear(1, 1)
+        try:
+            optimizer = self.optimizer_of(weight)
+            weight(torch.ones(1, 1)).sum().backward()
+            optimizer.step()
+        except Exception as error:
+            raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
+
+    def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of all parameters; the fused kernel where it has one (half the time of a step of AdamW)."""
+        from timm.optim import create_optimizer_v2, get_optimizer_class
+
+        fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
+        return create_optimizer_v2(
+            learned,
+            opt=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            **({"fused": True} if fused else {}),
+        )

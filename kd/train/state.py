@@ -1,0 +1,138 @@
+"""Training state: everything that changes during training, saved and restored bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kd.runtime.console import print_line
+from kd.runtime.distributed import World
+from kd.runtime.rng import random_states, restore_random_states
+from kd.train.checkpoint import changed_tensors, hash_of
+
+FORMAT = 1  # of a checkpoint; raise it when other things stand in it
+
+
+class EmaState(Protocol):
+    network: nn.Module
+    steps: int
+
+
+@dataclass
+class TrainState:
+    """A training between two steps.
+
+    Views, order and schedules are functions of the place alone, so that nothing of them is kept.
+    """
+
+    learned: nn.Module  # all that is differentiated: the network, and what the method adds
+    optimizer: torch.optim.Optimizer
+    averaged: EmaState | None
+    ranks: World
+    epoch: int = 1  # the one that is being walked
+    step: int = 0  # steps of it that are behind
+    sums: Tensor | None = None  # [step, numbers], float64: what the steps of this epoch came to, on this process
+    pending: list[Tensor] = field(default_factory=list)  # the same of the last steps, still on the device
+    rates: list[float] = field(default_factory=list)  # learning rates of the steps
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the log, one an epoch
+    best: dict[str, Any] = field(default_factory=lambda: {"val_accuracy": -1.0})
+    seconds: float = 0.0  # that the training took up to here
+
+    def global_position(self, steps: int) -> int:
+        """A number that rises with every step and every end of an epoch of ``steps``."""
+        return (self.epoch - 1) * (steps + 1) + self.step
+
+    def record_step(self, rate: float, numbers: Tensor, new: bool) -> None:
+        """Add what a piece of a batch came to, weighed by its share; ``new``: it is the first of its step.
+
+        The numbers stay on the device: reading one at every step would be most of a tiny student's step.
+        """
+        if new:
+            self.pending.append(numbers)
+            self.rates.append(rate)
+        else:
+            self.pending[-1] = self.pending[-1] + numbers
+
+    def step_table(self) -> Tensor:
+        """What the steps of this epoch came to, [steps, numbers], float64, on the CPU."""
+        if self.pending:
+            table = torch.stack(self.pending).cpu().double()
+            sums = table if self.sums is None else torch.cat([self.sums, table])
+            self.sums, self.pending = sums, []  # in one go: an interruption in between would count them twice
+        return self.sums
+
+    def state(self) -> dict[str, Any] | None:
+        """Everything, as tensors and plain values; None but to the first of several processes.
+
+        What differs between processes (random states, statistics of terms that each takes of its own slices) is kept
+        of each, what is common once.
+        """
+        tensors = self.learned.state_dict()
+        common = self.ranks.broadcast(
+            {name: hash_of(value) for name, value in tensors.items()} if self._several else None
+        )
+        own = {"random": random_states(self.device), "sums": self.step_table()}
+        own["tensors"] = changed_tensors(tensors, common) if self._several else {}
+        each = self.ranks.gather(own)
+        if not self.ranks.is_main:
+            return None
+        return {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "step": self.step,
+            "learned": tensors,
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": [self.averaged.network.state_dict(), self.averaged.steps] if self.averaged else None,
+            "rates": self.rates,
+            "rows": self.rows,
+            "best": self.best,
+            "seconds": self.seconds,
+            "each": each,
+        }
+
+    def restore(self, state: dict[str, Any], seed: int) -> None:
+        """Go to where ``state`` was taken, which ``fits``.
+
+        Args:
+            seed: of the random states, where it was taken with another number of processes.
+        """
+        self.learned.load_state_dict(state["learned"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            weights, self.averaged.steps = state["averaged"]
+            self.averaged.network.load_state_dict(weights)
+        for name in ("epoch", "step", "rates", "rows", "best", "seconds"):
+            setattr(self, name, state[name])
+        each, rank = state["each"], self.ranks.rank
+        if len(each) == self.ranks.size:
+            self.sums = each[rank]["sums"]
+            self.learned.load_state_dict(each[rank]["tensors"], strict=False)
+            restore_random_states(each[rank]["random"], self.device)
+        else:
+            print_line(f"{len(each)} processes trained up to here and {self.ranks.size} go on: dropout will be another")
+            self.sums = torch.stack([one["sums"] for one in each]).mean(0) if self.step else None
+            torch.manual_seed(seed + 1_000_003 * rank + self.epoch)
+
+    def matches(self, state: dict[str, Any]) -> bool:
+        """Whether ``state`` is of a training like this one, and not of an older version of the code."""
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            return False
+        own, theirs = (
+            {name: value.shape for name, value in x.items()} for x in (self.learned.state_dict(), state["learned"])
+        )
+        mine, saved = (
+            [len(group["params"]) for group in x["param_groups"]]
+            for x in (self.optimizer.state_dict(), state["optimizer"])
+        )
+        return own == theirs and mine == saved and (self.averaged is None) == (state["averaged"] is None)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.learned.parameters()).device
+
+    @property
+    def _several(self) -> bool:
+        return self.ranks.size > 1

@@ -1,0 +1,114 @@
+"""A latency is that of the network, or says that it is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from itertools import cycle
+
+import pytest
+import torch
+
+from kd.evaluation import latency
+from kd.evaluation.latency import CpuUsage, threads, time_calls
+from kd.models.tiny_cnn import TinyCNN
+from kd.records.run_folder import is_calm
+
+COUNTED = sys.platform == "linux" and latency._queued() is not None
+CROWDED = """
+import os, subprocess, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from kd.evaluation.latency import time_calls
+beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+try:
+    print(time_calls(lambda: sum(range(20_000)), 1, 0.3)["calm"])
+finally:
+    beside.kill()
+"""
+
+
+@pytest.mark.skipif(not COUNTED, reason="only Linux says how long a thread waited for a core")
+def test_a_core_that_is_shared_is_noticed():
+    done = subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, text=True, env=os.environ)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.skipif(not COUNTED, reason="only Linux says how long a thread waited for a core")
+def test_threads_of_this_process_that_wait_for_each_other_are_noticed():
+    """More spinning threads than cores: every call is late alike, so that p95 / p50 is near 1."""
+    before, until = CpuUsage(), time.perf_counter() + 0.3
+    cores = len(os.sched_getaffinity(0))
+    beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * cores)]
+    try:
+        while time.perf_counter() < until:
+            pass
+        assert CpuUsage().waited_since(before, 1) > latency.WAITED
+        assert CpuUsage().had_by_others_since(before) > latency.OTHERS
+    finally:
+        for process in beside:
+            process.kill()
+
+
+def test_a_core_beside_that_others_have_counts_too(monkeypatch):
+    """They may be two threads of one: it makes ours slower, and nothing of ours waits."""
+    before, now = CpuUsage(), CpuUsage()
+    before.cores, now.cores = (10.0, 2), (11.9, 2)
+    now.wall, now.cpu = before.wall + 1.0, before.cpu + 1.0
+    assert now.had_by_others_since(before) == pytest.approx(0.45)
+    now.cpu = before.cpu + 1.9
+    assert now.had_by_others_since(before) == pytest.approx(0)
+    now.wall = before.wall + latency.JUDGED / 2
+    assert CpuUsage.had_by_others_since(now, before) == 0, "too short for the system's count"
+    monkeypatch.setattr(latency, "_cores", lambda: None)
+    assert CpuUsage().had_by_others_since(before) == 0
+
+
+def test_without_the_systems_count_cpu_time_is_compared_with_cores(monkeypatch):
+    monkeypatch.setattr(latency, "_queued", lambda: None)
+    before = CpuUsage()
+    time.sleep(0.05)
+    assert CpuUsage().waited_since(before, 1) > 0.9, "nothing ran"
+    now, before = CpuUsage(), CpuUsage()
+    now.wall, now.cpu = before.wall + 1.0, before.cpu + 1.0
+    assert now.waited_since(before, 1) == pytest.approx(0) and now.waited_since(before, 2) == pytest.approx(0.5)
+
+
+def test_only_calm_blocks_count(monkeypatch):
+    """Every second block is disturbed, and its calls take ten times as long."""
+    busy, now = cycle([True, False]), {"busy": False}
+
+    class Every2nd(CpuUsage):
+        def waited_since(self, before, thread_count):
+            was, now["busy"] = now["busy"], next(busy)
+            return 1.0 if was else 0.0
+
+        def had_by_others_since(self, before):
+            return 0.0
+
+    monkeypatch.setattr(latency, "CpuUsage", Every2nd)
+    found = time_calls(lambda: time.sleep(0.03 if now["busy"] else 0.003), 1, 0.1)
+    assert found["calm"] and found["p50"] < 20
+    monkeypatch.setattr(latency, "WAITED", -1.0)
+    found = time_calls(lambda: time.sleep(0.003), 1, 0.05)
+    assert not found["calm"] and found["p50"] >= 3, "for want of better ones, all count"
+
+
+def test_a_slow_network_is_not_called_for_ever(monkeypatch):
+    calls = []
+    monkeypatch.setattr(latency, "WAITED", -1.0)
+    time_calls(lambda: (calls.append(1), time.sleep(0.02)), 1, 0.001)
+    assert len(calls) < 10
+
+
+def test_one_thread_is_timed_beside_all_of_them(machine):
+    with threads(2):
+        found = latency.latency(TinyCNN(6, 16), 16, machine, 8, 0.02)
+        assert torch.get_num_threads() == 2
+    assert set(found["one_thread"]["latency_ms"]) == set(found["latency_ms"]) == {"batch_1", "batch_8"}
+    assert found["one_thread"]["throughput"] != found["throughput"]
+    for times in (*found["latency_ms"].values(), *found["one_thread"]["latency_ms"].values()):
+        assert 0 < times["p50"] <= times["p95"] and times["calm"] in (True, False)
+    found["one_thread"]["latency_ms"]["batch_8"]["calm"] = False
+    assert not is_calm(found)

@@ -1,0 +1,74 @@
+"""A network that cannot take the images says what it would take, and nothing that would not help."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import compose
+from tests.pipeline.test_run import command
+
+OF_TIMM = [  # name, settings, what is advised
+    ("vit_tiny_patch16_224", "image_size=32", "data.image_size=224"),
+    ("vit_tiny_patch16_224", "image_size=32 stem=large", "data.image_size=224"),
+    ("vit_tiny_patch16_224", "image_size=320", "data.image_size=224"),
+    ("swin_tiny_patch4_window7_224", "image_size=64", "data.image_size=224"),
+    ("botnet26t_256", "image_size=32", "data.image_size=256"),
+    ("vgg11", "image_size=16", "data.image_size=32"),
+    ("vgg11", "image_size=16 stem=large", "data.image_size=32"),
+    ("repvgg_a0", "image_size=32", "{role}.stem=large or data.image_size=64"),
+    ("crossvit_9_240", "image_size=32", "{role}.stem=large or data.image_size=240"),
+]
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize(("name", "settings", "helps"), OF_TIMM)
+def test_what_is_advised_helps(role, name, settings, helps):
+    from kd.build import build_network, check_input_size
+    from kd.models.normalized import Normalized
+
+    said = dict(word.split("=") for word in settings.split())
+    size = int(said.pop("image_size"))
+    whole = compose(f"{role}=timm", f"{role}.name={name}", *(f"{role}.{key}={value}" for key, value in said.items()))
+    spec = {"network": dict(whole.student if role == "student" else whole.teacher.network)}
+    with torch.device("meta"), pytest.raises(ValueError) as told:
+        network = Normalized(build_network(spec, 6, size), [0.0] * 3, [1.0] * 3)
+        check_input_size(network, spec, role, 6, size)
+    first, second = str(told.value).splitlines()
+    assert first.startswith(f"the {role} cannot take images of {size} x {size} pixels: ")
+    assert second == f"Say {helps.format(role=role)}, or choose another network."
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 teacher.stem=large",
+            "kd: the teacher cannot take images of 32 x 32 pixels: Input height (32) doesn't match model (224).\n"
+            "It takes 224 x 224 pixels, in which these data do not come: choose other data or another network.",
+        ),
+        (
+            "student=timm student.name=vgg11 data.image_size=16 student.stem=large",
+            "Output size is too small\nSay data.image_size=32, or choose another network.",
+        ),
+        (
+            "teacher=timm teacher.name=mixer_s16_224 data.image_size=224 data=folder data.root={root} attention=se",
+            "kd: attention.wrap wants maps [B, C, H, W] behind each stage; mixer_s16_224 shows",
+        ),
+        (
+            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 data=folder data.root={root}",
+            "match model (224).\nSay data.image_size=224, or choose another network.",
+        ),
+        (
+            "teacher=timm teacher.name=naflexvit_base_patch16_gap data.image_size=32",
+            "there is no convolution in this network that could shrink less: say stem=large",
+        ),
+    ],
+)
+def test_the_command_says_it(tmp_path, line, says):
+    for name in [f"{label}/{number}.png" for label in ("dark", "jitter") for number in range(3)]:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()  # nothing is opened yet
+    done = command(*line.format(root=tmp_path / "root").split(), outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert not (tmp_path / "outputs").exists()

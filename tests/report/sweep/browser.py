@@ -1,0 +1,146 @@
+"""A headless Chromium for tests, spoken to in its DevTools protocol over a pipe: no driver, no port, no library."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    *("--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync"),
+    *("--hide-scrollbars", "--force-color-profile=srgb"),
+)
+
+
+def find() -> str | None:
+    """The browser that ``CHROME`` names, or the first that is on the path."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CHROME") or "", *NAMES))), None)
+
+
+class Browser:
+    """One page. ``said`` collects what the console and uncaught errors said, ``asked`` the addresses it fetched."""
+
+    def __init__(self, profile: Path):
+        root = ("--no-sandbox",) if os.getuid() == 0 else ()  # Chromium refuses its sandbox to root
+        ours_in, theirs_out = os.pipe()
+        theirs_in, ours_out = os.pipe()
+        # Chromium listens on 3 and answers on 4; a shell sets them, for Python's own pipes may lie there.
+        shell = f'exec "$@" 3</dev/fd/{theirs_in} 4>/dev/fd/{theirs_out}'
+        self.process = subprocess.Popen(
+            ["sh", "-c", shell, "sh", find(), *FLAGS, *root, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in), os.close(theirs_out)
+        self._in, self._out, self._rest, self._number = ours_in, ours_out, b"", 0
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self._events: list[dict[str, Any]] = []
+        self._session: str | None = None
+        page = next(t for t in self.send("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        attached = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)  # as a window that somebody looks at
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+        os.close(self._in), os.close(self._out)
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask, and wait for the answer; events that come meanwhile are kept."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read(20)
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while b"\0" not in self._rest:
+            if not select.select([self._in], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"Chromium said nothing for {seconds} s")
+            part = os.read(self._in, 1 << 16)
+            if not part:
+                raise EOFError("Chromium ended")
+            self._rest += part
+        line, self._rest = self._rest.split(b"\0", 1)
+        message = json.loads(line)
+        if "method" in message:
+            self._note(message["method"], message["params"])
+        return message
+
+    def _note(self, event: str, params: dict[str, Any]) -> None:
+        self._events.append({"event": event, **params})
+        if event == "Runtime.exceptionThrown":
+            self.said.append(str(params["exceptionDetails"]))
+        elif event == "Runtime.consoleAPICalled":
+            self.said.append(str(params["args"]))
+        elif event == "Log.entryAdded":
+            self.said.append(params["entry"]["text"])
+        elif event == "Network.requestWillBeSent":
+            self.asked.append(params["request"]["url"])
+
+    def open(self, path: Path) -> None:
+        self._events.clear()
+        self.send("Page.navigate", url=path.resolve().as_uri())
+        while not any(event["event"] == "Page.loadEventFired" for event in self._events):
+            self._read(20)
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page; a promise is waited for."""
+        given = {"expression": script, "returnByValue": True, "awaitPromise": True, "userGesture": True}
+        done = self.send("Runtime.evaluate", **given)
+        if "exceptionDetails" in done:
+            raise RuntimeError(done["exceptionDetails"].get("exception", {}).get("description", str(done)))
+        return done["result"].get("value")
+
+    def size(self, width: int, height: int, phone: bool = False) -> None:
+        given = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.send("Emulation.setDeviceMetricsOverride", **given)
+
+    def theme(self, name: str) -> None:
+        """``dark`` or ``light``, as the system would prefer."""
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def click(self, selector: str) -> None:
+        """Press the mouse on an element, as a person would: a script may not copy without it."""
+        place = f"document.querySelector({json.dumps(selector)})"
+        self.run(f'{place}.scrollIntoView({{ block: "center", inline: "center", behavior: "instant" }})')
+        box = self.run(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({place}.getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def key(self, name: str, code: int) -> None:
+        """Press a key on what has the focus: ``key("Enter", 13)``."""
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if name == "Enter" and kind == "keyDown" else {}
+            self.send("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **text)
+
+    def image(self, path: Path, whole: bool = True) -> None:
+        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))

@@ -1,0 +1,50 @@
+"""Where numbers are computed, they are right."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from kd.runtime.device import resolve_device
+
+
+def dirty_memory():
+    """Whoever reads memory that it has not written, reads NaN."""
+    torch.full((1 << 20,), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "padding", "size"),
+    [(64, 3, 2, 1, 1), (16, 3, 2, 1, 1), (64, 5, 2, 2, 1), (32, 3, 3, 1, 2), (32, 3, 2, 0, 3), (32, 3, 4, 1, 4)],
+)
+def test_gradients_in_bfloat16_are_those_of_float64_within_its_digits(channels, kernel, stride, padding, size):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, 2 * channels, kernel, stride, padding)
+    image = torch.randn(8, channels, size, size)
+    exact = copy.deepcopy(conv).double()
+    exact(image.double()).square().sum().backward()
+    machine = resolve_device("cpu", "bfloat16")
+    conv = machine.to_device(machine.to_device(conv))  # twice is once
+    for _ in range(5):
+        conv.zero_grad()
+        with machine.autocast():
+            output = conv(image.contiguous(memory_format=torch.channels_last))
+        dirty_memory()
+        output.float().square().sum().backward()
+        apart = (conv.weight.grad - exact.weight.grad).abs().max() / exact.weight.grad.abs().max()
+        assert apart < 0.03
+
+
+def test_what_is_shielded_can_be_copied_and_fails_as_it_should():
+    machine = resolve_device("cpu", "bfloat16")
+    conv = copy.deepcopy(machine.to_device(nn.Conv2d(4, 4, 3, 2, 1)))
+    assert list(conv.state_dict()) == ["weight", "bias"]
+    with machine.autocast():
+        with pytest.raises(RuntimeError):
+            conv(torch.zeros(1, 5, 1, 1))
+        assert torch.is_autocast_enabled("cpu")
+        assert conv(torch.zeros(1, 4, 1, 1)).dtype == torch.float32
+        assert conv(torch.zeros(1, 4, 8, 8)).dtype == torch.bfloat16

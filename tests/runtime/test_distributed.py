@@ -1,0 +1,375 @@
+"""Two processes are one: losses, weights, batch norms, teachers, logit caches and the whole command, up to rounding.
+
+Run as a script, this file is one of the processes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from kd.chaos import differences
+from kd.data.augment import Augment
+from kd.data.datasets.scenes.dataset import load
+from kd.data.loader import Loader
+from kd.methods.hinton import Hinton
+from kd.methods.supervised import CrossEntropy
+from kd.models.normalized import Normalized
+from kd.models.tiny_cnn import TinyCNN
+from kd.pipeline.stage import StageSpec, get_or_train
+from kd.runtime.device import resolve_device
+from kd.runtime.distributed import SINGLE_PROCESS, World, init_distributed
+from kd.runtime.sync_batch_norm import SyncBatchNorm
+from kd.runtime.timer import Timer
+from kd.store.store import Store
+from kd.teachers.live import LiveTeacher
+from kd.teachers.logit_cache import open_cache
+from kd.train.loop import fit
+from kd.train.objective import Objective
+from kd.train.recipe import Recipe
+from tests import quickly
+
+CPU = torch.device("cpu")
+ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+class Hint(nn.Module):
+    """A term with weights and a batch norm of its own."""
+
+    needs = frozenset({"features"})
+
+    def setup(self, student, teacher):
+        channels = teacher.features[-1].shape[1]
+        adapter = nn.Conv2d(student.features[-1].shape[1], channels, 1, bias=False)
+        self.adapter = nn.Sequential(adapter, nn.BatchNorm2d(channels))
+
+    def forward(self, student, teacher, batch):
+        return (self.adapter(student.features[-1]) - teacher.features[-1]).pow(2).mean()
+
+
+def experiment(folder: Path, ranks: World = SINGLE_PROCESS) -> dict:
+    """Small trainings without dropout, whoever takes part; 33 images a batch are 17 and 16."""
+    machine = resolve_device("cpu", "float32", threads=1)
+    store = Store(folder)
+    with ranks.main_process_first():
+        size = {"train_images": 120, "test_images": 60, "image_size": 16, "val_fraction": 0.2}
+        dataset = load(store, Augment(flip=0.5, shift=0.1), **size)
+
+    def network(width: float, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return Normalized(TinyCNN(6, 16, width=width), dataset.mean, dataset.std)
+
+    live = LiveTeacher(network(0.5, 9), machine)
+    loader = Loader(dataset, 33, 0, CPU)
+    soft = partial(Objective, {"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
+
+    def trained(objective: Objective, loader: Loader, recipe: Recipe) -> tuple[list[dict], dict[str, Tensor]]:
+        student, rows = network(0.25, 0), []
+        fit(student, objective, loader, recipe, machine, stage="s", teacher=live, ranks=ranks, log=rows.append)
+        assert not any(isinstance(module, SyncBatchNorm) for module in student.modules())
+        return rows, student.state_dict() | {f"term.{name}": v for name, v in objective.state_dict().items()}
+
+    # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
+    sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
+    hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
+    steps = Loader(dataset, 10_000, 0, CPU)  # one step an epoch: the log shows every step
+    found = {
+        "steps": trained(soft(), steps, Recipe(4)),
+        "epochs": trained(soft(), loader, sgd(3)),
+        "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
+        "grad_accum_steps": trained(soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3), sgd(2, clip_norm=1.0)),
+    }
+    clock = Timer()
+    cache = open_cache(store, {"test": 1}, live, loader, 3, clock, ranks)
+    task = StageSpec("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
+    once = get_or_train(store, task, machine, lambda row: None, teacher=cache, ranks=ranks)
+    again = StageSpec("student", "students", {"s": 1}, network(0.25, 2), soft(), sgd(2), loader)
+    twice = get_or_train(store, again, machine, lambda row: None, teacher=cache, ranks=ranks)
+    weights = [dict(trained.network.state_dict()) for trained in (once, twice)]
+    return found | {
+        "logit_cache": torch.from_numpy(np.array(cache.logits)),
+        "published": weights[0],
+        "logits": torch.from_numpy(once.test_logits),
+        "about": [once.training, twice.training],
+        "everyone": ranks.all_gather(
+            weights + [found[name][1] for name in ("steps", "epochs", "hint", "grad_accum_steps")]
+        ),
+        "norms": norms(ranks),
+    }
+
+
+def norms(ranks: World) -> dict[str, list[Tensor]]:
+    """Outputs, gradients of the input and running statistics of 7 images, which two processes share as 4 and 3."""
+    found = {}
+    for name, kind in {"plain": nn.BatchNorm2d, "act": BatchNormAct2d}.items():
+        torch.manual_seed(0)
+        norm, image = kind(5), 3 * torch.randn(7, 5, 6, 6) + 10
+        nn.init.normal_(norm.weight)
+        weigh = torch.randn_like(image)
+        mine = torch.from_numpy(ranks.shard(np.arange(7)))
+        if ranks.size > 1:
+            norm.__class__ = SyncBatchNorm
+        x = image[mine].requires_grad_()
+        y = norm(x)
+        (y * weigh[mine]).sum().backward()
+        by_weight = ranks.size * ranks.all_reduce_mean(norm.weight.grad)
+        found[name] = [torch.cat(ranks.all_gather(part)) for part in (y.detach(), x.grad)]
+        found[name] += [by_weight, norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    threads = torch.get_num_threads()
+    yield tmp_path_factory.mktemp("parallel")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_and_two(place) -> tuple[dict, dict]:
+    """The experiment in this process and in two others, started as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = ONE_THREAD | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environments = [os.environ | meeting | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    both = [
+        quickly.start("tests.runtime.test_distributed", str(place / "two"), cwd=place, env=env) for env in environments
+    ]
+    one = experiment(place / "one")
+    said = ["".join(process.communicate(timeout=120)) for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    return one, torch.load(place / "two" / "found.pt", weights_only=False)
+
+
+def assert_close(ones: dict[str, Tensor], twos: dict[str, Tensor], rtol: float) -> None:
+    assert set(ones) == set(twos)
+    for name, one in ones.items():
+        torch.testing.assert_close(twos[name], one, rtol=rtol, atol=rtol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_every_step_has_the_loss_that_one_process_has(one_and_two):
+    (ones, _), (twos, _) = (found["steps"] for found in one_and_two)
+    assert len(ones) == 4
+    for one, two in zip(ones, twos, strict=True):
+        for name in ("loss", "hard", "soft", "train_accuracy"):
+            assert two[name] == pytest.approx(one[name], rel=1e-5), (one["epoch"], name)
+
+
+@pytest.mark.parametrize("name", ["epochs", "hint", "grad_accum_steps"])
+def test_epochs_of_uneven_slices_end_with_the_weights_that_one_process_has(one_and_two, name):
+    (ones, one), (twos, two) = (found[name] for found in one_and_two)
+    for a, b in zip(ones, twos, strict=True):
+        for key in set(a) - {"stage", "seconds", "images_per_s"}:
+            assert b[key] == pytest.approx(a[key], rel=1e-4), (a["epoch"], key)
+    assert_close(one, two, 1e-4)  # running statistics and the term's own weights among them
+    assert name != "hint" or any(key.startswith("term.") for key in one)
+
+
+def test_all_processes_end_with_the_same_bits(one_and_two):
+    first, second = one_and_two[1]["everyone"]
+    for mine, theirs in zip(first, second, strict=True):
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_the_bank_has_the_bits_that_one_process_writes(one_and_two):
+    one, two = (found["logit_cache"] for found in one_and_two)
+    assert torch.equal(one.nan_to_num(7), two.nan_to_num(7)) and one.isnan().any() and not one.isnan().all()
+
+
+def test_what_is_trained_together_is_published_once_and_found(one_and_two, place):
+    one, two = one_and_two
+    assert [about["found"] for about in two["about"]] == [False, True]
+    assert_close(one["published"], two["published"], 1e-4)
+    torch.testing.assert_close(two["logits"], one["logits"], rtol=1e-3, atol=1e-3)
+    for folder in ("one", "two"):
+        (student,) = (place / folder / "students").iterdir()
+        history = (student / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(row)["epoch"] for row in history] == [1, 2]
+    files = [
+        {str(path.relative_to(place / folder)) for path in (place / folder).rglob("*")} for folder in ("one", "two")
+    ]
+    assert files[1] - files[0] == {"found.pt"} and not files[0] - files[1]
+
+
+@pytest.mark.parametrize("kind", ["plain", "act"])
+def test_a_batch_norm_over_two_processes_is_that_of_the_whole_batch(one_and_two, kind):
+    ones, twos = (found["norms"][kind] for found in one_and_two)
+    for one, two in zip(ones, twos, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def group_of_one():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("setting", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}])
+def test_the_batch_norm_is_torchs(group_of_one, kind, dtype, setting):
+    torch.manual_seed(0)
+    norm, image = kind(5, **setting), (3 * torch.randn(6, 5, 7, 7) + 100).to(dtype)
+    image = image.contiguous(memory_format=torch.channels_last)
+    own = copy.deepcopy(norm)
+    own.__class__ = SyncBatchNorm
+    weigh, found = torch.randn_like(image), []
+    for module in (norm, own):
+        x = image.clone().requires_grad_()
+        module(x)
+        y = module(x)
+        (y * weigh).sum().backward()
+        parts = [y.detach(), x.grad, *(p.grad for p in module.parameters()), *module.buffers()]
+        module.eval()
+        found.append([*parts, module(image).detach()])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
+        assert two.stride() == one.stride()
+
+
+def test_slices_weigh_as_much_as_their_images():
+    ranks = [World(rank, 3) for rank in range(3)]
+    assert [part for one in ranks for part in one.shard(np.arange(11)).tolist()] == list(range(11))
+    assert [one.shard_weight(11) for one in ranks] == [12 / 11, 12 / 11, 9 / 11] and SINGLE_PROCESS.shard_weight(
+        11
+    ) == 1
+    with pytest.raises(ValueError, match="a batch of 2 images cannot be shared by 3 processes"):
+        ranks[0].shard_weight(2)
+
+
+@pytest.fixture(scope="module")
+def commands(place) -> tuple[Path, Path, str]:
+    """One small run by one process and by two: their folders, and what torchrun printed."""
+    from tests.pipeline.test_run import SMALL, run
+
+    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false"]
+    alone, _ = run(place / "alone", *few)
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
+    done = subprocess.run(
+        [sys.executable, *start, *SMALL, *few, "tracking=disabled"],
+        env=os.environ | ONE_THREAD | {"KD_OUTPUTS": str(place / "both")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (both,) = (place / "both" / "runs").iterdir()
+    return alone, both, done.stdout
+
+
+def test_torchrun_makes_the_run_that_one_process_makes(commands):
+    alone, both, said = commands
+    assert both.name == alone.name
+    ones, twos = (
+        [json.loads(row) for row in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        for folder in (alone, both)
+    )
+    assert [(row["stage"], row["epoch"]) for row in twos] == [(row["stage"], row["epoch"]) for row in ones]
+    assert all(two["loss"] == pytest.approx(one["loss"], rel=1e-3) for one, two in zip(ones, twos, strict=True))
+    assert twos[0]["loss"] == pytest.approx(ones[0]["loss"], rel=1e-5)
+    results = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in (alone, both)]
+    for role in ("teacher", "baseline", "student"):
+        assert results[1][role]["accuracy"] == pytest.approx(results[0][role]["accuracy"], abs=0.1)
+    assert results[1]["key"] == results[0]["key"]
+    lines = [line for line in said.splitlines() if " epoch " in line or line.startswith("Folder: ")]
+    assert len(lines) == len(set(lines)) == len(ones) + 2 + 1, (
+        "two epochs of the logit cache, and nothing is said twice"
+    )
+
+
+def test_torchrun_writes_every_file_once(commands):
+    ones, twos = (
+        {str(path.relative_to(folder.parents[2])) for path in folder.parents[2].rglob("*")} for folder in commands[:2]
+    )
+    skip = ("costs", ".locks")  # latencies that scatter are not kept
+    assert {path for path in ones ^ twos if not path.startswith(skip)} == set()
+    for kind, count in {"runs": 1, "teachers": 1, "logits": 1, "students": 2}.items():
+        assert len(list((commands[1].parents[2] / kind).iterdir())) == count
+
+
+def test_what_two_made_one_finds(commands):
+    from kd.pipeline.execute import run
+    from tests.conftest import compose, stamps
+    from tests.pipeline.test_run import SMALL
+
+    folder = commands[1]
+    before = stamps(folder)
+    few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false", "tracking=disabled"]
+    named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
+    run(compose(*SMALL, *few, f"outputs={folder.parents[2]}"), named)
+    assert stamps(folder) == before
+
+
+def torchrun(outputs: Path, *more: str) -> subprocess.Popen:
+    """Two processes with dropout, adapters with statistics of their own slices, an average, and a live teacher."""
+    from tests.pipeline.test_run import SMALL
+
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
+    settings = ["kd=ofd", "teacher=tiny_cnn", "train.student.ema=0.9", "train.batch_size=33", "train.teacher.epochs=3"]
+    settings += ["train.checkpoint_minutes=0.002", "train.threads=1", "baseline=false", "report=false"]
+    return subprocess.Popen(
+        [sys.executable, *start, *SMALL, *settings, "tracking=disabled", f"outputs={outputs}", *more],
+        env=os.environ | ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def started_with(outputs: Path) -> list[int]:
+    """The processes that were told this outputs folder."""
+    said, found = f"outputs={outputs}".encode(), []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # over in the meantime
+            found += [int(place.parent.name)] * (said in place.read_bytes().split(b"\0"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_two_processes_go_on_to_the_bit_where_they_were_ended(tmp_path, sent):
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    whole = torchrun(peace)
+    said = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, said
+    for kind in ("teachers", "students"):
+        ended = torchrun(war)
+        while len(list(war.glob(f"unfinished/{kind}-*/*.pt"))) < 2:
+            time.sleep(0.01)
+            assert ended.poll() is None, ended.communicate()
+        if sent == signal.SIGKILL:
+            for pid in started_with(war):  # torchrun and both processes, which are in sessions of their own
+                os.kill(pid, sent)
+        else:
+            ended.send_signal(sent)  # torchrun hands it on
+        ended.communicate(timeout=60)
+    again = torchrun(war)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    assert "student goes on from" in said
+    assert not differences(peace, war)
+
+
+if __name__ == "__main__":
+    ranks = init_distributed()
+    found = experiment(Path(sys.argv[1]), ranks)
+    if ranks.is_main:
+        torch.save(found, Path(sys.argv[1]) / "found.pt")

@@ -1,0 +1,481 @@
+"""The list of what there is: every page is in it, with what it says itself, in all three forms."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from reference.options import END
+from reference_pages import GROUPS as PAGES
+
+from kd.build import build_network
+from kd.config.combine import expand_combination
+from kd.config.networks import network_of
+from kd.evaluation.cost import macs, params
+from kd.interfaces import LOGITS_ONLY, extract_outputs
+from kd.models.tiny_cnn import TinyCNN
+from kd.train.objective import Objective
+from kd.zoo.__main__ import main, whole
+from kd.zoo.counting import Case, counts_of, live_params
+from kd.zoo.groups import GROUPS, default_case
+from kd.zoo.groups import entries as read
+from kd.zoo.methods import NO_SETTINGS
+from kd.zoo.pages import FAMILIES, Entry, read_page
+from kd.zoo.tables import WIDTH, choices, markdown, plain, terminal, whole_page
+from tests import quickly
+from tests.conftest import CONF, compose, options
+
+METHODS = options("kd")
+COUNTED = [name for name in GROUPS if name != "methods"]
+
+
+def said(capsys, *arguments: str) -> str:
+    assert main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch) -> Path:
+    """A copy of conf/ that KD_CONF_DIR names, with two methods in it."""
+    folder = tmp_path / "conf"
+    (folder / "kd").mkdir(parents=True)
+    shutil.copy(CONF / "config.yaml", folder)
+    for name in ("supervised", "hinton"):
+        shutil.copy(CONF / "kd" / f"{name}.yaml", folder / "kd")
+    monkeypatch.setenv("KD_CONF_DIR", str(folder))
+    return folder / "kd"
+
+
+@pytest.fixture
+def networks(tmp_path, monkeypatch) -> Path:
+    """A copy of conf/ that KD_CONF_DIR names, with few networks in it."""
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF, folder)
+    kept = {
+        "student": ("tiny_cnn", "timm"),
+        "teacher": ("tiny_cnn", "timm", "vea_resnet18"),
+        "attention": ("none", "vea"),
+    }
+    for group, names in kept.items():
+        for path in (folder / group).glob("*.yaml"):
+            if path.stem not in names:
+                path.unlink()
+    monkeypatch.setenv("KD_CONF_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, Entry]:
+    found, wrong = read(GROUPS["methods"], CONF)
+    assert not wrong
+    return {entry.name: entry for entry in found}
+
+
+@pytest.fixture(scope="module")
+def listed() -> dict[str, list[Entry]]:
+    """Everything that there is, but the methods: read and counted once."""
+    found = {}
+    for name in COUNTED:
+        found[name], wrong = read(GROUPS[name], CONF)
+        assert not wrong, wrong
+    return found
+
+
+@cache
+def chosen(method: str):
+    return compose(f"kd={method}").kd
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_listed_with_the_settings_that_hydra_sees(entries, method):
+    entry = entries[method]
+    config = OmegaConf.to_container(chosen(method), resolve=False)
+    hydra = {key: value for key, value in config.items() if key not in NO_SETTINGS}
+    assert entry.settings == {key: hydra[key] for key in entry.settings}
+    assert isinstance(config["terms"], list) or set(entry.settings) == set(hydra)
+    assert entry.paper and entry.family in FAMILIES
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_reads_is_what_its_objective_needs(entries, method):
+    kd = expand_combination(compose(f"kd={method}"), {})[0].kd
+    needs = Objective(instantiate(kd.terms), dict(kd.weights)).needs
+    entry = entries[method]
+    assert set(entry.data["reads"]) == needs
+    assert entry.data["cached"] == (needs <= LOGITS_ONLY if needs else None)
+
+
+def test_the_table_fits_a_terminal_and_names_every_method_setting_and_paper(capsys, entries):
+    text = said(capsys, "methods")
+    lines = text.splitlines()
+    assert all(len(line) <= WIDTH for line in lines if "https://" not in line)
+    place = {entry.family: lines.index(entry.family) for entry in entries.values()}
+    for entry in entries.values():
+        (row,) = (k for k, line in enumerate(lines) if line.split()[:1] == [entry.name])
+        above = max((k, family) for family, k in place.items() if k < row)
+        assert above[1] == entry.family
+        assert entry.paper.link in text and all(choice in text for choice in choices(entry))
+    assert list(place) == [family for family in FAMILIES if family in place]
+
+
+def test_the_markdown_has_a_row_a_method_and_links_that_lead_to_the_papers(capsys, entries):
+    head, rule, *rows = said(capsys, "methods", "--markdown").splitlines()
+    cells = [re.split(r"(?<!\\)\|", row)[1:-1] for row in (head, rule, *rows)]
+    assert {len(row) for row in cells} == {6} and set(cells[1]) == {" :-- "}
+    listed = {row[1].strip(" `"): row for row in cells[2:]}
+    assert set(listed) == set(METHODS) and len(rows) == len(METHODS)
+    for name, (_, _, _, _, settings, paper) in listed.items():
+        assert f"]({entries[name].paper.link})" in paper
+        assert all(f"`{choice}`" in settings for choice in choices(entries[name]))
+
+
+def test_json_holds_values_and_not_text(capsys):
+    listed = {method["name"]: method for method in json.loads(said(capsys, "methods", "--json"))}
+    assert set(listed) == set(METHODS)
+    hinton = listed["hinton"]
+    assert hinton["reads"] == ["logits"] and hinton["cached"] is True
+    assert hinton["settings"].keys() == {"temperature", "alpha"} and hinton["settings"]["temperature"] > 0
+    assert hinton["paper"]["year"] == 2015 and hinton["paper"]["authors"] == "Hinton et al."
+    assert listed["supervised"]["reads"] == [] and listed["supervised"]["cached"] is None
+    assert json.loads(said(capsys, "methods", "hinton", "--json")) == hinton
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_method_is_shown_with_all_that_its_page_says(capsys, method):
+    text = said(capsys, "methods", method)
+    for line in (CONF / "kd" / f"{method}.yaml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            assert line.removeprefix("#").strip() in text
+        elif note := re.match(r"(\w+):.*\s# (.+)", line):
+            row = text.partition(f"kd.{note[1]} ")[2]
+            assert re.sub(r"\s+", "", note[2]) in re.sub(r"\s+", "", row)
+    assert f"{method}.yaml" in text and f"python -m kd.run kd={method}" in text
+
+
+PAGE = """\
+# Logits: A Title (with Brackets): and a Colon (One & Two 2031), https://example.org/a_b.
+# Costs nothing.
+# Defaults: none | at all.
+temperature: 2  # of both
+alpha: 1e-3
+places: [-2, -1]  # which
+  # of two
+# what is
+# said above
+names: [{student: tiny_cnn, width: 3}]
+mode: null
+half: ${.alpha}
+terms:
+  hard:
+    _target_: kd.methods.supervised.CrossEntropy
+  soft:
+    _target_: kd.methods.hinton.Hinton
+    temperature: ${...temperature}
+weights:
+  hard: ${one_minus:${..alpha}}
+  soft: ${..alpha}
+"""
+
+
+def test_a_new_page_is_listed_by_being_there(configs, capsys):
+    (configs / "new.yaml").write_text(PAGE)
+    (new,) = (method for method in json.loads(said(capsys, "methods", "--json")) if method["name"] == "new")
+    assert new["family"] == "Logits"
+    assert new["paper"] == {
+        "title": "A Title (with Brackets): and a Colon",
+        "authors": "One & Two",
+        "year": 2031,
+        "link": "https://example.org/a_b",
+    }
+    values = {"temperature": 2, "alpha": 0.001, "places": [-2, -1], "names": [{"student": "tiny_cnn", "width": 3}]}
+    assert new["settings"] == {**values, "mode": None, "half": "${.alpha}"}
+    assert new["notes"] == {"temperature": "of both", "places": "which of two", "names": "what is said above"}
+    table = said(capsys, "methods")
+    assert "temperature=2  alpha=0.001" in table and "names=[{student:tiny_cnn,width:3}]" in table
+    assert "half" not in table  # it follows from alpha
+    assert "(1 - alpha) × hard: kd.methods.supervised.CrossEntropy" in said(capsys, "methods", "new")
+
+
+def test_a_page_may_stand_on_another_and_set_what_is_elsewhere(configs, capsys):
+    (configs / "based.yaml").write_text("# words\ndefaults: [hinton]\ntemperature: 9.0\n")
+    wide = "# @package _global_\n# words\nkd:\n  weights: {hard: 1.0}\n  terms: {hard: {_target_: kd.methods.supervised"
+    wide += ".CrossEntropy}}\n  size: 3  # how large\ntrain:\n  student:\n    epochs: 60  # ten times\n"
+    (configs / "wide.yaml").write_text(wide)
+    based, wide = (json.loads(said(capsys, "methods", name, "--json")) for name in ("based", "wide"))
+    alpha = json.loads(said(capsys, "methods", "hinton", "--json"))["settings"]["alpha"]
+    assert based["settings"] == {"temperature": 9.0, "alpha": alpha} and based["reads"] == ["logits"]
+    assert based["comments"] == ["words"] and based["family"] == "Others" and based["paper"] is None
+    assert wide["settings"] == {"size": 3} and wide["elsewhere"] == {"train.student.epochs": 60}
+    assert wide["notes"] == {"size": "how large", "train.student.epochs": "ten times"}
+    assert "train.student.epochs=60" in said(capsys, "methods")
+    assert "| Others | `based` |" in said(capsys, "methods", "--markdown")
+
+
+@pytest.mark.parametrize(("soft", "reads"), [("1.0", ["logits"]), ("0.0", []), ("${..weight}", [])])
+def test_a_term_of_weight_zero_reads_nothing_and_a_wrapper_what_is_inside(configs, capsys, soft, reads):
+    inside = "{_target_: kd.methods.hinton.Hinton, temperature: 1.0}"
+    wrapper = f"{{_target_: kd.methods.lskd.Standardized, term: {inside}}}"
+    (configs / "new.yaml").write_text(f"weight: 0\nterms: {{a: {wrapper}}}\nweights:\n  a: {soft}\n")
+    assert json.loads(said(capsys, "methods", "new", "--json"))["reads"] == reads
+
+
+def test_a_page_that_cannot_be_read_hides_no_other(configs, capsys):
+    (configs / "torn.yaml").write_text("terms: {a: [")
+    (configs / "gone.yaml").write_text("terms: {a: {_target_: kd.methods.nowhere.Term}}")
+    (configs / "mute.yaml").write_text("terms: {a: {_target_: torch.nn.Identity}}")
+    assert main(["methods"]) == 1
+    said = capsys.readouterr()
+    assert "hinton" in said.out and "temperature=" in said.out
+    torn, gone, mute = (said.err.partition(f"{name}.yaml: ")[2] for name in ("torn", "gone", "mute"))
+    assert (
+        "expected" in torn and "kd.methods.nowhere" in gone and "torch.nn.Identity does not say what it reads" in mute
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["method"], "there is no group 'method'; did you mean methods?"),
+        (["methods", "hintn"], "there is no method 'hintn'; did you mean hinton?"),
+        (["methods", "HINTON"], "there is no method 'HINTON'; did you mean hinton?"),
+        (["methods", "xyz"], "there is no method 'xyz'; there are hinton, supervised"),
+    ],
+)
+def test_a_name_that_there_is_not_is_answered_with_the_nearest(configs, capsys, arguments, sentence):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"kd.zoo: {sentence}\n"
+
+
+def test_the_hints_below_the_tables_hold():
+    (student,) = re.findall(r"teacher=([a-z]\w+)", GROUPS["teachers"].legend)
+    assert student in options("student") and student not in options("teacher")
+    assert compose(f"teacher={student}").teacher.network._target_ == compose(f"student={student}").student._target_
+    legends = (group.legend.format(**Case()._asdict()) for group in GROUPS.values())
+    assert all(len(line) <= WIDTH for legend in legends for line in legend.splitlines())
+    cfg, choices = expand_combination(compose("kd=combine", "kd.terms=[hinton,supervised]"), {"kd": "combine"})
+    assert choices["kd"] == "hinton+supervised" and set(cfg.kd.terms) == {"hard", "hinton"}
+
+
+def test_the_command_answers_alone_in_any_folder_and_any_alphabet(tmp_path):
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "kd.zoo", "teachers", "tiny_cnn", "--json"]  # with nothing that kd.run brings
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr and json.loads(done.stdout)["params"] > 800_000, done.stderr
+    done = quickly.run("kd.zoo", "methods", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "hinton" in done.stdout and not done.stderr
+    done = quickly.run("kd.zoo", "methods", "--help", env=environment, cwd=tmp_path)
+    assert done.returncode == 0 and "--markdown" in done.stdout and "methods" in done.stdout
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_row_of_the_reference_is_stale(entries, listed, group):
+    """An option of one's own needs no row there; what is there is what `kd.zoo GROUP --markdown` prints."""
+    page = (CONF.parent / "docs" / PAGES[group]).read_text(encoding="utf-8")
+    _, marker, shown = page.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
+    rows = shown.partition(END)[0].strip().splitlines()
+    found = [*entries.values()] if group == "methods" else listed[group]
+    least = {"methods": 33, "attentions": 15, "teachers": 7, "students": 28, "data": 7}[group]  # when this was written
+    assert marker and len(rows) - 2 >= least and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
+
+
+def test_a_page_that_combines_methods_reads_what_they_read(configs):
+    page = "# Logits: A Paper (Somebody 2026), https://arxiv.org/abs/2601.00001.\n# Costs both.\n"
+    page += "defaults: [combine, _self_]\n"
+    (configs / "both.yaml").write_text(page + "terms: [hinton, supervised]\nhinton:\n  temperature: 3.0\n", "utf-8")
+    found, wrong = read(GROUPS["methods"], configs.parent)
+    (both,) = [entry for entry in found if entry.name == "both"]
+    assert not wrong and both.data["reads"] == ["logits"] and both.settings == {"hinton": {"temperature": 3.0}}
+
+
+def numbers(capsys, *arguments: str) -> dict:
+    return json.loads(said(capsys, *arguments, "--json"))
+
+
+@pytest.mark.parametrize("group", COUNTED)
+def test_every_option_is_listed_in_all_three_forms(listed, group):
+    found, names = listed[group], set(options(GROUPS[group].folder))
+    assert {entry.name for entry in found} == names
+    lines = terminal(found, GROUPS[group]).splitlines()
+    assert all(len(line) <= WIDTH for line in lines if "https://" not in line)
+    assert {line.split()[0] for line in lines if re.match(r"  \w", line)} == names
+    head, _, *rows = (re.split(r"(?<!\\)\|", row)[1:-1] for row in markdown(found, GROUPS[group]).splitlines())
+    assert {row[1].strip(" `") for row in rows} == names and {len(row) for row in rows} == {len(head)}
+    for entry in found:
+        page, data = whole_page(entry, GROUPS[group]), plain(entry)
+        assert all(line in page for line in entry.comments)
+        assert all(f"{GROUPS[group].folder}.{name} " in page for name in entry.settings)
+        assert json.loads(json.dumps(data)) == data and data["settings"] == entry.settings
+        assert entry.family in FAMILIES or entry.paper is None
+
+
+def test_without_a_group_everything_is_shown_a_line_each(listed):
+    lines = whole(listed, default_case(CONF), CONF, False).splitlines()
+    assert all(len(line) <= WIDTH for line in lines)
+    shown = [line.split()[0] for line in lines if re.match(r"  \w", line)]
+    assert sorted(shown) == sorted(entry.name for found in listed.values() for entry in found)
+    assert f"methods: {len(METHODS)}," in "\n".join(lines)
+    assert all(f"\n{name}: " in "\n" + "\n".join(lines) for name in GROUPS)
+    assert whole(listed, Case(), CONF, True).count("\n| :-- |") == len(COUNTED)
+
+
+def test_what_hydra_makes_of_a_page_is_what_is_shown():
+    based = {
+        group: [name for name in options(group) if "defaults:" in (CONF / group / f"{name}.yaml").read_text("utf-8")]
+        for group in ("student", "teacher", "attention", "data")
+    }
+    for k in range(max(map(len, based.values()))):
+        chosen = {group: names[k] for group, names in based.items() if k < len(names)}
+        cfg = compose(*(f"{group}={name}" for group, name in chosen.items()))
+        for group, name in chosen.items():
+            node, made = read_page(CONF / group / f"{name}.yaml", group).node, OmegaConf.to_container(cfg[group])
+            assert node == made
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "known"),
+    [
+        ("student", "tiny_cnn", {"params": 94_470, "live_params": 94_470, "macs": 23_225_088, "embedding": 128}),
+        ("teacher", "vea_resnet18", {"live_params": 12_306_057, "published_params": 23_825_497, "macs": 151_460_096}),
+        ("teacher", "resnet18", {"params": 11_179_590, "published_params": 11_179_590, "macs": 97_958_912}),
+    ],
+)
+def test_the_numbers_are_those_of_the_network_that_is_built(listed, group, name, known):
+    (shown,) = (plain(entry) for entry in listed[f"{group}s"] if entry.name == name)
+    assert {key: shown[key] for key in known} == known and (shown["image_size"], shown["num_classes"]) == (48, 6)
+    network = build_network(network_of(name, (group,), "test"), 6, 48)
+    assert shown["params"] == params(network) and shown["macs"] == macs(network, 48)
+    with torch.no_grad():
+        maps = extract_outputs(network.eval(), torch.zeros(1, 3, 48, 48)).features
+    assert shown["maps"] == [list(one.shape[1:]) for one in maps]
+
+
+def test_an_attention_adds_what_it_says(listed):
+    shown = {entry.name: plain(entry) for entry in listed["attentions"]}
+    assert shown["none"]["params_added"] == shown["none"]["macs_added"] == 0
+    vea = shown["vea"]
+    assert (vea["params_added"], vea["macs_added"]) == (12_306_057 - 11_179_590, 151_460_096 - 97_958_912)
+    assert vea["params_added_share"] == pytest.approx(0.1008, abs=1e-4) and vea["backbone"] == "resnet18"
+
+
+def test_what_no_forward_pass_touches_is_not_live():
+    network = TinyCNN(6, 16, width=0.25)
+    whole, network.spare = params(network), torch.nn.Linear(3, 3)
+    network(torch.rand(1, 3, 16, 16)).sum().backward()
+    reached = sum(p.numel() for p in network.parameters() if p.grad is not None)
+    assert live_params(network, network(torch.rand(1, 3, 16, 16))) == reached == whole
+    counts = counts_of(network, 16)
+    assert (counts.live, counts.params) == (whole, whole + 12)
+
+
+def test_size_classes_and_backbone_are_what_they_are_said_to_be(networks, capsys):
+    tiny = numbers(capsys, "students", "tiny_cnn", "--size", "32", "--classes", "100")
+    assert tiny["params"] == 94_470 + 94 * 129 and tiny["macs"] == 10_334_720
+    assert tiny["maps"] == [[32, 16, 16], [64, 8, 8], [128, 4, 4]]
+    text = said(capsys, "students", "--size", "32", "--classes", "100")
+    assert "32 x 32 pixels and 100 classes" in text and "10.33" in text and "any" in text
+    for name in ("tiny_cnn", "mobilenetv3_small_050"):  # an option, and a name of timm
+        vea, none = (numbers(capsys, "attentions", each, "--backbone", name) for each in ("vea", "none"))
+        assert vea["backbone"] == name and vea["params"] - vea["params_added"] == none["params"]
+        assert vea["params_added"] > 0 and none["params_added"] == 0
+
+
+def test_pixels_and_classes_are_the_default_data_sets(networks):
+    assert default_case(networks) == Case(48, 6)
+    root = (networks / "config.yaml").read_text("utf-8")
+    (networks / "config.yaml").write_text(root.replace("data: scenes", "data: cifar100"), "utf-8")
+    assert default_case(networks) == Case(32, 100)
+    shutil.rmtree(networks / "data")
+    assert default_case(networks) == Case()
+
+
+NEW = {
+    "student": "# Tiny: small.\n# Costs little.\ndefaults: [tiny_cnn, _self_]\nwidth: 0.5  # half\n",
+    "teacher": "# Tiny: small.\ndefaults: [tiny_cnn, _self_]\nwidth: 0.5  # half\n",
+    "attention": "# Channel: A Gate (Somebody 2031), https://example.org/gate.\n"
+    "defaults: [vea, _self_]\nstages: [1]  # half\n",
+    "data": "# Objects: things.\n# 12 classes, 1,200 + 300 images, 64 x 64 RGB, MIT licence.\nimage_size: 64  # half\n",
+}
+
+
+@pytest.mark.parametrize("group", COUNTED)
+def test_a_new_file_is_listed_by_being_there_and_a_torn_one_hides_no_other(networks, capsys, group):
+    folder = GROUPS[group].folder
+    (networks / folder / "new.yaml").write_text(NEW[folder], "utf-8")
+    new = numbers(capsys, group, "new")
+    expected = {
+        "student": {"params": 24_198, "family": "Tiny"},
+        "teacher": {"params": 24_198, "family": "Tiny"},
+        "attention": {"params_added": 147_968 + 73_856 + 129, "family": "Channel"},  # the copy, the scan, its map
+        "data": {"classes": 12, "train": 1_200, "test": 300, "pixels": "64 x 64 RGB", "licence": "MIT"},
+    }[folder]
+    assert {key: new[key] for key in expected} == expected and "half" in new["notes"].values()
+    (networks / folder / "torn.yaml").write_text("a: [", "utf-8")
+    gone = "{_target_: kd.models.nowhere.Net}"
+    pages = {
+        "student": "_target_: kd.models.nowhere.Net\n",
+        "teacher": f"defaults: [tiny_cnn, _self_]\nnetwork: {gone}\n",
+    }
+    attention = f"wrap: {gone}\nstages: null\n"
+    (networks / folder / "gone.yaml").write_text(pages.get(folder, attention), "utf-8")
+    assert main([group]) == 1
+    heard = capsys.readouterr()
+    assert "new" in heard.out and "gone" in heard.out and "torn.yaml: " in heard.err
+    assert group == "data" or "kd.models.nowhere" in heard.err.partition("gone.yaml: ")[2]
+
+
+def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys):
+    assert main(["students", "--size", "4"]) == 1
+    heard = capsys.readouterr()
+    assert re.search(r"tiny_cnn +– +–", heard.out) and "data.image_size must be 8 or more, got 4" in heard.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["student"], "there is no group 'student'; did you mean students?"),
+        (["students", "tinycnn"], "there is no student 'tinycnn'; did you mean tiny_cnn?"),
+        (["data", "cifar"], "there is no data set 'cifar'; did you mean cifar10 or cifar100?"),
+        (["attentions", "--backbone", "resnet_18"], "timm has no model 'resnet_18'; did you mean"),
+        (["data", "--size", "3"], "--size changes nothing in data"),
+        (["students", "--classes", "0"], "--classes must be 1 or more, got 0"),
+    ],
+)
+def test_what_cannot_be_is_answered_in_a_sentence(networks, capsys, arguments, sentence):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"kd.zoo: {sentence}")
+
+
+def test_every_data_set_says_what_it_holds(listed):
+    for entry in listed["data"]:
+        assert entry.family in FAMILIES and ("as found" in entry.cells.values() or entry.data["classes"])
+    (scenes,) = (entry for entry in listed["data"] if entry.name == "scenes")
+    assert scenes.data["train"] == scenes.settings["train_images"] and scenes.data["pixels"].startswith(
+        f"{scenes.settings['image_size']} x "
+    )
+    (folder,) = (entry for entry in listed["data"] if entry.name == "folder")
+    assert set(folder.cells.values()) == {"as found"} and folder.data["classes"] is None
+
+
+def test_a_network_that_the_command_line_must_name_is_any(networks, capsys):
+    (timm,) = (entry for entry in json.loads(said(capsys, "students", "--json")) if entry["name"] == "timm")
+    assert timm["params"] is None and timm["settings"]["name"] == "???"
+    assert "python -m kd.run student=timm student.name=…" in said(capsys, "students", "timm")
+    assert re.search(r"timm +any +any +any +any +name=\?\?\?", said(capsys, "students"))
+
+
+def test_a_teacher_shows_its_attention_and_not_what_every_teacher_has(listed):
+    (vea,) = (entry for entry in listed["teachers"] if entry.name == "vea_resnet18")
+    assert "attention=vea" in choices(vea) and "seed" in vea.settings
+    assert not any(choice.startswith(("seed=", "ensemble=")) for choice in choices(vea))
