@@ -10,7 +10,7 @@ from typing import Any
 
 from kd.store.store import KEY_DIGITS, digest, shortened
 
-VERSION = 2  # part of every key: raise it with a change of the code that changes numbers
+VERSION = 3  # part of every key: raise it with a change of the code that changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
 
 Settings = dict[str, Any]
