@@ -38,7 +38,7 @@ def stamps(folder: Path, pattern: str = "*") -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-LONG = ("test_chaos", "test_run", "test_multirun", "test_zoo", "test_rubbish", "test_parallel", "test_contract")
+LONG = ("test_chaos", "test_run", "test_callback", "test_zoo", "test_rubbish", "test_distributed", "test_contract")
 
 
 def pytest_collection_modifyitems(items):
