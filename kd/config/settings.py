@@ -60,7 +60,7 @@ READ: dict[str, Rule] = {
     "data.augment": OPTION_NODE,
     "data.balance": one_of("none", "sample", "weight"),
     "attention.stages": or_null(different(whole(0))),
-    "attention.published_but_unused": MAPPING,
+    "attention.unused_published_params": MAPPING,
     "teacher.seed": SEED,
     "teacher.mean": or_null(list_of(SHARE, 3)),
     "teacher.std": or_null(list_of(number(above=0, most=1), 3)),

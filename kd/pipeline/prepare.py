@@ -83,7 +83,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         dataset=dataset,
         stages=stages,
         builder=builder,
-        unused_params=0 if members else cfg.attention.published_but_unused.get(published, 0),
+        unused_params=0 if members else cfg.attention.unused_published_params.get(published, 0),
         clock=clock,
     )
     dry_run_methods(plan)

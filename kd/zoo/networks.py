@@ -12,7 +12,7 @@ from kd.report.text import millions, percent
 from kd.zoo.counting import Case, Counts, alone, count, sentence
 from kd.zoo.pages import MISSING, Entry, entry, read_page, settings_of
 
-UNUSED = "published_but_unused"  # of an attention's page: no setting
+UNUSED = "unused_published_params"  # of an attention's page: no setting
 HEADINGS = {"params": "params", "live_params": "live", "published_params": "published", "macs": "MACs"}
 
 

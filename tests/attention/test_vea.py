@@ -86,7 +86,7 @@ def test_parameters_are_the_live_ones_of_the_published_class(case):
     network = attach(build("resnet18", case["num_classes"], 100, stem="large"), VisionEagle, [0, 1, 2])
     live = sum(p.numel() for p in network.parameters())
     assert live == case["params_live"]
-    assert live + compose().attention.published_but_unused["resnet18 [0, 1, 2]"] == case["params_published"]
+    assert live + compose().attention.unused_published_params["resnet18 [0, 1, 2]"] == case["params_published"]
 
 
 def test_glance_and_look_have_weights_of_their_own():
