@@ -136,9 +136,8 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     # malloc keeps a freed block below 32 MB for its thread: every thread would hold its peak until the process ends
     Image.core.set_block_size(64 * 2**20)
-    return tuple(
-        name for name in Image.ID if name in FORMATS
-    )  # in Pillow's order: the least specific signatures come last
+    # in Pillow's order: the least specific signatures come last
+    return tuple(name for name in Image.ID if name in FORMATS)
 
 
 def unpacked(image: Image.Image) -> int:
