@@ -210,7 +210,8 @@ def test_twenty_lines_are_named_and_the_others_counted(opened):
     with pytest.raises(ValueError) as raised:
         opened(lines(path="nowhere/{}.png", count=50))
     message = str(raised.value).splitlines()
-    assert "50 lines with an image that is not in" in message[0] and message[21] == "  and 30 more" and len(message) == 23
+    assert "50 lines with an image that is not in" in message[0]
+    assert message[21] == "  and 30 more" and len(message) == 23
 
 
 def test_the_file_itself_is_checked(opened, root, tmp_path):
