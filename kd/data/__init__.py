@@ -1,1 +1,1 @@
-"""Data sets: one file each, a function ``load`` that returns ``ImageDataset``."""
+"""Data sets: one file each, with a function ``load`` that returns an ``ImageDataset``."""

@@ -1,4 +1,4 @@
-"""Data sets that come as whole arrays of equal images (IDX files, CIFAR's batches) into the decoded store."""
+"""Open data sets that come as arrays of images of one size (IDX files, CIFAR batches) and cache them decoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kd.data.fingerprint import content_key
 from kd.runtime.text import first_few
 from kd.store.store import Store
 
-VERSION = 2  # raise it when the same arrays would give other pixels, or other notes
+VERSION = 2  # raise it when the same arrays give other pixels or other notes
 
 
 class Split(NamedTuple):
@@ -39,11 +39,13 @@ def open_arrays(
     image_size: int,
     on_leak: str,
 ) -> ImageDataset:
-    """Open what ``read()`` returns (train, test, classes), read at the first call and found by ``files`` afterwards.
+    """Return the data set of ``read()``, which returns (train, test, classes) and runs at the first call only.
+
+    Later calls reuse the decoded arrays, found by the content of ``files``.
 
     Raises:
-        ValueError: for an ``image_size`` below 8, labels and images that do not belong together, or leaks that
-            ``on_leak`` does not allow.
+        ValueError: for an ``image_size`` below 8, images and labels that do not match, or leaks with
+            ``on_leak="error"``.
     """
     check_int("image_size", image_size, SMALLEST, unit="pixels")
     check_fraction("val_fraction", val_fraction)
@@ -52,7 +54,7 @@ def open_arrays(
     def produce(allocate: Any) -> Mapping[str, Any]:
         try:
             train, test, classes = read()
-        except OSError as error:  # of a file of the data: those of the store are told by themselves
+        except OSError as error:  # in a data file; an error in the store has a message of its own
             raise ValueError(str(error)) from error
         check(f"{name}: training", train, classes)
         check(f"{name}: test", test, classes)
@@ -81,7 +83,7 @@ def open_arrays(
 
 
 def check(where: str, part: Split, classes: Sequence[str]) -> None:
-    """Refuse images and labels that do not belong together, and labels that name no class."""
+    """Raise ValueError for images and labels of different counts, and for labels without a class."""
     if len(part.images) != len(part.labels):
         raise ValueError(f"{where}: {len(part.images)} images but {len(part.labels)} labels")
     found = set(part.labels.tolist())
@@ -92,7 +94,7 @@ def check(where: str, part: Split, classes: Sequence[str]) -> None:
 
 
 def resize_into(images: np.ndarray, source: np.ndarray) -> None:
-    """Fill ``images`` [N, S, S, C] with ``source`` [N, H, W, C], bilinear and antialiased where the size differs."""
+    """Fill ``images`` [N, S, S, C] from ``source`` [N, H, W, C], resized (bilinear, antialiased) if sizes differ."""
     if images.shape == source.shape:
         images[:] = source
         return

@@ -1,7 +1,8 @@
 """Augmentation of whole batches, as a pure function of (seed, epoch, index).
 
-Not of batch size, order, worker, rank or device. So a teacher's outputs on every view can be cached once, a resumed
-run sees the views it would have seen, and the baseline on labels alone sees the very images that the student sees.
+A view does not depend on batch size, order, worker, rank or device. So a teacher's logits on every view can be cached
+once, a resumed run sees the same views as an uninterrupted one, and the labels-only baseline sees the same views as
+the student.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from kd.runtime.rng import random_bits
 
 
 def random_uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
-    """Return [B, count] numbers in [0, 1) that depend on (seed, epoch, index) and on nothing else, in float64."""
+    """Return [B, count] float64 numbers in [0, 1) that depend on (seed, epoch, index) alone."""
     return ((random_bits(seed, epoch, index, count) >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flip, shift, zoom, rotation and colour jitter; each is off at 0. ``Augment()`` returns images as they are."""
+    """Random flip, shift, zoom, rotation and colour jitter; each is off at 0. ``Augment()`` changes nothing."""
 
     flip: float = 0.0  # probability of mirroring left and right
     shift: float = 0.0  # at most this fraction of the side, either way
@@ -37,7 +38,7 @@ class Augment:
             check_range(f"augment.{name}", getattr(self, name), 0, top)
 
     def __call__(self, image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-        """Return the view of each image that belongs to (seed, epoch, index).
+        """Return the view of each image for (seed, epoch, index).
 
         Args:
             image: [B, C, H, W] in [0, 1], on any device. index: [B] int64, on the CPU.
@@ -66,18 +67,18 @@ class Augment:
 
 
 def mixture(probability: float, seed: int, epoch: int, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Which image is mixed into each, and how much of its own remains (mixup, https://arxiv.org/abs/1710.09412).
+    """Return the partner of each image and the weight of the image itself (mixup, https://arxiv.org/abs/1710.09412).
 
-    The partner is drawn from the whole training set by (seed, epoch, index), not from the batch: so a mixed view, too,
-    is the same in every batch, on every device and in a teacher's logit cache. The share is max(u, 1 - u) for u uniform in
-    [0, 1), the paper's Beta(1, 1) with the two images in order: the own label stays the likelier.
+    The partner is drawn from the whole training set by (seed, epoch, index), not from the batch. So a mixed view, too,
+    is the same in every batch, on every device and in a teacher's logit cache. The weight is max(u, 1 - u) for u
+    uniform in [0, 1): the paper's Beta(1, 1) with the larger weight first, so that an image's own label dominates.
 
     Args:
-        probability: of mixing at all. index: [B] int64, on the CPU. count: of training images.
+        probability: that an image is mixed at all. index: [B] int64, on the CPU. count: number of training images.
 
     Returns:
-        Rows among the training images, int64 [B], and shares in [0.5, 1], float32 [B]: 1 where nothing is mixed in.
+        Rows among the training images, int64 [B], and weights in [0.5, 1], float32 [B]: 1 where nothing is mixed in.
     """
-    whether, who, u = random_uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)  # the first seven are the view's
-    share = torch.where(whether < probability, torch.maximum(u, 1 - u), 1.0)
-    return (who * count).long(), share.float()
+    whether, partner, u = random_uniforms(seed, epoch, index, 10)[:, 7:].unbind(1)  # the view uses the first seven
+    weight = torch.where(whether < probability, torch.maximum(u, 1 - u), 1.0)
+    return (partner * count).long(), weight.float()

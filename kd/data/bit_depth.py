@@ -1,12 +1,12 @@
-"""Images of more than 8 bits a channel: which levels they hold, and how they become 256.
+"""Convert images of more than 8 bits a channel to 256 levels.
 
-A detector of 12 bits writes files of 16, and nothing in such a file says that 4095 is white: who takes 65535 for white
-keeps 16 levels of 4096. So a set has one ``White``, found from what is there (white.py) or said. Pillow has no mode for
-colour of 16 bits and hands out the upper byte of every channel; a second decoding whose unpacker is told the other
-byte order hands out the lower one. At the full range, up to 65535, the upper byte alone is taken, as it always was.
+A 12-bit detector writes 16-bit files, and nothing in such a file states that 4095 is white. Scaling from 65535 would
+keep 16 levels of 4096. So a data set has one ``White``, set by the user or detected from all files (white_level.py).
+Pillow has no mode for 16-bit colour and returns the upper byte of every channel; a second decoding with the other byte
+order in the unpacker returns the lower one. At the full range, up to 65535, the upper byte alone is used.
 
-Black is 0. Transparency always has its full range. A file that says itself what its white is (PGM, JPEG 2000, a TIFF of
-12 bits) is taken at its word, unless something was said of the whole set.
+Black is 0. Transparency always uses its full range. If a file states its own white (PGM, JPEG 2000, a 12-bit TIFF),
+that level is used, unless the user sets one for the whole data set.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-VERSION = 1  # raise it when the same deep file would give other pixels
+VERSION = 1  # raise it when the same file of more than 8 bits gives other pixels
 FULL = 65535
-GREY, COLOUR, COARSE = "grey", "colour", "coarse"  # COARSE: only the upper byte of its colours can be had
-BLOCK = 2**18  # pixels that are scaled at a time: numbers of 8 bytes each
+GREY, COLOUR, COARSE = "grey", "colour", "coarse"  # COARSE: only the upper byte of its colours can be read
+BLOCK = 2**18  # pixels scaled at a time, as numbers of 8 bytes each
 NATIVE = "L" if sys.byteorder == "little" else "B"
 BOTH_BYTES = {f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA") for order in "LBN"}
 LIBTIFF = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
@@ -31,18 +31,18 @@ PRECISION = 42  # bytes from the start of a JPEG 2000 code stream to the first c
 
 
 class White(NamedTuple):
-    """The level that is shown as white."""
+    """The level that becomes white (255)."""
 
     value: float = FULL
-    said: bool = False  # by data.white, so that levels of any kind have a meaning, and what is above is cut off
+    given: bool = False  # set with data.white: levels of any number type are accepted, and values above are clipped
 
 
 def depth_of(image: Image.Image) -> str:
-    """GREY, COLOUR or COARSE of an image that is not loaded yet, "" where it has 8 bits a channel or fewer."""
+    """Return GREY, COLOUR or COARSE for an image that is not loaded yet, "" if it has at most 8 bits a channel."""
     if image.mode.startswith("I") or image.mode == "F":
         return GREY
     if image.format == "JPEG2000":
-        return COARSE if _precision_of_jpeg_2000(image) > 15 else ""  # below, the file itself says what white is
+        return COARSE if _precision_of_jpeg_2000(image) > 15 else ""  # with fewer bits the file itself states its white
     if image.format == "PPM":  # as with JPEG 2000
         return (COLOUR if image.tile[0][0] == "ppm" else COARSE) if _largest_of_ppm(image) == FULL else ""
     found = set(map(_rawmode, image.tile))
@@ -54,23 +54,23 @@ def depth_of(image: Image.Image) -> str:
 
 
 def own_white(image: Image.Image, white: White) -> White | None:
-    """What is white in greys that say so themselves, in a file that is not loaded yet; None where it says nothing.
+    """Return the white that a grey image states itself, None if it states none. The file is not loaded yet.
 
-    Pillow scales what a PGM or JPEG 2000 says to 65535; what is said of a set, and holds for this file too, follows.
+    Pillow scales a PGM's or JPEG 2000's own white to 65535; a white given for the data set is scaled with it.
     """
     if image.format == "PPM" and 0 < _largest_of_ppm(image) < FULL:
-        return White(white.value * FULL / _largest_of_ppm(image), True) if white.said else White()
+        return White(white.value * FULL / _largest_of_ppm(image), True) if white.given else White()
     if image.format == "JPEG2000" and 8 < _precision_of_jpeg_2000(image) < 16:
-        return White(white.value * 2 ** (16 - _precision_of_jpeg_2000(image)), True) if white.said else White()
+        return White(white.value * 2 ** (16 - _precision_of_jpeg_2000(image)), True) if white.given else White()
     bits = image.tag_v2.get(ExifTags.Base.BitsPerSample) if image.format == "TIFF" else None
-    return (white if white.said else White(4095)) if bits == (12,) else None
+    return (white if white.given else White(4095)) if bits == (12,) else None
 
 
 def load_in_8_bits(image: Image.Image, white: White) -> Image.Image:
-    """Load ``image``, which is open and not loaded, and return it with 8 bits a channel, in any mode.
+    """Load an opened ``image`` and return it with 8 bits a channel, in any mode.
 
     Raises:
-        ValueError: for greys of which nobody says what white is, and colours of which the lower byte cannot be had.
+        ValueError: for greys without a defined white, and colours whose lower byte cannot be read.
     """
     depth = depth_of(image)
     if depth == GREY:
@@ -85,30 +85,30 @@ def load_in_8_bits(image: Image.Image, white: White) -> Image.Image:
 
 
 def grey_in_8_bits(image: Image.Image, white: White) -> Image.Image:
-    """Scale greys of mode I, I;16 or F: 0 stays black, ``white`` becomes 255, each level the nearest of 256."""
+    """Scale greys of mode I, I;16 or F to the nearest of 256 levels: 0 stays black, ``white`` becomes 255."""
     levels = np.asarray(image)
     low, high = levels.min(), levels.max()
-    if white.said and not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"mode {image.mode} with values that are no numbers")
-    if not white.said and (image.mode == "F" or low < 0 or high > FULL):
+    if white.given and not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"mode {image.mode} with values that are not finite")
+    if not white.given and (image.mode == "F" or low < 0 or high > FULL):
         raise ValueError(
-            f"mode {image.mode} with values in [{low}, {high}]: no white point is defined, say data.white=<its value>"
+            f"mode {image.mode} with values in [{low}, {high}]: no white point is defined; set data.white=<its value>"
         )
     return Image.fromarray(to_8_bits(levels, white))
 
 
 def to_8_bits(levels: np.ndarray, white: White) -> np.ndarray:
-    """Return uint8 of ``levels`` [H, W] of any kind of number."""
-    shown = np.empty(levels.shape, np.uint8)
+    """Return ``levels`` [H, W], of any number type, as uint8."""
+    scaled = np.empty(levels.shape, np.uint8)
     rows = max(1, BLOCK // levels.shape[1])
     for top in range(0, len(levels), rows):
         part = np.clip(levels[top : top + rows].astype(np.float64), 0, white.value)
-        shown[top : top + rows] = part * 255 / white.value + 0.5
-    return shown
+        scaled[top : top + rows] = part * 255 / white.value + 0.5
+    return scaled
 
 
 def extremes(image: Image.Image) -> tuple[float, float]:
-    """Load ``image``, which is open and not loaded, and return the least and the largest level of its colours."""
+    """Load an opened ``image`` and return the smallest and the largest level of its colours."""
     depth = depth_of(image)
     if depth == COLOUR:
         found = [(int(band.min()), int(band.max())) for band in _levels(image)]
@@ -135,7 +135,7 @@ def _colour_in_8_bits(image: Image.Image, white: White) -> Image.Image:
 
 
 def _levels(image: Image.Image) -> Iterator[np.ndarray]:
-    """Yield uint16 [H, W] of each colour of an image whose depth is COLOUR, which is loaded here."""
+    """Load an image whose depth is COLOUR and yield uint16 [H, W] for each colour."""
     if image.format == "PPM":
         yield from _levels_of_ppm(image)
     elif _is_grey_with_alpha(image):  # four bytes a pixel, for which Pillow has no mode but RGBA
@@ -146,7 +146,7 @@ def _levels(image: Image.Image) -> Iterator[np.ndarray]:
         file, size = image.fp, image.size
         _name_order(image)
         image.load()
-        lower = Image.open(file, formats=[image.format])  # not to be closed: that would close the file
+        lower = Image.open(file, formats=[image.format])  # stays open: closing it would close the file
         if (lower.size, lower.mode) != (size, image.mode):
             raise ValueError("the file changes while it is read")
         _name_order(lower)
@@ -173,7 +173,7 @@ def _levels_of_ppm(image: Image.Image) -> Iterator[np.ndarray]:
 
 
 def _largest_of_ppm(image: Image.Image) -> int:
-    """The largest value that the header of a PGM or PPM names, 0 where it names none or 255."""
+    """Return the largest value in the header of a PGM or PPM, 0 if the header has none or 255."""
     args = image.tile[0][3]
     return args[1] if isinstance(args, tuple) and len(args) == 2 else 0
 
@@ -184,13 +184,13 @@ def _rawmode(tile: Any) -> str:
 
 
 def _lower_byte(rawmode: str) -> str:
-    """The unpacker that takes the lower byte of each channel where ``rawmode`` takes the upper one."""
+    """Return the unpacker for the lower byte of each channel; ``rawmode`` is the one for the upper byte."""
     order = NATIVE if rawmode[-1] == "N" else rawmode[-1]
     return rawmode[:-1] + ("B" if order == "L" else "L")
 
 
 def _retile(image: Image.Image, change: Any) -> None:
-    """Put ``change(rawmode)`` in place of every unpacker; tiles are plain tuples before Pillow 11."""
+    """Replace every unpacker by ``change(rawmode)``; tiles are plain tuples before Pillow 11."""
     tiles = []
     for tile in image.tile:
         args = change(tile[3]) if isinstance(tile[3], str) else (change(tile[3][0]), *tile[3][1:])
@@ -207,13 +207,13 @@ def _is_planar(image: Image.Image) -> bool:
 
 
 def _lies_in_planes(image: Image.Image) -> bool:
-    """Whether this is a TIFF of one plane of 16 bits a colour, uncompressed: Pillow would read two pixels of each."""
+    """Whether this is an uncompressed TIFF with one 16-bit plane a colour: Pillow would read a level as two pixels."""
     bits = set(image.tag_v2.get(ExifTags.Base.BitsPerSample, ())) if _is_planar(image) else set()
     return bits == {16} and {tile[0] for tile in image.tile} == {"raw"}
 
 
 def _name_order(image: Image.Image) -> None:
-    """Tell Pillow what it gets wrong of a TIFF: planes of 16 bits, and that libtiff has swapped the bytes already."""
+    """Correct what Pillow gets wrong in a TIFF: 16-bit planes, and bytes that libtiff has swapped already."""
     if image.format == "TIFF" and image.tile[0][0] == "libtiff":
         _retile(image, lambda name: LIBTIFF.get(name, name))
     elif _lies_in_planes(image):
@@ -224,7 +224,7 @@ def _name_order(image: Image.Image) -> None:
 
 
 def _precision_of_jpeg_2000(image: Image.Image) -> int:
-    """Bits of the first channel, from the header of the code stream; 0 where that is not found."""
+    """Return the bits of the first channel from the header of the code stream, 0 if the header is not found."""
     place = image.fp.tell()
     image.fp.seek(0)
     head = image.fp.read(2**16)

@@ -1,4 +1,4 @@
-"""Which files belong to which class: folders of class folders, as they stand on the disk."""
+"""List the files of each class in a folder of class folders."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 class Part(NamedTuple):
-    """A split: training, validation or test."""
+    """One split: training, validation or test."""
 
-    where: str  # as an error names it
+    where: str  # its name in error messages
     classes: dict[str, dict[str, str]]  # {class: {name within the class: path}}, classes and names in order
 
 
 def list_classes(folder: Path, nested: bool = False) -> Part:
-    """Return what stands in a folder of class folders; with ``nested``, what stands below each of them at any depth.
+    """Return the files of a folder of class folders; with ``nested``, files at any depth below each class folder.
 
     Raises:
-        ValueError: for fewer than two class folders, an empty one, one that holds nothing but folders, two whose names
-            look alike, or a link in place of one that leads nowhere.
+        ValueError: for fewer than two class folders, a class folder that is empty or holds only folders, two names
+            that look the same, or a broken link among the class folders.
     """
     tree: dict[str, dict[str, str]] = {}
     shown = printable(folder)
     for name in in_order(entries(folder)):
         path = f"{folder}/{name}"
         if not os.path.isdir(path):
-            if os.path.islink(path) and not os.path.exists(path):  # left out, a class would be missing without a word
-                raise ValueError(f"{shown} holds {printable(name)}, {unreadable_reason(path)}. Mend or remove it")
+            if os.path.islink(path) and not os.path.exists(path):  # ignored, it would silently drop a class
+                raise ValueError(f"{shown} holds {printable(name)}, {unreadable_reason(path)}. Repair or remove it")
             continue
         inside = entries(path)
         if not nested and only_folders(path, inside):
             raise ValueError(
                 f"the class folder {printable(path)} holds folders ({listed(inside[:5])}) and no file: only images "
-                "are expected there. Does data.root stand one level too high? data.nested=true reads what lies below"
+                "are expected there. Is data.root one level too high? data.nested=true reads the folders below"
             )
         files = sorted(_below(path, "", ())) if nested else inside
         tree[name] = {file: f"{path}/{file}" for file in files}
@@ -55,7 +55,7 @@ def list_classes(folder: Path, nested: bool = False) -> Part:
 
 
 def check_names(names: Iterable[str], what: str, where: str) -> None:
-    """Refuse fewer than two classes, and names that look the same."""
+    """Raise ValueError for fewer than two classes, and for names that look the same."""
     names = list(names)
     if len(names) < 2:
         raise ValueError(f"at least 2 {what} are needed, {where} holds {listed(names) or 'none'}")
@@ -63,20 +63,20 @@ def check_names(names: Iterable[str], what: str, where: str) -> None:
     alike = [name for name in names if times[folded(name)] > 1]
     if alike:
         raise ValueError(
-            f"{where} holds {what} whose names look the same and are written differently: "
+            f"{where} holds {what} whose names look the same but are spelled differently: "
             + ", ".join(f"{printable(name)} ({len(name)} characters)" for name in alike)
         )
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorted as text, but numbers, in the places that they have among them, as numbers: 1, 2, 10."""
+    """Sort names as text, except that numbers are ordered by value among their places: 1, 2, 10."""
     text = sorted(names)
     numbers = iter(sorted(filter(NUMBER.fullmatch, text), key=lambda name: (Decimal(name), name)))
     return [next(numbers) if NUMBER.fullmatch(name) else name for name in text]
 
 
 def entries(folder: str | Path) -> list[str]:
-    """Names in a folder, sorted, without hidden ones and the leftovers of desktops."""
+    """Return the sorted names in a folder, without hidden files and files that desktops leave."""
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -93,7 +93,7 @@ def only_folders(path: str | Path, inside: list[str]) -> bool:
 
 
 def folded(name: str) -> str:
-    """Accents and syllables composed: macOS and some archives take them apart."""
+    """Return a name with composed accents and syllables: macOS and some archives decompose them."""
     return unicodedata.normalize("NFC", printable(name))
 
 
@@ -102,7 +102,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _below(path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names of all files below, with the folders they lie in; a folder within itself (a link) counts as a file."""
+    """Yield the paths of all files below; a link to an enclosing folder counts as a file."""
     found = os.stat(path)
     here = (found.st_dev, found.st_ino)
     for name in entries(path):

@@ -1,4 +1,4 @@
-"""A decoded data set: what every ``kd/data/<name>.py`` returns and the loader reads."""
+"""A decoded data set: every ``kd/data/datasets/<name>.py`` returns one, and the loader reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kd.data.bit_depth import White
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """All images of a data set, decoded, with its three splits."""
+    """All images of a data set, decoded, with three splits."""
 
     name: str
     images: np.ndarray  # uint8 [N, H, W, C], C 1 or 3, memory-mapped; train first, then test
@@ -25,10 +25,10 @@ class ImageDataset:
     test: np.ndarray
     mean: tuple[float, float, float]  # of the training split, images in [0, 1]
     std: tuple[float, float, float]
-    augment: Augment  # how a training view is made
-    fingerprint: str  # content of images, targets and splits: what keys are made of
-    notes: Mapping[str, Any] = field(default_factory=dict)  # for the report: files left out and the like
-    white: White = White()  # of files of more than 8 bits: what ``read_image`` wants for a new image
+    augment: Augment  # makes the training views
+    fingerprint: str  # of images, targets and splits: it enters the content keys
+    notes: Mapping[str, Any] = field(default_factory=dict)  # for the report, such as files left out
+    white: White = White()  # of files of more than 8 bits: pass it to ``read_image`` for a new image
 
     @property
     def image_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Images decoded once into one memory-mapped array per split, beside their channel statistics."""
+"""Decode images once into a memory-mapped array, beside their channel sums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kd.runtime.errors import first_line
 from kd.store.files import preallocate_npy
 from kd.store.store import KEY_DIGITS, Store, digest, shortened
 
-FORMAT = 1  # of the published folder; raise it when other files stand there
+FORMAT = 1  # of the published folder; raise it when its files change
 
 
 def decode_to_cache(
@@ -28,15 +28,16 @@ def decode_to_cache(
     settings: Mapping[str, Any],
     produce: Callable[[Callable[[int, tuple[int, int, int]], np.ndarray]], Mapping[str, Any]],
 ) -> Path:
-    """Return the folder of the decoded arrays, made at the first call and memory-mapped at every later one.
+    """Return the folder of the decoded arrays; the first call makes it, later calls reuse it.
 
     Args:
-        settings: what determines the pixels (content of the source, size, version of the code), plain values.
+        settings: everything that determines the pixels (content of the source, size, version of the code), as plain
+            values.
         produce: gets ``allocate(count, (H, W, C))``, which returns a uint8 array on disk to fill, and returns
-            ``{"targets": [N], "classes": [...], "train_count": n, "notes": {...}}``: the training images (those
-            that may be split for validation) come first. With ``"val_count"`` the next so many validate, and none of
-            the training images does; ``"white"`` is that of files of more than 8 bits. Fewer targets than allocated
-            images mean that the first ``len(targets)`` images count.
+            ``{"targets": [N], "classes": [...], "train_count": n, "notes": {...}}``. The training images (from which
+            validation images may be taken) come first. With ``"val_count"``, the next ``val_count`` images are the
+            validation split, and none is taken from the training images. ``"white"`` is the ``White`` of files of
+            more than 8 bits. With fewer targets than allocated images, the first ``len(targets)`` images are kept.
     """
 
     def make(folder: Path) -> None:
@@ -47,8 +48,8 @@ def decode_to_cache(
             opened.append(preallocate_npy(folder / "images.npy", (count, *shape), np.uint8))
             return opened[0]
 
-        about = produce(allocate)
-        targets = np.asarray(about["targets"], np.int64)
+        result = produce(allocate)
+        targets = np.asarray(result["targets"], np.int64)
         opened.pop().flush()
         shorten(folder / "images.npy", len(targets))
         preallocate_npy(folder / "targets.npy", targets.shape, np.int64)[:] = targets
@@ -58,34 +59,34 @@ def decode_to_cache(
         content.update(targets)
         meta = {
             "name": name,
-            "classes": list(about["classes"]),
-            "train_count": int(about["train_count"]),
-            "notes": dict(about.get("notes", {})),
+            "classes": list(result["classes"]),
+            "train_count": int(result["train_count"]),
+            "notes": dict(result.get("notes", {})),
             "content": content.hexdigest(),
         }
-        meta |= {"val_count": int(about["val_count"])} if "val_count" in about else {}
-        meta |= {"white": about["white"]._asdict()} if "white" in about else {}
+        meta |= {"val_count": int(result["val_count"])} if "val_count" in result else {}
+        meta |= {"white": _to_json(result["white"])} if "white" in result else {}
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
 
     return store.get_or_create("data", f"{shortened(name)}-{digest({**settings, 'format': FORMAT})[:KEY_DIGITS]}", make)
 
 
 def shorten(path: Path, count: int) -> None:
-    """Keep the first ``count`` rows of an ``.npy`` file, in place: a copy would want the room once more."""
+    """Keep the first ``count`` rows of an ``.npy`` file, in place: a copy would need the disk space twice."""
     array = np.load(path, mmap_mode="r")
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
     end = array.offset + count * array[0].nbytes
     with path.open("r+b") as file:
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
-        assert file.tell() == array.offset  # numpy leaves room for another count
+        assert file.tell() == array.offset  # numpy pads the header for another count
         file.truncate(end)
 
 
 def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) -> ImageDataset:
-    """Open what ``decode_once`` left and split it: as it says, or stratified, by ``data.seed`` alone.
+    """Open the folder of ``decode_to_cache`` with its own validation split, or a stratified one drawn from ``seed``.
 
     Raises:
-        ValueError: for files that are damaged or do not belong together, saying which folder to remove.
+        ValueError: for files that are damaged or do not match, with the folder to remove.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -96,16 +97,16 @@ def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) 
         if images.ndim != 4 or not len(images) == len(targets) == len(sums) > train_count + (val_count or 0) > 0:
             raise ValueError(f"{images.shape} images, {len(targets)} labels, {train_count} of them for training")
         name, content, notes = meta["name"], meta["content"], meta["notes"]
-        white = White(**meta["white"]) if "white" in meta else White()
+        white = White(meta["white"]["value"], meta["white"]["said"]) if "white" in meta else White()
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(
             f"the decoded data set in {folder} is damaged ({first_line(error)}). Remove that folder; "
-            "the same command will decode it again"
+            "the same command decodes it again"
         ) from error
     split = {"seed": seed, "val_fraction": val_fraction}
     if val_count is None:
         train, val = stratified_split(targets[:train_count], val_fraction, seed, classes)
-    else:  # whatever the seed
+    else:  # independent of the seed
         train, val = np.arange(train_count), np.arange(train_count, train_count + val_count)
         split = {"val_count": val_count}
     mean, std = channel_statistics(sums[train], pixels=images.shape[1] * images.shape[2])
@@ -126,8 +127,12 @@ def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) 
     )
 
 
+def _to_json(white: White) -> dict[str, Any]:
+    return {"value": white.value, "said": white.given}
+
+
 def channel_sums(images: np.ndarray) -> np.ndarray:
-    """Return [N, 2, C] int64: sum and sum of squares of every image's channels, so that no start reads all pixels."""
+    """Return [N, 2, C] int64: sum and sum of squares of each image's channels, so that no run reads all pixels."""
     sums = np.empty((len(images), 2, images.shape[3]), np.int64)
     for row, image in enumerate(images):
         pixels = image.reshape(-1, image.shape[2]).astype(np.float64)  # integers below 2^53: exact
@@ -136,13 +141,13 @@ def channel_sums(images: np.ndarray) -> np.ndarray:
 
 
 def channel_statistics(sums: np.ndarray, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each of three channels, images in [0, 1].
+    """Return mean and standard deviation of each of three channels, for images in [0, 1].
 
     Args:
-        sums: [N, 2, C], rows of ``channel_sums``. pixels: of one image, H x W.
+        sums: [N, 2, C], rows of ``channel_sums``. pixels: H x W of one image.
     """
     first, second = sums.sum(0) / (len(sums) * pixels)
     mean, std = first / 255, np.sqrt(np.maximum(second - first**2, 0)) / 255
-    std = np.maximum(std, 1e-6)  # a channel without contrast must not divide by zero
+    std = np.maximum(std, 1e-6)  # avoids a division by zero in a channel without contrast
     repeat = 3 // sums.shape[2]
     return tuple(mean.tolist() * repeat), tuple(std.tolist() * repeat)

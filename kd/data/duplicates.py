@@ -1,7 +1,7 @@
-"""Images that stand in a data set more than once: in several classes (label noise), in training and test (a leak).
+"""Find images that occur more than once: in several classes (label noise), in training and test (a leak).
 
-Only what is equal pixel for pixel after decoding is found. Near-duplicates (another size, another compression, the next
-frame of a film) are not looked for.
+Two images are duplicates if they are equal pixel for pixel after decoding. Near-duplicates (another size, another
+compression, the next frame of a film) are not looked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd.data.checks import check_choice
 from kd.runtime.text import first_few
 from kd.runtime.user_warnings import warn_user
 
-LISTED = 20  # pairs named
+LISTED = 20  # pairs that are named
 LEAKED, PAIRS = "images_in_train_and_test", "train_and_test_pairs"
 
 
@@ -28,18 +28,18 @@ def find_duplicates(
     name: Callable[[int], str],
     in_val: np.ndarray | None = None,
 ) -> dict[str, int | list[str]]:
-    """Return notes with the number of different images that stand in both places, and names of the first leaks.
+    """Return notes: how many distinct images are in several classes or splits, and the first leaks by name.
 
     Args:
-        images: [N, H, W, C]. in_train: [N] bool, true for validation too. name: of a row, as its owner knows it.
-        in_val: [N] bool, where the set itself says who validates.
+        images: [N, H, W, C]. in_train: [N] bool, true for validation too. name: returns the name of a row.
+        in_val: [N] bool, if the data set has a validation split of its own.
     """
     seen: dict[bytes, list[int]] = defaultdict(list)
     for row, image in enumerate(images):
         seen[hashlib.sha256(np.ascontiguousarray(image)).digest()].append(row)
-    chosen = in_val if in_val is not None else np.zeros(len(images), bool)
-    trained = in_train & ~chosen
-    both = sum(any(trained[row] for row in rows) and any(chosen[row] for row in rows) for rows in seen.values())
+    validating = in_val if in_val is not None else np.zeros(len(images), bool)
+    trained = in_train & ~validating
+    both = sum(any(trained[row] for row in rows) and any(validating[row] for row in rows) for rows in seen.values())
     several = sum(len({targets[row] for row in rows}) > 1 for rows in seen.values())
     pairs = []
     for rows in seen.values():
@@ -53,34 +53,32 @@ def find_duplicates(
 
 
 def check_setting(on_leak: str) -> None:
-    """Refuse a word that ``judge`` would not know, before anything is decoded."""
+    """Raise ValueError for an unknown ``on_leak``, before anything is decoded."""
     check_choice("on_leak", on_leak, ("warn", "error"))
 
 
 def warn_duplicates(name: str, notes: Mapping[str, Any]) -> None:
-    """Say once, when a data set is decoded, what the report will say of every run."""
+    """Warn about leaks once, when a data set is decoded; the report of every run has them too."""
     if notes.get(LEAKED):
         warn_user(
-            f"{_describe(name, notes)}\nThe accuracy on the test will flatter. data.on_leak=error refuses such data."
+            f"{_describe(name, notes)}\nThe test accuracy is too optimistic. data.on_leak=error refuses such data."
         )
 
 
 def refuse_duplicates(name: str, notes: Mapping[str, Any]) -> None:
-    """Refuse a data set with leaks.
+    """Raise ValueError for a data set with leaks.
 
-    Raises:
-        ValueError: with their names, or with their number alone where they were decoded before names were kept.
+    The message names them; it has their number alone if the data set was decoded by a version that kept no names.
     """
     if notes.get(LEAKED):
         raise ValueError(
             f"data.on_leak=error: {_describe(name, notes)}\n"
-            "Remove them from one of the two, or go on all the same with data.on_leak=warn"
+            "Remove them from one of the two splits, or continue with data.on_leak=warn"
         )
 
 
 def _describe(name: str, notes: Mapping[str, Any]) -> str:
     count, pairs = notes[LEAKED], notes.get(PAIRS, [])
-    text = f"{name}: {count} {'image stands' if count == 1 else 'images stand'} in training and in the test alike"
-    text += ", pixel for pixel"
+    text = f"{name}: {count} {'image is' if count == 1 else 'images are'} in both training and test, pixel for pixel"
     named = first_few(pairs, LISTED, "\n  ", total=count)
     return f"{text}:\n  {named}" if pairs else text

@@ -1,4 +1,4 @@
-"""Which files may be opened at all, and how a name or an error is said so that every terminal and JSON takes it."""
+"""Which files may be opened, and names and errors as text that every terminal and JSON can hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-JOINERS = "\u200c\u200d"  # invisible, but scripts and emoji are written with them
+JOINERS = "\u200c\u200d"  # invisible, but some scripts and emoji need them
 KINDS = {
     stat.S_IFDIR: "a folder, not a file",
     stat.S_IFIFO: "a pipe, not a file",
@@ -18,21 +18,21 @@ LONGEST = 200  # characters of a reason
 
 
 def printable(text: str | os.PathLike) -> str:
-    r"""Return ``text`` with what cannot be shown written out: a line break as ``\n``, a byte of no UTF-8 as ``\xff``.
+    r"""Return ``text`` with unprintable characters escaped: a line break as ``\n``, a byte outside UTF-8 as ``\xff``.
 
-    What turns the writing direction is written out too, for such a name reads as another one.
+    Characters that change the writing direction are escaped too, because they make a name look like another one.
     """
-    return "".join(each if each.isprintable() or each in JOINERS else _written_out(each) for each in str(text))
+    return "".join(each if each.isprintable() or each in JOINERS else _escape(each) for each in str(text))
 
 
-def _written_out(character: str) -> str:
+def _escape(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file name that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
 def is_regular_file(path: str) -> os.stat_result | None:
-    """What the system says of a regular file, through links; None for anything else, and where nothing can be said."""
+    """Return ``os.stat`` of a regular file, through links; None for anything else and for a failing ``stat``."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -41,7 +41,7 @@ def is_regular_file(path: str) -> os.stat_result | None:
 
 
 def unreadable_reason(path: str) -> str | None:
-    """Why ``path`` must not be opened as an image, or None. Nothing is opened to find out: a pipe would wait."""
+    """Return why ``path`` must not be opened as an image, or None. It is not opened here: a pipe would block."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -55,11 +55,11 @@ def unreadable_reason(path: str) -> str | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """One short printable line about an error, without the path, which is said beside it."""
+    """Return one short printable line about an error, without the path, which the caller prints."""
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
     line = printable((text or type(error).__name__).splitlines()[0])
-    if line.lstrip("-").isdigit():  # Pillow hands on the numbers of some decoders
-        line = f"its data are damaged (the decoder's code is {line})"
+    if line.lstrip("-").isdigit():  # Pillow passes on the error codes of some decoders
+        line = f"its data are damaged (decoder error {line})"
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

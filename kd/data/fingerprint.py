@@ -1,4 +1,4 @@
-"""Name a set of files by what they hold, and remember the name: 10,000 files are hashed once, then only listed."""
+"""Content key of a set of files, remembered in the store: 10,000 files are hashed once, then only listed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kd.store.store import Store, digest
 
 
 def content_key(store: Store, files: Mapping[str, str]) -> str:
-    """Return one sha256 over every label and the bytes of its file, whatever their order.
+    """Return one sha256 over all labels and the bytes of their files, independent of the order.
 
-    Paths and dates do not enter, so a tree that is copied or touched keeps its key; it is hashed once more and no
-    more than that. The key is remembered in the store beside path, size and dates of every file. What is no file that
-    can be read counts as that, whatever the reason, and is not opened if it is a pipe or the like.
+    Paths and dates do not enter, so a tree that is copied or touched keeps its key; it is only hashed once more. The
+    store remembers the key by path, size and dates of every file. All unreadable files count alike, whatever the
+    reason; pipes and the like are not opened.
 
     Args:
-        files: ``{label: path}``; the label is what should count of a file's name, such as ``train/cat/1.jpg``.
+        files: ``{label: path}``; the label is the part of a file's name that matters, such as ``train/cat/1.jpg``.
     """
     files = dict(sorted(files.items()))
-    # Dates are read before bytes: a file that changes in between is met with a new date next time. The change time
-    # stands beside the modification time because copying tools set the latter back.
+    # Dates are read before bytes: a file that changes in between has a new date next time. The change time is used
+    # as well as the modification time because copying tools set the latter back.
     stats = [is_regular_file(path) for path in files.values()]
     manifest = [
         [label, os.path.abspath(path), *((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else ())]
@@ -35,12 +35,12 @@ def content_key(store: Store, files: Mapping[str, str]) -> str:
     remembered = store.path("manifests", digest({"files": manifest}) + ".json")
     try:
         return json.loads(remembered.read_text(encoding="utf-8"))["content"]
-    except (FileNotFoundError, ValueError, KeyError):  # there is none, or half of one
+    except (FileNotFoundError, ValueError, KeyError):  # it is missing or truncated
         pass
     with ThreadPoolExecutor() as pool:
         hashes = list(pool.map(lambda path, stat: stat and _sha256(path), files.values(), stats))
     content = digest({"files": list(zip(files, hashes, strict=True))})
-    if all(hashes[row] for row, stat in enumerate(stats) if stat):  # else it may be readable the next time
+    if all(hashes[row] for row, stat in enumerate(stats) if stat):  # an unreadable file may be readable next time
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_text(remembered, json.dumps({"content": content, "files": len(files)}))
     return content

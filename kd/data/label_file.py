@@ -1,7 +1,7 @@
-"""Labels from a file of ``path,label`` lines: a CSV with or without a header, or text with a tab or blanks between.
+"""Read labels from a file of ``path,label`` lines: a CSV with or without a header, or text with tabs or blanks.
 
-Paths are meant from ``data.root`` and never lead out of it. A column ``split`` says train, val or test; without one, or
-without test lines, a part of every class is set aside for the test.
+Paths are relative to ``data.root`` and never lead out of it. A column ``split`` holds train, val or test; without one,
+or without test lines, a part of every class is set aside for the test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kd.data.layout import TEST, TRAIN, VAL
 from kd.runtime.text import first_few
 
 PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
-LABEL = ("label", "class", "category", "target", "class_name", "label_name")  # as a header names them, any case
+LABEL = ("label", "class", "category", "target", "class_name", "label_name")  # names of columns in a header, any case
 SPLIT = ("split", "set", "subset", "partition")
 SPLITS = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(VAL, "val"), **dict.fromkeys(TEST, "test")}
 SHOWN = 20  # lines named in an error
@@ -28,7 +28,7 @@ MAX_BYTES = 2**28  # of the file
 
 
 class Listed(NamedTuple):
-    """The splits that a file of labels names."""
+    """The splits of a file of labels."""
 
     train: Part
     test: Part | None
@@ -43,13 +43,13 @@ class _Row(NamedTuple):
 
 
 def read_labels(labels: Any, root: Path, may_miss: bool = False) -> Listed:
-    """Return what ``data.labels`` names: a file, where one looks from here or from ``root``.
+    """Return the splits of the file ``data.labels``, a path from the working directory or from ``root``.
 
     Args:
-        may_miss: whether images that are not there are listed all the same, as bad files that will be left out.
+        may_miss: whether missing images are listed, as bad files that the caller leaves out.
 
     Raises:
-        ValueError: for what cannot be read, with its lines.
+        ValueError: for a file or lines that cannot be used, naming the lines.
     """
     path = _place(labels, root)
     where, rows = printable(path), _rows(path, root)
@@ -65,16 +65,16 @@ def read_labels(labels: Any, root: Path, may_miss: bool = False) -> Listed:
         elif name is None:
             outside.append(shown)
         elif name in seen:
-            doubled.append(f"{shown}, as line {seen[name]}")
+            doubled.append(f"{shown}, also on line {seen[name]}")
         else:
             if not may_miss and not os.path.exists(f"{root}/{name}"):
-                missing.append(shown + _meant(f"{root}/{name}"))
+                missing.append(shown + _suggest_suffix(f"{root}/{name}"))
             seen[name] = row.line
             splits[split].setdefault(row.label, {})[name] = f"{root}/{name}"
     _refuse(where, faulty, "cannot be used; a split is train, val or test")
     _refuse(where, outside, f"with a path that leads out of data.root={printable(root)}")
-    _refuse(where, doubled, "with an image that stands there already")
-    hint = "Paths are meant from data.root; data.on_bad_file=skip leaves out what is not there"
+    _refuse(where, doubled, "with an image that is listed already")
+    hint = "Paths are relative to data.root; data.on_bad_file=skip leaves missing images out"
     _refuse(where, missing, f"with an image that is not in data.root={printable(root)}", f"\n{hint}")
     parts = {
         split: Part(f"{where} ({split})", {label: dict(sorted(classes[label].items())) for label in in_order(classes)})
@@ -82,7 +82,8 @@ def read_labels(labels: Any, root: Path, may_miss: bool = False) -> Listed:
         if classes
     }
     if "train" not in parts:
-        raise ValueError(f"data.labels={where} holds no images to train with{'' if not parts else ', but for others'}")
+        others = ", only validation or test images" if parts else ""
+        raise ValueError(f"data.labels={where} holds no training images{others}")
     for part in parts.values():
         check_names(part.classes, "classes", part.where if len(parts) > 1 else where)
     return Listed(parts["train"], parts.get("test"), parts.get("val"))
@@ -91,14 +92,15 @@ def read_labels(labels: Any, root: Path, may_miss: bool = False) -> Listed:
 def _place(labels: Any, root: Path) -> Path:
     try:
         given = Path(str(labels)).expanduser()
-    except RuntimeError as error:  # ~nobody
+    except RuntimeError as error:  # ~unknown_user
         raise ValueError(f"data.labels={printable(labels)}: {error}") from error
     path = next((place for place in (given, root / given) if place.exists()), given)
     reason = unreadable_reason(str(path))
     if not reason and path.stat().st_size > MAX_BYTES:
         reason = f"larger than {MAX_BYTES / 2**20:.0f} MB"
     if reason:
-        raise ValueError(f"data.labels={printable(labels)}: {reason} (looked here and in data.root={printable(root)})")
+        places = f"the working directory and data.root={printable(root)}"
+        raise ValueError(f"data.labels={printable(labels)}: {reason} (looked in {places})")
     return path
 
 
@@ -126,7 +128,7 @@ def _rows(path: Path, root: Path) -> list[_Row]:
 
 
 def _fields(text: str, where: str) -> list[tuple[int, list[str]]]:
-    """(number, fields) of every line that is not blank."""
+    """Return (number, fields) of every line that is not blank."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     bare = re.sub('"[^"]*"', "", first)
     mark = max(",\t;", key=bare.count)
@@ -141,28 +143,29 @@ def _fields(text: str, where: str) -> list[tuple[int, list[str]]]:
 
 
 def _columns(found: Sequence[tuple[int, list[str]]], root: Path, where: str) -> tuple[list[int], int]:
-    """Where path, label and, if there is one, split stand, and the first row that is no header."""
+    """Return the columns of path, label and (if any) split, and the first row after the header."""
     first = found[0][1]
     names = [field.strip().lower() for field in first]
     by_name = [next((names.index(name) for name in known if name in names), None) for known in (PATH, LABEL, SPLIT)]
-    there = [_is_there(fields[0], root) for _, fields in found[:2]]
-    if None not in by_name[:2] and not _is_there(first[by_name[0] or 0], root):
+    exists = [_file_exists(fields[0], root) for _, fields in found[:2]]
+    if None not in by_name[:2] and not _file_exists(first[by_name[0] or 0], root):
         return [column for column in by_name if column is not None], 1
     if len(first) not in (2, 3):
-        told = "one" if len(first) == 1 else f"{len(first)}: {listed(first)}"
+        columns = "one column" if len(first) == 1 else f"{len(first)} columns: {listed(first)}"
         raise ValueError(
-            f"{where}: a line is path,label or path,label,split, or the first line names such columns; it has {told}"
+            f"{where}: each line must be path,label or path,label,split, or the first line must name such columns; "
+            f"it has {columns}"
         )
-    return list(range(len(first))), int(there == [False, True])
+    return list(range(len(first))), int(exists == [False, True])
 
 
-def _is_there(path: str, root: Path) -> bool:
+def _file_exists(path: str, root: Path) -> bool:
     name = _within(path.strip(), root)
     return name is not None and os.path.isfile(f"{root}/{name}")
 
 
 def _within(path: str, root: Path) -> str | None:
-    """``path`` from ``root``, without going up; None where it leads out, or to the root itself."""
+    """Return ``path`` relative to ``root``, without ``..``; None if it leads out of the root or is the root itself."""
     if "\0" in path:
         return None
     whole = os.path.normpath(root.absolute() / path)
@@ -174,8 +177,8 @@ def _within(path: str, root: Path) -> str | None:
     return None
 
 
-def _meant(path: str) -> str:
-    """The file of that name with a suffix, which many tables leave out."""
+def _suggest_suffix(path: str) -> str:
+    """Name the file that has this path and a suffix, if there is one: many tables leave the suffix out."""
     found = sorted(glob.glob(f"{glob.escape(path)}.*"))
     return f" (there is {printable(os.path.basename(found[0]))})" if found else ""
 

@@ -1,4 +1,4 @@
-"""Batches from a decoded data set: no worker processes, no decoding, nothing random that a seed does not name."""
+"""Batches from a decoded data set: no worker processes, no decoding, and all randomness comes from the seed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from kd.data.dataset import ImageDataset
 from kd.interfaces import Batch
 from kd.runtime.user_warnings import warn_user
 
-EVAL_BATCH = 128  # images that are answered at a time where nothing is learned
+EVAL_BATCH = 128  # images of a batch in evaluation
 BALANCES = ("none", "sample", "weight")
-RESIDENT = 8 * 2**30  # bytes of uint8 images that may lie on an accelerator for the length of a run
+RESIDENT = 8 * 2**30  # bytes: a data set up to this size stays on the accelerator during a run
 
 
 class Loader:
-    """Walks one data set on one device.
+    """Yield batches of one data set on one device.
 
     Args:
-        batch_size: images a training batch; an incomplete last batch is left out of the epoch (another lot is
-            left out in the next), unless it is the only one.
-        seed: names the order and the views, together with the epoch.
-        balance: what is done for rare classes in training. "sample" draws the images of all classes equally often,
-            those of a rare one several times an epoch (each time the same view) and not all of a common one; "weight"
-            gives every batch the weights of its labels, see ``class_weights``.
+        batch_size: images of a training batch. An epoch leaves out an incomplete last batch (each epoch leaves out
+            other images), unless it is the only one.
+        seed: determines order and views, together with the epoch.
+        balance: how training treats rare classes. "sample" draws all classes equally often: an image of a rare class
+            appears several times an epoch (in the same view), and some images of a common class do not appear.
+            "weight" adds class weights to every batch, see ``class_weights``.
         mixup: probability that another training image is mixed into a training view.
-        grad_accum_steps: in which a batch is computed, one after another, where memory does not hold it at once. They differ by
-            one image at most, see ``sizes``.
+        grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
+            memory. Their sizes differ by at most one image, see ``sizes``.
 
     Raises:
-        ValueError: a batch or a piece of fewer than 2 images, an unknown balance.
+        ValueError: for a batch or a micro-batch of fewer than 2 images, or an unknown balance.
     """
 
     def __init__(
@@ -50,29 +50,27 @@ class Loader:
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
         if batch_size < 2:
-            raise ValueError(f"train.batch_size must be 2 or more (batch norm needs company), got {batch_size}")
+            raise ValueError(
+                f"train.batch_size must be at least 2 (batch norm needs more than one image), got {batch_size}"
+            )
         if len(dataset.train) < 2:
             raise ValueError(
-                f"training wants 2 images or more (batch norm needs company), and there are {len(dataset.train)}"
+                f"training needs at least 2 images (batch norm needs more than one), got {len(dataset.train)}"
             )
         if batch_size > len(dataset.train):
             warn_user(
-                f"train.batch_size={batch_size}: there are {len(dataset.train)} training images, so that many a batch"
+                f"train.batch_size={batch_size} exceeds the {len(dataset.train)} training images, "
+                "so one batch holds all of them"
             )
         self.batch_size = min(batch_size, len(dataset.train))
         if not 1 <= grad_accum_steps <= self.batch_size // 2:
             raise ValueError(
-                f"train.grad_accum_steps must lie between 1 and {self.batch_size // 2}, so that each piece of a batch of "
-                f"{self.batch_size} has 2 images or more (batch norm needs company); got {grad_accum_steps}"
+                f"train.grad_accum_steps must lie between 1 and {self.batch_size // 2}, so that each micro-batch of a "
+                f"batch of {self.batch_size} has at least 2 images (batch norm needs more than one); "
+                f"got {grad_accum_steps}"
             )
-        self.dataset, self.seed, self.device, self.mixup, self.grad_accum_steps = (
-            dataset,
-            seed,
-            device,
-            mixup,
-            grad_accum_steps,
-        )
-        self.balance = balance
+        self.dataset, self.seed, self.device = dataset, seed, device
+        self.mixup, self.grad_accum_steps, self.balance = mixup, grad_accum_steps, balance
         self._targets = torch.from_numpy(dataset.targets)
         self._weights: Tensor | None = None
         if balance == "weight":
@@ -83,14 +81,14 @@ class Loader:
             self._resident = torch.from_numpy(np.array(dataset.images)).to(device)
 
     def with_seed(self, seed: int, mixup: float) -> Loader:
-        """The same with another order and other views; what lies on the device is shared."""
+        """Return a loader with another order and other views that shares the images on the device."""
         other = copy.copy(self)
         other.seed, other.mixup = seed, mixup
         return other
 
     @property
     def steps(self) -> int:
-        """Training batches an epoch; each is yielded in ``grad_accum_steps``."""
+        """Training batches of an epoch; each is yielded in ``grad_accum_steps`` micro-batches."""
         return len(self.dataset.train) // self.batch_size
 
     @property
@@ -100,11 +98,11 @@ class Loader:
 
     @property
     def sizes(self) -> list[int]:
-        """Images in each piece of a batch, in order."""
-        return [len(piece) for piece in np.array_split(np.arange(self.batch_size), self.grad_accum_steps)]
+        """Images in each micro-batch of a batch, in order."""
+        return [len(part) for part in np.array_split(np.arange(self.batch_size), self.grad_accum_steps)]
 
     def order(self, epoch: int) -> np.ndarray:
-        """Positions of the images that an epoch shows, one batch behind the other."""
+        """Return the positions of the images of an epoch, batch after batch."""
         generator, train, count = np.random.default_rng([self.seed, epoch]), self.dataset.train, self.shown
         if self.balance == "sample":
             return train[balanced(self.dataset.targets[train], count, generator)]
@@ -113,22 +111,26 @@ class Loader:
     def epoch(
         self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
     ) -> Iterator[Batch]:
-        """Training batches, piece by piece: order and views are a pure function of (seed, epoch).
+        """Yield the training batches of an epoch as micro-batches: a pure function of (seed, epoch).
 
         Args:
-            part: of the positions of each piece, which are yielded; one of several processes takes its slice.
-            start: the first step whose grad_accum_steps are yielded; those before are not made.
+            part: returns the positions to yield from those of a micro-batch; each of several processes takes its slice.
+            start: the first step that is yielded; the views of earlier steps are not made.
         """
         order = self.order(epoch)
         partners = order if self.balance == "sample" else self.dataset.train
         for batch in order.reshape(self.steps, self.batch_size)[start:]:
-            for piece in np.array_split(batch, self.grad_accum_steps):
-                view = self._view(part(piece), epoch)
+            for micro_batch in np.array_split(batch, self.grad_accum_steps):
+                view = self._view(part(micro_batch), epoch)
                 view = self._mix(view, partners) if self.mixup else view
                 yield view._replace(class_weight=self._weights)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
-        """The images themselves, in the order given, every one; fewer at a time where batches come in grad_accum_steps."""
+        """Yield all images at ``positions``, unaugmented and in this order.
+
+        Args:
+            batch_size: None for ``EVAL_BATCH`` images, divided by ``grad_accum_steps``.
+        """
         batch_size = batch_size or max(1, EVAL_BATCH // self.grad_accum_steps)
         for start in range(0, len(positions), batch_size):
             yield self._batch(positions[start : start + batch_size], 0)
@@ -138,12 +140,12 @@ class Loader:
         return batch._replace(image=self.dataset.augment(batch.image, self.seed, epoch, batch.index))
 
     def _mix(self, batch: Batch, partners: np.ndarray) -> Batch:
-        rows, share = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(partners))
+        rows, weight = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(partners))
         partner = self._view(partners[rows.numpy()], batch.epoch)
-        share = share.to(self.device)
-        own = share[:, None, None, None]
+        weight = weight.to(self.device)
+        own = weight[:, None, None, None]
         return batch._replace(
-            image=own * batch.image + (1 - own) * partner.image, mixup_target=partner.target, mixup_lam=share
+            image=own * batch.image + (1 - own) * partner.image, mixup_target=partner.target, mixup_lam=weight
         )
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
@@ -157,10 +159,11 @@ class Loader:
 
 
 def balanced(targets: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw ``count`` rows of ``targets`` in a random order, those of every class that is there equally often, give one.
+    """Return ``count`` rows of ``targets`` in random order, with all present classes equally often (up to one row).
 
-    So an image is drawn with a probability inverse to the number of its class. Within a class none is drawn once more
-    than another: of a common one some are left out (another lot with another generator), of a rare one all repeat.
+    So an image is drawn with a probability inverse to the size of its class. Within a class the numbers of draws
+    differ by at most one: some images of a common class are left out (which ones depends on the generator), and all
+    images of a rare class repeat.
 
     Args:
         targets: int64 [N].
@@ -168,21 +171,21 @@ def balanced(targets: np.ndarray, count: int, generator: np.random.Generator) ->
     present, which = np.unique(targets, return_inverse=True)
     labels = generator.permutation(np.resize(generator.permutation(len(present)), count))
     rows = np.empty(count, np.int64)
-    for mine, places in zip(_by_label(which, len(present)), _by_label(labels, len(present)), strict=True):
-        rounds = [generator.permutation(mine) for _ in range(0, len(places), len(mine))]
-        rows[places] = np.concatenate([mine[:0], *rounds])[: len(places)]
+    for members, places in zip(_by_label(which, len(present)), _by_label(labels, len(present)), strict=True):
+        rounds = [generator.permutation(members) for _ in range(0, len(places), len(members))]
+        rows[places] = np.concatenate([members[:0], *rounds])[: len(places)]
     return rows
 
 
 def _by_label(labels: np.ndarray, count: int) -> list[np.ndarray]:
-    """Where each of ``count`` labels stands."""
+    """Return the positions of each of ``count`` labels."""
     return np.split(np.argsort(labels, kind="stable"), np.bincount(labels, minlength=count).cumsum()[:-1])
 
 
 def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Return [K], N / (classes that are there x images of the class): their mean over the images of ``targets`` is 1.
+    """Return [K], N / (present classes x images of the class), 0 for a class without images.
 
-    A class without images gets 0.
+    The mean over the images of ``targets`` is 1.
     """
     counts = np.bincount(targets, minlength=classes)
     return np.where(counts > 0, len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)

@@ -1,4 +1,4 @@
-"""Stratified train and validation splits."""
+"""Stratified splits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kd.data.checks import check_class_counts, check_fraction, name_setting
 def stratified_split(
     targets: np.ndarray, fraction: float, seed: int, classes: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split positions into (rest, ``fraction`` of every class), at least one image of each class on either side.
+    """Return positions as (rest, ``fraction`` of every class), with at least one image of each class on either side.
 
     Raises:
-        ValueError: for a fraction outside (0, 1) or a class with a single image; ``classes`` are their names.
+        ValueError: for a fraction outside (0, 1) or a class with a single image, named from ``classes``.
     """
     check_fraction("val_fraction", fraction)
     present, row = np.unique(targets, return_inverse=True)
     names = [str(classes[label]) if len(classes) > label else f"class {label}" for label in present]
     with name_setting("val_fraction", fraction):
-        check_class_counts(row, names, 2, "the training part, where training and validation take from every class")
+        check_class_counts(row, names, 2, "the training part, which is split into training and validation")
     generator = np.random.default_rng(seed)
     taken = []
     for label in present:

@@ -1,4 +1,4 @@
-"""Writers of files of 16 bits a channel, which Pillow does not write: PNG, TIFF and PPM, from uint16 [H, W, C]."""
+"""Write 16-bit PNG, TIFF and PPM files from uint16 [H, W, C]; Pillow cannot write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _chunk(kind, data):
 
 
 def png(levels, interlaced=False):
-    """With one, two (alpha), three or four channels; each row filtered by the difference to the left (Sub)."""
+    """Return a PNG of one, two (alpha), three or four channels; rows have the filter Sub."""
     height, width, channels = levels.shape
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     passes = [levels]
@@ -31,7 +31,7 @@ def png(levels, interlaced=False):
 
 
 def tiff(levels, order="<", planar=False, packed=False, extra=None, orientation=1, dtype="u2"):
-    """Three or four channels (RGB, and one of the meaning ``extra``) or one of greys, in one strip (a plane)."""
+    """Return a TIFF of one channel, or RGB and perhaps one ``extra`` sample, in one strip (or one per plane)."""
     height, width, channels = levels.shape
     planes = np.moveaxis(levels, 2, 0) if planar else levels[None]
     strips = [np.ascontiguousarray(plane).astype(order + dtype).tobytes() for plane in planes]
@@ -58,25 +58,25 @@ def tiff(levels, order="<", planar=False, packed=False, extra=None, orientation=
     }
     if extra is not None:
         tags[338] = [extra]
-    body, beside = bytearray(), bytearray()
+    body, overflow = bytearray(), bytearray()
     end = at + 2 + 12 * len(tags) + 4
     for tag, values in sorted(tags.items()):
         long = tag in (273, 279)
         packed_values = struct.pack(f"{order}{len(values)}{'I' if long else 'H'}", *values)
         if len(packed_values) > 4:
-            place = struct.pack(f"{order}I", end + len(beside))
-            beside += packed_values
+            place = struct.pack(f"{order}I", end + len(overflow))
+            overflow += packed_values
         else:
             place = packed_values.ljust(4, b"\0")
         body += struct.pack(f"{order}HHI", tag, 4 if long else 3, len(values)) + place
     data = b"".join(strip + b"\0" * (len(strip) % 2) for strip in strips)
     mark = b"II*\0" if order == "<" else b"MM\0*"
     directory = struct.pack(f"{order}H", len(tags)) + body + struct.pack(f"{order}I", 0)
-    return mark + struct.pack(f"{order}I", at) + data + directory + beside
+    return mark + struct.pack(f"{order}I", at) + data + directory + overflow
 
 
 def ppm(levels, largest=65535, plain=False):
-    """Colour (PPM) or grey (PGM), binary or written out."""
+    """Return a PPM (colour) or PGM (grey), binary or as text (``plain``)."""
     height, width, channels = levels.shape
     mark = {(3, False): "P6", (1, False): "P5", (3, True): "P3", (1, True): "P2"}[channels, plain]
     head = f"{mark}\n{width} {height}\n{largest}\n".encode()

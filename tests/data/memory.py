@@ -1,4 +1,4 @@
-"""How much memory something takes at most, as the system counts it: libraries in C ask nobody else."""
+"""Peak memory of the process, from the operating system: libraries in C allocate past Python."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def growth() -> Callable[[], float]:
-    """Return what says by how many megabytes this process has grown at most since now."""
+    """Return a function that gives the peak growth of this process since now, in megabytes."""
     if not RESET.exists():
-        pytest.skip("only Linux says what a process had at most")
-    RESET.write_text("5")  # the peak so far is forgotten
+        pytest.skip("only Linux reports the peak memory of a process")
+    RESET.write_text("5")  # resets the peak
     before = _megabytes("VmRSS")
     return lambda: _megabytes("VmHWM") - before
 

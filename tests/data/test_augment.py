@@ -1,4 +1,4 @@
-"""A view is a pure function of (seed, epoch, index)."""
+"""Each view is a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: their levels are kept, one scale holds for a set, and what it is is said."""
+"""Images of more than 8 bits keep their levels; one scale holds for a data set, and the run reports it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def saved(path, data):
 
 
 def eight(levels, white):
-    """What [H, W, C] without alpha should show."""
+    """Return the expected pixels of [H, W, C] without alpha."""
     return np.broadcast_to(np.round(levels / white * 255), (*levels.shape[:2], 3)).astype(int)
 
 
@@ -73,15 +73,15 @@ FILES = {
 def test_twelve_bits_in_a_file_of_sixteen_become_the_nearest_of_256(tmp_path, name):
     data, levels = FILES[name]
     path = saved(tmp_path / name, data)
-    assert (read_image(path, SIDE, White(4095, said=True)) == eight(levels, 4095)).all()
-    if "says_its_white" in name:  # nobody has to say it
+    assert (read_image(path, SIDE, White(4095, given=True)) == eight(levels, 4095)).all()
+    if "says_its_white" in name:  # no setting is needed
         assert (read_image(path, SIDE) == eight(levels, 4095)).all()
     assert is_deep(path) or name == "colour_that_says_its_white.ppm"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "planes" not in name and "f4" not in name])
 def test_at_the_full_range_nothing_is_different(tmp_path, name):
-    """The same pixels as ever: greys are rounded, of colours the upper byte counts."""
+    """Pixels as in earlier versions: greys are rounded, colours use the upper byte."""
     image, levels = Image.open(io.BytesIO(FILES[name][0])), FILES[name][1]
     if image.mode.startswith("I"):
         expected = eight(levels, 4095 if "says" in name else 65535)
@@ -95,7 +95,7 @@ REFUSED = {
     "premultiplied.tif": (deep.tiff(COLOUR_ALPHA, extra=1), "only the upper 8 of its 16 bits"),
     "planes_alpha.tif": (deep.tiff(COLOUR_ALPHA, planar=True, extra=2), "in planes of mode RGBA cannot be read"),
     "plain.ppm": (deep.ppm(COLOUR, plain=True), "only the upper 8 of its 16 bits"),
-    "nan.tif": (deep.tiff(np.full((9, 9, 1), np.nan), dtype="f4"), "values that are no numbers"),
+    "nan.tif": (deep.tiff(np.full((9, 9, 1), np.nan), dtype="f4"), "values that are not finite"),
 }
 
 
@@ -103,27 +103,27 @@ REFUSED = {
 def test_what_would_lose_levels_is_refused_with_its_reason(tmp_path, name):
     data, reason = REFUSED[name]
     with pytest.raises(ValueError, match=reason):
-        read_image(saved(tmp_path / name, data), SIDE, White(4095, said=True))
+        read_image(saved(tmp_path / name, data), SIDE, White(4095, given=True))
     assert is_deep(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_greys_without_a_white_ask_for_the_setting(tmp_path, mode):
     Image.new(mode, (9, 9), 70_000).save(tmp_path / "x.tif")
-    with pytest.raises(ValueError, match=f"mode {mode} with values in .70000.* say data.white="):
+    with pytest.raises(ValueError, match=f"mode {mode} with values in .70000.* set data.white="):
         read_image(str(tmp_path / "x.tif"), 9)
-    assert (read_image(str(tmp_path / "x.tif"), 9, White(140_000, said=True)) == 128).all()
+    assert (read_image(str(tmp_path / "x.tif"), 9, White(140_000, given=True)) == 128).all()
 
 
-def test_what_is_beyond_a_white_that_was_said_is_cut_off(tmp_path):
+def test_values_beyond_a_given_white_are_clipped(tmp_path):
     levels = np.array([[[-5], [0], [50], [100], [101], [2000]]], "f4").repeat(6, 0)
     path = saved(tmp_path / "x.tif", deep.tiff(levels, dtype="f4"))
-    assert read_image(path, 6, White(100, said=True))[0, :, 0].tolist() == [0, 0, 128, 255, 255, 255]
+    assert read_image(path, 6, White(100, given=True))[0, :, 0].tolist() == [0, 0, 128, 255, 255, 255]
 
 
 def test_a_deep_image_is_turned_and_laid_on_white_like_any_other(tmp_path):
     levels = np.zeros((8, 8, 3), np.uint16)
-    levels[:, :4, 0] = 4095  # red on the left, and a quarter turn clockwise brings it to the top
+    levels[:, :4, 0] = 4095  # red on the left; a quarter turn clockwise brings it to the top
     pixels = read_image(saved(tmp_path / "x.tif", deep.tiff(levels, orientation=6)), 8, White(4095))
     assert (pixels[:4] == (255, 0, 0)).all() and (pixels[4:] == 0).all()
     clear = np.concatenate([levels, np.zeros((8, 8, 1), np.uint16)], 2)
@@ -131,7 +131,7 @@ def test_a_deep_image_is_turned_and_laid_on_white_like_any_other(tmp_path):
 
 
 def grow(root, top, write=deep.png, channels=1, split=("train", "test")):
-    """A tree of two classes whose levels lie in [0, top], each file another; the largest stands in the test alone."""
+    """Write two classes of different files with levels in [0, top]; only the test split holds ``top``."""
     generator = np.random.default_rng(1)
     for number, name in enumerate(f"{part}/{c}" for part in split for c in "ab"):
         (root / name).mkdir(parents=True)
@@ -157,9 +157,9 @@ def opened(tmp_path):
 def test_one_white_is_found_for_the_whole_set(tmp_path, opened, capsys, top, white, kind):
     channels = 1 if kind == "grey" else 3
     dataset = opened(grow(tmp_path / "tree", top, channels=channels))
-    said = f"16 files hold more than 8 bits a channel, with values up to {top:,}: {white:,} is white"
-    assert f"folder: {said} (found; data.white says another)\n" in capsys.readouterr().out
-    assert dataset.notes["white"] == white and dataset.notes["grey_levels"].startswith(said)
+    line = f"16 files hold more than 8 bits a channel, with values up to {top:,}: {white:,} is white"
+    assert f"folder: {line} (detected; data.white sets another)\n" in capsys.readouterr().out
+    assert dataset.notes["white"] == white and dataset.notes["grey_levels"].startswith(line)
     assert dataset.white == White(white)
     corner = dataset.images[dataset.test[-1], 0, 0]
     assert corner[0] == (top >> 8 if kind == "colour" and white == 65535 else round(255 * top / white))
@@ -185,35 +185,37 @@ def test_the_same_scale_holds_when_the_set_is_opened_again_and_for_new_images(tm
         path = sorted((root / "test" / name).iterdir())[0]
         row = first.test[0 if name == "a" else 4]
         assert (read_image(str(path), SIDE, again.white) == again.images[row]).all()
-    (page,) = (tmp_path / "store" / "data").glob("*/meta.json")
-    assert json.loads(page.read_text())["white"] == {"value": 4095, "said": False}
+    (meta,) = (tmp_path / "store" / "data").glob("*/meta.json")
+    assert json.loads(meta.read_text())["white"] == {"value": 4095, "said": False}
 
 
-def test_a_white_that_is_said_holds(tmp_path, opened, capsys):
+def test_a_given_white_holds(tmp_path, opened, capsys):
     root = grow(tmp_path / "tree", 4000)
-    found, said = opened(root), opened(root, white=4095)
-    assert said.fingerprint == found.fingerprint  # the same pixels, however the number was come by
+    detected, given = opened(root), opened(root, white=4095)
+    assert given.fingerprint == detected.fingerprint  # the same white gives the same pixels
     other = opened(root, white=2000)
-    assert "2,000 is white (data.white); what is below 0 or above it is cut off in 4 of them" in capsys.readouterr().out
-    assert other.white == White(2000, said=True) and other.fingerprint != found.fingerprint
+    assert (
+        "2,000 is white (data.white); values below 0 or above white are clipped in 4 of them" in capsys.readouterr().out
+    )
+    assert other.white == White(2000, given=True) and other.fingerprint != detected.fingerprint
     assert other.images.max() == 255 and opened(root, white=8000).images.max() == 128
     for wrong in (0, -1, True, "white", float("inf")):
         with pytest.raises(ValueError, match="^data.white must be a number above 0"):
             opened(root, white=wrong)
 
 
-def test_float_greys_want_a_white_that_is_said(tmp_path, opened):
+def test_float_greys_need_a_given_white(tmp_path, opened):
     root = grow(tmp_path / "tree", 1000, lambda levels: deep.tiff(levels / 1000, dtype="f4"))
-    with pytest.raises(ValueError, match="(?s)16 of 16 files cannot be read.*mode F .*say data.white="):
+    with pytest.raises(ValueError, match="(?s)16 of 16 files cannot be read.*mode F .*set data.white="):
         opened(root)
     assert opened(root, white=1).images.max() == 255 and opened(root, white=1.0).notes["white"] == 1
 
 
-def test_one_file_that_is_far_brighter_than_the_others_is_told(tmp_path, opened):
+def test_one_file_that_is_far_brighter_than_the_others_gives_a_warning(tmp_path, opened):
     root = grow(tmp_path / "tree", 4000)
     saved(root / "train/a/stuck.x", deep.png(np.full((SIDE, SIDE, 1), 65535, np.uint16)))
     with pytest.warns(
-        KdWarning, match="half of the files .* stay below 4,096, and 65,535 is white. data.white=4095 shows"
+        KdWarning, match="half of the files .* stay below 4,096, but white is 65,535. data.white=4095 keeps"
     ):
         opened(root)
 
@@ -223,20 +225,20 @@ def test_a_set_of_8_bits_keeps_its_key_its_pixels_and_its_fingerprint(tmp_path, 
     root = grow_8_bits(tmp_path / "tree", {"train/dog": 12, "train/cat": 8, "test/dog": 3, "test/cat": 4})
     dataset = opened(root)
     assert dataset.fingerprint == "e6efa9daaf29336f300d89238207dbf6fb8d489ef0f2e66deab96c90d9982ca8"
-    (page,) = (tmp_path / "store" / "data").glob("*/meta.json")
-    assert set(json.loads(page.read_text())) == {"name", "classes", "train_count", "notes", "content"}
-    with pytest.warns(KdWarning, match="data.white=4095: no file .* so it changes nothing"):
+    (meta,) = (tmp_path / "store" / "data").glob("*/meta.json")
+    assert set(json.loads(meta.read_text())) == {"name", "classes", "train_count", "notes", "content"}
+    with pytest.warns(KdWarning, match="data.white=4095: no file .* so it has no effect"):
         assert opened(root, white=4095).fingerprint == dataset.fingerprint
     assert len(list((tmp_path / "store" / "data").iterdir())) == 1
 
 
 @pytest.mark.filterwarnings("error")
 def test_headers_are_looked_at_once(tmp_path, opened, monkeypatch):
-    root, asked = grow_8_bits(tmp_path / "tree", {"a": 4, "b": 4}), []
-    monkeypatch.setattr("kd.data.white_level.is_deep", lambda path: asked.append(path))
+    root, read = grow_8_bits(tmp_path / "tree", {"a": 4, "b": 4}), []
+    monkeypatch.setattr("kd.data.white_level.is_deep", lambda path: read.append(path))
     opened(root)
     opened(root, image_size=9)
-    assert len(asked) == 8
+    assert len(read) == 8
 
 
 def test_images_of_8_bits_among_deep_ones_keep_their_white(tmp_path, opened):
@@ -251,7 +253,7 @@ def test_files_that_say_their_white_themselves_are_taken_at_their_word(tmp_path,
     dataset = opened(root)
     assert dataset.images.max() == round(255 * 0.9) and "white" not in dataset.notes
     assert dataset.notes["grey_levels"].endswith(
-        "16 files hold more than 8 bits a channel and say themselves what is white, or are refused"
+        "16 files hold more than 8 bits a channel; each states its own white, or is refused"
     )
     assert opened(root, white=900).images.max() == 255  # in the file's own numbers
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 through torchvision, on tiny batches whose checksums are put in the place of the real ones."""
+"""CIFAR-10 and CIFAR-100 through torchvision, on tiny batches whose checksums replace the real ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kd.store.store import Store
 
 
 def grow(root, monkeypatch, cifar, labels_key, classes):
-    """Write 3 images a class into every batch of ``cifar`` and return all images, [N, 32, 32, 3]."""
+    """Write 3 images per class into every batch of ``cifar`` and return all images, [N, 32, 32, 3]."""
     folder = root / cifar.base_folder
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_the_arrays_are_those_of_the_batches(tmp_path, monkeypatch, module, cifa
     assert len(dataset.test) == 3 * classes and dataset.classes[1] == "class 1"
 
 
-def test_missing_and_damaged_files_are_told(tmp_path, monkeypatch):
+def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
     store, root = Store(tmp_path / "store"), tmp_path / "root"
     with pytest.raises(FileNotFoundError, match=r"cifar-10-batches-py/ .*missing: data_batch_1"):
         cifar10.load(store, Augment(), root=str(root))

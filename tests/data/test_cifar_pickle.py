@@ -1,4 +1,4 @@
-"""CIFAR's pickles: what Python 2 wrote is read, and nothing that a pickle asks for is ever run."""
+"""CIFAR's pickles: batches of Python 2 are read, and no code in a pickle is run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text(value):
 
 
 def of_python_2(data=DATA, columns_first=False):
-    """A batch as its authors' Python 2.6 and numpy 1.3 wrote it, at protocol 2: no bytes, only strings."""
+    """Return a batch as its authors' Python 2.6 and numpy 1.3 wrote it, at protocol 2: no bytes, only strings."""
     raw = data.tobytes(order="F" if columns_first else "C")
     shape = b"(" + b"".join(b"J" + struct.pack("<i", side) for side in data.shape) + b"t"
     kind = (
@@ -54,7 +54,7 @@ def test_a_batch_of_python_2_is_read(columns_first):
     assert (batch.pop("data") == DATA).all()
     assert batch == {"labels": [3, 1, 4, 1], "batch_label": "training batch 1 of 5"}
     theirs = pickle.loads(of_python_2(columns_first=columns_first), encoding="latin1")
-    assert (theirs["data"] == DATA).all()  # what is written above is what numpy itself reads
+    assert (theirs["data"] == DATA).all()  # numpy itself reads the same
 
 
 @pytest.mark.parametrize("protocol", range(3, 5))
@@ -64,7 +64,7 @@ def test_a_batch_that_was_written_again_is_read(protocol):
 
 
 class Attack:
-    """Leaves a trace where it is run."""
+    """Leaves a trace if it is run."""
 
     def __init__(self, call, *arguments):
         self.call, self.arguments = call, arguments
@@ -90,7 +90,7 @@ def attacks(trace):
 
 @pytest.mark.parametrize("attack", attacks("x"))
 def test_code_in_a_pickle_is_not_run(tmp_path, attack):
-    with pytest.raises(ValueError, match="no pickle of a CIFAR batch"):
+    with pytest.raises(ValueError, match="not a pickle of a CIFAR batch"):
         read_pickle(attacks(tmp_path / "trace")[attack])
     assert not (tmp_path / "trace").exists()
 
@@ -106,7 +106,7 @@ def test_not_even_with_the_right_checksum(tmp_path, monkeypatch):
     (tmp_path / "root" / "cifar-10-batches-py" / "data_batch_2").write_bytes(data)
     sums = [[n, hashlib.md5(data).hexdigest() if n == "data_batch_2" else s] for n, s in datasets.CIFAR10.train_list]
     monkeypatch.setattr(datasets.CIFAR10, "train_list", sums)
-    with pytest.raises(ValueError, match="data_batch_2: no pickle of a CIFAR batch: it asks for [a-z]+.system, which"):
+    with pytest.raises(ValueError, match="data_batch_2: not a pickle of a CIFAR batch: it calls [a-z]+.system, which"):
         cifar10.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
     assert not (tmp_path / "trace").exists()
 
@@ -128,7 +128,7 @@ LARGE = {
 @pytest.mark.parametrize("kind", LARGE)
 def test_what_a_pickle_claims_is_not_allocated(kind):
     grown = growth()
-    with pytest.raises(ValueError, match="no pickle of a CIFAR batch"):
+    with pytest.raises(ValueError, match="not a pickle of a CIFAR batch"):
         read_pickle(LARGE[kind])
     assert grown() < 50
 
@@ -140,4 +140,4 @@ def test_any_damage_is_a_batch_or_a_reason(at, inserted, dropped):
     try:
         assert isinstance(read_pickle(whole[:at] + inserted + whole[at + dropped :]), dict)
     except ValueError as error:
-        assert "no pickle of a CIFAR batch" in str(error)
+        assert "not a pickle of a CIFAR batch" in str(error)

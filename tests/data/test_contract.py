@@ -1,4 +1,4 @@
-"""What every data set promises, found by its yaml."""
+"""Promises of every data set, one for each config option of the group ``data``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ROOTED = [option for option in options("data") if "root" in list(compose(f"data=
 
 
 @pytest.mark.parametrize("option", options("data"))
-def test_its_page_says_how_it_is_split_and_looked_at(option):
-    page = compose(f"data={option}").data
-    assert 0 < page.val_fraction < 0.5 and page.seed == 0 and page.image_size >= 8
-    assert set(page.augment) - {"_target_"} == set(inspect.signature(get_object(page.augment._target_)).parameters)
+def test_its_config_sets_split_and_views(option):
+    node = compose(f"data={option}").data
+    assert 0 < node.val_fraction < 0.5 and node.seed == 0 and node.image_size >= 8
+    assert set(node.augment) - {"_target_"} == set(inspect.signature(get_object(node.augment._target_)).parameters)
 
 
 @pytest.mark.parametrize("option", ROOTED)
 def test_a_place_where_it_is_not_is_named_and_nothing_is_fetched(option, tmp_path):
-    """The sentence names what was given; an error of a library would name something else."""
+    """The message names the given folder; an error of a library would name something else."""
     nowhere = tmp_path / "nowhere"
     cfg = OmegaConf.merge(compose(f"data={option}"), {"data": {"root": str(nowhere)}})
     with pytest.raises(Exception) as caught:  # noqa: B017  Hydra wraps it

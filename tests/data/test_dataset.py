@@ -1,4 +1,4 @@
-"""What decode_once and open_decoded promise: decoded once, stratified splits, honest statistics, a true fingerprint."""
+"""Promises of decode_to_cache and open_cached: one decoding, stratified splits, exact statistics and fingerprint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGETS = np.arange(30) % 3
 
 @pytest.fixture
 def decoded(tmp_path):
-    """Decode: decoded(settings, images, targets, train_count, allocated) -> the folder; counts its calls."""
+    """Return ``decode(settings, ...)``, which returns the decoded folder and counts its calls."""
 
     def decode(settings, images=IMAGES, targets=TARGETS, train_count=24, allocated=30):
         def produce(allocate):
@@ -87,14 +87,14 @@ def test_the_split_is_stratified_disjoint_and_leaves_something_of_each_class():
 
 
 def test_a_class_of_one_image_is_named():
-    with pytest.raises(ValueError, match=r"^data.val_fraction=0.5: .*at least 2 a class .*: ape \(1\), cow \(1\)$"):
+    with pytest.raises(ValueError, match=r"^data.val_fraction=0.5: .*at least 2 per class .*: ape \(1\), cow \(1\)$"):
         stratified_split(np.array([0, 1, 1, 2]), 0.5, 0, ("ape", "bee", "cow"))
 
 
 DAMAGE = {
-    "half a page": lambda folder: os.truncate(folder / "meta.json", 100),
-    "no page": lambda folder: (folder / "meta.json").unlink(),
-    "a page of another kind": lambda folder: (folder / "meta.json").write_text('{"name": "tiny"}'),
+    "half the meta.json": lambda folder: os.truncate(folder / "meta.json", 100),
+    "no meta.json": lambda folder: (folder / "meta.json").unlink(),
+    "another meta.json": lambda folder: (folder / "meta.json").write_text('{"name": "tiny"}'),
     "half the images": lambda folder: os.truncate(folder / "images.npy", 4000),
     "empty images": lambda folder: os.truncate(folder / "images.npy", 0),
     "rubbish for images": lambda folder: (folder / "images.npy").write_bytes(b"rubbish" * 99),
@@ -104,7 +104,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_what_was_damaged_later_is_told_with_what_to_remove(decoded, damage):
+def test_what_was_damaged_later_is_refused_with_the_folder_to_remove(decoded, damage):
     folder = decoded({})
     DAMAGE[damage](folder)
     with pytest.raises(ValueError, match=f"data set in {re.escape(str(folder))} is damaged .* Remove that folder"):
@@ -112,6 +112,6 @@ def test_what_was_damaged_later_is_told_with_what_to_remove(decoded, damage):
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 0, 1, 1.5])
-def test_a_fraction_that_cannot_be_is_told(fraction):
+def test_an_impossible_fraction_is_refused(fraction):
     with pytest.raises(ValueError, match="between 0 and 1"):
         stratified_split(TARGETS, fraction, 0)

@@ -1,4 +1,4 @@
-"""Images of every mode become the right RGB pixels, and a bad file never hides another."""
+"""Images of every mode become the right RGB pixels, and every bad file is named."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_float_greys_are_refused_because_white_is_not_defined(tmp_path):
 
 def test_exif_orientation_is_obeyed(tmp_path):
     image = Image.new("RGB", (20, 10), BLUE)
-    image.paste(RED, (0, 0, 10, 10))  # stored: red on the left
+    image.paste(RED, (0, 0, 10, 10))  # stored with red on the left
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown after a quarter turn clockwise: red on top
+    exif[0x0112] = 6  # a quarter turn clockwise brings red to the top
     pixels = read_image(saved(tmp_path / "x.png", image, exif=exif), 10)
     assert close(pixels[:4], RED) and close(pixels[6:], BLUE)
 
@@ -87,7 +87,7 @@ def test_an_image_of_the_right_size_is_not_resampled(tmp_path):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Good and bad files by turns: {label: path}, and the grey value of each good one."""
+    """Good and bad files in turn, {label: path}; the label of a good one holds its grey value."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     jpeg = saved(tmp_path / "whole.jpg", Image.fromarray(noise))
     data = (tmp_path / "whole.jpg").read_bytes()
@@ -128,16 +128,16 @@ def test_every_16_bit_grey_becomes_the_nearest_of_256():
 
 
 def test_room_is_given_to_as_many_as_fit_and_to_a_large_one_alone():
-    room, inside, most = MemoryGate(10), [], []
+    gate, inside, seen = MemoryGate(10), [], []
 
     def enter(amount):
-        with room(amount):
+        with gate(amount):
             inside.append(amount)
-            most.append(list(inside))
+            seen.append(list(inside))
             time.sleep(0.01)
             inside.remove(amount)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(enter, [4, 4, 4, 99, 4, 1, 10, 3, 3, 3] * 2))
-    assert len(most) == 20 and room.taken == 0
-    assert all(sum(each) <= 10 or each == [99] for each in most) and any(len(each) > 1 for each in most)
+    assert len(seen) == 20 and gate.taken == 0
+    assert all(sum(each) <= 10 or each == [99] for each in seen) and any(len(each) > 1 for each in seen)

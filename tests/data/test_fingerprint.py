@@ -1,4 +1,4 @@
-"""A content key knows labels and bytes, and neither paths nor dates; it is remembered as long as no date changes."""
+"""A content key depends on labels and bytes, not on paths or dates; it is remembered until a date changes."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_what_did_not_change_is_not_read_again(tmp_path, files, monkeypatch):
     time.sleep(0.02)  # the clock of file dates ticks every few milliseconds
     with open(files["class/1"], "r+") as file:
         file.write("CONTENT")
-    os.utime(files["class/1"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as tools do that keep dates
+    os.utime(files["class/1"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as copying tools do
     assert content_key(store, files) != key and len(read) == 3

@@ -1,4 +1,4 @@
-"""Class folders: which layouts are read, what is refused and how, and what is found again at the second start."""
+"""Class folders: layouts that are read, trees that are refused, and what a second run reuses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Open a tree in one store: opened(root, **settings)."""
+    """Return ``opened(root, **settings)``, which opens a tree in one store."""
     store = Store(tmp_path / "store")
     return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 12, **settings})
 
@@ -141,8 +141,8 @@ def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
         ({"a": 9}, {}, "at least 2 class folders are needed, .* holds a"),
         ({"train/a": 3, "test/a": 3}, {}, "at least 2 class folders"),
         ({"train/a": 3, "train/b": 0, "test/a": 1, "test/b": 1}, {}, "without any file .*: b"),
-        ({"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1}, {}, r"at least 2 a class .*: b \(1\)"),
-        ({"a": 2, "b": 5}, {}, r"at least 3 a class .*: a \(2\)"),
+        ({"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1}, {}, r"at least 2 per class .*: b \(1\)"),
+        ({"a": 2, "b": 5}, {}, r"at least 3 per class .*: a \(2\)"),
         (
             {"train/a": 3, "train/b": 3, "test/a": 1, "test/c": 1},
             {},
@@ -164,7 +164,7 @@ def test_leaving_bad_files_out_may_not_empty_a_class(tree, opened):
         ({"train/e\u0301": 3, "train/\xe9": 3, "test/\xe9": 1}, {}, r"look the same .* \(1 characters\)"),
     ],
 )
-def test_a_tree_or_setting_that_cannot_work_is_told(tmp_path, opened, counts, settings, message):
+def test_a_tree_or_setting_that_cannot_work_is_refused(tmp_path, opened, counts, settings, message):
     (tmp_path / "tree").mkdir()
     with pytest.raises(ValueError, match=message) as raised:
         opened(**{"root": grow(tmp_path / "tree", counts), **settings})
@@ -175,15 +175,15 @@ def test_a_tree_or_setting_that_cannot_work_is_told(tmp_path, opened, counts, se
     ("train", "test"),
     [("Train", "Test"), ("training", "testing"), ("TRAINING", "Val"), ("Train", "valid"), ("training", "Validation")],
 )
-def test_splits_of_other_names_are_told_with_the_settings_that_read_them(tmp_path, opened, train, test):
+def test_splits_of_other_names_are_refused_with_the_settings_that_read_them(tmp_path, opened, train, test):
     root = grow(tmp_path / "tree", {f"{split}/{name}": 3 for split in (train, test) for name in "ab"})
     with pytest.raises(ValueError) as raised:
         opened(root)
     assert str(raised.value) == (
-        f"data.root={root} holds splits of other names: say data.train_dir={train} data.test_dir={test}"
+        f"data.root={root} holds splits of other names: use data.train_dir={train} data.test_dir={test}"
     )
-    said = dict(part.removeprefix("data.").split("=") for part in str(raised.value).partition(": say ")[2].split())
-    assert len(opened(root, **said).test) == 6
+    settings = dict(part.removeprefix("data.").split("=") for part in str(raised.value).partition(": use ")[2].split())
+    assert len(opened(root, **settings).test) == 6
 
 
 def test_a_test_is_preferred_to_a_validation_folder_and_classes_may_have_such_names(tmp_path, opened):
@@ -194,26 +194,27 @@ def test_a_test_is_preferred_to_a_validation_folder_and_classes_may_have_such_na
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_intels_tree_is_told_with_its_own_data_set(tmp_path, opened, nested):
+def test_intels_tree_is_refused_with_its_own_data_set(tmp_path, opened, nested):
     root = intel_tree(tmp_path / "tree", nested)
     for place in [root, root / "seg_train"] if nested else [root]:
-        with pytest.raises(ValueError, match=f"^data.root={place} .*: say data=intel data.root={root}$"):
+        with pytest.raises(ValueError, match=f"^data.root={place} .*: use data=intel data.root={root}$"):
             opened(place)
     assert len(opened(root / "seg_train" / ("seg_train" if nested else "")).targets) == 24
 
 
 @pytest.mark.parametrize(
-    "said", [{"test_dir": "train"}, {"test_dir": "link"}, {"train_dir": ".", "test_dir": "."}, {"test_dir": "./train/"}]
+    "settings",
+    [{"test_dir": "train"}, {"test_dir": "link"}, {"train_dir": ".", "test_dir": "."}, {"test_dir": "./train/"}],
 )
-def test_one_folder_for_both_splits_is_refused_before_anything_is_decoded(tree, opened, tmp_path, said):
+def test_one_folder_for_both_splits_is_refused_before_anything_is_decoded(tree, opened, tmp_path, settings):
     (tree / "link").symlink_to("train")
     with pytest.raises(ValueError, match=r"^data.train_dir=.* and data.test_dir=.* are the same folder, .*data.root="):
-        opened(tree, **said)
+        opened(tree, **settings)
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.filterwarnings("error")
-def test_settings_are_looked_at_before_a_image_is(tree, opened, tmp_path):
+def test_settings_are_checked_before_any_image_is_read(tree, opened, tmp_path):
     for settings in ({"val_fraction": 2}, {"image_size": 7}, {"on_leak": "no"}, {"on_bad_file": "no"}):
         with pytest.raises(ValueError, match=f"data.{next(iter(settings))} must"):
             opened(tree, **settings)
@@ -230,7 +231,7 @@ def test_a_data_set_may_be_tiny(tmp_path, opened):
 
 
 def test_a_class_may_be_spelt_apart_in_one_split(tmp_path, opened):
-    """macOS, and archives made there, take accents apart."""
+    """macOS, and archives made there, decompose accents."""
     root = grow(tmp_path / "tree", {"train/caf\xe9": 2, "train/bar": 2, "test/cafe\u0301": 1, "test/bar": 1})
     assert opened(root).classes == ("bar", "caf\xe9")
 
@@ -243,7 +244,7 @@ def test_a_root_may_be_a_number_and_is_no_file(tree, tmp_path, opened, monkeypat
         opened(tmp_path / "2024/train/cat/00.png")
 
 
-def test_a_root_that_is_not_there_is_told(tmp_path, opened):
+def test_a_missing_root_is_named(tmp_path, opened):
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         opened(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="needs data.root"):

@@ -1,4 +1,4 @@
-"""A data set on a disk that is full, and images where nothing may be written: on real file systems, real limits."""
+"""A data set on a full disk, and images on a read-only one: with real file systems and real limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.data import test_fashion_mnist, test_intel
 from tests.data.test_folder import grow
 
 NOBODY = 65534
-SIDE = 64  # pixels: the eight images below have 98 KB
+SIDE = 64  # pixels: the eight images have 98 KB
 
 
 def mounted(*arguments):
@@ -37,7 +37,7 @@ def mounted(*arguments):
 
 @pytest.fixture
 def disk(tmp_path):
-    """disk(kilobytes): a file system of this size, made at the first call and resized at every other."""
+    """Return ``disk(kilobytes)``, the folder of a file system, which each call resizes."""
     place = tmp_path / "disk"
     place.mkdir()
     if not mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs", place):
@@ -53,7 +53,7 @@ def disk(tmp_path):
 
 @contextlib.contextmanager
 def read_only(place):
-    """Nothing can be written below ``place`` meanwhile, not even by root."""
+    """Make ``place`` read-only in the block, even for root."""
     if os.geteuid() != 0:
         place.chmod(0o555)
         yield
@@ -69,23 +69,23 @@ def read_only(place):
 
 
 def in_child(act, prepare):
-    """Do ``prepare()`` and ``act()`` in a process of their own, and return what ``act`` does or raises, as text."""
-    images._formats()  # what is imported late may not be readable to somebody else
+    """Run ``prepare()`` and ``act()`` in a child process; return the result or error of ``act`` as text."""
+    images._formats()  # later imports may not be readable for another user
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
             prepare()
-            said = act()
+            text = act()
         except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, str(said).encode())
+            text = f"{type(error).__name__}: {error}"
+        os.write(writing, str(text).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read().decode()
+        text = pipe.read().decode()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return said
+    return text
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def opened(root, store):
 
 
 def left(store):
-    """What stands in a store beside its locks."""
+    """Return the content of a store without its locks."""
     return sorted(str(path.relative_to(store)) for path in Path(store).rglob("*") if ".locks" not in path.parts)
 
 
 def test_a_disk_that_is_full_at_any_moment_of_the_decoding(tmp_path, tree, disk):
-    """From far too small, page by page, to large enough."""
-    elsewhere, stages, needed = opened(tree, tmp_path / "roomy"), set(), None
+    """The disk grows from far too small, 4 KB at a time, to large enough."""
+    elsewhere, failed, needed = opened(tree, tmp_path / "roomy"), set(), None
     for kilobytes in (16, 64, *range(92, 200, 4)):
         place = disk(kilobytes)
         try:
@@ -113,11 +113,11 @@ def test_a_disk_that_is_full_at_any_moment_of_the_decoding(tmp_path, tree, disk)
             assert error.errno == errno.ENOSPC, error
             assert all(path in ("data", "manifests") or path.endswith(".json") for path in left(place)), left(place)
             needed = needed or "98,304 bytes are wanted and " in str(error)
-            stages.add(Path(error.filename).name if error.filename else "a page")
+            failed.add(Path(error.filename).name if error.filename else "a memory page")
         else:
             break
     assert dataset.fingerprint == elsewhere.fingerprint and (dataset.images == elsewhere.images).all()
-    assert needed and "images.npy" in stages and len(stages) > 1, stages
+    assert needed and "images.npy" in failed and len(failed) > 1, failed
     assert opened(tree, place).fingerprint == elsewhere.fingerprint
 
 
@@ -125,10 +125,10 @@ def test_a_limit_on_the_size_of_files(tmp_path, tree):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, 64 * 1024))
 
-    said = in_child(lambda: opened(tree, tmp_path / "store"), limited)
-    assert said.startswith("OSError: [Errno 27] File too large: 98,304 bytes are wanted and ") and "images.npy" in said
+    text = in_child(lambda: opened(tree, tmp_path / "store"), limited)
+    assert text.startswith("OSError: [Errno 27] File too large: 98,304 bytes are wanted and ") and "images.npy" in text
     assert not [path for path in left(tmp_path / "store") if path.startswith("data/")]
-    assert len(opened(tree, tmp_path / "store").test) == 2  # the same once more, when it may
+    assert len(opened(tree, tmp_path / "store").test) == 2  # without the limit it succeeds
 
 
 def test_an_allocated_file_is_whole_from_the_first_or_not_there(tmp_path, disk):
@@ -181,9 +181,9 @@ def test_nothing_is_written_beside_the_images(tmp_path, data):
 
 @pytest.fixture
 def of_nobody():
-    """A folder that others may enter: pytest's own are root's alone."""
+    """A folder that other users may enter; pytest's own belong to root."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can become another user")
     place = Path(tempfile.mkdtemp())
     place.chmod(0o755)
     (place / "store").mkdir()
@@ -204,9 +204,9 @@ def test_images_of_others_and_files_that_may_not_be_read(of_nobody):
     def as_nobody(**settings):
         return in_child(lambda: load(**settings), lambda: os.setuid(NOBODY))
 
-    told = as_nobody()
-    assert f"ValueError: data.root={tree}: 2 of 8 files cannot be read" in told
-    assert "\n  train/a/02.png: Permission denied\n  train/b/02.png: Permission denied" in told
+    text = as_nobody()
+    assert f"ValueError: data.root={tree}: 2 of 8 files cannot be read" in text
+    assert "\n  train/a/02.png: Permission denied\n  train/b/02.png: Permission denied" in text
     count, notes = json.loads(as_nobody(on_bad_file="skip"))
     assert count == 6 and notes["bad_files"] == 2
     (tree / "train/a/02.png").chmod(0o644)
@@ -215,18 +215,18 @@ def test_images_of_others_and_files_that_may_not_be_read(of_nobody):
     assert as_nobody() == f"ValueError: data.root={tree}: {tree}/train/b cannot be listed: Permission denied"
 
 
-def test_an_array_file_that_may_not_be_read_is_told_with_its_root(of_nobody):
+def test_an_array_file_that_may_not_be_read_is_named_with_its_root(of_nobody):
     test_fashion_mnist.fill(of_nobody / "idx", packed=False)
     (of_nobody / "idx" / "train-labels-idx1-ubyte").chmod(0)
 
     def load():
         return fashion_mnist.load(Store(of_nobody / "store"), Augment(), root=str(of_nobody / "idx"))
 
-    told = in_child(load, lambda: os.setuid(NOBODY))
-    assert told.startswith(f"ValueError: data.root={of_nobody / 'idx'}: ") and "Permission denied" in told
+    text = in_child(load, lambda: os.setuid(NOBODY))
+    assert text.startswith(f"ValueError: data.root={of_nobody / 'idx'}: ") and "Permission denied" in text
 
 
-def test_a_store_or_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+def test_a_store_or_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     place = tmp_path / "outputs"
     place.mkdir()
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
@@ -235,12 +235,12 @@ def test_a_store_or_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch
         (place / handle).mkdir(parents=True)
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
-    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "no server is asked")
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "set, so no server is contacted")
     with read_only(place):
         for load in (cifar10.load, fashion_mnist.load):
             with pytest.raises(OSError, match="(Read-only|denied).*outputs/downloads") as raised:
                 load(Store(place), Augment())
             assert raised.value.errno in (errno.EROFS, errno.EACCES)
-        with pytest.raises(OSError, match="kagglehub's cache .*outputs.*\nSet KAGGLEHUB_CACHE to a folder"):
+        with pytest.raises(OSError, match="kagglehub's cache .*outputs.*\nSet KAGGLEHUB_CACHE to a writable folder"):
             intel.load(Store(tmp_path / "store"), Augment())
     assert datasets.CIFAR10.url.startswith("https") and not list(place.iterdir())

@@ -1,4 +1,4 @@
-"""Damaged files of every usual format, and bytes that are no file: an image or a reason, and never anything else."""
+"""Damaged files of every usual format, and random bytes: each gives an image or a reason, never anything else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kd.data.white_level import find_white
 from tests.data import deep
 from tests.data.memory import growth
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of an image that is read outside decode_into
+pytestmark = pytest.mark.filterwarnings("ignore")  # from images that are read outside decode_into
 SIZE = 16
-PIXELS = 2**20  # the limit while we try: what gets past it shows in memory at once
-MEMORY = 100  # megabytes that the worst input may add: 33 bytes for each of the pixels above, and room for malloc
+PIXELS = 2**20  # a low limit: an image that passes it shows in the memory at once
+MEMORY = 100  # megabytes that the worst input may add: 33 bytes a pixel, and a margin for malloc
 LENGTHS = (0, 1, 2, 8, 255, 4096, 20_000, 65_535, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -83,7 +83,7 @@ FILES = whole_files()
 
 @st.composite
 def damaged(draw):
-    """A whole file after a few accidents, most of them where headers stand, but behind the mark of the format."""
+    """A valid file with a few damages, most of them in the headers, after the signature of the format."""
     data = bytearray(draw(st.sampled_from(FILES)))
 
     def place():
@@ -102,8 +102,8 @@ def damaged(draw):
             data[at] = draw(st.integers(0, 255))
         elif accident in ("length", "insert"):
             kind, value = draw(st.sampled_from((">I", "<I", ">H", "<H"))), draw(st.sampled_from(LENGTHS))
-            said = struct.pack(kind, value % 2 ** (8 * struct.calcsize(kind)))
-            data[at : at + (len(said) if accident == "length" else 0)] = said
+            packed = struct.pack(kind, value % 2 ** (8 * struct.calcsize(kind)))
+            data[at : at + (len(packed) if accident == "length" else 0)] = packed
         elif accident == "cut":
             del data[at:]
         elif accident == "drop":
@@ -118,7 +118,7 @@ def damaged(draw):
 
 
 def with_checksums(data):
-    """A PNG whose chunks have the checksums of what they hold now, so that their content is looked at."""
+    """Return a PNG with correct checksums, so that the decoder reads the damaged chunks."""
     mended, at = bytearray(data), 8
     while at + 12 <= len(mended):
         end = at + 8 + int.from_bytes(mended[at : at + 4], "big")
@@ -129,36 +129,36 @@ def with_checksums(data):
 
 @st.composite
 def rubbish(draw):
-    """Any bytes, by themselves or behind the first bytes of a format."""
+    """Any bytes, alone or after the first bytes of a format."""
     start = draw(st.sampled_from((b"", *(file[:16] for file in FILES))))
     return start + draw(st.binary(max_size=300))
 
 
 @pytest.fixture
 def survives(tmp_path, monkeypatch):
-    """survives(data): what the loader makes of these bytes is an image or a reason, in little time and memory.
+    """Return ``survives(data)``, which checks that bytes give an image or a reason, in little time and memory.
 
-    The bytes lie in a file while they are tried: if the process dies of them, they are still there.
+    The bytes are in a file during the check, so that they are still there if the process dies.
     """
     monkeypatch.setattr(readers_images, "MAX_PIXELS", PIXELS)
     path, images = tmp_path / "tried", np.zeros((1, SIZE, SIZE, 3), np.uint8)
     find_white("set", {"whole": str(path)}, 4095)
-    readers_images.decode_into(images, {"whole": str(path)}, "skip")  # what is loaded once does not count
-    faulthandler.dump_traceback_later(300, exit=True)  # no other way out of a decoder in C that does not end
+    readers_images.decode_into(images, {"whole": str(path)}, "skip")  # imports of the first call do not count
+    faulthandler.dump_traceback_later(300, exit=True)  # the only way out of a C decoder that does not end
 
     def tried(data):
         path.write_bytes(data)
         began, grown = time.perf_counter(), growth()
         white = find_white("set", {"name": str(path)}, 4095).white
         kept, notes = readers_images.decode_into(images, {"name": str(path)}, "skip", white)
-        assert white == White(4095, said=True)
+        assert white == White(4095, given=True)
         assert time.perf_counter() - began < 10
         assert grown() < MEMORY
         if len(kept):
             assert not notes
         else:
-            (told,) = notes["bad_file_names"]
-            reason = told.removeprefix("name: ")
+            (line,) = notes["bad_file_names"]
+            reason = line.removeprefix("name: ")
             assert 5 < len(reason) <= 201 and reason.replace("\u200d", "").isprintable()
         try:
             pixels = readers_images.read_image(str(path), SIZE, white)

@@ -1,4 +1,4 @@
-"""IDX files, gzipped or not, under every name that mirrors give them; damage is told, never read as pixels."""
+"""IDX files, gzipped or not, under every name of the mirrors; damage is an error, never read as pixels."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_any_bytes_are_an_array_or_a_reason(tmp_path, rubbish, at, packed):
     ("name", "content", "message"),
     [
         ("x", b"", "starts with nothing"),
-        ("x", b"<html>not found</html>", "no IDX file"),
-        ("x", b"\x00\x00\x0d\x02" + b"\x00" * 8, "no IDX file of unsigned bytes"),  # floats
-        ("x", idx(np.zeros(9, np.uint8)), "has 1 dimensions, and 2 are expected"),  # the labels in place of the images
+        ("x", b"<html>not found</html>", "not an IDX file"),
+        ("x", b"\x00\x00\x0d\x02" + b"\x00" * 8, "not an IDX file of unsigned bytes"),  # floats
+        ("x", idx(np.zeros(9, np.uint8)), "has 1 dimensions but 2 are expected"),  # labels in place of images
         ("x", idx(np.zeros((3, 4), np.uint8)) + b"x", r"header says \[3, 4\], but more than 12 bytes"),
         ("x", idx(np.zeros((0, 4), np.uint8)), r"header says \[0, 4\]"),
-        ("x", b"\x00\x00\x08\x02" + b"\xff" * 99, r"claims \[4294967295, 4294967295\], 18,446,.*: at most"),
-        ("x.gz", gzip.compress(b"\x00\x00\x08\x02" + b"\xff" * 99), r"claims \[4294967295, 4294967295\]"),
+        ("x", b"\x00\x00\x08\x02" + b"\xff" * 99, r"claims the shape \[4294967295, 4294967295\], 18,446,.*: at most"),
+        ("x.gz", gzip.compress(b"\x00\x00\x08\x02" + b"\xff" * 99), r"claims the shape \[4294967295, 4294967295\]"),
         ("x", b"\x00\x00\x08\x02" + b"\x00\x00\x7f\xff" * 2 + b"x", r"\[32767, 32767\], but 1 bytes"),
         ("x.gz", gzip.compress(idx(np.zeros((3, 4), np.uint8)))[:-8] + b"wrong sum", "cannot be unpacked: CRC"),
         ("x", idx(np.zeros((3, 4), np.uint8))[:-1], r"damaged: its header says \[3, 4\], but 11 bytes"),
@@ -74,9 +74,9 @@ def test_any_bytes_are_an_array_or_a_reason(tmp_path, rubbish, at, packed):
         ("x.gz", gzip.compress(idx(np.zeros((300, 4), np.uint8)), mtime=0)[:-9], "cannot be unpacked"),
         ("x.gz", b"<html>", "cannot be unpacked"),
     ],
-    ids=lambda value: "" if isinstance(value, bytes) else value,  # gzip writes the time of the day into them
+    ids=lambda value: "" if isinstance(value, bytes) else value,  # gzip writes the time into them
 )
-def test_damage_is_told(tmp_path, name, content, message):
+def test_damage_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / name, 2)

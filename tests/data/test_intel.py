@@ -1,4 +1,4 @@
-"""Intel's layout as Kaggle packs it, once and twice nested, and what is said when it is not there."""
+"""Intel's layout as Kaggle packs it, nested once and twice, and the messages if it is missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_wrong_root_says_what_it_should_hold(tmp_path):
     assert "kaggle.com/datasets/puneet6060" in str(raised.value)
 
 
-def test_what_is_wrong_below_the_root_is_told_with_it(tmp_path):
+def test_what_is_wrong_below_the_root_is_named_with_it(tmp_path):
     root = grow(tmp_path / "tree", False)
     shutil.rmtree(root / "seg_test" / "sea")
     with pytest.raises(
@@ -54,17 +54,17 @@ def test_what_is_wrong_below_the_root_is_told_with_it(tmp_path):
         load(Store(tmp_path / "store"), Augment(), root=str(root))
 
 
-def test_without_a_root_kaggle_is_asked(tmp_path, monkeypatch):
-    asked = []
+def test_without_a_root_kaggle_delivers(tmp_path, monkeypatch):
+    handles = []
 
     def deliver(handle):
-        asked.append(handle)
+        handles.append(handle)
         return str(grow(tmp_path / "cache", True))
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
-    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "said in Kaggle's own notebooks, where no server is asked")
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "set in Kaggle's own notebooks, so no server is contacted")
     assert len(load(Store(tmp_path / "store"), Augment(), image_size=15).test) == 12
-    assert asked == [HANDLE]
+    assert handles == [HANDLE]
 
 
 def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=refuse))
-    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "no server is asked")
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "set, so no server is contacted")
     with pytest.raises(FileNotFoundError) as raised:
         load(Store(tmp_path), Augment())
     missing, remedy = str(raised.value).splitlines()

@@ -1,4 +1,4 @@
-"""Labels from a file: every usual way to write it, what cannot be meant, and the same promises as for folders."""
+"""Labels from a file: every usual format, lines that are refused, and the same promises as for folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = 9
 
 @pytest.fixture
 def root(tmp_path):
-    """Twelve images in no order: images/0.png to images/11.png, each of another grey."""
+    """Twelve images, images/0.png to images/11.png, each with its own grey."""
     root = tmp_path / "root"
     (root / "images").mkdir(parents=True)
     for number in range(12):
@@ -29,25 +29,25 @@ def root(tmp_path):
 
 @pytest.fixture
 def opened(tmp_path, root):
-    """Write a file of labels and open what it lists: opened(text, **settings)."""
+    """Return ``opened(text, **settings)``, which writes a file of labels and opens it."""
     store = Store(tmp_path / "store")
 
     def opened(text, encoding="utf-8", **settings):
         (root / "labels.csv").write_text(text, encoding=encoding)
-        told = {"root": str(root), "image_size": SIDE, "labels": "labels.csv", **settings}
-        return load(store, Augment(), **told)
+        settings = {"root": str(root), "image_size": SIDE, "labels": "labels.csv", **settings}
+        return load(store, Augment(), **settings)
 
     return opened
 
 
 def lines(mark=",", path="images/{}.png", header="", quote="", count=12):
-    """Even numbers are cats."""
+    """Return the lines of a file in which even numbers are cats."""
     rows = [[f"{quote}{path.format(number)}{quote}", ("dog", "cat")[number % 2 == 0]] for number in range(count)]
     return "\n".join([*([header] if header else []), *(mark.join(row) for row in rows)]) + "\n"
 
 
 def seen(dataset):
-    """{class: numbers of the images in it}."""
+    """Return {class: numbers of its images}."""
     numbers = dataset.images[:, 0, 0, 0] // 20
     return {name: sorted(numbers[dataset.targets == label].tolist()) for label, name in enumerate(dataset.classes)}
 
@@ -58,7 +58,7 @@ def seen(dataset):
         lines(),
         lines(header="path,label"),
         lines(header="File_Name,Class"),
-        lines(header="the image,what it is"),  # no file, and the next line names one
+        lines(header="the image,what it is"),  # names no file, but the next line does
         lines("\t"),
         lines(";", header="image;category"),
         lines(" "),
@@ -109,7 +109,7 @@ def test_a_column_says_the_split(opened, header, words):
     assert sorted(numbers[dataset.val]) == [6, 7]
     assert opened("\n".join(rows), seed=7).fingerprint == dataset.fingerprint
     without = "\n".join(row.replace(f",{words[1]}", f",{words[0]}") for row in rows)
-    assert len(opened(without, val_fraction=0.3).train) == 6  # of 8, of which one of each class validates
+    assert len(opened(without, val_fraction=0.3).train) == 6  # of 8; one of each class is for validation
 
 
 def test_a_split_without_a_test_sets_a_part_of_the_training_images_aside(opened):
@@ -147,14 +147,14 @@ def test_a_class_and_a_folder_may_not_be_taken_for_one_another(opened, root):
     assert np.bincount(one.targets).tolist() == np.bincount(other.targets).tolist() == [3, 3]
 
 
-def test_bad_files_leaks_and_missing_ones_are_told_as_for_folders(opened, root):
+def test_bad_files_leaks_and_missing_ones_are_named_as_for_folders(opened, root):
     (root / "images/3.png").write_bytes(b"no image")
     (root / "images/4.png").unlink()
     shutil.copy(root / "images/0.png", root / "images/10.png")
     rows = "".join(f"images/{n}.png,{n % 2},{'train' if n < 8 else 'test'}\n" for n in range(12))
     with pytest.raises(
         ValueError,
-        match="1 line with an image that is not in data.root=.*:\n  line 5: images/4.png\nPaths are meant from",
+        match="1 line with an image that is not in data.root=.*:\n  line 5: images/4.png\nPaths are relative to",
     ):
         opened(rows)
     with pytest.warns(KdWarning, match="train/0/images/0.png = test/0/images/10.png"):
@@ -170,16 +170,16 @@ def test_bad_files_leaks_and_missing_ones_are_told_as_for_folders(opened, root):
     ("text", "message"),
     [
         ("\n \n", "holds no line"),
-        ("images/0.png\nimages/1.png\n", "a line is path,label or path,label,split, .* it has one"),
-        ("a,b,c,d\n1,2,3,4\n", "the first line names such columns; it has 4: a, b, c, d"),
+        ("images/0.png\nimages/1.png\n", "each line must be path,label or path,label,split, .* it has one column"),
+        ("a,b,c,d\n1,2,3,4\n", "the first line must name such columns; it has 4 columns: a, b, c, d"),
         (lines() + "images/0.png\n", "line 13: 1 fields instead of 2"),
         (lines() + "images/0.png,\n", "line 13: no label"),
         (lines() + ",cat\n", "line 13: no path"),
         (
             lines() + "images/0.png,dog\n",
-            "1 line with an image that stands there already:\n  line 13: images/0.png, as line 1$",
+            "1 line with an image that is listed already:\n  line 13: images/0.png, also on line 1$",
         ),
-        (lines() + "images/../images/0.png,cat\n", "line 13: images/../images/0.png, as line 1$"),
+        (lines() + "images/../images/0.png,cat\n", "line 13: images/../images/0.png, also on line 1$"),
         (
             lines() + "../secret.png,cat\n",
             "1 line with a path that leads out of data.root=.*:\n  line 13: ../secret.png",
@@ -189,9 +189,9 @@ def test_bad_files_leaks_and_missing_ones_are_told_as_for_folders(opened, root):
         (lines() + "images/\x00.png,cat\n", "leads out of|line contains NUL"),
         (lines(path="images/{}"), r"line 1: images/0 \(there is 0.png\)"),
         (lines().replace("dog", "cat"), "at least 2 classes are needed, .*labels.csv holds cat"),
-        ("images/0.png,a\nimages/1.png,b\n", r"at least 3 a class .*: a \(1\), b \(1\)"),
+        ("images/0.png,a\nimages/1.png,b\n", r"at least 3 per class .*: a \(1\), b \(1\)"),
         ("path,label,split\nimages/0.png,a,dev\n", "line 2: the split 'dev'"),
-        ("images/0.png,a,test\nimages/1.png,b,test\n", "holds no images to train with, but for others"),
+        ("images/0.png,a,test\nimages/1.png,b,test\n", "holds no training images, only validation or test images"),
         ('images/0.png,"a\n', "line 1: unexpected end of data"),
         (
             "".join(f"images/{n}.png,{n % 2 if n < 8 else n},{'train' if n < 8 else 'test'}\n" for n in range(12)),
@@ -199,7 +199,7 @@ def test_bad_files_leaks_and_missing_ones_are_told_as_for_folders(opened, root):
         ),
     ],
 )
-def test_what_cannot_be_meant_is_told_with_its_lines(opened, tmp_path, text, message):
+def test_what_cannot_be_used_is_refused_with_its_lines(opened, tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as raised:
         opened(text)
     assert str(raised.value).startswith("data.labels=")
@@ -209,11 +209,12 @@ def test_what_cannot_be_meant_is_told_with_its_lines(opened, tmp_path, text, mes
 def test_twenty_lines_are_named_and_the_others_counted(opened):
     with pytest.raises(ValueError) as raised:
         opened(lines(path="nowhere/{}.png", count=50))
-    told = str(raised.value).splitlines()
-    assert "50 lines with an image that is not in" in told[0] and told[21] == "  and 30 more" and len(told) == 23
+    message = str(raised.value).splitlines()
+    assert "50 lines with an image that is not in" in message[0]
+    assert message[21] == "  and 30 more" and len(message) == 23
 
 
-def test_the_file_itself_is_looked_at(opened, root, tmp_path):
+def test_the_file_itself_is_checked(opened, root, tmp_path):
     for labels, reason in (
         ("none.csv", "No such file"),
         (".", "a folder, not a file"),

@@ -1,4 +1,4 @@
-"""Where splits are found that do not lie where they should, who validates, nested classes, the order of classes."""
+"""Splits in unusual places, the validation split, nested classes, the order of classes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def classes(*folders, count=3):
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("train", "test", "folders"),
     [
         ("train/train", "test/test", "train/train/ and test/test/"),
         ("train/train", "test", "train/train/ and test/"),
@@ -42,15 +42,15 @@ def classes(*folders, count=3):
         ("archive/data/train/train", "archive/data/test/test", "archive/data/train/train/ and archive/data/test/test/"),
     ],
 )
-def test_splits_that_are_wrapped_once_more_are_found_and_said(tmp_path, opened, train, test, said):
+def test_splits_that_are_wrapped_once_more_are_found_and_named(tmp_path, opened, train, test, folders):
     plain = opened(grow(tmp_path / "plain", classes("train", "test")))
     root = grow(tmp_path / "tree", classes(train, test))
     (root / "README.txt").write_text("beside")
-    with pytest.warns(KdWarning) as told:
+    with pytest.warns(KdWarning) as warned:
         dataset = opened(root)
-    assert [str(each.message) for each in told] == [f"data.root={root}: read from {said}"]
+    assert [str(each.message) for each in warned] == [f"data.root={root}: read from {folders}"]
     assert dataset.fingerprint == plain.fingerprint
-    assert len([*(tmp_path / "store" / "data").iterdir()]) == 1  # the very same set
+    assert len([*(tmp_path / "store" / "data").iterdir()]) == 1  # the same data set
 
 
 def test_a_folder_among_others_is_found_where_it_alone_holds_splits(tmp_path, opened):
@@ -60,7 +60,7 @@ def test_a_folder_among_others_is_found_where_it_alone_holds_splits(tmp_path, op
     with pytest.warns(KdWarning, match="read from images/train/ and images/test/"):
         assert len(opened(root).test) == 6
     grow(root, classes("other/train", "other/test"))
-    with pytest.raises(ValueError, match="several folders with train/ and test/: say data.root=.*images or .*other$"):
+    with pytest.raises(ValueError, match="several folders with train/ and test/: use data.root=.*images or .*other$"):
         opened(root)
 
 
@@ -79,36 +79,36 @@ def test_classes_in_a_folder_around_them_are_found(tmp_path, opened):
         ({**classes("x/train", "x/test"), "a": 3, "b": 3}, "class folder .*x holds folders"),  # beside classes
         ({**classes("data/train")}, "data has train/ but no test/"),
         ({**classes("Training")}, "class folder .*Training holds folders .* and no file"),
-        ({**classes("archive/Train", "archive/Test")}, "say data.train_dir=Train data.test_dir=Test$"),
+        ({**classes("archive/Train", "archive/Test")}, "use data.train_dir=Train data.test_dir=Test$"),
     ],
 )
-def test_what_could_be_meant_otherwise_is_not_guessed(tmp_path, opened, counts, message):
+def test_an_ambiguous_layout_is_not_guessed(tmp_path, opened, counts, message):
     with pytest.raises(ValueError, match=message):
         opened(grow(tmp_path / "tree", counts))
 
 
-def test_intels_tree_in_a_folder_is_told_and_read_by_its_own_data_set(tmp_path, opened):
+def test_intels_tree_in_a_folder_is_refused_and_read_by_its_own_data_set(tmp_path, opened):
     root = intel_tree(tmp_path / "tree" / "archive", True)
-    with pytest.raises(ValueError, match=f": say data=intel data.root={root}$"):
+    with pytest.raises(ValueError, match=f": use data=intel data.root={root}$"):
         opened(tmp_path / "tree")
     store = Store(tmp_path / "store")
     one, other = (intel.load(store, Augment(), root=str(place)) for place in (root, tmp_path / "tree"))
     assert one.fingerprint == other.fingerprint
 
 
-def test_a_validation_folder_that_cannot_be_read_is_said_with_the_setting_that_leaves_it_out(tmp_path, opened):
+def test_a_validation_folder_that_cannot_be_read_is_named_with_the_setting_that_ignores_it(tmp_path, opened):
     root = grow(tmp_path / "tree", {**classes("train", count=4), **classes("test"), "val/a": 2})
-    with pytest.raises(ValueError, match=r"at least 2 class folders.*data\.val_dir=null leaves .*val out"):
+    with pytest.raises(ValueError, match=r"at least 2 class folders.*data\.val_dir=null ignores .*val$"):
         opened(root)
 
 
 @pytest.mark.parametrize("name", ["val", "Valid", "validation"])
 def test_a_folder_of_validation_images_validates(tmp_path, opened, name):
     root = grow(tmp_path / "tree", {**classes("train", count=4), **classes("test"), **classes(name, count=2)})
-    with pytest.warns(KdWarning) as told:
+    with pytest.warns(KdWarning) as warned:
         dataset = opened(root)
-    assert [str(each.message) for each in told] == [
-        f"data.root={root}: {name}/ validates; data.val_dir=null leaves it out"
+    assert [str(each.message) for each in warned] == [
+        f"data.root={root}: {name}/ is used for validation; data.val_dir=null ignores it"
     ]
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [8, 4, 6]
     for part, folder in ((dataset.train, "train"), (dataset.val, name), (dataset.test, "test")):
@@ -117,15 +117,15 @@ def test_a_folder_of_validation_images_validates(tmp_path, opened, name):
     trained = dataset.images[dataset.train] / 255
     np.testing.assert_allclose(dataset.mean, trained.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(dataset.std, trained.std((0, 1, 2)), rtol=1e-9)
-    said = opened(root, val_dir=name)  # and no line: it would be an error here
-    assert said.fingerprint == dataset.fingerprint == opened(root, val_dir=name, seed=5, val_fraction=0.3).fingerprint
+    given = opened(root, val_dir=name)  # without a warning, which is an error here
+    assert given.fingerprint == dataset.fingerprint == opened(root, val_dir=name, seed=5, val_fraction=0.3).fingerprint
     without = opened(root, val_dir=None)
     assert len(without.train) + len(without.val) == 8 and without.fingerprint != dataset.fingerprint
     shutil.move(root / name / "a" / "00.png", root / "train" / "a" / "from_val.png")
     assert opened(root, val_dir=name).fingerprint != dataset.fingerprint
 
 
-def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path):
+def test_a_preflight_check_gives_no_remarks(tmp_path):
     root = grow(tmp_path / "tree", classes("train/train", "test", "val"))
     with pytest.raises(StopBeforeData):
         load(StoreSentinel(), Augment(), root=str(root))
@@ -134,19 +134,19 @@ def test_a_command_that_is_tried_out_before_it_is_run_says_nothing_then(tmp_path
 @pytest.mark.parametrize(
     ("more", "settings", "message"),
     [
-        (classes("val", "valid"), {}, "holds val, valid: say which validates, data.val_dir=..."),
+        (classes("val", "valid"), {}, "holds val, valid: choose one with data.val_dir=..."),
         ({"val/a": 2}, {}, "at least 2 class folders"),
         (
             {"val/a": 2, "val/c": 2},
             {},
-            "different classes: .*train: b; only in .*val: c; data.val_dir=null leaves it out",
+            "different classes: .*train: b; only in .*val: c; data.val_dir=null ignores it",
         ),
-        ({}, {"val_dir": "dev"}, "data.val_dir=dev is no folder of .*beside the two splits: no folder"),
+        ({}, {"val_dir": "dev"}, "data.val_dir=dev is not a folder in .*beside the two splits: no folder"),
         ({}, {"val_dir": "train"}, "data.train_dir=train and data.val_dir=train are the same folder"),
         ({}, {"val_dir": "./test/"}, "data.test_dir=test and data.val_dir=./test/ are the same folder"),
     ],
 )
-def test_a_validation_that_cannot_be_is_told(tmp_path, opened, more, settings, message):
+def test_an_impossible_validation_split_is_refused(tmp_path, opened, more, settings, message):
     root = grow(tmp_path / "tree", {**classes("train", "test"), **more})
     with warnings.catch_warnings(), pytest.raises(ValueError, match=message) as raised:
         warnings.simplefilter("ignore", KdWarning)
@@ -154,9 +154,9 @@ def test_a_validation_that_cannot_be_is_told(tmp_path, opened, more, settings, m
     assert str(raised.value).startswith("data.")
 
 
-def test_a_validation_folder_without_classes_is_left_out_and_said_to_be(tmp_path, opened):
+def test_a_validation_folder_without_classes_is_ignored_with_a_remark(tmp_path, opened):
     root = grow(tmp_path / "tree", {**classes("train", "test", count=4), "val": 2})
-    with pytest.warns(KdWarning, match="val/ is left out, for it does not hold class folders alone"):
+    with pytest.warns(KdWarning, match="val/ is ignored because it does not consist of class folders"):
         assert len(opened(root).val) == 2
 
 
@@ -198,11 +198,11 @@ def test_classes_that_are_numbers_stand_in_their_order(tmp_path, opened):
     assert (dataset.images[-1] == np.asarray(Image.open(root / "test/10/02.png"))).all()
 
 
-def test_what_lies_below_a_class_is_read_when_asked_for(tmp_path, opened):
+def test_what_lies_below_a_class_is_read_with_nested(tmp_path, opened):
     counts = {f"{split}/{name}": 2 for split in ("train", "test") for name in ("cat/tom", "cat/old/felix", "dog/rex")}
     root = grow(tmp_path / "tree", counts)
     Image.new("RGB", (12, 12), "red").save(root / "train/dog/stray.png")
-    with pytest.raises(ValueError, match="class folder .*cat holds folders .*data.nested=true reads what lies below"):
+    with pytest.raises(ValueError, match="class folder .*cat holds folders .*data.nested=true reads the folders below"):
         opened(root)
     dataset = opened(root, nested=True)
     assert dataset.classes == ("cat", "dog") and np.bincount(dataset.targets).tolist() == [8, 5]

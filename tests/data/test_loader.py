@@ -1,4 +1,4 @@
-"""What a training walks: whole batches, their micro-batches, the rest of an epoch, and what there is too little of."""
+"""Batches of a training, their micro-batches, the rest of an epoch, too few images, rare classes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from kd.runtime.user_warnings import KdWarning
 CPU = torch.device("cpu")
 
 
-def test_pieces_are_the_batch_cut(dataset):
+def test_micro_batches_make_up_the_batch(dataset):
     whole, cut = Loader(dataset, 32, 0, CPU, mixup=0.5), Loader(dataset, 32, 0, CPU, mixup=0.5, grad_accum_steps=3)
     assert cut.sizes == [11, 11, 10] and whole.sizes == [32] and cut.steps == whole.steps == 3
     micro_batches = list(cut.epoch(2))
     assert [len(micro_batch.index) for micro_batch in micro_batches] == 3 * cut.sizes
     for step, batch in enumerate(whole.epoch(2)):
         own = micro_batches[3 * step : 3 * step + 3]
-        for name in ("index", "target", "image", "other", "share"):
-            assert torch.equal(torch.cat([getattr(piece, name) for piece in own]), getattr(batch, name))
+        for name in ("index", "target", "image", "mixup_target", "mixup_lam"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in own]), getattr(batch, name))
 
 
-def test_several_processes_share_each_piece(dataset):
+def test_several_processes_share_each_micro_batch(dataset):
     loader = Loader(dataset, 32, 0, CPU, grad_accum_steps=2)
-    parts = [list(loader.epoch(1, lambda piece, rank=rank: np.array_split(piece, 3)[rank])) for rank in range(3)]
-    for piece, *slices in zip(loader.epoch(1), *parts, strict=True):
-        assert torch.equal(piece.index, torch.cat([part.index for part in slices]))
+    parts = [list(loader.epoch(1, lambda rows, rank=rank: np.array_split(rows, 3)[rank])) for rank in range(3)]
+    for micro_batch, *slices in zip(loader.epoch(1), *parts, strict=True):
+        assert torch.equal(micro_batch.index, torch.cat([part.index for part in slices]))
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 2])
-def test_an_epoch_goes_on_at_a_step_without_making_the_views_before_it(dataset, grad_accum_steps):
+def test_an_epoch_resumes_at_a_step_without_making_the_views_before_it(dataset, grad_accum_steps):
     made = []
 
     def augment(image, seed, epoch, index):
@@ -56,28 +56,25 @@ def test_the_order_of_an_epoch_is_what_it_shows(dataset):
     assert np.array_equal(loader.order(2), shown) and len(shown) == 80
 
 
-def test_fewer_images_than_the_batch_are_told(dataset):
-    with pytest.warns(KdWarning, match="train.batch_size=500: there are 96 training images, so that many a batch"):
+def test_fewer_images_than_the_batch_give_a_warning(dataset):
+    with pytest.warns(KdWarning, match="train.batch_size=500 exceeds the 96 training images, so one batch holds all"):
         loader = Loader(dataset, 500, 0, CPU)
     assert loader.batch_size == 96 and [len(batch.index) for batch in loader.epoch(1)] == [96]
 
 
-def test_batches_and_pieces_without_company_are_refused(dataset):
-    for wrong, says in {
-        (1, 1): "train.batch_size must be 2 or more",
-        (
-            8,
-            5,
-        ): "train.grad_accum_steps must lie between 1 and 4, so that each piece of a batch of 8 has 2 images or more",
-        (8, 0): "train.grad_accum_steps must lie between 1 and 4",
-    }.items():
-        with pytest.raises(ValueError, match=says):
-            Loader(dataset, wrong[0], 0, CPU, grad_accum_steps=wrong[1])
-    with pytest.raises(ValueError, match="2 images or more .* and there are 1"):
+def test_batches_and_micro_batches_of_one_image_are_refused(dataset):
+    for batch_size, steps, message in (
+        (1, 1, "train.batch_size must be at least 2"),
+        (8, 5, "must lie between 1 and 4, so that each micro-batch of a batch of 8 has at least 2 images"),
+        (8, 0, "train.grad_accum_steps must lie between 1 and 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Loader(dataset, batch_size, 0, CPU, grad_accum_steps=steps)
+    with pytest.raises(ValueError, match="at least 2 images .* got 1"):
         Loader(replace(dataset, train=dataset.train[:1]), 8, 0, CPU)
 
 
-def test_what_is_only_looked_at_comes_in_smaller_lots_where_batches_come_in_pieces(dataset):
+def test_evaluation_batches_are_smaller_where_training_uses_micro_batches(dataset):
     for grad_accum_steps, sizes in {1: [128, 52], 4: [32] * 5 + [20]}.items():
         loader = Loader(dataset, 16, 0, CPU, grad_accum_steps=grad_accum_steps)
         assert [len(batch.index) for batch in loader.eval_batches(np.arange(180))] == sizes
@@ -85,7 +82,7 @@ def test_what_is_only_looked_at_comes_in_smaller_lots_where_batches_come_in_piec
 
 @pytest.fixture
 def rare(dataset):
-    """Of two classes four images are left, of one a single one."""
+    """Two classes keep four images each, a third one keeps one."""
     kept = {0: 4, 1: 4, 2: 1}
     rows = [np.flatnonzero(dataset.targets[dataset.train] == label)[: kept.get(label)] for label in range(6)]
     return replace(dataset, train=dataset.train[np.sort(np.concatenate(rows))])
@@ -109,28 +106,30 @@ def test_rare_classes_are_drawn_as_often_as_common_ones_and_their_images_alike(r
     assert not np.array_equal(loader.order(1), loader.with_seed(4, 0.0).order(1))
 
 
-def test_what_is_drawn_by_class_goes_on_at_a_step_in_pieces_and_on_several_processes(rare):
+def test_what_is_drawn_by_class_resumes_at_a_step_in_micro_batches_and_on_several_processes(rare):
     whole = list(Loader(rare, 16, 0, CPU, mixup=0.7, balance="sample").epoch(2))
     loader = Loader(rare, 16, 0, CPU, mixup=0.7, grad_accum_steps=2, balance="sample")
     for rank in range(2):
-        rest = list(loader.epoch(2, lambda piece, rank=rank: np.array_split(piece, 2)[rank], start=1))
+        rest = list(loader.epoch(2, lambda rows, rank=rank: np.array_split(rows, 2)[rank], start=1))
         for step, batch in enumerate(whole[1:]):
             for number in range(2):
                 own, part = slice(8 * number + 4 * rank, 8 * number + 4 * rank + 4), rest[2 * step + number]
-                for name in ("index", "target", "image", "other", "share"):
+                for name in ("index", "target", "image", "mixup_target", "mixup_lam"):
                     assert torch.equal(getattr(part, name), getattr(batch, name)[own])
     views = {}
     for batch in whole:
         for index, image in zip(batch.index.tolist(), batch.image, strict=True):
-            assert torch.equal(views.setdefault(index, image), image), "an image has one view an epoch: its answer too"
+            assert torch.equal(views.setdefault(index, image), image), (
+                "an image has one view an epoch, so one cached logit row"
+            )
     assert len(views) < sum(len(batch.index) for batch in whole)
 
 
 def test_what_is_mixed_in_is_drawn_by_class_too(rare):
     loader = Loader(rare, 16, 0, CPU, mixup=1.0, balance="sample")
-    others = torch.cat([batch.mixup_target for epoch in range(1, 21) for batch in loader.epoch(epoch)])
-    share = torch.bincount(others, minlength=6) / len(others)
-    assert (share - 1 / 6).abs().max() < 0.05  # unbalanced 0.07 of the rare ones, and 0.02
+    partners = torch.cat([batch.mixup_target for epoch in range(1, 21) for batch in loader.epoch(epoch)])
+    share = torch.bincount(partners, minlength=6) / len(partners)
+    assert (share - 1 / 6).abs().max() < 0.05  # without balancing: 0.07 and 0.02 for the rare classes
 
 
 def test_class_weights_have_mean_one_over_the_images_and_give_each_class_the_same(rare):
@@ -140,9 +139,9 @@ def test_class_weights_have_mean_one_over_the_images_and_give_each_class_the_sam
     assert np.bincount(targets, weights[targets]) == pytest.approx(len(targets) / 6)
     for balance in BALANCES:
         batch = next(Loader(rare, 16, 0, CPU, balance=balance).epoch(1))
-        told = batch.class_weight
-        assert (told is None) is (balance != "weight")
-        assert told is None or torch.equal(told, torch.from_numpy(weights[:6]).float())
+        given = batch.class_weight
+        assert (given is None) is (balance != "weight")
+        assert given is None or torch.equal(given, torch.from_numpy(weights[:6]).float())
     assert next(Loader(rare, 16, 0, CPU, balance="weight").eval_batches(rare.val)).class_weight is None
 
 

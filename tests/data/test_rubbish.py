@@ -1,4 +1,4 @@
-"""Files that are no images, images that are traps, names in any script: each is read, or named with its reason."""
+"""Files that are not images, decompression bombs, names in any script: each is read, or named with its reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.data.test_folder import grow
 
 CORPUS = Path(__file__).parent / "corpus"
 RED, WHITE, BLUE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 255), (0, 0, 0)
-# of a whole file: the colours at the left, at the top right and at the bottom right, where they are not red
+# of valid files: the colours at the left, top right and bottom right, if they are not all red
 COLOURS = {
     "ok_16_bit_colour.png": [(200, 30, 60)],
     "ok_16_bit_grey.png": [(100, 100, 100)],
@@ -43,7 +43,7 @@ COLOURS = {
     "ok_palette_transparent.gif": [WHITE, BLUE, BLUE],
     "ok_palette_transparent.png": [WHITE, BLUE, BLUE],
 }
-REASONS = {  # by the first part of the name
+REASONS = {  # by the first word of the name
     "bomb": ("limit of", "too large"),
     "empty": ("the file is empty",),
     "float": ("no white point",),
@@ -80,13 +80,13 @@ def test_the_corpus_gives_images_and_reasons_and_no_noise(setting, monkeypatch, 
     bad = [name for name in files if not name.startswith("ok_")]
     assert len(lines) == len(bad)
     for name, line in zip(bad, lines, strict=True):
-        told, _, reason = line.strip().partition(": ")
-        assert told == name and any(part in reason.lower() for part in REASONS[name.split("_")[0].split(".")[0]]), line
+        shown, _, reason = line.strip().partition(": ")
+        assert shown == name and any(part in reason.lower() for part in REASONS[name.split("_")[0].split(".")[0]]), line
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
 def test_a_bar_is_shown_on_a_terminal_and_libtiff_is_not():
-    """In a process whose standard error is a terminal, on files of which libtiff complains in C."""
+    """Standard error of the process is a terminal, and libtiff complains in C about the files."""
     files = [CORPUS / f"{name}.tif" for name in ("ok_exif_turned", "truncated_strip_behind_the_end", "truncated_lzw")]
     script = (
         "import sys, numpy as np; from kd.data.readers.images import decode_into, read_image;"
@@ -130,7 +130,7 @@ print(len(kept), grown())
 
 
 def peak(*paths):
-    """How many of the files are kept, and the megabytes by which a process grows over it."""
+    """Return how many files are kept, and by how many megabytes the process grows."""
     command = [sys.executable, "-c", PEAK, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=CORPUS.parents[2], timeout=300)
     assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ def peak(*paths):
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
     blank_png(tmp_path / "1.png", 30_000, 30_000, 1, 0)  # 15 KB that unpack to 900 MB
     blank_png(tmp_path / "2.png", 10_000, 10_000, 8, 2)  # 1.3 MB, 400 MB: Pillow itself would only warn
-    with open(tmp_path / "3.webp", "wb") as file:  # a file with a hole, that a decoder would read whole
+    with open(tmp_path / "3.webp", "wb") as file:  # a sparse file that a decoder would read whole
         file.write(b"RIFF" + struct.pack("<I", 2**32 - 1) + b"WEBPVP8X")
         file.truncate(2**31)
     bombs = sorted(CORPUS.glob("bomb_*"))
@@ -164,7 +164,7 @@ def test_the_largest_images_together_need_two_gigabytes(tmp_path):
 
 @pytest.fixture
 def in_time():
-    """A file that is waited for ends the tests instead of the night."""
+    """End the tests if a file blocks for a minute."""
     faulthandler.dump_traceback_later(60, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
@@ -187,7 +187,7 @@ def test_what_is_no_file_is_never_opened_and_named_like_any_bad_file(tmp_path, o
     (inside / "dangling").symlink_to("nowhere")
     (inside / "loop_a").symlink_to("loop_b")
     (inside / "loop_b").symlink_to("loop_a")
-    (inside / "up").symlink_to("..")  # a folder within itself, for ever
+    (inside / "up").symlink_to("..")  # a folder within itself, without end
     (inside / "folder").mkdir()
     (inside / "empty").touch()
     (inside / "fine").symlink_to("02.png")
@@ -204,24 +204,24 @@ def test_what_is_no_file_is_never_opened_and_named_like_any_bad_file(tmp_path, o
     }
     with pytest.raises(ValueError, match="9 of 18 files") as raised:
         opened(root)
-    told = {f"  train/a/{name}: {reason}" for name, reason in reasons.items()}
-    assert set(str(raised.value).splitlines()[1:]) == told
+    lines = {f"  train/a/{name}: {reason}" for name, reason in reasons.items()}
+    assert set(str(raised.value).splitlines()[1:]) == lines
     dataset = opened(root, on_bad_file="skip")
     assert dataset.notes["bad_files"] == 9 and len(dataset.targets) == 9
-    assert {f"  {line}" for line in dataset.notes["bad_file_names"]} == told
+    assert {f"  {line}" for line in dataset.notes["bad_file_names"]} == lines
     again = opened(root, on_bad_file="skip")
     assert again.fingerprint == dataset.fingerprint
-    (inside / "nowhere").write_bytes((inside / "00.png").read_bytes())  # two images more: it and the link to it
+    (inside / "nowhere").write_bytes((inside / "00.png").read_bytes())  # two more images: this file and the link to it
     assert len(opened(root, on_bad_file="skip").targets) == 11
 
 
-def test_links_in_place_of_a_class_are_followed_or_told(tmp_path, opened, in_time):
+def test_links_in_place_of_a_class_are_followed_or_named(tmp_path, opened, in_time):
     root = grow(tmp_path / "tree", {"train/a": 3, "elsewhere/b": 3, "test/a": 1, "test/b": 1}, side=8)
     (root / "train" / "b").symlink_to("../elsewhere/b")
     (tmp_path / "link").symlink_to(root)
     assert opened(tmp_path / "link").classes == ("a", "b")
     (root / "train" / "c").symlink_to("c")
-    with pytest.raises(ValueError, match="train holds c, a link that leads back to itself. Mend or remove it"):
+    with pytest.raises(ValueError, match="train holds c, a link that leads back to itself. Repair or remove it"):
         opened(root)
     (root / "train" / "c").unlink()
     (root / "train" / "c").symlink_to("nowhere")
@@ -315,8 +315,8 @@ def test_what_cannot_be_shown_is_written_out(text, shown):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (PermissionError(13, "Permission denied", "/home/somebody/x.png"), "Permission denied"),
-        (OSError("-2"), "its data are damaged (the decoder's code is -2)"),
+        (PermissionError(13, "Permission denied", "/home/user/x.png"), "Permission denied"),
+        (OSError("-2"), "its data are damaged (decoder error -2)"),
         (ValueError(" first\nsecond"), "first"),
         (IndexError(), "IndexError"),
         (SyntaxError("x" * 300), "x" * 200 + "…"),

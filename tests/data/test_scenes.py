@@ -1,3 +1,5 @@
+"""Drawn scenes: deterministic, balanced, independent of the counts, and not separable by colour."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,12 +24,12 @@ def load(folder: Path, **settings):
     return dataset.load(Store(folder), Augment(), **{"train_images": 36, "test_images": 12, **settings})
 
 
-def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_picture():
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_image():
     for position in range(6):
         first = dataset.draw(0, 0, position, 48)
         assert np.array_equal(first, dataset.draw(0, 0, position, 48))
         assert not np.array_equal(first, dataset.draw(1, 0, position, 48)), "the drawing seed changes nothing"
-        assert not np.array_equal(first, dataset.draw(0, 1, position, 48)), "a test picture is a training picture"
+        assert not np.array_equal(first, dataset.draw(0, 1, position, 48)), "a test image is a training image"
 
 
 def test_an_image_does_not_change_with_the_counts(tmp_path):
@@ -37,14 +39,14 @@ def test_an_image_does_not_change_with_the_counts(tmp_path):
 
 
 def test_every_prefix_is_balanced_and_so_is_every_split(tmp_path):
-    pictures = load(tmp_path, val_fraction=0.34, label_noise=0)
-    assert pictures.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
-    assert pictures.targets[:36].tolist() == list(range(6)) * 6
-    for split, each in ((pictures.train, 4), (pictures.val, 2), (pictures.test, 2)):
-        assert np.bincount(pictures.targets[split]).tolist() == [each] * 6
+    scenes = load(tmp_path, val_fraction=0.34, label_noise=0)
+    assert scenes.classes == ("buildings", "forest", "glacier", "mountain", "sea", "street")
+    assert scenes.targets[:36].tolist() == list(range(6)) * 6
+    for split, each in ((scenes.train, 4), (scenes.val, 2), (scenes.test, 2)):
+        assert np.bincount(scenes.targets[split]).tolist() == [each] * 6
 
 
-def test_the_split_seed_leaves_the_pictures_alone(tmp_path):
+def test_the_split_seed_leaves_the_images_alone(tmp_path):
     first, second = load(tmp_path), load(tmp_path, seed=1)
     assert np.array_equal(first.images, second.images)
     assert not np.array_equal(first.val, second.val)
@@ -53,9 +55,9 @@ def test_the_split_seed_leaves_the_pictures_alone(tmp_path):
 
 @pytest.mark.parametrize("size", [16, 48, 128])
 def test_sizes(tmp_path, size):
-    pictures = load(tmp_path, image_size=size)
-    assert pictures.images.shape == (48, size, size, 3) and pictures.images.dtype == np.uint8
-    assert pictures.images.std((1, 2, 3)).min() > 2, "a picture shows nothing"
+    scenes = load(tmp_path, image_size=size)
+    assert scenes.images.shape == (48, size, size, 3) and scenes.images.dtype == np.uint8
+    assert scenes.images.std((1, 2, 3)).min() > 2, "an image shows nothing"
 
 
 def test_a_second_load_does_not_draw_again(tmp_path, monkeypatch):
@@ -79,7 +81,7 @@ def test_a_second_load_does_not_draw_again(tmp_path, monkeypatch):
         *("label_noise=none", "val_fraction=0", "val_fraction=1", "val_fraction=none"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_by_name_before_anything_is(tmp_path, setting):
+def test_what_cannot_be_drawn_is_refused_by_name_before_anything_is_drawn(tmp_path, setting):
     name, _, value = setting.partition("=")
     with contextlib.suppress(ValueError):
         value = float(value) if "." in value or value == "nan" else int(value)
@@ -99,9 +101,9 @@ def test_colour_alone_does_not_tell_the_class():
 
 
 def test_a_share_of_the_training_labels_is_wrong_and_no_test_label(tmp_path):
-    pictures = load(tmp_path, train_images=1200, label_noise=0.2, image_size=16)
+    scenes = load(tmp_path, train_images=1200, label_noise=0.2, image_size=16)
     true = np.r_[np.arange(1200) % 6, np.arange(12) % 6]
-    wrong = pictures.targets != true
+    wrong = scenes.targets != true
     assert 0.16 < wrong[:1200].mean() < 0.24 and not wrong[1200:].any()
-    assert list(pictures.notes.values()) == [wrong.sum()]
+    assert list(scenes.notes.values()) == [wrong.sum()]
     assert not (load(tmp_path, label_noise=0).targets != np.r_[np.arange(36) % 6, np.arange(12) % 6]).any()

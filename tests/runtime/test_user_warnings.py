@@ -42,7 +42,7 @@ def test_a_run_that_trains_its_teacher_tells_each_advice_once(two_classes, tmp_p
     lines = command(*two_classes, outputs=tmp_path / "outputs", cwd=tmp_path, forked=False).stderr.splitlines()
     told = [line for line in lines if line.startswith("kd: ")]
     assert len(told) == len(set(told)) == 2, told
-    assert "so that many a batch" in told[0] and "DIST with two classes" in told[1]
+    assert "one batch holds all of them" in told[0] and "DIST with two classes" in told[1]
 
 
 def test_a_sweep_tells_each_advice_once_and_again_when_it_is_started_again(two_classes, tmp_path):
@@ -50,7 +50,7 @@ def test_a_sweep_tells_each_advice_once_and_again_when_it_is_started_again(two_c
         swept = ["-m", *two_classes, "seed=1,2", "sweep=both"]
         lines = command(*swept, outputs=tmp_path / "outputs", cwd=tmp_path, forked=forked).stderr.splitlines()
         told = [line for line in lines if line.startswith("kd: ")]
-        assert len(told) == len(set(told)) == 2 and "so that many a batch" in told[0], told
+        assert len(told) == len(set(told)) == 2 and "one batch holds all of them" in told[0], told
 
 
 def speak(where: Path | None, **environment: str) -> str:

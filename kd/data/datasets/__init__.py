@@ -1,1 +1,1 @@
-"""One data set a file."""
+"""The data sets, one file each."""

@@ -1,7 +1,7 @@
 """CIFAR-10: 60,000 colour images of 32 x 32 pixels in ten classes (Krizhevsky 2009), 10,000 of them for the test.
 
-https://www.cs.toronto.edu/~kriz/cifar.html. ``open_cifar`` serves CIFAR-100 as well. The batches are pickles: their
-checksums must be those of the published files, and even then nothing in them is run (cifar_pickle.py).
+https://www.cs.toronto.edu/~kriz/cifar.html. ``open_cifar`` opens CIFAR-100 as well. The batches are pickles: their
+checksums must match the published files, and even then no code in them is run (cifar_pickle.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def load(
     image_size: int = 32,
     on_leak: str = "warn",
 ) -> ImageDataset:
-    """Open ``root``, which holds ``cifar-10-batches-py``, or download the set (163 MB) where ``root`` is null."""
+    """Open ``root``, which holds ``cifar-10-batches-py``; download the data set (163 MB) if ``root`` is null."""
     return open_cifar(store, "CIFAR10", augment, seed, val_fraction, root, image_size, on_leak)
 
 
@@ -46,7 +46,7 @@ def open_cifar(
     image_size: int,
     on_leak: str,
 ) -> ImageDataset:
-    """Open torchvision's ``which`` ("CIFAR10" or "CIFAR100"): its class knows the names and checksums of all files."""
+    """Open ``which`` ("CIFAR10" or "CIFAR100"); torchvision's class has the names and checksums of all files."""
     from torchvision import datasets
 
     cifar = getattr(datasets, which)
@@ -71,15 +71,15 @@ def open_cifar(
 
 
 def read_batch(path: Path, md5: str, which: str) -> dict:
-    """Return what a batch holds.
+    """Return the content of a batch file.
 
     Raises:
-        ValueError: for a file that is not the published one, or no batch at all.
+        ValueError: for a file that is not the published one, or not a batch.
     """
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != md5:
-            raise ValueError(f"{path} is damaged: its checksum is not that of {which}'s")
+        checksum = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if checksum != md5:
+            raise ValueError(f"{path} is damaged: its checksum is not that of the published {which}")
         file.seek(0)
         try:
             return read_pickle(file.read())
@@ -88,14 +88,14 @@ def read_batch(path: Path, md5: str, which: str) -> dict:
 
 
 def split_of(batches: Sequence[dict]) -> Split:
-    """Images [N, 32, 32, 3] and (fine) labels of batches, in order."""
+    """Return images [N, 32, 32, 3] and (fine) labels of the batches, in order."""
     data = np.concatenate([batch["data"] for batch in batches])  # [N, 3 x 32 x 32]
     labels = [label for batch in batches for label in batch.get("labels", batch.get("fine_labels"))]
     return Split(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels))
 
 
 def download(store: Store, cifar: type) -> Path:
-    """Return the folder that was filled from the archive at the first call, in the store."""
+    """Return the folder of the unpacked archive; the first call downloads it into the store."""
     from torchvision.datasets.utils import download_and_extract_archive
 
     name = cifar.__name__
@@ -103,7 +103,7 @@ def download(store: Store, cifar: type) -> Path:
     def fetch(to: Path) -> None:
         check_url(cifar.url)
         download_and_extract_archive(cifar.url, str(to), filename=cifar.filename, md5=cifar.tgz_md5)
-        (to / cifar.filename).unlink()  # the archive: its content lies beside it now
+        (to / cifar.filename).unlink()  # the archive; it is unpacked now
 
     try:
         return store.get_or_create("downloads", name.lower(), fetch)
@@ -112,5 +112,5 @@ def download(store: Store, cifar: type) -> Path:
             raise
         raise FileNotFoundError(
             f"{name} is not on this machine and could not be downloaded ({' '.join(str(error).split())})\n"
-            f"Fetch {cifar.url}, unpack it and say data.root=<the folder that holds {cifar.base_folder}>"
+            f"Download {cifar.url}, unpack it and set data.root=<the folder that holds {cifar.base_folder}>"
         ) from error

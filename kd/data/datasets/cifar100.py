@@ -1,6 +1,6 @@
 """CIFAR-100: CIFAR-10's format with a hundred fine classes, 500 training and 100 test images each (Krizhevsky 2009).
 
-https://www.cs.toronto.edu/~kriz/cifar.html. The usual bench of papers on distillation.
+https://www.cs.toronto.edu/~kriz/cifar.html. The usual benchmark of papers on distillation.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ def load(
     image_size: int = 32,
     on_leak: str = "warn",
 ) -> ImageDataset:
-    """Open ``root``, which holds ``cifar-100-python``, or download the set (161 MB) where ``root`` is null."""
+    """Open ``root``, which holds ``cifar-100-python``; download the data set (161 MB) if ``root`` is null."""
     return open_cifar(store, "CIFAR100", augment, seed, val_fraction, root, image_size, on_leak)

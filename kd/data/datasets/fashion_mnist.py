@@ -1,6 +1,6 @@
 """Fashion-MNIST: 70,000 grey 28 x 28 images of Zalando's articles in ten classes (Xiao et al. 2017).
 
-https://arxiv.org/abs/1708.07747, https://github.com/zalandoresearch/fashion-mnist (MIT licence). Stays grey: C is 1.
+https://arxiv.org/abs/1708.07747, https://github.com/zalandoresearch/fashion-mnist (MIT licence). Grey images: C is 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load(
     image_size: int = 28,
     on_leak: str = "warn",
 ) -> ImageDataset:
-    """Open the four IDX files in ``root``; with null those of Debian's package, or a download (31 MB)."""
+    """Open the four IDX files in ``root``; null takes Debian's package or downloads the files (31 MB)."""
     if root is None:
         files = find_idx([DEBIAN]) or download(store)
     else:
@@ -44,7 +44,7 @@ def load(
 
 
 def download(store: Store) -> dict[str, Path]:
-    """Return the IDX files, fetched by torchvision into the store at the first call."""
+    """Return the IDX files; at the first call torchvision downloads them into the store."""
     from torchvision.datasets import FashionMNIST
 
     def fetch(to: Path) -> None:
@@ -53,11 +53,11 @@ def download(store: Store) -> dict[str, Path]:
 
     try:
         folder = store.get_or_create("downloads", "fashion_mnist", fetch)
-    except Exception as error:  # URLError, RuntimeError, a proxy's page that is no gzip file
+    except Exception as error:  # URLError, RuntimeError, a proxy's error page in place of a gzip file
         if is_write_error(error):
             raise
         raise FileNotFoundError(
-            f"Fashion-MNIST is not here and could not be downloaded ({' '.join(str(error).split())})\n"
-            f"Install Debian's package dataset-fashion-mnist (it fills {DEBIAN}) or say data.root=<folder of IDX files>"
+            f"Fashion-MNIST is not on this machine and could not be downloaded ({' '.join(str(error).split())})\n"
+            f"Install Debian's package dataset-fashion-mnist (it fills {DEBIAN}) or set data.root=<folder of IDX files>"
         ) from error
     return find_idx([folder / "FashionMNIST" / "raw"])

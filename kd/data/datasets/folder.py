@@ -1,13 +1,15 @@
-"""Any data set that lies in one folder per class: ``root/train/<class>/*`` and ``root/test/<class>/*``.
+"""Any data set with one folder per class: ``root/train/<class>/*`` and ``root/test/<class>/*``.
 
-Where there is neither a train nor a test folder, the class folders stand in ``root`` itself and a stratified part of
-every class is set aside for the test. Beside the two, ``root/val/<class>/*`` validates; without it a part of the
-training images does, ``data.val_fraction``. layout.py has what else is found, listing.py the classes, and labels.py
-labels from a file. Every file in a class folder is taken for an image, whatever its suffix, and is a bad file if Pillow
-cannot read it, as is a folder, a pipe or a link to nowhere among them; hidden files and folders, ``__MACOSX``,
-``Thumbs.db`` and ``desktop.ini`` are ignored, and so are files beside the class folders. Links are followed. See
-decode.py for what happens to an image, white.py for those of more than 8 bits, and duplicates.py for images that stand in
-both splits. Nothing is ever written beside the images.
+If there is neither a train nor a test folder, the class folders are in ``root`` itself, and a stratified part of every
+class is set aside for the test. If there is a ``root/val/<class>/*``, it is the validation split; otherwise
+``data.val_fraction`` of the training images is. layout.py finds other layouts, class_folders.py lists the classes, and
+label_file.py reads labels from a file.
+
+Every file in a class folder counts as an image, whatever its suffix. It is a bad file if Pillow cannot read it, and so
+is a folder, a pipe or a broken link there. Hidden files and folders, ``__MACOSX``, ``Thumbs.db`` and ``desktop.ini``
+are ignored, and so are files beside the class folders. Links are followed. readers/images.py decodes the images,
+white_level.py scales those of more than 8 bits, and duplicates.py finds images that are in both splits. Nothing is ever
+written beside the images.
 """
 
 from __future__ import annotations
@@ -69,18 +71,19 @@ def load(
     """Open the tree under ``root``; images are squashed to ``image_size`` x ``image_size`` RGB.
 
     Args:
-        seed: of the validation split and, where a test part has to be set aside, of that too.
-        val_dir: name of the folder that validates, None for a part of the training images; "auto" finds val, valid
-            or validation beside the other two.
-        test_fraction: of every class, used only where there is no test part.
-        nested: whether what lies below a class folder, at any depth, is of that class.
-        labels: a file of ``path,label`` lines that says which files there are, in place of folders.
-        white: the level that is white in files of more than 8 bits; None finds it from all files.
-        on_bad_file: "error" names all files that cannot be read, "skip" leaves them out and says so in the notes.
-        on_leak: "warn" names the images that stand in training and test, there and in the notes, "error" refuses.
+        seed: of the validation split and of the test split, if that is set aside here.
+        val_dir: name of the folder of validation images, None to take a part of the training images; "auto" finds
+            val, valid or validation beside the other two.
+        test_fraction: of every class; used only without a test folder.
+        nested: whether files at any depth below a class folder belong to that class.
+        labels: a file of ``path,label`` lines, read in place of folders.
+        white: the level that is white in files of more than 8 bits; None detects it from all files.
+        on_bad_file: "error" names all unreadable files, "skip" leaves them out and counts them in the notes.
+        on_leak: "warn" names images that are in both training and test, in a warning and in the notes; "error" refuses
+            them.
 
     Raises:
-        FileNotFoundError, ValueError: for a tree of another shape, naming what was found.
+        FileNotFoundError, ValueError: for a tree with another layout, naming its content.
     """
     if root is None:
         raise ValueError("data=folder needs data.root=<folder>: it holds train/<class>/... and test/<class>/...")
@@ -91,7 +94,7 @@ def load(
     rest = (augment, seed, val_fraction, image_size, on_bad_file, on_leak, test_fraction, white)
     if labels is not None:
         if nested:
-            raise ValueError("data.nested=true reads folders, and data.labels says which files there are: say one")
+            raise ValueError("data.nested=true reads folders, and data.labels reads a list of files: set only one")
         with name_setting("labels", labels):
             listing = read_labels(labels, top, on_bad_file == "skip")
             return open_splits(store, "folder", listing, *rest, labels_of_file=True)
@@ -102,9 +105,9 @@ def load(
             try:
                 tree = tree._replace(val=list_classes(found.val, nested))
             except ValueError as error:
-                raise ValueError(f"{error}. data.val_dir=null leaves {printable(found.val)} out") from error
+                raise ValueError(f"{error}. data.val_dir=null ignores {printable(found.val)}") from error
         dataset = open_splits(store, "folder", tree, *rest)
-        for remark in found.remarks:  # here, or a command that is tried out before it is run would say them twice
+        for remark in found.remarks:  # after opening: the preflight check stops before, so no remark appears twice
             warn_user(remark)
     return dataset
 
@@ -123,10 +126,10 @@ def open_splits(
     white: float | None = None,
     labels_of_file: bool = False,
 ) -> ImageDataset:
-    """Decode what was listed and open the result; without a test split ``test_fraction`` is set aside for it.
+    """Decode the listed files and open the result; without a test split, ``test_fraction`` is set aside for it.
 
     Args:
-        labels_of_file: whether the names of the files do not say their class, as those of a tree do.
+        labels_of_file: whether labels come from a file, so that the paths do not determine them.
     """
     check_int("image_size", image_size, SMALLEST, unit="pixels")
     check_fraction("val_fraction", val_fraction)
@@ -143,36 +146,31 @@ def open_splits(
     files: dict[str, str] = {}
     labels, split_of = list[int](), list[int]()
     for number, part in enumerate((train, val, test)):
-        hint = "; data.val_dir=null leaves it out" if number == VAL and not labels_of_file else ""
-        same = {} if part is None else matched(train, part, hint)
+        hint = "; data.val_dir=null ignores it" if number == VAL and not labels_of_file else ""
+        spelling = {} if part is None else matched(train, part, hint)
         for label, c in enumerate(order if part else ()):
-            inside = part.classes[same[folded(c)]]
+            inside = part.classes[spelling[folded(c)]]
             files |= {f"{SPLITS[number]}/{c}/{file}": path for file, path in inside.items()}
             labels += [label] * len(inside)
             split_of += [number] * len(inside)
     if len(files) < len(labels):
-        raise ValueError(f"{train.where}: a label and a path together name another image too. Rename the label with /")
+        raise ValueError(f"{train.where}: two images have the same label/path. Rename the label that contains /")
     least = 2 if val is None else 1
-    apart = np.array(split_of)
+    split = np.array(split_of)
     if test is None:
         check_fraction("test_fraction", test_fraction)
-        training = np.flatnonzero(apart == TRAIN)
-        told = "training, validation and test" if val is None else "training and test"
-        check_class_counts(
-            np.array(labels)[training], classes, least + 1, f"{train.where}, where {told} take from every class"
-        )
+        training = np.flatnonzero(split == TRAIN)
+        parts = "training, validation and test" if val is None else "training and test"
+        where = f"{train.where}, which is split into {parts}"
+        check_class_counts(np.array(labels)[training], classes, least + 1, where)
         _, aside = stratified_split(np.array(labels)[training], test_fraction, seed)
-        apart[training[aside]] = TEST
+        split[training[aside]] = TEST
         settings |= {"seed": seed, "test_fraction": test_fraction}
     elif val is None:
-        check_class_counts(
-            np.array(labels)[apart == TRAIN],
-            classes,
-            2,
-            f"{train.where}, where training and validation take from every class",
-        )
-    rows, names = np.argsort(apart, kind="stable"), list(files)
-    files, labels, apart = {names[row]: files[names[row]] for row in rows}, [labels[row] for row in rows], apart[rows]
+        where = f"{train.where}, which is split into training and validation"
+        check_class_counts(np.array(labels)[split == TRAIN], classes, 2, where)
+    rows, names = np.argsort(split, kind="stable"), list(files)
+    files, labels, split = {names[row]: files[names[row]] for row in rows}, [labels[row] for row in rows], split[rows]
     if labels_of_file:
         settings["labels"] = digest({"files": list(files), "labels": labels})
 
@@ -182,22 +180,22 @@ def open_splits(
             print_line(found.line)
         images = allocate(len(files), (image_size, image_size, 3))
         kept, notes = decode_into(images, files, on_bad_file, found.white if found else White())
-        targets, where = np.array(labels)[kept], apart[kept]
-        check_class_counts(targets[where == TRAIN], classes, least, "the files that can be read")
+        targets, kept_split = np.array(labels)[kept], split[kept]
+        check_class_counts(targets[kept_split == TRAIN], classes, least, "the files that can be read")
         if val is not None:
-            check_class_counts(targets[where == VAL], classes, 1, "the validation files that can be read")
-        check_class_counts(targets[where == TEST], classes, 1, "the test files that can be read")
+            check_class_counts(targets[kept_split == VAL], classes, 1, "the validation files that can be read")
+        check_class_counts(targets[kept_split == TEST], classes, 1, "the test files that can be read")
         names = list(files)
 
-        def named(row: int) -> str:
+        def name_row(row: int) -> str:
             return printable(names[kept[row]])
 
-        notes |= find_duplicates(
-            images[: len(kept)], targets, where != TEST, named, None if val is None else where == VAL
-        )
+        in_val = None if val is None else kept_split == VAL
+        notes |= find_duplicates(images[: len(kept)], targets, kept_split != TEST, name_row, in_val)
         if on_leak == "warn":
             warn_duplicates(name, notes)
-        counts = {"train_count": (where == TRAIN).sum()} | ({} if val is None else {"val_count": (where == VAL).sum()})
+        counts = {"train_count": (kept_split == TRAIN).sum()}
+        counts |= {} if in_val is None else {"val_count": in_val.sum()}
         levels = {"white": found.white, "notes": {**found.notes, **notes}} if found else {"notes": notes}
         return {"targets": targets, "classes": classes, **counts, **levels}
 
@@ -206,7 +204,7 @@ def open_splits(
     if deep:
         settings |= {"white": white, "depth": bit_depth.VERSION}
     elif white is not None:
-        warn_user(f"data.white={white}: no file of {name} holds more than 8 bits a channel, so it changes nothing")
+        warn_user(f"data.white={white}: no file of {name} holds more than 8 bits a channel, so it has no effect")
     dataset = open_cached(decode_to_cache(store, name, settings, produce), augment, seed, val_fraction)
     if on_leak == "error":
         refuse_duplicates(name, dataset.notes)
@@ -214,10 +212,10 @@ def open_splits(
 
 
 def matched(train: Part, other: Part, hint: str = "") -> dict[str, str]:
-    """Return {name of a class, folded: as ``other`` writes it}.
+    """Return {folded name of a class: its spelling in ``other``}.
 
     Raises:
-        ValueError: where the classes are not those of ``train``.
+        ValueError: if the classes differ from those of ``train``.
     """
     ours, theirs = ({folded(name): name for name in part.classes} for part in (train, other))
     if set(ours) != set(theirs):

@@ -1,8 +1,8 @@
 """Intel Image Classification: six kinds of scenery, 14,034 training and 3,000 test photographs of 150 x 150 pixels.
 
 https://www.kaggle.com/datasets/puneet6060/intel-image-classification. Kaggle's archive nests every split once more
-(``seg_train/seg_train/<class>/*.jpg``); trees without the second level, or with a folder around all, are read as well.
-``seg_pred`` has no labels and is not used. The set has label noise of its own: the notes count the images that stand
+(``seg_train/seg_train/<class>/*.jpg``); trees without the second level, or with an outer folder, are read as well.
+``seg_pred`` has no labels and is not used. The data set has label noise of its own: the notes count the images that are
 in several classes.
 """
 
@@ -24,13 +24,8 @@ from kd.store.store import Store
 
 HANDLE = "puneet6060/intel-image-classification"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
-
-
 SERVER = "https://api.kaggle.com"
-HOSTED = (
-    "KAGGLE_DATA_PROXY_URL",
-    "TBE_RUNTIME_ADDR",
-)  # Kaggle's and Colab's notebooks have the files without a network
+HOSTED = ("KAGGLE_DATA_PROXY_URL", "TBE_RUNTIME_ADDR")  # set in Kaggle's and Colab's notebooks, which need no network
 
 
 def load(
@@ -43,7 +38,7 @@ def load(
     on_bad_file: str = "error",
     on_leak: str = "warn",
 ) -> ImageDataset:
-    """Open the set under ``root``, or download it (about 350 MB, no credentials needed) where ``root`` is null."""
+    """Open the data set under ``root``; download it (about 350 MB, no credentials needed) if ``root`` is null."""
     top = folder_of(root) if root is not None else download()
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
     with name_setting("root", top):
@@ -52,7 +47,7 @@ def load(
 
 
 def find_split(top: Path, split: str) -> Path:
-    """Return the folder of the class folders of ``split``, nested once or twice, in ``top`` or the one folder below."""
+    """Return the folder of class folders of ``split``, nested once or twice, in ``top`` or the one folder below."""
     around = [top / name for name in folders_in(top) if (top / name / split).is_dir()] if top.is_dir() else []
     for place in [top] if (top / split).is_dir() or len(around) != 1 else around:
         for folder in (place / split / split, place / split):
@@ -60,12 +55,12 @@ def find_split(top: Path, split: str) -> Path:
                 return folder
     raise FileNotFoundError(
         printable(f"no folder {split}/ in data.root={top} (looked for {(top / split).absolute()})") + "\n"
-        f"data.root is the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"
+        f"data.root must be the unpacked archive of {PAGE}, the folder that holds seg_train and seg_test"
     )
 
 
 def download() -> Path:
-    """Return the folder of Kaggle's files, fetched into kagglehub's own cache at the first call."""
+    """Return the folder of Kaggle's files; the first call downloads them into kagglehub's own cache."""
     import kagglehub
     import requests
 
@@ -74,13 +69,13 @@ def download() -> Path:
             check_reachable(lambda seconds: requests.head(SERVER, timeout=seconds))
         return Path(kagglehub.dataset_download(HANDLE))
     except Exception as error:  # no network, a proxy's answer, a full disk: kagglehub wraps none of them
-        shut = is_write_error(error)
-        if shut:
+        write_error = is_write_error(error)
+        if write_error:
             raise OSError(
-                f"Intel's images cannot be kept in kagglehub's cache ({shut})\n"
-                "Set KAGGLEHUB_CACHE to a folder that can be written and has 1 GB of room"
+                f"Intel's images cannot be written to kagglehub's cache ({write_error})\n"
+                "Set KAGGLEHUB_CACHE to a writable folder with 1 GB of free space"
             ) from error
         raise FileNotFoundError(
-            f"Intel's images are not here and Kaggle did not deliver them ({' '.join(str(error).split())})\n"
-            f"Fetch the archive from {PAGE}, unpack it and say data.root=<the folder that holds seg_train and seg_test>"
+            f"Intel's images are not on this machine and could not be downloaded ({' '.join(str(error).split())})\n"
+            f"Download {PAGE}, unpack it and set data.root=<the folder that holds seg_train and seg_test>"
         ) from error

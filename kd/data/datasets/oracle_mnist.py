@@ -2,7 +2,7 @@
 
 "A dataset of oracle characters for benchmarking machine learning algorithms", Scientific Data 11,
 https://doi.org/10.1038/s41597-024-02933-w, https://github.com/wm-bupt/oracle-mnist. The files have MNIST's format and
-names; three thousand years in the ground left cracks and noise. Stays grey: C is 1.
+names. Three thousand years in the ground left cracks and noise. Grey images: C is 1.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ def load(
         what = f"data.root={printable(root)} does not hold the files" if top else "data=oracle_mnist needs data.root"
         raise FileNotFoundError(
             f"{what}: a folder with {', '.join(STEMS)}, each with or without .gz\n"
-            f"git clone {PAGE} brings them (14 MB, in data/oracle); then say data.root=<the clone>"
+            f"git clone {PAGE} downloads them (14 MB, in data/oracle); then set data.root=<the clone>"
         )
     return open_idx(store, "oracle_mnist", files, CLASSES, augment, seed, val_fraction, image_size, on_leak)

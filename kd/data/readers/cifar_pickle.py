@@ -1,9 +1,9 @@
-"""CIFAR's batches, which are pickles by format, read without running anything that a pickle asks for.
+"""Read CIFAR batches, which are pickles, without running anything that a pickle calls.
 
-A pickle names functions and calls them; a stranger's may call anything. Here three names of numpy are known, which
-every batch needs, and even they stand for a note of what was said: no function of numpy's is called. Any other name is
-refused. The machine is Python's own one in Python, whose memory of past objects grows by use; the one in C makes a
-table as large as a file asks for.
+A pickle names functions and calls them, so an untrusted one may call anything. This reader accepts three names of
+numpy, which every batch needs, and replaces even these by stubs that record their arguments: no numpy function is
+called. It refuses any other name. It uses the unpickler in Python, whose memo grows with use; the one in C allocates a
+table as large as the file demands.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import numpy as np
 
 NAMES = {
     ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),  # where newer versions of numpy keep it
+    ("numpy._core.multiarray", "_reconstruct"),  # its place in newer versions of numpy
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
 
 
 class Name:
-    """In place of a function that a pickle names; calling it makes a note."""
+    """Stands in for a function that a pickle names; a call records its arguments."""
 
     __slots__ = ()
 
-    def __call__(self, *said: Any) -> StubObject:
-        return StubObject(said)
+    def __call__(self, *arguments: Any) -> StubObject:
+        return StubObject(arguments)
 
 
 class StubObject:
-    """What a pickle says of an array or of a type: the arguments, then the state."""
+    """Arguments and state that a pickle holds for an array or a type."""
 
-    __slots__ = ("said", "state")
+    __slots__ = ("arguments", "state")
 
-    def __init__(self, said: tuple):
-        self.said, self.state = said, ()
+    def __init__(self, arguments: tuple):
+        self.arguments, self.state = arguments, ()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -49,7 +49,7 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Name:
         if (module, name) not in NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no batch needs")
         return Name()
 
 
@@ -60,23 +60,23 @@ def read_pickle(data: bytes) -> dict[str, Any]:
         ValueError: for anything else, and for a pickle that is damaged.
     """
     try:
-        found = _Reader(io.BytesIO(data), encoding="latin1").load()  # of Python 2: bytes and text were one
+        found = _Reader(io.BytesIO(data), encoding="latin1").load()  # Python 2 wrote bytes as text
     except Exception as error:  # a damaged pickle raises almost anything
         reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
-        raise ValueError(f"no pickle of a CIFAR batch: {reason}") from error
+        raise ValueError(f"not a pickle of a CIFAR batch: {reason}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"no pickle of a CIFAR batch: it holds a {type(found).__name__}")
+        raise ValueError(f"not a pickle of a CIFAR batch: it holds a {type(found).__name__}")
     return {key: _array(value) if isinstance(value, StubObject) else value for key, value in found.items()}
 
 
-def _array(note: StubObject) -> np.ndarray:
-    """The uint8 array of which a pickle said version, shape, type, order and bytes."""
+def _array(stub: StubObject) -> np.ndarray:
+    """Return the uint8 array of a stub whose state is version, shape, type, order and bytes."""
     try:
-        _, shape, kind, columns_first, data = note.state
+        _, shape, kind, columns_first, data = stub.state
         data = data.encode("latin1") if isinstance(data, str) else data
-        right = kind.said[0] in ("u1", "|u1") and isinstance(data, bytes)
-        if not right or len(data) != math.prod(shape):
-            raise ValueError("it is not of unsigned bytes, or not of as many as its shape says")
+        is_bytes = kind.arguments[0] in ("u1", "|u1") and isinstance(data, bytes)
+        if not is_bytes or len(data) != math.prod(shape):
+            raise ValueError("its type is not uint8, or its size does not match its shape")
         return np.frombuffer(data, np.uint8).reshape(shape, order="F" if columns_first else "C")
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"no pickle of a CIFAR batch: an array is damaged ({error})") from error
+        raise ValueError(f"not a pickle of a CIFAR batch: an array is damaged ({error})") from error

@@ -1,14 +1,14 @@
-"""Image files of any mode into rows of one uint8 array, each bad file named.
+"""Decode image files of any mode into rows of one uint8 array, and name each bad file.
 
-An image is turned as its EXIF orientation says, brought to 8 bits a channel (depth.py), laid on white where it is
-transparent, converted to RGB without colour management, and squashed to a square (the aspect ratio is not kept, as
-Keras' ``image_dataset_from_directory`` does it). Pillow's bilinear filter averages over the whole footprint when it
-shrinks (antialiasing). A file of the right size is not resampled. Of an animation the first frame counts.
+An image is rotated by its EXIF orientation, converted to 8 bits a channel (bit_depth.py), composited over white if it
+is transparent, converted to RGB without colour management, and squashed to a square (the aspect ratio is not kept, as
+in Keras' ``image_dataset_from_directory``). Pillow's bilinear filter averages over the whole footprint when it shrinks
+(antialiasing). A file of the right size is not resampled. An animation gives its first frame.
 
-Files are not trusted. The suffix says nothing, and a format is read only if it is in ``FORMATS``: EPS, for one, would
-start Ghostscript, which runs what the file says. Only a regular file is opened, so no pipe is waited for. What would
-unpack to more than ``MAX_PIXELS`` is refused by its header, and all files that are being decoded share that number: 25
-bytes a pixel make the peak of a decoding 2.2 GB, whatever the number of threads.
+Files are not trusted. The suffix is ignored, and a format is read only if it is in ``FORMATS``: EPS, for example, would
+start Ghostscript, which executes the file. Only regular files are opened, so a pipe cannot block. A file that would
+unpack to more than ``MAX_PIXELS`` is refused by its header, and all files that are decoded at a time share that limit:
+at 25 bytes a pixel, decoding peaks at 2.2 GB for any number of threads.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from kd.data.bit_depth import White, load_in_8_bits
 from kd.data.files import printable, reason_of, unreadable_reason
 from kd.data.readers.silence import silence_libraries
 
-VERSION = 1  # raise it when the same file would give other pixels
-WHITE = White()  # where no set says otherwise
-LISTED = 20  # bad files named in the notes; the error names them all
+VERSION = 1  # raise it when the same file gives other pixels
+WHITE = White()  # the default
+LISTED = 20  # bad files in the notes; the error names all of them
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
 FORMATS |= {"WEBP"}
-MAX_PIXELS = 89_478_485  # Pillow's limit, which others in the process may have set aside
-MAX_SIDE = 1_000_000  # pixels: every line costs memory of its own
-MAX_BYTES = 2**30  # of a file: some decoders read it whole
+MAX_PIXELS = 89_478_485  # Pillow's limit, which other code in the process may have removed
+MAX_SIDE = 1_000_000  # pixels: every row costs additional memory
+MAX_BYTES = 2**30  # of a file: some decoders read all of it
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,40 +49,38 @@ TURNED = {
 
 
 class MemoryGate:
-    """Lets so many threads in at once as there is room for, and what is as large as the room alone."""
+    """Admit threads up to a total ``size``; a thread that needs ``size`` or more runs alone."""
 
     def __init__(self, size: int):
-        self.size, self.taken, self.left = size, 0, Condition()
+        self.size, self.taken, self.changed = size, 0, Condition()
 
     @contextmanager
     def __call__(self, amount: int) -> Iterator[None]:
         amount = min(amount, self.size)
-        with self.left:
-            self.left.wait_for(lambda: self.taken + amount <= self.size)
+        with self.changed:
+            self.changed.wait_for(lambda: self.taken + amount <= self.size)
             self.taken += amount
         try:
             yield
         finally:
-            with self.left:
+            with self.changed:
                 self.taken -= amount
-                self.left.notify_all()
+                self.changed.notify_all()
 
 
-_bytes, _pixels = (
-    MemoryGate(MAX_BYTES),
-    MemoryGate(MAX_PIXELS),
-)  # entered in this order, or two threads might wait for each other
+# entered in this order: otherwise two threads could wait for each other
+_bytes, _pixels = MemoryGate(MAX_BYTES), MemoryGate(MAX_PIXELS)
 
 
 def read_image(path: str, size: int, white: White = WHITE) -> np.ndarray:
-    """Return [size, size, 3] uint8.
+    """Return an image file as [size, size, 3] uint8.
 
     Args:
-        white: of images of more than 8 bits a channel; an image that a network shall answer wants that of the set
-            the network was trained on, ``ImageDataset.white``.
+        white: for images of more than 8 bits a channel. For inference, pass the white of the data set that the network
+            was trained on, ``ImageDataset.white``.
 
     Raises:
-        Exception: whatever Pillow's decoders stumble on; ValueError for what is too large or must not be opened.
+        Exception: any error of Pillow's decoders; ValueError for a file that is too large or must not be opened.
     """
     with opened(path) as image, memory_for(image):
         return _square(image, size, white)
@@ -90,44 +88,44 @@ def read_image(path: str, size: int, white: White = WHITE) -> np.ndarray:
 
 @contextmanager
 def opened(path: str) -> Iterator[Image.Image]:
-    """An image of which the header was read, and nothing else.
+    """Open an image and read nothing but its header.
 
     Raises:
-        ValueError: for what must not be opened.
+        ValueError: for a file that must not be opened.
     """
     reason = unreadable_reason(path)
     if reason:
         raise ValueError(reason)
     length = os.path.getsize(path)
     if length > MAX_BYTES:
-        raise ValueError(f"a file of {length / 2**30:.1f} GiB; at most {MAX_BYTES / 2**30:.0f} is read")
-    # an open file, not its name: Pillow would map the file, and one that is cut meanwhile would kill the process
+        raise ValueError(f"a file of {length / 2**30:.1f} GiB: more than the limit of {MAX_BYTES / 2**30:.0f} GiB")
+    # an open file, not its name: Pillow would map the file, and if it were truncated meanwhile the process would die
     with _bytes(length), open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
         yield image
 
 
 @contextmanager
 def memory_for(image: Image.Image) -> Iterator[None]:
-    """Wait until there is room to unpack an opened image.
+    """Wait until there is memory to unpack an opened image.
 
     Raises:
-        ValueError: for what is too large.
+        ValueError: for an image that is too large.
     """
     pixels = unpacked(image)
     if pixels > MAX_PIXELS or max(image.size) > MAX_SIDE:
-        found = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
-        raise ValueError(f"{found}: more than the limit of {MAX_PIXELS:,}, or of {MAX_SIDE:,} a side")
+        size = f"{image.width} x {image.height}, {pixels:,} pixels to unpack"
+        raise ValueError(f"{size}: more than the limit of {MAX_PIXELS:,}, or of {MAX_SIDE:,} a side")
     with _pixels(pixels):
         try:
             yield
         finally:
-            image.close()  # lets go of the pixels, before their room is given to another
+            image.close()  # frees the pixels before the gate admits another thread
 
 
 def _square(image: Image.Image, size: int, white: White) -> np.ndarray:
-    shown = load_in_8_bits(image, white)
-    turn = orientation(image)
-    rgb = to_rgb(shown if turn is None else shown.transpose(turn))
+    in_8_bits = load_in_8_bits(image, white)
+    rotation = orientation(image)
+    rgb = to_rgb(in_8_bits if rotation is None else in_8_bits.transpose(rotation))
     if rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(rgb)
@@ -136,31 +134,32 @@ def _square(image: Image.Image, size: int, white: White) -> np.ndarray:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    # malloc keeps a freed block below 32 MB for the thread that had it: all threads would hold their peaks for good
+    # malloc keeps a freed block below 32 MB for its thread: every thread would hold its peak until the process ends
     Image.core.set_block_size(64 * 2**20)
-    return tuple(name for name in Image.ID if name in FORMATS)  # in Pillow's order: the vaguest marks come last
+    # in Pillow's order: the least specific signatures come last
+    return tuple(name for name in Image.ID if name in FORMATS)
 
 
 def unpacked(image: Image.Image) -> int:
-    """Pixels that the decoder will hold at once, which may be more than the image has."""
-    hidden = 0
-    if image.format == "AVIF":  # the stream's own size may be another: known to the decoder, and limited by it
-        hidden = MAX_PIXELS
-    if image.format == "TIFF":  # a tile may be larger than the image, and is unpacked whole
-        hidden = image.tag_v2.get(ExifTags.Base.TileWidth, 0) * image.tag_v2.get(ExifTags.Base.TileLength, 0)
-    return max(hidden, image.width * image.height)
+    """Return the number of pixels that the decoder holds at once, which may be more than the image has."""
+    buffer = 0
+    if image.format == "AVIF":  # the stream may have another size: the decoder knows and limits it
+        buffer = MAX_PIXELS
+    if image.format == "TIFF":  # a tile may be larger than the image, and all of it is unpacked
+        buffer = image.tag_v2.get(ExifTags.Base.TileWidth, 0) * image.tag_v2.get(ExifTags.Base.TileLength, 0)
+    return max(buffer, image.width * image.height)
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:
-    """How an image is turned as its EXIF says; None where that is damaged or says nothing."""
+    """Return the transposition for an image's EXIF orientation; None if it is missing or damaged."""
     try:
         return TURNED.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # struct.error, SyntaxError, OSError and more; the image itself is whole
+    except Exception:  # struct.error, SyntaxError, OSError and more; the image itself is intact
         return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode of 8 bits a channel to RGB, transparency over white."""
+    """Convert any mode of 8 bits a channel to RGB, with transparency over white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -172,10 +171,10 @@ def decode_into(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Fill ``images`` [N, S, S, 3] with ``files`` ({label: path}) and return (positions kept [M], notes).
 
-    Every file is tried before anything is said. With bad files left out, the first M rows hold the others in order.
+    Every file is tried before an error is raised. If bad files are left out, the first M rows hold the others in order.
 
     Raises:
-        ValueError: with ``on_bad_file="error"``, naming every file that cannot be read and why.
+        ValueError: with ``on_bad_file="error"``, naming every unreadable file and the reason.
     """
     paths = list(files.values())
 
@@ -189,20 +188,20 @@ def decode_into(
         return None
 
     with silence_libraries() as terminal:
-        pool = ThreadPoolExecutor()  # Pillow lets go of the interpreter's lock while it decodes and resizes
+        pool = ThreadPoolExecutor()  # Pillow releases the GIL while it decodes and resizes
         try:
             rows = pool.map(fill, range(len(paths)))
             reasons = list(tqdm(rows, "decode", len(paths), unit=" images", disable=None, file=terminal))
         finally:
-            pool.shutdown(cancel_futures=True)  # who interrupts does not want to wait for the other ten thousand
+            pool.shutdown(cancel_futures=True)  # an interrupted run does not wait for the other ten thousand files
     bad = [f"{printable(label)}: {reason}" for label, reason in zip(files, reasons, strict=True) if reason]
     if bad and on_bad_file == "error":
         raise ValueError(
             f"{len(bad)} of {len(paths)} files cannot be read as images. "
-            "Mend or remove them, or leave them out with data.on_bad_file=skip:\n  " + "\n  ".join(bad)
+            "Repair or remove them, or leave them out with data.on_bad_file=skip:\n  " + "\n  ".join(bad)
         )
     kept = np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
     if bad:
-        for to, row in enumerate(kept):  # row >= to: nothing is overwritten before it has moved
-            images[to] = images[row]
+        for target, row in enumerate(kept):  # row >= target: nothing is overwritten before it has moved
+            images[target] = images[row]
     return kept, {"bad_files": len(bad), "bad_file_names": bad[:LISTED]} if bad else {}

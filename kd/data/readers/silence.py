@@ -1,4 +1,4 @@
-"""Let Pillow and the libraries below it decode in silence: what matters of a file becomes the reason it is refused."""
+"""Silence Pillow and the libraries below it: what matters becomes the reason for refusing a file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from PIL import ImageFile
 
 @contextmanager
 def silence_libraries() -> Iterator[TextIO]:
-    """Hold back Pillow's warnings and log, and what libtiff writes to the terminal past Python; refuse what is cut off.
+    """Suppress Pillow's warnings and log, and libtiff's direct output to the terminal; refuse truncated files.
 
-    Half of what it sets is the process's, not the thread's: enter it once, around all threads that decode.
+    Half of these settings belong to the process, not to a thread: enter this once, around all decoding threads.
 
     Yields:
-        What still reaches the terminal, for a bar.
+        A stream that still reaches the terminal, for a progress bar.
     """
     log = logging.getLogger("PIL")
     level, lenient = log.level, ImageFile.LOAD_TRUNCATED_IMAGES
     with warnings.catch_warnings(), _without_standard_error() as terminal:
         warnings.simplefilter("ignore")
         log.setLevel(logging.CRITICAL + 1)
-        ImageFile.LOAD_TRUNCATED_IMAGES = False  # somebody else's True would fill half an image with grey
+        ImageFile.LOAD_TRUNCATED_IMAGES = False  # True, set by another library, would fill half an image with grey
         try:
             yield terminal
         finally:
@@ -39,16 +39,16 @@ def silence_libraries() -> Iterator[TextIO]:
 def _without_standard_error() -> Iterator[TextIO]:
     try:
         kept = os.dup(2)
-    except OSError:  # closed: there is nobody to disturb
+    except OSError:  # standard error is closed: nothing to silence
         yield sys.stderr
         return
     sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
     try:
         with open(kept, "w", encoding="utf-8", errors="replace", closefd=False) as terminal:
-            yield terminal if _is_standard_error(sys.stderr) else sys.stderr  # a notebook has another
+            yield terminal if _is_standard_error(sys.stderr) else sys.stderr  # a notebook replaces it
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -57,5 +57,5 @@ def _without_standard_error() -> Iterator[TextIO]:
 def _is_standard_error(stream: TextIO) -> bool:
     try:
         return stream.fileno() == 2
-    except (OSError, ValueError):  # a stream of its own kind, without a file below
+    except (OSError, ValueError):  # a stream without a file descriptor
         return False

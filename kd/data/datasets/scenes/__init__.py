@@ -1,1 +1,1 @@
-"""A data set of painted scenes: nothing to download, six classes, any size."""
+"""Data set of painted scenes: six classes, nothing to download, any size."""

@@ -1,4 +1,4 @@
-"""What a camera does to a painted scene: exposure, colour cast, blur, noise."""
+"""A camera for painted scenes: exposure, colour cast, blur, noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from kd.data.datasets.scenes.painter import Painter
 
 
 def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray:
-    """The camera: blur, reduction, automatic exposure and white balance, vignette, noise, grain. Blind to the class."""
+    """Return the photograph of a scene, uint8 [size, size, 3]; nothing here depends on the class.
+
+    The steps are blur, reduction, automatic exposure and white balance, vignette, noise and grain.
+    """
     image = p.image
     image = image.filter(ImageFilter.BoxBlur(p.between(0.2, 2.6)))
     x = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)
@@ -17,7 +20,7 @@ def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray
     grey = p.between(70, 165)
     cast = np.array([p.between(-18, 18), p.between(-8, 8), p.between(-18, 18)], np.float32)
     spread = p.between(28, 62)
-    trust = np.float32(p.between(0.1, 0.7))  # how far the camera follows its meter
+    trust = np.float32(p.between(0.1, 0.7))  # how far the camera follows its light meter
     new_mean = mean + trust * (grey + cast - mean)
     new_std = std + trust * (spread - std)
     x = (x - mean) * np.minimum(new_std / np.maximum(std, 4), 4) + new_mean
@@ -29,9 +32,9 @@ def develop(p: Painter, generator: np.random.Generator, size: int) -> np.ndarray
 
 
 def grain(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Film grain three pixels wide, mostly grey, [size, size, 3] of about unit variance.
+    """Return film grain three pixels wide, mostly grey, [size, size, 3] of about unit variance.
 
-    It covers the textures that a few small filters live on (bricks, leaves, waves) and leaves the shapes.
+    It hides the textures that a few small filters recognise (bricks, leaves, waves) and keeps the shapes.
     """
     coarse = generator.standard_normal((2 + size // 3, 2 + size // 3, 3), np.float32)
     coarse = 0.3 * coarse + 0.7 * coarse.mean(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The six classes and the function that paints each."""
+"""The six classes and their painting functions."""
 
 from __future__ import annotations
 

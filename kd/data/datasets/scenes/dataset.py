@@ -1,13 +1,13 @@
-"""Drawn scenes: six classes with the names of Intel Image Classification, made from a seed without a file to download.
+"""Drawn scenes: six classes with the names of Intel Image Classification, made from a seed without a download.
 
-The default data set, so that a first run needs no network. Buildings, forest, glacier, mountain, sea and street are
-painted as polygons back to front, in perspective, from palettes that all classes share: light (day, dusk, night, fog,
-storm), season, haze, camera height, tilt and zoom, clutter in front, hills or houses behind. A camera at the end
-measures exposure and white balance as real ones do, so colour says little and the picture says it.
-What stays hard is what is hard in photographs: an ice field against a snowy ridge, a lagoon of icebergs against the
-sea, a facade close up against a street of houses, a wood with a path against an avenue.
+This is the default data set, so that a first run needs no network. Buildings, forest, glacier, mountain, sea and street
+are painted as polygons back to front, in perspective, from palettes that all classes share: light (day, dusk, night,
+fog, storm), season, haze, camera height, tilt and zoom, clutter in front, hills or houses in the background. A camera
+at the end measures exposure and white balance as real ones do, so colour says little about the class and shape says
+more. The hard cases are those of photographs: an ice field against a snowy ridge, a lagoon of icebergs against the sea,
+a facade close up against a street of houses, a wood with a path against an avenue.
 
-An image is a pure function of (drawing seed, split, position): counts can change without changing what is drawn.
+An image is a pure function of (drawing seed, split, position), so the counts do not change what is drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kd.data.datasets.scenes.surroundings import clutter
 from kd.data.decoded_cache import decode_to_cache, open_cached
 from kd.store.store import Store
 
-DRAWING_VERSION = 3  # raise it whenever a pixel changes: it is part of the key of the decoded arrays
+DRAWING_VERSION = 3  # raise it when a pixel changes: it is part of the key of the decoded arrays
 
 
 def load(
@@ -41,15 +41,15 @@ def load(
     drawing_seed: int = 0,
     label_noise: float = 0.12,
 ) -> ImageDataset:
-    """Draw the scenes at the first call and open them at every later one.
+    """Return the scenes: drawn at the first call, reused by later ones.
 
     Args:
-        seed: of the split into training and validation alone; ``drawing_seed`` is that of the pictures.
-        train_images: drawn for training and validation together, of which ``val_fraction`` validates.
-        label_noise: share of these that carry the name of another class; test labels are always right.
+        seed: of the split into training and validation only; ``drawing_seed`` determines the images.
+        train_images: for training and validation together; ``val_fraction`` of them are the validation split.
+        label_noise: share of these images that carry the label of another class; test labels are always right.
 
     Raises:
-        ValueError: for a size or a count that cannot be drawn.
+        ValueError: for a size or a count out of range.
     """
     check_int("image_size", image_size, 16, 128, unit="pixels for drawn scenes")
     check_int("train_images", train_images, 2 * len(CLASSES), unit="so that each split has every class")
@@ -80,7 +80,7 @@ def load(
 
 
 def draw(drawing_seed: int, split: int, position: int, image_size: int) -> np.ndarray:
-    """Return the picture at ``position`` of a split (0 train, 1 test), uint8 [H, W, 3], of class ``position % 6``."""
+    """Return the image at ``position`` of a split (0 train, 1 test), uint8 [H, W, 3], of class ``position % 6``."""
     seeds = np.random.SeedSequence([drawing_seed, split, position])
     generator = np.random.Generator(np.random.PCG64(seeds))
     painter = Painter(generator)
@@ -91,7 +91,7 @@ def draw(drawing_seed: int, split: int, position: int, image_size: int) -> np.nd
 
 
 def label(drawing_seed: int, split: int, position: int, noise: float) -> int:
-    """Return the label of a picture: its class, or for a share ``noise`` of the training pictures another one."""
+    """Return the label of an image: its class, or another one for a share ``noise`` of the training images."""
     true = position % len(CLASSES)
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([drawing_seed, split, position, 1])))
     if split == 1 or generator.random() >= noise:

@@ -28,7 +28,7 @@ def forest(p: Painter) -> None:
 
 
 def _inside(p: Painter) -> None:
-    """Among the trunks."""
+    """Paint the forest from among the trunks."""
     horizon = p.between(0.45, 0.75)
     sky(p, horizon)
     leaf = p.pick(LEAVES[p.season])
@@ -61,7 +61,7 @@ def _inside(p: Painter) -> None:
 
 
 def _edge(p: Painter) -> None:
-    """A stand of trees from outside, row before row."""
+    """Paint trees from outside, row before row."""
     horizon = p.between(0.4, 0.8)
     sky(p, horizon)
     backdrop(p, horizon, 0.3)
@@ -80,7 +80,7 @@ def _edge(p: Painter) -> None:
 
 
 def _canopy(p: Painter) -> None:
-    """A wooded slope or the crowns from above."""
+    """Paint a wooded slope, or the crowns from above."""
     horizon = p.between(-0.1, 0.4)
     sky(p, horizon)
     backdrop(p, horizon, 0.6)

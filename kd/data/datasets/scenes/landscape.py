@@ -55,7 +55,7 @@ def ground(p: Painter, horizon: float, colour: Sequence[float], patches: int = 1
 
 
 def massif(p: Painter, x: float, base: float, height: float, depth: float, snow: float, rock=None) -> None:
-    """A peak with a lit and a shaded side, gullies and snow from the summit down (``snow`` of its height)."""
+    """Paint a peak with a lit and a shaded side, gullies, and snow from the summit down (``snow`` of its height)."""
     rock = rock or p.near(p.pick(ROCKS))
     width = height * p.between(0.7, 1.5)
     top = (x, base - height)
@@ -94,7 +94,7 @@ def massif(p: Painter, x: float, base: float, height: float, depth: float, snow:
                 jag = (0.28 if j % 2 else -0.28) * snow * height * p.random()
                 edge.append((end + (x - end) * t, line + jag - (1 - t) * 0.02))
             p.fill([*rim, *edge], SNOW, depth, 0.55 + 0.45 * k)
-            for _ in range(3):  # rock that shows through, snow that lies in gullies
+            for _ in range(3):  # rock through the snow, snow in gullies
                 t, w = p.random(), height * 0.03
                 a, b = x + (end - x) * t, line - snow * height * p.between(0, 0.6)
                 p.fill([(a, b), (a + sign * w, b + 3 * w), (a - sign * w, b + 4 * w)], rock, depth, k)
@@ -118,7 +118,7 @@ def rocks(p: Painter, y0: float, y1: float, number: int, size: float, colour=Non
 
 
 def water(p: Painter, horizon: float, colour: Sequence[float], waves: int, swell: float = 1.0) -> None:
-    """Water from the horizon down: the sky mirrored far away, its own colour near, wave strokes that grow."""
+    """Paint water from the horizon down: the sky mirrored far away, its own colour near, growing wave strokes."""
     sheen = tuple(c / max(t, 0.2) for c, t in zip(p.low, p.tint, strict=True))
     for k in range(7):
         y = horizon + (1.35 - horizon) * (k / 7) ** 1.6

@@ -37,7 +37,7 @@ def mountain(p: Painter) -> None:
             massif(
                 p, p.between(-0.1, 1.1), horizon + 0.02, height, 0.75 * (1 - t) + 0.15, snow * p.between(0.7, 1.1), rock
             )
-    else:  # range behind range
+    else:  # one range behind another
         layers, steep = p.count(2, 4), p.between(0.15, 0.4)
         for k in range(layers):
             t = k / layers
@@ -61,7 +61,7 @@ def mountain(p: Painter) -> None:
 
 
 def _range(p: Painter, y: float, height: float, colour: Sequence[float], depth: float, snow: float) -> None:
-    """A chain of peaks and passes across the picture."""
+    """Paint a chain of peaks and passes across the image."""
     number = 2 * p.count(3, 6)
     tops = []
     for k in range(number + 1):
@@ -100,7 +100,7 @@ def glacier(p: Painter) -> None:
 
 
 def _tongue(p: Painter) -> None:
-    """A river of ice between rock walls, striped by moraines and crossed by crevasses."""
+    """Paint a river of ice between rock walls, with moraines along and crevasses across."""
     horizon = p.between(0.25, 0.5)
     sky(p, horizon)
     rock = p.near(p.pick(ROCKS))
@@ -138,7 +138,7 @@ def _tongue(p: Painter) -> None:
 
 
 def _ice_front(p: Painter) -> None:
-    """The cliff where the ice ends, above water or gravel."""
+    """Paint the cliff at the end of the ice, above water or gravel."""
     shore = p.between(0.6, 0.85)
     top = shore - p.between(0.18, 0.5)
     sky(p, top)
@@ -171,7 +171,7 @@ def _ice_front(p: Painter) -> None:
 
 
 def _ice_field(p: Painter) -> None:
-    """On the ice: crevasses in perspective, blocks, perhaps a rope party."""
+    """Paint the ice from close by: crevasses in perspective, blocks, perhaps a rope party."""
     horizon = p.between(0.25, 0.55)
     sky(p, horizon)
     for _ in range(p.count(1, 4)):
@@ -195,7 +195,7 @@ def _ice_field(p: Painter) -> None:
             0.9,
         )
         p.stroke([(x - w, y - dy), (x - w * 0.3, y - h), (x + w * 0.5, y - h * 0.6), (x + w, y + dy)], 0.008, SNOW, 0.2)
-    if p.chance(0.5):  # seracs: blocks that broke over a step
+    if p.chance(0.5):  # seracs: blocks of ice that broke at a step
         step, number = p.between(0.08, 0.4), p.count(5, 14)
         for k in range(number):
             berg(p, p.between(LEFT, RIGHT), horizon + step + 0.2 * k / number, p.between(0.05, 0.13))

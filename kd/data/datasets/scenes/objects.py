@@ -55,7 +55,7 @@ def tree(p: Painter, x: float, base: float, height: float, depth: float, kind: C
 def wall(
     p: Painter, left: tuple, right: tuple, colour: Sequence[float], depth: float, floors: int, bays: int, k: float = 1.0
 ) -> None:
-    """A facade between two upright edges (x, top, bottom), its windows spaced in perspective."""
+    """Paint a facade between two upright edges (x, top, bottom), with windows spaced in perspective."""
     (x0, t0, b0), (x1, t1, b1) = left, right
     p.fill([(x0, t0), (x1, t1), (x1, b1), (x0, b0)], colour, depth, k)
     z0, z1 = b1 - t1, b0 - t0  # the farther edge looks shorter: distance goes as 1 / height

@@ -1,4 +1,4 @@
-"""The brush that ``scenes`` are painted with: palettes that all classes share, light, haze, rough outlines."""
+"""The painter of the scenes: palettes that all classes share, light, haze, rough outlines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEFT, RIGHT = -0.3, 1.3  # scenes are drawn wider than the frame [0, 1], which t
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
-# Light: sky above, sky at the horizon, what the light does to a colour, haze. Shared by all classes.
+# Per light: sky above, sky at the horizon, factor on every colour, haze. All classes share them.
 LIGHTS = (
     ((84, 140, 214), (190, 215, 236), (1.0, 0.98, 0.94), 0.35),  # day
     ((120, 165, 220), (225, 232, 238), (1.05, 1.03, 1.0), 0.25),  # bright
@@ -53,7 +53,7 @@ def mix(a: Sequence[float], b: Sequence[float], t: float) -> Colour:
 
 
 class Painter:
-    """A canvas, the light it stands in, a camera and the random numbers of one picture.
+    """Canvas, light, camera and random numbers of one image.
 
     Coordinates are fractions of the frame, y downwards. ``depth`` runs from 0 (at the lens) to 1 (lost in haze).
     """
@@ -68,9 +68,9 @@ class Painter:
         self.season = self.pick(("summer", "summer", "autumn", "winter"))
         self.snowy = self.season == "winter" and self.chance(0.7)
         self.sun = self.pick((-1, 1))
-        turn = (self.random() + self.random() - 1) * 0.13
+        tilt = (self.random() + self.random() - 1) * 0.13
         scale = CANVAS * self.between(0.88, 1.25)
-        cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
+        cos, sin = math.cos(tilt) * scale, math.sin(tilt) * scale
         mirror = self.pick((-1, 1))
         cx, cy = 0.5 + self.between(-0.08, 0.08), 0.5 + self.between(-0.06, 0.06)
         half = CANVAS / 2
@@ -93,13 +93,13 @@ class Painter:
         return options[int(self.random() * len(options))]
 
     def near(self, colour: Sequence[float], amount: float = 0.12) -> Colour:
-        """The colour, a little lighter or darker and a little off."""
+        """Return a colour near ``colour``, slightly lighter or darker and slightly shifted."""
         k = 1 + self.between(-amount, amount)
         wobble = 12 * amount * 2
         return tuple(c * k + wobble * (self.random() - 0.5) for c in colour)
 
     def lit(self, colour: Sequence[float], depth: float = 0.0, k: float = 1.0) -> tuple[int, int, int]:
-        """What the camera sees of a surface: its colour in this light, through this haze."""
+        """Return the colour of a surface as the camera sees it: in this light, through this haze."""
         f = min(self.haze * depth, 0.94)
         g = k * (1 - f)
         return tuple(
@@ -124,7 +124,7 @@ class Painter:
         depth: float = 0.0,
         k: float = 1.0,
     ) -> None:
-        """A trapezoid that stands upright around x."""
+        """Fill an upright trapezoid centred on x."""
         self.fill(
             [(x - half_low, low), (x + half_low, low), (x + half_top, top), (x - half_top, top)], colour, depth, k
         )
@@ -132,11 +132,11 @@ class Painter:
     def below(
         self, line: Sequence[Point], bottom: float, colour: Sequence[float], depth: float = 0.0, k: float = 1.0
     ) -> None:
-        """Everything from a line across the picture down to ``bottom``."""
+        """Fill everything from a line across the image down to ``bottom``."""
         self.fill([*line, (RIGHT, bottom), (LEFT, bottom)], colour, depth, k)
 
     def glow(self, points: Sequence[Point], colour: Sequence[float]) -> None:
-        """A surface that shines by itself."""
+        """Fill a surface that emits light: its colour ignores light and haze."""
         self.pen.polygon(self.pixels(points), tuple(max(0, min(255, int(c))) for c in colour))
 
     def stroke(
@@ -157,7 +157,7 @@ class Painter:
         return points
 
     def ridge(self, x0: float, y0: float, x1: float, y1: float, rough: float, levels: int) -> list[Point]:
-        """A broken line between two points, by midpoint displacement."""
+        """Return a jagged line between two points, by midpoint displacement."""
         points = [(x0, y0), (x1, y1)]
         for _ in range(levels):
             finer = points[:1]
@@ -166,6 +166,3 @@ class Painter:
                 finer += [(ax + (bx - ax) * t, ay + (by - ay) * t + self.between(-rough, rough)), (bx, by)]
             points, rough = finer, rough * 0.55
         return points
-
-
-# What stands in more than one class.

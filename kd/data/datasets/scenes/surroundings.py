@@ -1,4 +1,4 @@
-"""What lies behind a scene and in front of it."""
+"""Background and foreground of a scene, for any class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kd.data.datasets.scenes.painter import (
 
 
 def backdrop(p: Painter, horizon: float, chance: float = 0.5) -> None:
-    """Hills, peaks, a wood or a town far behind: any class may have them."""
+    """Paint hills, peaks, a wood or a town in the far background, with probability ``chance``."""
     if not p.chance(chance):
         return
     kind = p.random()
@@ -38,7 +38,7 @@ def backdrop(p: Painter, horizon: float, chance: float = 0.5) -> None:
 
 
 def clutter(p: Painter) -> None:
-    """Something between the camera and the scene, whatever the scene."""
+    """Paint something between the camera and the scene, for any class."""
     kind = p.random()
     x = p.pick((p.between(-0.05, 0.2), p.between(0.8, 1.05)))
     if kind < 0.2:  # leaves hang in from a corner

@@ -17,8 +17,6 @@ from kd.data.datasets.scenes.painter import (
 )
 from kd.data.datasets.scenes.surroundings import backdrop
 
-# The six classes. Each has a few ways of being seen.
-
 
 def buildings(p: Painter) -> None:
     horizon = p.between(0.6, 1.0)
@@ -41,7 +39,7 @@ def buildings(p: Painter) -> None:
 
 
 def _corner(p: Painter, horizon: float) -> None:
-    """One or two blocks seen at an angle: both sides run away from the corner."""
+    """Paint one or two blocks at an angle: both sides recede from the corner."""
     eye = horizon - p.between(0.0, 0.12)
     ground(p, eye + 0.01, p.pick(((120, 118, 114), (98, 98, 100), *GROUND[p.season])))
     for number in range(p.count(1, 2)):
@@ -57,7 +55,7 @@ def _corner(p: Painter, horizon: float) -> None:
 
 
 def _front(p: Painter, horizon: float) -> None:
-    """A row of facades across the picture."""
+    """Paint a row of facades across the image."""
     base = p.between(0.82, 1.15)
     ground(p, base - 0.03, p.pick(((120, 118, 114), (98, 98, 100), *GROUND[p.season])))
     x = p.between(-0.5, -0.25)
@@ -107,7 +105,7 @@ def _houses(p: Painter, horizon: float) -> None:
 
 
 def street(p: Painter) -> None:
-    """A road in one-point perspective: a point (X, Y, Z) lies at (vx + X / Z, vy + (eye - Y) / Z)."""
+    """Paint a road in one-point perspective: (X, Y, Z) appears at (vx + X / Z, vy + (eye - Y) / Z)."""
     vx, vy, eye = p.between(0.15, 0.85), p.between(0.3, 0.62), p.between(0.2, 0.55)
     sky(p, vy)
     backdrop(p, vy, 0.5)
@@ -160,7 +158,7 @@ def street(p: Painter) -> None:
                 wall(
                     p, *((a, b) if sign < 0 else (b, a)), p.near(p.pick(WALLS)), depth, p.count(2, 4), p.count(1, 3), k
                 )
-                front = at(sign * (walk + 1), 0, far)[0]  # the end wall, seen where the next house is lower
+                front = at(sign * (walk + 1), 0, far)[0]  # the end wall, visible if the next house is lower
                 if p.chance(0.3):
                     p.fill([(bx, b[1]), (front, b[1]), (front, bb), (bx, bb)], (120, 112, 104), depth, 0.6)
             elif kind < 0.9:
