@@ -47,7 +47,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
             from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger shows the job by now
 
             outcome = run(cfg, choices, None, command)
-            page.ran(outcome.folder, outcome.result, outcome.reused)
+            page.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:
         if is_search:  # its sweeper decides what a failed job means
