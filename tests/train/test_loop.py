@@ -70,14 +70,14 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_others(dataset, machine, li
 def test_a_cached_teacher_is_the_live_one_to_the_bit(dataset, live, tmp_path, precision):
     from kd.runtime.device import resolve_device
 
-    machine = resolve_device("cpu", precision)
-    teacher = LiveTeacher(live.network, machine)
+    device = resolve_device("cpu", precision)
+    teacher = LiveTeacher(live.network, device)
     loader = Loader(dataset, 16, 0, CPU)
     cache = open_cache(Store(tmp_path), {"test": 1}, teacher, loader, 2, Timer())
     for epoch in (1, 2):
         for batch in loader.epoch(epoch):
             assert torch.equal(cache(batch).logits, teacher(batch).logits.float())
-    assert same(trained(dataset, machine, cache)[0], trained(dataset, machine, teacher)[0])
+    assert same(trained(dataset, device, cache)[0], trained(dataset, device, teacher)[0])
 
 
 def test_the_teacher_is_in_eval_mode_and_without_gradients_always(dataset, machine, live):
