@@ -56,7 +56,7 @@ def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
 def costs(
     network: nn.Module,
     image_size: int,
-    machine: Device,
+    device: Device,
     published_extra: int = 0,
     batch: int = 64,
     seconds: float = 1.0,
@@ -73,12 +73,12 @@ def costs(
         "params_published": count + published_extra,
         "macs": macs(network, image_size),
         "size_mb": size_mb(network),
-        **latency(network, image_size, machine, batch, seconds),
+        **latency(network, image_size, device, batch, seconds),
     }
 
 
 def cached_costs(
-    store: Store, settings: dict[str, Any], network: nn.Module, image_size: int, machine: Device, **measured: Any
+    store: Store, settings: dict[str, Any], network: nn.Module, image_size: int, device: Device, **measured: Any
 ) -> dict[str, Any]:
     """Return ``costs``, found in the store where this architecture was measured on this machine before.
 
@@ -90,8 +90,8 @@ def cached_costs(
     Args:
         settings: what determines the architecture. measured: the further arguments of ``costs``.
     """
-    about = {name: value for name, value in machine.describe().items() if name != "precision"}
-    how = {"version": VERSION, "channels_last": machine.channels_last, **measured}
+    about = {name: value for name, value in device.describe().items() if name != "precision"}
+    how = {"version": VERSION, "channels_last": device.channels_last, **measured}
     whole = {**settings, "image_size": image_size, "machine": about, **how}
     name = digest(whole)[:KEY_DIGITS]
     found = store.path("costs", name) / "costs.json"
@@ -101,7 +101,7 @@ def cached_costs(
             return json.loads(found.read_text(encoding="utf-8"))
         if name in _busy and time.monotonic() - _busy[name][0] < AGAIN:
             return _busy[name][1]
-        result = costs(network, image_size, machine, **measured)
+        result = costs(network, image_size, device, **measured)
         if not is_calm(result):
             store.remove_partial("costs", name)
             _busy[name] = time.monotonic(), result

@@ -31,7 +31,7 @@ FEWEST = 3
 
 
 def latency(
-    network: nn.Module, image_size: int, machine: Device, large_batch: int = 64, seconds: float = 1.0
+    network: nn.Module, image_size: int, device: Device, large_batch: int = 64, seconds: float = 1.0
 ) -> dict[str, Any]:
     """Time ``network`` as it would be deployed: float32, eval mode, after a warm-up, synchronised.
 
@@ -46,15 +46,15 @@ def latency(
         batch, "one_thread": the same two of one thread, or None}``. ``calm`` is False where something else used the
         cores so much that the numbers say nothing.
     """
-    network = machine.to_device(network).eval()
+    network = device.to_device(network).eval()
     with torch.inference_mode():
-        every = _both_batches(network, image_size, machine, large_batch, seconds)
-        if machine.device.type != "cpu":
+        every = _both_batches(network, image_size, device, large_batch, seconds)
+        if device.device.type != "cpu":
             return {**every, "one_thread": None}
         if torch.get_num_threads() == 1:
             return {**every, "one_thread": every}
         with threads(1):
-            return {**every, "one_thread": _both_batches(network, image_size, machine, large_batch, seconds)}
+            return {**every, "one_thread": _both_batches(network, image_size, device, large_batch, seconds)}
 
 
 @contextmanager
@@ -69,20 +69,20 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _both_batches(
-    network: nn.Module, image_size: int, machine: Device, large_batch: int, seconds: float
+    network: nn.Module, image_size: int, device: Device, large_batch: int, seconds: float
 ) -> dict[str, Any]:
     times = {}
     for batch in (1, large_batch):
-        image = torch.rand(batch, 3, image_size, image_size, device=machine.device)
-        if machine.channels_last:
+        image = torch.rand(batch, 3, image_size, image_size, device=device.device)
+        if device.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
 
         def call(image: torch.Tensor = image) -> None:
             network(image)
-            machine.synchronize()
+            device.synchronize()
 
         # an accelerator's own processor is nobody's to take; what may wait is the thread that feeds it
-        count = torch.get_num_threads() if machine.device.type == "cpu" else 1
+        count = torch.get_num_threads() if device.device.type == "cpu" else 1
         times[f"batch_{batch}"] = time_calls(call, count, seconds)
     return {"latency_ms": times, "throughput": 1e3 * large_batch / times[f"batch_{large_batch}"]["p50"]}
 

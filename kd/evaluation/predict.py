@@ -22,15 +22,15 @@ if TYPE_CHECKING:  # a report computes from arrays and must not wait for torch
 
 
 def predict_distributed(
-    network: nn.Module, loader: Loader, positions: np.ndarray, machine: Device, ranks: World
+    network: nn.Module, loader: Loader, positions: np.ndarray, device: Device, world: World
 ) -> np.ndarray:
     """The logits of the images at ``positions``, float32 [N, K], to all; each process answers a slice."""
-    if len(positions) < ranks.size:
-        ranks = SINGLE_PROCESS  # too few to share: each answers every one
-    return np.concatenate(ranks.all_gather(predict(network, loader.eval_batches(ranks.shard(positions)), machine)))
+    if len(positions) < world.size:
+        world = SINGLE_PROCESS  # too few to share: each answers every one
+    return np.concatenate(world.all_gather(predict(network, loader.eval_batches(world.shard(positions)), device)))
 
 
-def predict(network: nn.Module, batches: Iterable[Batch], machine: Device) -> np.ndarray:
+def predict(network: nn.Module, batches: Iterable[Batch], device: Device) -> np.ndarray:
     """Return the logits, float32 [N, K]: eval mode, no gradients, never in mixed precision."""
 
     training = network.training

@@ -1,4 +1,4 @@
-"""``train.batch_size=auto``: find the smallest number of micro-batches that fits in memory, by training on one."""
+"""``train.batch_size=auto``: find the smallest number of micro-batches that fits in memory by training on one batch."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ MARGIN = 1.25  # times as many images must fit: in a long run memory is fragment
 
 
 def smallest_grad_accum(plan: RunPlan) -> int:
-    """Return the smallest number of micro-batches (that of ``plan``, doubled as often as needed) for every network.
+    """Return the smallest number of micro-batches that fits every network: that of ``plan``, doubled until it fits.
 
-    Each network is tried as it will be trained: a copy takes two steps with its optimiser, its method and its teacher,
-    and answers validation images. Each of several processes tries its slice of a batch.
+    Each network is tried as it will be trained: a copy takes two steps with its optimiser, method and teacher, and
+    predicts validation images. Each of several processes tries its slice of a batch.
 
     Raises:
-        TooLarge: not even micro-batches of two images fit.
+        OutOfMemory: not even micro-batches of two images fit.
     """
-    loader, ranks = plan.stages["student"].loader, plan.ranks
+    loader, world = plan.stages["student"].loader, plan.world
     count = loader.grad_accum_steps
-    while ranks.all_reduce_max(0 if fits_in_memory(plan, count) else 1):
-        if loader.batch_size < 4 * count * ranks.size:
+    while world.all_reduce_max(0 if fits_in_memory(plan, count) else 1):
+        if loader.batch_size < 4 * count * world.size:
             size = plan.dataset.image_size
             raise OutOfMemory(
-                f"train.batch_size=auto: memory does not even hold {loader.batch_size // count} images of {size} x "
-                f"{size} pixels. Say a smaller network or data.image_size, or close what else uses the memory."
+                f"train.batch_size=auto: not even {loader.batch_size // count} images of {size} x {size} pixels fit in "
+                "memory. Use a smaller network or data.image_size, or free memory that other programs use."
             )
         count *= 2
     how = f"in {count} micro-batches of up to {-(-loader.batch_size // count)}" if count > 1 else "at once"
-    print_line(f"train.batch_size=auto: memory holds a batch of {loader.batch_size} images {how}")
+    print_line(f"train.batch_size=auto: a batch of {loader.batch_size} images fits in memory {how}")
     return count
 
 
@@ -61,29 +61,29 @@ def fits_in_memory(plan: RunPlan, micro_batches: int) -> bool:
         return False
     finally:  # after the handler, which drops the error and the tensors that its frames hold
         gc.collect()
-        if plan.machine.device.type == "cuda":
+        if plan.device.device.type == "cuda":
             torch.cuda.empty_cache()
     return True
 
 
 def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
-    """Train a copy of one network on one batch, or let a trained one answer validation images."""
-    machine = plan.machine
-    loader, network = _one_batch(spec.loader, micro_batches, plan.ranks.size), copy.deepcopy(spec.network)
+    """Train a copy of one network on one batch, or predict validation images with a trained one."""
+    device = plan.device
+    loader, network = _one_batch(spec.loader, micro_batches, plan.world.size), copy.deepcopy(spec.network)
     if spec.is_trained:
-        predict(machine.to_device(network), loader.eval_batches(loader.dataset.val), machine)
+        predict(device.to_device(network), loader.eval_batches(loader.dataset.val), device)
         return
     objective, live = copy.deepcopy(spec.objective), None
     if spec.taught_by:
-        teacher = machine.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
+        teacher = device.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
         network = objective.bind(method_context(plan, spec.role, network, teacher))
-        live = LiveTeacher(teacher, machine, objective.needs) if objective.needs else None
+        live = LiveTeacher(teacher, device, objective.needs) if objective.needs else None
     recipe = replace(spec.recipe, epochs=2, lr=1e-12)  # without a warm-up, a larger rate might diverge
-    fit(network, objective, loader, recipe, machine, stage=spec.role, teacher=live)
+    fit(network, objective, loader, recipe, device, stage=spec.role, teacher=live)
 
 
 def _one_batch(loader: Loader, micro_batches: int, processes: int) -> Loader:
-    """The same on one batch that is larger by ``MARGIN``, or on what one of several processes gets of it."""
+    """Return a loader of one batch that is larger by ``MARGIN``; of several processes, of one process's slice."""
     one = copy.copy(loader)
     one.batch_size, one.grad_accum_steps = math.ceil(MARGIN * loader.batch_size / processes), micro_batches
     train = np.resize(loader.order(1), one.batch_size)

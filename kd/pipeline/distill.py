@@ -23,10 +23,10 @@ from kd.teachers.logit_cache import teacher_factory
 
 
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
-    """Train what the store does not hold; return the networks by role, those of an ensemble as "teacher".
+    """Train the networks that are not in the store; return all by role, an ensemble as "teacher".
 
     Raises:
-        ValueError: a teacher that cannot teach, see ``check_teacher``.
+        ValueError: a teacher does not pass ``check_teacher``.
     """
     trained: dict[str, TrainedModel] = {}
     teachers = [_run_stage(plan, spec, log) for spec in plan.teachers]
@@ -45,9 +45,9 @@ def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log
     """Bind the method, open the teacher if there is something to train, train."""
     with _timed(plan, spec.role):
         spec, live = prepare_student(plan, spec, teacher)
-        is_asked = spec.objective.needs and not is_cached(plan.store, spec, plan.ranks)
-        answers = open_teacher(plan, spec, live) if is_asked else None
-    return _run_stage(plan, spec, log, answers)
+        is_needed = spec.objective.needs and not is_cached(plan.store, spec, plan.world)
+        source = open_teacher(plan, spec, live) if is_needed else None
+    return _run_stage(plan, spec, log, source)
 
 
 def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None = None) -> TrainedModel:
@@ -56,10 +56,10 @@ def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None
         return get_or_train(
             plan.store,
             spec,
-            plan.machine,
+            plan.device,
             log,
             teacher=teacher,
-            ranks=plan.ranks,
+            world=plan.world,
             compile=train["compile"],
             pick_by=train["pick_by"],
             checkpoint_minutes=train["checkpoint_minutes"],
@@ -69,7 +69,7 @@ def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None
 
 @contextmanager
 def _timed(plan: RunPlan, role: str) -> Iterator[None]:
-    """Count the seconds of a role; if memory runs out, say of which, and what would be smaller."""
+    """Count the seconds of a role; explain an out-of-memory error with the role and smaller settings."""
     train = plan.settings["train"]
     with (
         plan.clock(role),
@@ -81,18 +81,18 @@ def _timed(plan: RunPlan, role: str) -> Iterator[None]:
 def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
     """Refuse a teacher that knows too little, if a network reads its outputs; see ``kd.teachers.checks``.
 
-    Its accuracy is measured on validation images. Whether its output is constant is seen in the logits of the test
-    images, which were computed when it was trained; none of their labels is read.
+    The accuracy is that on the validation images. Constant outputs are detected in the logits of the test images, which
+    were computed when the teacher was trained; no test label is read.
 
     Raises:
-        ValueError: constant outputs, or an accuracy below that of the commonest class.
+        ValueError: its outputs are constant, or its accuracy is below that of the majority class.
     """
     student, settings, dataset = plan.stages["student"], plan.settings, plan.dataset
     if not student.objective.needs:
         return
     check_not_constant(role, teacher.test_logits)
     if not settings["teacher"]["allow_weak"]:
-        predict = partial(predict_distributed, teacher.network, student.loader, dataset.val, plan.machine, plan.ranks)
+        predict = partial(predict_distributed, teacher.network, student.loader, dataset.val, plan.device, plan.world)
         share, targets = teacher.training["best_val_accuracy"], dataset.targets[dataset.val]
         balanced = settings["data"]["balance"] != "none" or settings["train"]["pick_by"] != "accuracy"
         check_above_majority(role, share, targets, dataset.classes, predict, balanced)
@@ -101,9 +101,9 @@ def check_teacher(plan: RunPlan, role: str, teacher: TrainedModel) -> None:
 def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedModel:
     """Return trained teachers as one model."""
     loader, dataset = plan.teachers[0].loader, plan.dataset
-    network = plan.machine.to_device(plan.builder.ensemble([teacher.network for teacher in teachers])).eval()
+    network = plan.device.to_device(plan.builder.ensemble([teacher.network for teacher in teachers])).eval()
     val_logits, test_logits = (
-        predict_distributed(network, loader, positions, plan.machine, plan.ranks)
+        predict_distributed(network, loader, positions, plan.device, plan.world)
         for positions in (dataset.val, dataset.test)
     )
     share = accuracy(val_logits, dataset.targets[dataset.val])
@@ -121,37 +121,37 @@ def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tu
     Returns:
         The spec with the network that is trained, which may be more than the student; and the teacher, frozen.
     """
-    live = LiveTeacher(teacher.network, plan.machine, spec.objective.needs)
+    live = LiveTeacher(teacher.network, plan.device, spec.objective.needs)
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
     network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher.network))
     return replace(spec, network=network), live
 
 
 def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:
-    """Return the teacher that answers the batches of ``spec``: ``live``, or its logit cache, which is filled first."""
+    """Return the teacher for the batches of ``spec``: ``live``, or its logit cache, which is filled first."""
     key, epochs = plan.keys.logit_caches[spec.role], spec.recipe.epochs
-    return _teacher_source(plan)(plan.store, key, live, spec.loader, epochs, plan.clock, plan.ranks)
+    return _teacher_source(plan)(plan.store, key, live, spec.loader, epochs, plan.clock, plan.world)
 
 
 def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
-    """Choose between the live teacher and its logit cache, as ``teacher.source`` says."""
+    """Choose between the live teacher and its logit cache by ``teacher.source``."""
     student, dataset = plan.stages["student"], plan.dataset
     count = student.recipe.epochs * len(dataset.targets) * len(dataset.classes)
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
 def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
-    """Return what a method may know when it is bound to the networks: see ``Objective.enter``."""
-    machine, dataset = plan.machine, plan.dataset
+    """Return the context that a method is bound to: see ``Objective.bind``."""
+    device, dataset = plan.device, plan.dataset
 
     def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
-        with machine.autocast():
+        with device.autocast():
             return extract_outputs(network, image, needs).to_float32(needs)
 
     return Context(
         student=student,
         teacher=teacher,
-        make_student=lambda number: machine.to_device(plan.builder.build(role, number)),
+        make_student=lambda number: device.to_device(plan.builder.build(role, number)),
         forward=forward,
         targets=torch.from_numpy(dataset.targets),
         train=torch.from_numpy(dataset.train),
@@ -160,10 +160,10 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
 
 
 def dry_run_methods(plan: RunPlan) -> None:
-    """Run each method once on copies of its untrained networks, to refuse before any training what it would refuse.
+    """Run each method once on copies of its untrained networks, so that its errors appear before any training.
 
     Raises:
-        ValueError: what the method says, or a ``teacher.source`` that does not provide what it reads.
+        ValueError: from the method, or ``teacher.source`` does not provide what it reads.
     """
     _teacher_source(plan)
     size = plan.dataset.image_size

@@ -1,4 +1,4 @@
-"""A run, step by step: plan, find or train, measure, write, report, track."""
+"""A run, step by step: plan, reuse or train, measure, write, report, track."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ from kd.store.store import KEY_DIGITS, digest
 from kd.tracking.tracker import Tracker
 from kd.tracking.wandb_environment import find_agent
 
-REUSED = "This run was made before and is reused. Remove its folder to make it again."
+REUSED = "This run was made before and is reused. Delete its folder to make it again."
 
 
 def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> RunResult:
-    """Make a run of a config, or find it.
+    """Make the run of a config, or reuse it.
 
     Args:
-        cfg: as Hydra composed it, without Hydra's part. choices: the option taken in each group.
-        folder: where the run goes, if not where its key says. command: what starts it again, for the report.
+        cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
+        folder: the run folder, if not the default. command: the command that repeats the run, for the report.
     """
     plan = prepare(cfg, choices)
     if cfg.train.batch_size == "auto":
         count = smallest_grad_accum(plan)
         if count > cfg.train.grad_accum_steps:
-            del plan  # and with it what lies on the device
+            del plan  # and its tensors on the device
             plan = prepare(cfg, choices, count)
     return execute(plan, folder, command)
 
 
 def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> RunResult:
-    """Find the run under its key; else train, measure, write, report and track it.
+    """Reuse the run if its key exists; else train, measure, write, report and track it.
 
     All processes train; the main process does the rest.
 
     Args:
         folder, command: as of ``run``.
     """
-    ranks = plan.ranks
+    world = plan.world
     with _run_locks(plan, folder):
-        given, folder = folder is not None, ranks.broadcast(folder or plan.store.run(plan.name, plan.key))
+        given, folder = folder is not None, world.broadcast(folder or plan.store.run(plan.name, plan.key))
         if result := find_finished(plan, folder):
             return reuse(plan, folder, result)
-        if given and ranks.is_main:
+        if given and world.is_main:
             refuse_another(folder, plan.key)
         print_line("\n".join([plan.name, *heading(plan)]))
-        if not ranks.is_main:
+        if not world.is_main:
             run_stages(plan)
-            return RunResult(ranks.broadcast(), folder, reused=False)  # when the main process has written it
+            return RunResult(world.broadcast(), folder, reused=False)  # after the main process has written it
         begin_run(folder, plan.config_yaml)
         with make_tracker(plan, folder) as tracker:
             trained = run_stages(plan, tracker.log)
@@ -79,16 +79,16 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
             figures = report(plan, folder)
             track(tracker, folder, result, figures)
         finish_run(folder)
-        ranks.broadcast(result)
+        world.broadcast(result)
     return RunResult(result, folder, reused=False, hint=f"{tracker.hint()}\nIt took {plan.clock}.")
 
 
 @contextmanager
 def _run_locks(plan: RunPlan, folder: Path | None) -> Iterator[None]:
-    """Hold the locks of the run and of a folder that was asked for, which another run may be given too."""
+    """Hold the lock of the run, and of a folder that the user chose, because another run may have the same one."""
     locks = plan.store.root / ".locks"
     with ExitStack() as held:
-        if plan.ranks.is_main:
+        if plan.world.is_main:
             held.enter_context(locked(locks / f"run-{plan.key[:KEY_DIGITS]}.lock", f"the run {plan.name}"))
             if folder:
                 lock = f"folder-{digest({'folder': str(folder.absolute())})[:KEY_DIGITS]}.lock"
@@ -97,9 +97,9 @@ def _run_locks(plan: RunPlan, folder: Path | None) -> Iterator[None]:
 
 
 def heading(plan: RunPlan) -> Iterator[str]:
-    """The lines that a run prints before it begins: images, device, and what is unusual about the data."""
-    processes = f", {plan.ranks.size} processes" if plan.ranks.size > 1 else ""
-    yield f"{len(plan.dataset.train):,} training images, {plan.machine}{processes}"
+    """Yield the lines that a run prints before it begins: images, device, and what is unusual about the data."""
+    processes = f", {plan.world.size} processes" if plan.world.size > 1 else ""
+    yield f"{len(plan.dataset.train):,} training images, {plan.device}{processes}"
     counts = {name: note for name, note in plan.dataset.notes.items() if note and isinstance(note, int)}
     if counts:
         notes = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in counts.items())
@@ -108,8 +108,8 @@ def heading(plan: RunPlan) -> Iterator[str]:
 
 def find_finished(plan: RunPlan, folder: Path) -> dict[str, Any] | None:
     """Return the result of this run if an earlier command finished it, to all processes."""
-    device = plan.machine.device.type
-    return plan.ranks.broadcast(read_finished(folder, plan.key, device) if plan.ranks.is_main else None)
+    device = plan.device.device.type
+    return plan.world.broadcast(read_finished(folder, plan.key, device) if plan.world.is_main else None)
 
 
 def report(plan: RunPlan, folder: Path) -> dict[str, Path]:
@@ -137,42 +137,45 @@ def track(tracker: Tracker, folder: Path, result: Mapping[str, Any], figures: Ma
 
 
 def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
-    """Return a run that was finished before; time its networks again, draw its report and log it where that is due."""
+    """Return a finished run; measure its latencies again, write its report and log it if that is due."""
     timed = time_again(plan, result)
     if timed:
         write_result(folder, timed)
         write_manifest(folder, KEPT)
     has_report = (folder / "report.md").is_file()
-    if plan.ranks.is_main and (timed if has_report else plan.settings["report"]):
+    if plan.world.is_main and (timed if has_report else plan.settings["report"]):
         write_report(folder)
-    hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.ranks.is_main else ""
+    hint = _track_again(plan, folder, timed or result, changed=bool(timed)) if plan.world.is_main else ""
     return RunResult(timed or result, folder, reused=True, hint="\n".join(filter(None, [REUSED, hint])))
 
 
 def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a finished run's result with new times, if its networks were timed on a busy machine.
+    """Return a finished run's result with new latencies, if the old ones were measured on a busy machine.
 
-    None if they were not, or cannot be timed now, or the machine is still busy.
+    None if they were not, or cannot be measured now, or the machine is still busy.
     """
-    if plan.machine.describe()["threads"] != result["machine"]["threads"]:
+    if plan.device.describe()["threads"] != result["machine"]["threads"]:
         return None  # with other threads, latencies would no longer be those of the settings in the result
     roles = [role for role in ROLE_LABELS if result.get(role)]
     kept = all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
-    if all(is_calm(result[role]) for role in roles) or not kept or plan.ranks.size > 1:
+    if all(is_calm(result[role]) for role in roles) or not kept or plan.world.size > 1:
         return None
     print_line(f"{result['name']}: its latencies may come from a busy machine: measuring them again")
     try:
         trained, cost = run_stages(plan), cost_fn(plan)
         costs = {role: cost(role, trained[role].network) for role in roles}
-    except (OSError, ValueError) as error:  # a full disk, a teacher that is refused by now: the old result stays valid
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a full disk, a teacher that a check now refuses: the old result stays valid
         print_line(f"they could not be measured: {first_line(error)}")
         return None
     return with_costs(result, costs) if all(map(is_calm, costs.values())) else None
 
 
 def _track_again(plan: RunPlan, folder: Path, result: Mapping[str, Any], changed: bool) -> str:
-    """Log a finished run to W&B if its result has ``changed``, or if a ``wandb agent`` asks for it under an id of its
-    own. Return how to look at it."""
+    """Log a finished run to W&B if its result ``changed``, or if a ``wandb agent`` assigned it a new id; return how to
+    view it."""
     tracker = make_tracker(plan, None)
     if not (tracker.agent or changed):
         return ""

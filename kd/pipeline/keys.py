@@ -1,4 +1,4 @@
-"""Content keys: from the resolved settings to what determines each network, logit cache and run. Plain values only."""
+"""Content keys: the settings that determine each network, logit cache and run. Plain values only."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 
 from kd.store.store import KEY_DIGITS, digest, shortened
 
-VERSION = 3  # part of every key: raise it with a change of the code that changes numbers
-NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change bits, or more
+VERSION = 3  # part of every key: raise it when a change of the code changes numbers
+NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
 
 Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What determines each thing that a run makes, as settings; their ``digest`` is its key.
+    """The settings that determine each artifact of a run; their ``digest`` is its key.
 
-    The key of a teacher holds no student, that of the baseline no teacher, no temperature and no alpha, that of a logit
+    The key of a teacher contains no student, that of the baseline no teacher, temperature or alpha, and that of a logit
     cache no objective. A term of weight 0 is in no key: at alpha = 0 the student is the baseline, at any temperature.
-    No path, device or time is in any key.
+    No key contains a path, device or time.
     """
 
     networks: Mapping[str, Settings]  # by role: teacher (or teacher_1, ...), baseline, assistant_1, ..., student
-    teacher: Settings  # all teachers of an ensemble as one; the teacher itself where there is one
+    teacher: Settings  # of an ensemble, all its teachers; else that of the teacher
     logit_caches: Mapping[str, Settings]  # by the role that is taught: assistant_1, ..., student
     run: Settings
 
 
 def role_names(role: str, specs: Sequence[Any], numbered: bool) -> list[str]:
-    """Name the networks of one role: "teacher_1", "teacher_2" where they are ``numbered``."""
+    """Name the networks of one role: "teacher_1", "teacher_2" if ``numbered``."""
     return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if numbered else [role]
 
 
 def run_keys(
     settings: Mapping[str, Any],
     fingerprint: str,
-    asks_teacher: bool,
+    reads_teacher: bool,
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
 ) -> Keys:
@@ -48,12 +48,12 @@ def run_keys(
     Args:
         settings: the resolved config, plain values, with the precision that "auto" chose.
         fingerprint: of the data, by content.
-        asks_teacher: whether a term of the student's objective reads the teacher.
+        reads_teacher: whether a term of the student's objective reads the teacher.
         members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
-        assistants: "network", "attention" and "seed" of those between teacher and student, in order.
+        assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
 
     Raises:
-        ValueError: two teachers of an ensemble that are the same.
+        ValueError: an ensemble contains the same teacher twice.
     """
     train = settings["train"]
     views, learned = _view_settings(settings, fingerprint)
@@ -68,7 +68,7 @@ def run_keys(
     alone = {**settings["teacher"], "attention": settings["attention"]}
     of_teachers = [teacher_key(spec) for spec in members or [alone]]
     if any(key in of_teachers[:number] for number, key in enumerate(of_teachers)):
-        raise ValueError("teacher.ensemble names one and the same network twice: give each a seed of its own")
+        raise ValueError("teacher.ensemble names the same network twice: give each its own seed")
     networks = dict(zip(role_names("teacher", of_teachers, len(of_teachers) > 1), of_teachers, strict=True))
     teacher = {"ensemble": of_teachers, "combine": settings["teacher"]["combine"]} if members else of_teachers[0]
     recipe = recipe_key(train["student"])
@@ -80,7 +80,7 @@ def run_keys(
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}
-        networks[role] = {**taught, **own, "teacher": current_teacher if asks_teacher else None}
+        networks[role] = {**taught, **own, "teacher": current_teacher if reads_teacher else None}
         caches[role] = {**views, "teacher": current_teacher, "seed": networks[role]["seed"], **shown}
         current_teacher = digest(networks[role])
     run = {
@@ -93,24 +93,24 @@ def run_keys(
 
 
 def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Settings, Settings]:
-    """What determines the views that a network sees; and the same with what else determines what it learns of them.
+    """Return the settings that determine the views of a training, and these plus the others that determine its result.
 
-    Settings that were added later leave keys alone where they are off.
+    A setting that was added later is in no key while it is off.
     """
     train = settings["train"]
     views = {"version": VERSION, "data": fingerprint, "augment": settings["data"]["augment"]}
     views |= {name: train[name] for name in NUMERICS}
-    if train["grad_accum_steps"] > 1:  # batch norm, and terms that compare the images of a batch, see one micro-batch
+    if train["grad_accum_steps"] > 1:  # batch norm, and terms that compare the images of a batch, use one micro-batch
         views["grad_accum_steps"] = train["grad_accum_steps"]
     balance, pick_by = settings["data"].get("balance", "none"), train.get("pick_by", "accuracy")
-    if balance == "sample":  # other images are drawn; a weight of labels changes no view
+    if balance == "sample":  # changes which images are drawn; "weight" changes no view
         views["balance"] = balance
     learned = views | ({"balance": balance} if balance != "none" else {})
     return views, learned | ({"pick_by": pick_by} if pick_by != "accuracy" else {})
 
 
 def architecture_key(spec: Mapping[str, Any]) -> Settings:
-    """The architecture of a network, with its attention and, if it has its own, the statistics of its input."""
+    """Return the architecture of a network: with its attention and, if it has its own, the statistics of its input."""
     attention = spec.get("attention")
     key: Settings = {"network": spec["network"]}
     if attention:
@@ -119,12 +119,12 @@ def architecture_key(spec: Mapping[str, Any]) -> Settings:
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
-    """A recipe without mixup where it is off: a setting that was added later leaves keys alone there."""
+    """Return a recipe without mixup if it is off: a setting that was added later is in no key while it is off."""
     return {name: value for name, value in recipe.items() if name != "mixup" or value}
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:
-    """Weight, settings and schedule of each term whose weight is not 0."""
+    """Return weight, settings and schedule of each term whose weight is not 0."""
     schedule = objective.get("schedule") or {}
     return {
         name: {"weight": weight, "term": objective["terms"][name]}
@@ -151,7 +151,7 @@ def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a checkpoint.
+    """Return the SHA-256 of a checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.

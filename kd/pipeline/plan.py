@@ -1,4 +1,4 @@
-"""What a run is made of, and what it came to."""
+"""``RunPlan``: all that a run needs. ``RunResult``: what it returns."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from kd.store.store import Store, digest
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All that a run needs. Nothing is trained yet, but everything that a wrong setting could break has been made."""
+    """All that a run needs. Nothing is trained yet, but every object that a wrong setting could break exists."""
 
     settings: dict[str, Any]  # resolved
-    config_yaml: str  # the same, as text
-    choices: Mapping[str, str]  # the option taken in each group
+    config_yaml: str  # the settings as text
+    choices: Mapping[str, str]  # the option chosen in each group
     keys: Keys
     store: Store
-    machine: Device
-    ranks: World  # the processes that share the run
+    device: Device
+    world: World  # the processes that share the run
     dataset: ImageDataset
     stages: Mapping[str, StageSpec]  # by role: teacher (or teacher_1, ...), baseline (if wanted), assistant_1, student
-    builder: ModelBuilder  # makes further networks: a student's peers, an ensemble of the teachers
+    builder: ModelBuilder  # makes more networks: a student's peers, an ensemble of the teachers
     unused_params: int  # parameters of the teacher's published class that no forward pass touches
     clock: Timer
 
@@ -51,20 +51,20 @@ class RunPlan:
 
     @property
     def taught(self) -> list[StageSpec]:
-        """The networks that have a teacher, in the order of training: assistants and student."""
+        """The networks with a teacher, in the order of training: assistants and student."""
         return [spec for spec in self.stages.values() if spec.taught_by]
 
     def initial_teacher(self, spec: StageSpec) -> nn.Module:
-        """The network that will teach ``spec``, before any training."""
+        """Return the untrained network that will teach ``spec``."""
         if spec.taught_by != "teacher":
             return self.stages[spec.taught_by].network
         return self.builder.ensemble([teacher.network for teacher in self.teachers])
 
 
 class RunResult(NamedTuple):
-    """What a run came to."""
+    """The result of a run."""
 
-    result: dict[str, Any]  # of result.json
+    result: dict[str, Any]  # the content of result.json
     folder: Path
     reused: bool  # an earlier command made it
-    hint: str = ""  # how to look at it
+    hint: str = ""  # how to view it

@@ -1,7 +1,7 @@
 """Preflight checks: make every object that needs no data once, and drop it, before anything is written.
 
-``kd/config/checks.py`` comes first and needs no torch. What only a method and two networks know together is checked
-when the data are there (``dry_run_methods``), still before anything is trained.
+``kd/config/checks.py`` runs first and needs no torch. What depends on a method and its two networks is checked once the
+data are loaded (``dry_run_methods``), still before anything is trained.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 TIMM = "kd.models.backbone.build"
 CLASSES = 10  # outputs of the networks that are tried
-SMALL = 256  # pixels a side up to which a network is run; of larger images it is only given the shapes
+SMALL = 256  # pixels per side up to which a network runs; for larger images only shapes are computed
 
 
 def check_run(config: Any) -> None:
-    """Refuse settings that cannot become a run on this machine.
+    """Refuse settings that cannot run on this machine.
 
     Args:
         config: as Hydra composed it, with Hydra's part.
@@ -53,13 +53,13 @@ def check_run(config: Any) -> None:
     if any(line.startswith("hydra.run.dir=") for line in config.hydra.overrides.hydra):
         check_outputs(config.hydra.run.dir, "hydra.run.dir")
     if "params" in config.hydra.sweeper and config.hydra.sweeper.params:
-        raise ValueError("hydra.sweeper.params is what a sweep takes, and this is one run: say -m")
+        raise ValueError("hydra.sweeper.params is for sweeps, and this is a single run: add -m")
     find_agent()  # refuses ids that W&B would not take
     from kd.models import hub
 
     if names := pretrained(settings, choices):
         hub.check_server()  # answers while torch is imported
-    is_downloaded = settings["data"].get("root", "") is None  # perhaps: then last, when all else is right
+    is_downloaded = settings["data"].get("root", "") is None  # perhaps; then it comes last, after all other checks
     if not is_downloaded:
         try_data(cfg)
 
@@ -74,7 +74,7 @@ def check_run(config: Any) -> None:
 
 
 def check_jobs(configs: Iterable[Any]) -> None:
-    """Refuse a multirun of which a job cannot become a run, on whatever machine it will run.
+    """Refuse a multirun with a job that cannot run on any machine.
 
     Raises:
         ValueError: as of ``check_run``.
@@ -89,7 +89,7 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     """Make the methods, networks and recipes of what ``checked`` returned.
 
     Args:
-        seen: keys of the networks that were tried before; those of this run are added.
+        seen: keys of the networks that were already tried; those of this run are added.
 
     Raises:
         ValueError: as of ``check_run``.
@@ -107,7 +107,9 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
             with name_setting(cfg, node):
                 network = try_network(role, spec, size)
             try_image(network, role, spec, size, partial(has_size, cfg))
-            if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read where it is trusted
+            if spec.get("checkpoint") and not hasattr(
+                network.network, "read"
+            ):  # a program is read only if it is trusted
                 from kd.models.weights import check_checkpoint
 
                 check_checkpoint(network, Path(spec["checkpoint"]).expanduser(), spec["checkpoint_prefix"])
@@ -115,7 +117,7 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     from kd.teachers.logit_cache import teacher_factory  # takes a second to import
 
     teacher_factory(settings["teacher"]["source"], objective.needs, 0)
-    is_combination = "weights" not in settings["kd"]  # kd=combine, which ``settled`` expands
+    is_combination = "weights" not in settings["kd"]  # kd=combine, which ``expand_combination`` expands
     method = resolved(cfg.kd) if is_combination else settings["kd"]
     run_keys({**settings, "kd": method}, "", bool(objective.needs), members)
     for node in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
@@ -125,37 +127,37 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
 
 
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
-    """Return the names of timm's networks that begin with timm's weights."""
+    """Return the names of timm's networks that start from timm's weights."""
     specs = networks(settings, members_of(settings, choices["teacher"]), taught=True)
     nodes = [spec["network"] for _, _, spec in specs if spec["network"].get("pretrained")]
     return sorted({node["name"] for node in nodes if node["_target_"] == TIMM})
 
 
 class StopBeforeData(BaseException):
-    """The next step would read data. Not an Exception: a data set that downloads explains those in its own words."""
+    """The next step would read data. Not an ``Exception``, because data sets that download convert those."""
 
 
 class StoreSentinel:
     """Stops a data set at its first access to the store, which comes after all checks that need no image."""
 
-    def get_or_create(self, *asked: Any) -> Any:
+    def get_or_create(self, *entry: Any) -> Any:
         raise StopBeforeData
 
     path = get_or_create
 
 
 def try_data(cfg: Any) -> None:
-    """Look for the data, without reading them.
+    """Check that the data exist, without reading them.
 
     Raises:
-        ValueError: wrong settings of the data, or a wrong place.
+        ValueError: wrong settings of the data, or a wrong path.
     """
     with suppress(StopBeforeData), name_setting(cfg, "data"):
         build_dataset(cfg, StoreSentinel())
 
 
 def has_size(cfg: Any, image_size: int) -> bool:
-    """Whether the data set takes another ``data.image_size``; assumed of data that would first be downloaded."""
+    """Whether the data set supports another ``data.image_size``; True for data that would first be downloaded."""
     if cfg.data.get("root", "") is None:
         return True
     try:
@@ -169,7 +171,7 @@ def has_size(cfg: Any, image_size: int) -> bool:
 def networks(
     settings: Mapping[str, Any], members: Sequence[Mapping[str, Any]], taught: bool
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (setting to blame, role, spec) for each network of a run; first the student, the quickest to try."""
+    """Yield (setting for error messages, role, spec) for each network of a run; the student first, as the quickest."""
     yield "student", "student", {"network": settings["student"]}
     assistants = assistants_of(settings) if taught else []
     for number, spec in enumerate(assistants, 1):
@@ -189,7 +191,7 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
     """Make a network without pretrained weights; for large images, on torch's meta device.
 
     Raises:
-        ValueError: one that does not fit into memory.
+        ValueError: the network does not fit in memory.
     """
     import torch
 
@@ -204,7 +206,7 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
         named = ", ".join(
             f"{role}.{name}={quote_value(value)}" for name, value in spec["network"].items() if name[0] != "_"
         )
-        raise ValueError(f"{named}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit into memory")
+        raise ValueError(f"{named}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit in memory")
     with torch.device(_device(image_size)):  # on meta, outputs with and without attention cannot be compared
         network = build_network(spec, CLASSES, image_size, tried=image_size <= SMALL)
         return Normalized(network, [0.0] * 3, [1.0] * 3)
@@ -213,13 +215,13 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
 def try_image(
     network: Normalized, role: str, spec: Mapping[str, Any], image_size: int, has_size: Callable[[int], bool]
 ) -> None:
-    """Refuse a network that does not take images of this size.
+    """Refuse a network that does not accept images of this size.
 
     Args:
-        has_size: whether the data set comes in another size.
+        has_size: whether the data set supports another size.
 
     Raises:
-        ValueError: with what would help.
+        ValueError: with settings that would work.
     """
     import torch
 

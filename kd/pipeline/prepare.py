@@ -1,4 +1,4 @@
-"""From a config to a ``RunPlan``: everything that a run needs is made before anything is trained."""
+"""From a config to a ``RunPlan``: everything that a run needs exists before anything is trained."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Spec = Mapping[str, Any]
 
 
 def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
-    """Make everything before anything is trained, so that a wrong setting shows at once.
+    """Make the plan of a run: everything before the training, so that a wrong setting shows at once.
 
     Args:
-        cfg: as Hydra composed it, without Hydra's part. choices: the option taken in each group.
-        micro_batches: in which a batch is computed, in place of ``train.grad_accum_steps``.
+        cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
+        micro_batches: the number per batch, in place of ``train.grad_accum_steps``.
 
     Raises:
         ValueError: with the setting, its value and what would be right.
@@ -43,20 +43,20 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     check_values(as_written(cfg), resolved(cfg))
     cfg, choices = expand_combination(cfg, choices)
     settings = resolved(cfg)
-    clock, train, ranks = Timer(), cfg.train, init_distributed()
-    number = ranks.local if ranks.size > 1 else None
-    machine = resolve_device(train.device, train.precision, train.channels_last, train.threads, number)
-    settings["train"]["precision"] = machine.describe()["precision"]  # "auto" is another network on another machine
+    clock, train, world = Timer(), cfg.train, init_distributed()
+    number = world.local if world.size > 1 else None
+    device = resolve_device(train.device, train.precision, train.channels_last, train.threads, number)
+    settings["train"]["precision"] = device.describe()["precision"]  # "auto" gives other networks on other machines
     objective = build_objective(cfg.kd)
     if cfg.data.balance == "weight" and not learns_labels(objective):
         name = choices["kd"]
-        warn_user(f"data.balance=weight weighs labels, and kd={name} reads none: only teacher and baseline use them")
+        warn_user(f"data.balance=weight weights labels, and kd={name} reads none: only teacher and baseline use it")
     members = members_of(settings, choices["teacher"])
     if members:
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
     store = Store(Path(cfg.outputs or "outputs").expanduser())
-    with clock("data"), ranks.main_process_first():
+    with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
 
     keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants)
@@ -66,7 +66,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         dataset,
         train.batch_size,
         cfg.seed,
-        machine.device,
+        device.device,
         grad_accum_steps=train.grad_accum_steps,
         balance=cfg.data.balance,
     )
@@ -78,8 +78,8 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         choices=choices,
         keys=keys,
         store=store,
-        machine=machine,
-        ranks=ranks,
+        device=device,
+        world=world,
         dataset=dataset,
         stages=stages,
         builder=builder,
@@ -101,7 +101,7 @@ def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
 
 
 def network_specs(settings: Spec, members: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
-    """Return what each network is made of, by role: see ``build_network``; with its seed."""
+    """Return the spec of each network by role, see ``build_network``, with its seed."""
     teachers = members or [{**settings["teacher"], "attention": settings["attention"]}]
     specs = dict(zip(role_names("teacher", teachers, len(teachers) > 1), teachers, strict=True))
     specs |= zip(role_names("assistant", assistants, True), assistants, strict=True)
@@ -109,7 +109,7 @@ def network_specs(settings: Spec, members: list[Spec], assistants: list[Spec]) -
 
 
 def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) -> dict[str, StageSpec]:
-    """Return the stage of each teacher; each learns from labels alone, with an order of its own."""
+    """Return the spec of each teacher; each learns from labels alone, in its own order of images."""
     recipe, stages = instantiate_node(cfg.train.teacher), {}
     for role, spec in builder.specs.items():
         if role.startswith("teacher"):
@@ -125,10 +125,10 @@ def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) 
 def student_stages(
     cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader, objective: Objective
 ) -> dict[str, StageSpec]:
-    """Return the stages of baseline, assistants and student; each assistant is taught by the one before.
+    """Return the specs of baseline, assistants and student; each assistant is taught by the previous one.
 
     Args:
-        objective: of the student. Every assistant has a copy of its own.
+        objective: of the student. Every assistant has its own copy.
     """
     recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
     own = loader.with_seed(cfg.seed, recipe.mixup)

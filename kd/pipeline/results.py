@@ -29,11 +29,11 @@ from kd.store.store import KEY_DIGITS
 
 
 def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedModel], command: str) -> dict[str, Any]:
-    """Measure the networks; write their predictions, what the report shows of them, the student and ``result.json``.
+    """Measure the networks; write their predictions, the data of the report, the student and ``result.json``.
 
     Args:
         trained: by role: "teacher", "student", "baseline" (if wanted) and assistants.
-        command: what starts the run again, for the report.
+        command: the command that repeats the run, for the report.
 
     Returns:
         The content of ``result.json``.
@@ -56,13 +56,13 @@ def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPl
     targets, logits = dataset.targets[dataset.test], _test_logits(trained)
     np.savez_compressed(folder / "predictions.npz", index=dataset.test, target=targets, **logits)
     rows = choose_attended(targets, logits["teacher"], seed)
-    attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.machine)
+    attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.device)
     rows = choose_images(targets, logits, seed, attended)
     np.savez_compressed(folder / "images.npz", row=rows, image=dataset.images[dataset.test[rows]])
 
 
 def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
-    """By role, without assistants."""
+    """Return the test logits by role, without assistants."""
     return {role: model.test_logits for role, model in trained.items() if not role.startswith("assistant")}
 
 
@@ -91,7 +91,7 @@ def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, An
         if role not in logits
     ]
     comparison = compare(models, logits, targets)
-    described = {"machine": plan.machine.describe(), "data": _describe_data(dataset)}
+    described = {"machine": plan.device.describe(), "data": _describe_data(dataset)}
     return {**models, "assistants": assistants, "comparison": comparison, **described}
 
 
@@ -107,16 +107,16 @@ def _describe_data(dataset: ImageDataset) -> dict[str, Any]:
 
 
 def split_digest(dataset: ImageDataset, positions: np.ndarray) -> str:
-    """Name images by their pixels, labels and order: equal names mean equal images, wherever they are stored."""
+    """Return a digest of images: pixels, labels and order. It does not depend on where they are stored."""
     content = hashlib.sha256(f"{dataset.images.shape[1:]} {len(positions)}".encode())
-    for start in range(0, len(positions), 256):  # of a memory map: all at once might not fit
+    for start in range(0, len(positions), 256):  # a memory map: all at once might not fit in memory
         content.update(dataset.images[positions[start : start + 256]])
     content.update(dataset.targets[positions])
     return content.hexdigest()[: 2 * KEY_DIGITS]
 
 
 def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
-    """Return what measures the cost of a network of the run: once for each architecture."""
+    """Return a function that measures the cost of a network of the run: once for each architecture."""
     keys, student = plan.keys, plan.stages["student"]
 
     def architecture(role: str) -> dict[str, Any]:
@@ -134,36 +134,38 @@ def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
         whole = {**whole, "classes": len(plan.dataset.classes)}
         unused = plan.unused_params if role == "teacher" else 0
         size, latency = plan.dataset.image_size, plan.settings["latency"]
-        return cached_costs(plan.store, whole, network, size, plan.machine, published_extra=unused, **latency)
+        return cached_costs(plan.store, whole, network, size, plan.device, published_extra=unused, **latency)
 
     return cost
 
 
-def write_attention(folder: Path, network: nn.Module, dataset: ImageDataset, rows: np.ndarray, machine: Device) -> bool:
+def write_attention(folder: Path, network: nn.Module, dataset: ImageDataset, rows: np.ndarray, device: Device) -> bool:
     """Write ``attention.npz`` if ``network`` is a single network with spatial gates; return whether it is.
 
     Args:
-        rows: [M], of the test split. The file holds them, and under the name of each gate its maps: [M, h, w].
+        rows: [M], of the test split. The file holds them, and the maps [M, h, w] of each gate under its name.
     """
     path = folder / "attention.npz"
-    image = _test_images(dataset, dataset.test[rows], machine)
+    image = _test_images(dataset, dataset.test[rows], device)
     maps = {} if isinstance(network, Ensemble) else gate_maps(network, image)
     if maps:
         np.savez_compressed(path, row=rows, **{name: gate.cpu().numpy() for name, gate in maps.items()})
     else:
-        path.unlink(missing_ok=True)  # of another teacher, from an earlier use of this folder
+        path.unlink(missing_ok=True)  # from another teacher and an earlier run in this folder
     return bool(maps)
 
 
-def _test_images(dataset: ImageDataset, positions: np.ndarray, machine: Device) -> Tensor:
-    """A few images as networks see them in a test: [B, 3, H, W] in [0, 1]."""
+def _test_images(dataset: ImageDataset, positions: np.ndarray, device: Device) -> Tensor:
+    """Return a few images as in evaluation: [B, 3, H, W] in [0, 1]."""
     few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions])
-    loader = Loader(few, 2, 0, machine.device)  # of these alone: on an accelerator a loader holds its whole data set
+    loader = Loader(
+        few, 2, 0, device.device
+    )  # of these images only: on an accelerator a loader holds its whole data set
     return next(loader.eval_batches(np.arange(len(positions)), len(positions))).image
 
 
 def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:
-    """The ratios and differences of ``result.json``; those that need a baseline are None without one."""
+    """Return the ratios and differences of ``result.json``; those that need a baseline are None without one."""
     teacher, student, baseline = (models[role] for role in ("teacher", "student", "baseline"))
     gain = possible_gain = None
     if baseline:
@@ -185,7 +187,7 @@ def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
 
 
 def with_costs(result: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a result with new costs of its networks, by role."""
+    """Return a result with new costs of its networks, given by role."""
     models = {role: {**result[role], **cost} for role, cost in costs.items()}
     comparison = {**result["comparison"], **_speed_ups(models["teacher"], models["student"])}
     return {**result, **models, "comparison": comparison}
@@ -197,6 +199,6 @@ def _speed_ups(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[s
 
 
 def _speed_up(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, float]:
-    """By batch size: the teacher's median latency over the student's."""
+    """Return the teacher's median latency over the student's, by batch size."""
     latency = student["latency_ms"]
     return {batch: teacher["latency_ms"][batch]["p50"] / latency[batch]["p50"] for batch in latency}

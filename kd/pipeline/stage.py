@@ -1,4 +1,4 @@
-"""One trained network: taken from the store, or trained and published there, with its history and its test logits."""
+"""One trained network: reused from the store, or trained and published there, with its history and test logits."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ Log = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One network of a run, and everything that its training takes."""
+    """One network of a run, and all that its training needs."""
 
     role: str  # teacher (or teacher_1, ...), baseline, assistant_1, ..., student
-    kind: str  # the store's folder: teachers or students
-    key: dict[str, Any]  # what determines the trained network
+    kind: str  # folder of the store: teachers or students
+    key: dict[str, Any]  # settings that determine the trained network
     network: nn.Module  # initialised
     objective: Objective
     recipe: Recipe
     loader: Loader
-    taught_by: str | None = None  # the role of its teacher; None where labels alone teach
-    is_trained: bool = False  # the network came with its weights: it is only tested
+    taught_by: str | None = None  # the role of its teacher; None if it learns from labels alone
+    is_trained: bool = False  # the network came with weights: it is only evaluated
 
     @property
     def name(self) -> str:
-        """Of the network's folder in the store."""
+        """The name of the network's folder in the store."""
         return digest(self.key)[:KEY_DIGITS]
 
 
@@ -58,23 +58,23 @@ class TrainedModel:
 
     network: nn.Module
     folder: Path
-    training: dict[str, Any]  # what ``fit`` returned, and whether the network was cached
+    training: dict[str, Any]  # the result of ``fit``, and whether the network was cached
     test_logits: np.ndarray  # float32 [N_test, K]
 
 
-def is_cached(store: Store, spec: StageSpec, ranks: World) -> bool:
+def is_cached(store: Store, spec: StageSpec, world: World) -> bool:
     """Whether the network of ``spec`` is in the store, undamaged; the same answer on all processes."""
-    return ranks.broadcast(not find_damage(store.path(spec.kind, spec.name)) if ranks.is_main else None)
+    return world.broadcast(not find_damage(store.path(spec.kind, spec.name)) if world.is_main else None)
 
 
 def get_or_train(
     store: Store,
     spec: StageSpec,
-    machine: Device,
+    device: Device,
     log: Log,
     *,
     teacher: Teacher | None = None,
-    ranks: World = SINGLE_PROCESS,
+    world: World = SINGLE_PROCESS,
     compile: bool = False,
     pick_by: str = "accuracy",
     checkpoint_minutes: float = 10.0,
@@ -84,9 +84,9 @@ def get_or_train(
 
     Args:
         log: gets the history, old or new. teacher: needed if a term reads it and the network is not cached.
-        ranks: the processes that train together; all return the network that the main process published.
+        world: the processes that train together; all return the network that the main process published.
         checkpoint_minutes: between two checkpoints.
-        run: key of the calling run. What the same run trained before it was killed does not count as cached.
+        run: key of the calling run. A network that the same run trained before it was killed does not count as cached.
     """
     cached, rows = True, []
 
@@ -98,27 +98,27 @@ def get_or_train(
         nonlocal cached
         cached = False
         if spec.is_trained:
-            training = _validate(spec, machine, ranks)
+            training = _validate(spec, device, world)
         else:
             training = fit(
                 spec.network,
                 spec.objective,
                 spec.loader,
                 spec.recipe,
-                machine,
+                device,
                 stage=spec.role,
                 teacher=teacher,
-                ranks=ranks,
+                world=world,
                 compile=compile,
                 pick_by=pick_by,
                 checkpoints=CheckpointFolder(store.partial_dir(spec.kind, spec.name), checkpoint_minutes),
                 log=note,
             )
-        test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, machine, ranks)
+        test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, device, world)
         _write(folder, spec, {**training, "run": run}, rows, test_logits)
 
-    folder = get_or_create_together(ranks, store, spec.kind, spec.name, make)
-    if cached or not ranks.is_main:
+    folder = get_or_create_together(world, store, spec.kind, spec.name, make)
+    if cached or not world.is_main:
         load_weights(spec.network, folder / "network.safetensors")
     if cached:
         for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
@@ -126,7 +126,7 @@ def get_or_train(
     training = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     made_by = training.pop("run", None)
     return TrainedModel(
-        network=machine.to_device(spec.network).eval(),
+        network=device.to_device(spec.network).eval(),
         folder=folder,
         training={**training, "found": cached and (run is None or made_by != run)},
         test_logits=np.load(folder / "test_logits.npy"),
@@ -134,7 +134,7 @@ def get_or_train(
 
 
 def _write(folder: Path, spec: StageSpec, about: dict[str, Any], rows: list[Any], test_logits: np.ndarray) -> None:
-    # arrays and weights are written as bytes: np.save and save_file hide the error of a full disk behind their own
+    # arrays and weights are written as bytes: np.save and save_file replace the error of a full disk by their own
     np.save(logits := io.BytesIO(), test_logits)
     (folder / "test_logits.npy").write_bytes(logits.getvalue())
     (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(spec.network)))
@@ -143,9 +143,9 @@ def _write(folder: Path, spec: StageSpec, about: dict[str, Any], rows: list[Any]
     (folder / "settings.json").write_text(json.dumps(spec.key, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _validate(spec: StageSpec, machine: Device, ranks: World) -> dict[str, Any]:
-    """Return what ``fit`` would, for a network that is not trained here."""
+def _validate(spec: StageSpec, device: Device, world: World) -> dict[str, Any]:
+    """Return a result like that of ``fit``, for a network that is not trained here."""
     dataset = spec.loader.dataset
-    logits = predict_distributed(machine.to_device(spec.network), spec.loader, dataset.val, machine, ranks)
+    logits = predict_distributed(device.to_device(spec.network), spec.loader, dataset.val, device, world)
     share = accuracy(logits, dataset.targets[dataset.val])
     return {"epochs": 0, "best_epoch": 0, "best_val_accuracy": share, "last_val_accuracy": share, "seconds": 0.0}

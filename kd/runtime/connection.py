@@ -1,6 +1,6 @@
-"""Ask a server for a sign of life before anything is fetched from it: libraries try again and again, or wait for ever.
+"""Check that a server answers before a download: libraries retry many times or wait for ever.
 
-What has answered once is fetched without a bound, so that a slow connection does no harm.
+Once the server has answered, the download itself has no time limit, so a slow connection does no harm.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 5.0  # seconds: names, a connection and a handshake over a satellite take two or three
+PATIENCE = 5.0  # seconds: name look-up, connection and handshake over a satellite take two or three
 
 Ask = Callable[[float], Any]
 
 
 def ask_server(ask: Ask, patience: float = PATIENCE) -> Callable[[], None]:
-    """Let ``ask`` make a request in the background, in the time of ``patience`` altogether: no library bounds the
-    look-up of a name.
+    """Start a request in the background, limited to ``patience`` seconds: no library limits the look-up of a name.
 
     Args:
-        ask: gets the seconds that it may take, and raises where there is no answer.
+        ask: makes the request; gets its time limit in seconds and raises if there is no answer.
 
     Returns:
-        What waits for the end of it and raises TimeoutError where there was no answer in time, or what ``ask`` raised.
+        A function that waits for the answer. It raises TimeoutError if none came in time, or what ``ask`` raised.
     """
     began, failed, ended = time.monotonic(), list[Exception](), threading.Event()
     late = TimeoutError(f"no answer within {patience:g} seconds")
 
     def run() -> None:
         try:
-            ask(patience + 1)  # so that what is late is told in one way
+            ask(patience + 1)  # a later timeout than ours, so that there is one message
         except Exception as error:
             failed.append(error if time.monotonic() - began < patience else late)
         ended.set()
@@ -48,12 +47,12 @@ def ask_server(ask: Ask, patience: float = PATIENCE) -> Callable[[], None]:
 
 
 def check_reachable(ask: Ask, patience: float = PATIENCE) -> None:
-    """``asking``, and wait for the answer."""
+    """Make a request and wait for the answer, see ``ask_server``."""
     ask_server(ask, patience)()
 
 
 def check_url(url: str, patience: float = PATIENCE) -> None:
-    """``reach`` for what Python's own urllib fetches, as torch and torchvision do. Any answer will do."""
+    """Check a server from which urllib downloads, as torch and torchvision use it. Any answer will do."""
 
     def ask(seconds: float) -> None:
         try:

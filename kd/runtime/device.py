@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, precision, memory format, threads."""
+"""Device, precision, memory format and threads of the computation."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from kd.runtime.errors import first_line
 
 @dataclass(frozen=True)
 class Device:
-    """What ``train.device``, ``train.precision``, ``train.channels_last`` and ``train.threads`` came to."""
+    """The resolved settings ``train.device``, ``train.precision`` and ``train.channels_last``."""
 
     device: torch.device
     precision: torch.dtype
     channels_last: bool
 
     def to_device(self, network: nn.Module) -> nn.Module:
-        """Move a network here; channels-last is a format of the memory, not of the numbers."""
+        """Move a network to the device; channels-last changes its layout in memory, not its values."""
         order = torch.channels_last if self.channels_last else torch.preserve_format
         if self.device.type == "cpu" and self.precision == torch.bfloat16:
             run_narrow_convs_in_float32(network)
         return network.to(self.device, memory_format=order)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Mixed precision for training and for the teacher beside it. Evaluation is always float32."""
+        """Mixed precision for training and for the teacher. Evaluation is always float32."""
         if self.precision == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.precision)
@@ -58,15 +58,15 @@ class Device:
 
 
 def resolve_torch_device(device: str, number: int | None = None) -> torch.device:
-    """The device that ``train.device`` says, tried; see ``find_machine``, which takes a second longer.
+    """Return the device that ``train.device`` names, after a small test on it. ``resolve_device`` takes a second more.
 
     Raises:
-        ValueError: one that is not there.
+        ValueError: the device is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if number is not None:
-        device = {"cuda": f"cuda:{number}", "mps": "cpu"}.get(device, device)  # gloo knows no mps
+        device = {"cuda": f"cuda:{number}", "mps": "cpu"}.get(device, device)  # gloo has no mps
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -81,16 +81,16 @@ def resolve_device(
     threads: int | None = None,
     number: int | None = None,
 ) -> Device:
-    """Resolve the settings of ``train`` against the hardware, and set torch up for equal bits at equal seeds.
+    """Resolve the settings of ``train`` for this hardware, and set torch up for equal bits at equal seeds.
 
     ``precision=auto`` is bfloat16 where the hardware multiplies it natively (CUDA from Ampere on; x86 with AMX, where
     it was 1.5x faster for the default teacher and 1.9x for the student) and float32 elsewhere.
 
     Args:
-        number: which of this machine's GPUs, where several processes share the work.
+        number: index of this machine's GPU, if several processes share the work.
 
     Raises:
-        ValueError: a device that is not there, an unknown precision.
+        ValueError: the device is not available, or the precision is unknown.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -104,21 +104,21 @@ def resolve_device(
         raise ValueError(f"train.precision must be auto, {' or '.join(choices)}, got {precision!r}")
     if place.type == "cuda":
         if number is not None:
-            torch.cuda.set_device(place)  # NCCL asks for it
+            torch.cuda.set_device(place)  # NCCL needs it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in evaluation above all
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, above all in evaluation
     return Device(place, dtype, channels_last and place.type != "mps")
 
 
 def run_narrow_convs_in_float32(network: nn.Module) -> None:
-    """Let convolutions over maps narrower than their stride run in float32, also under autocast.
+    """Run convolutions over maps narrower than their stride in float32, also under autocast.
 
-    On x86 with AMX (torch 2.15) their backward pass in bfloat16 reads memory that nobody wrote: the gradient is
-    arbitrary, now and then NaN. Found with the 3x3 kernels of stride 2 on 1x1 maps that a ResNet-18 has in its last
-    stage at 16x16, and Vision Eagle on every stage at 28x28; then in 7,400 drawn shapes: square maps fail below the
-    stride and nowhere else, others also where the output is one pixel wide. Such maps are tiny: nothing is lost.
+    On x86 with AMX (torch 2.15) their backward pass in bfloat16 reads uninitialised memory: the gradient is arbitrary,
+    sometimes NaN. First seen with the 3x3 kernels of stride 2 on 1x1 maps that a ResNet-18 has in its last stage at
+    16x16, and Vision Eagle in every stage at 28x28; then tested on 7,400 random shapes: square maps fail below the
+    stride and nowhere else, others also where the output is one pixel wide. Such maps are tiny, so this costs nothing.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and _leave_autocast not in _hooks(module):

@@ -1,6 +1,6 @@
-"""Random bits by counting: a pure function of (seed, epoch, index) and of nothing else.
+"""Counter-based random bits: a pure function of (seed, epoch, index).
 
-There is no generator and so no state: nothing to save, nothing that depends on order, batch, rank or device.
+There is no generator and no state: nothing to save, and nothing depends on order, batch, rank or device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def random_bits(seed: int | Tensor, epoch: int, index: Tensor, count: int) -> Te
     """Return [B, count] int64 numbers of 64 random bits each.
 
     Args:
-        seed: a number, or an int64 tensor of one. index: int64 [B]; the numbers are on its device.
+        seed: an integer, or an int64 tensor of one element. index: int64 [B]; the result is on its device.
     """
     seed = torch.as_tensor(seed, dtype=torch.int64, device=index.device).reshape(1)
     key = _mix(_mix(seed * GOLDEN + 1) ^ (torch.full_like(seed, epoch) * GOLDEN + 2))
@@ -36,7 +36,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """The states of every generator: torch's on the CPU and on ``device``, NumPy's and Python's."""
+    """Return the states of all generators: torch's on the CPU and on ``device``, NumPy's and Python's."""
     numpy = np.random.get_state(legacy=False)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -52,12 +52,12 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Undo what was drawn since ``random_states``."""
+    """Restore the states that ``random_states`` returned."""
     torch.set_rng_state(states["torch"])
     key, position = states["numpy"]
     np.random.set_state(("MT19937", key.numpy().astype(np.uint32), position, *states["numpy_gauss"]))
     random.setstate(states["python"])
-    if device.type == "cuda" and "cuda" in states:  # without: it was taken on a device of another kind
+    if device.type == "cuda" and "cuda" in states:  # without it, the states come from another kind of device
         torch.cuda.set_rng_state(states["cuda"], device)
     elif device.type == "mps" and "mps" in states:
         torch.mps.set_rng_state(states["mps"])

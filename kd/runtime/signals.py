@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM (what Slurm and Kubernetes send before they kill) and SIGHUP (of a terminal that is closed; nohup
-withholds it): the end within two seconds, nothing lost.
+"""Ctrl-C, SIGTERM (sent by Slurm and Kubernetes before a kill) and SIGHUP (sent when a terminal closes; nohup blocks
+it): the process ends within two seconds and loses nothing.
 
-All end in ``KeyboardInterrupt``. While a network is trained it is raised between two steps, behind a checkpoint; a
-second Ctrl-C, or a step of more than a second, raises it at once, and the last checkpoint stands.
+All raise ``KeyboardInterrupt``. During training it is raised between two steps, after a checkpoint. A second Ctrl-C, or
+a step of more than a second, raises it at once; then the previous checkpoint is the last.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-PATIENCE = 1.0  # seconds that a step may take to its end
+PATIENCE = 1.0  # seconds that the current step may still take
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-LEADER = "KD_SWEEP_PID"  # the environment variable with the id of the process that began a sweep
-FOLLOWING = 1.0  # seconds between two looks for the parent
+LEADER = "KD_SWEEP_PID"  # the environment variable with the id of the process that started a sweep
+FOLLOWING = 1.0  # seconds between two checks of the parent
 
-_asked: int | None = None  # the signal that came
-_between_steps = False  # whether somebody looks for it
+_received: int | None = None  # the signal
+_between_steps = False  # whether a training loop checks for it
 _patience = PATIENCE
 _following = False  # whether a thread watches the parent
-_hurry = True  # whether that may take no longer than ``_patience``
+_hurry = True  # whether the stop must happen within ``_patience``
 
 
 def install_handlers() -> None:
-    """Take over the signals where nobody else has; in the main thread of a command, not in a library's."""
+    """Handle the signals that have Python's default handler; to be called in the main thread of a command."""
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _note)
 
 
 def received_signal() -> int | None:
-    """The signal that came, if one did."""
-    return _asked
+    """Return the signal that the process received, if any."""
+    return _received
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """For the time that it takes to write a checkpoint: a signal waits for the end of it.
+    """Inside the block, which writes a checkpoint, signals wait for its end.
 
     Raises:
-        KeyboardInterrupt: behind it, where ``listen`` was not called (a notebook, a launcher's worker). Raised inside
-            of ``torch.save`` it may abort the process.
+        KeyboardInterrupt: after the block, if ``install_handlers`` was not called (a notebook, a launcher's worker).
+            Raised inside ``torch.save`` it may abort the process.
     """
     global _hurry
     _hurry, late = False, []
     _alarm(0)
     main = threading.current_thread() is threading.main_thread()
-    theirs = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if theirs:
+    default = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if default:
         signal.signal(signal.SIGINT, lambda *_: late.append(True))
     try:
         yield
     finally:
         _hurry = True
         _alarm(_patience)
-        if theirs:
+        if default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     if late:
         raise KeyboardInterrupt
@@ -68,19 +68,19 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def interruptible(patience: float) -> Iterator[None]:
-    """For the time of a training that calls ``asked`` between its steps.
+    """Inside the block, a training that calls ``received_signal`` between its steps, signals wait for that call.
 
     Args:
-        patience: seconds that it may take until it does.
+        patience: seconds until a waiting signal raises anyway.
 
     Raises:
-        KeyboardInterrupt: also behind the last step.
+        KeyboardInterrupt: also after the last step.
     """
     global _between_steps, _patience
     _between_steps, _patience = True, patience
     try:
         yield
-        if _asked is not None:
+        if _received is not None:
             raise KeyboardInterrupt
     finally:
         _between_steps = False
@@ -88,22 +88,23 @@ def interruptible(patience: float) -> Iterator[None]:
 
 
 def exit_silently() -> None:
-    """All is written: from here on a signal ends the process without a word, whatever other libraries do at an exit."""
+    """From here on a signal ends the process silently, before the exit hooks of other libraries. Call it when all is
+    written."""
     for number in SIGNALS:
         if signal.getsignal(number) is _note:
             signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
 def exit_now() -> None:
-    """End the process as the signal that came would have, now: what other libraries do at an exit may take long."""
-    if _asked is not None:
+    """End the process with the received signal's exit code, skipping the exit hooks of libraries, which may be slow."""
+    if _received is not None:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(128 + _asked)
+        os._exit(128 + _received)
 
 
 def exit_with_parent(parent: int) -> None:
-    """End with the process ``parent``, if that started this one: after a ``kill -9`` nobody else tells it to."""
+    """End when the process ``parent`` ends, if it started this one: its ``kill -9`` sends no signal to children."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -117,8 +118,8 @@ def exit_with_parent(parent: int) -> None:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _asked
-    before, _asked = _asked, number
+    global _received
+    before, _received = _received, number
     impatient = before is not None and number == signal.SIGINT  # SIGTERM comes twice from supervisors
     if not _between_steps or (impatient and _hurry):
         raise KeyboardInterrupt
@@ -127,11 +128,11 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _alarm(seconds: float) -> None:
-    """Raise KeyboardInterrupt in a while; 0 takes it back."""
-    if _asked is not None and hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, _at_once)
+    """Raise KeyboardInterrupt after ``seconds``; 0 cancels that."""
+    if _received is not None and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _raise_interrupt)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _at_once(number: int, frame: FrameType | None) -> None:
+def _raise_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""Standard output and error of every command: whatever is said arrives as far as it can, and stops nobody.
+"""Standard output and error of every command: output that cannot be shown never stops a run.
 
-Every command, and every process that a launcher starts, calls ``open_streams`` before it says anything.
+Every command, and every process that a launcher starts, calls ``open_streams`` before it prints.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import os
 import sys
 from typing import TextIO
 
-LEFT = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}  # of a closed pipe, a closed terminal
+CLOSED = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}  # of a closed pipe, a closed terminal
 
 
 def open_streams() -> None:
-    """Let ``sys.stdout`` and ``sys.stderr`` take any text: a sign that their encoding lacks is written as ``?``.
+    """Make ``sys.stdout`` and ``sys.stderr`` accept any text: characters that their encoding lacks become ``?``.
 
-    The encoding stays as it is. Where a stream is closed (``>&-``) its text is dropped, and so it is from the moment
-    that a reader goes away (``| head``): libraries print too, and Python itself flushes at the end.
+    The encoding stays the same. Text to a closed stream (``>&-``) is dropped, and so is text after a reader has closed
+    its end (``| head``): libraries print too, and Python itself flushes at exit.
     """
     sys.stdout, sys.stderr = _opened(sys.stdout, 1), _opened(sys.stderr, 2)
 
 
 def null_stream() -> TextIO:
-    """Where what cannot be said goes."""
+    """Return a stream that discards its output."""
     return open(os.devnull, "w", encoding="utf-8")
 
 
@@ -34,43 +34,43 @@ def _opened(stream: TextIO | None, number: int) -> TextIO:
     if isinstance(stream, io.TextIOWrapper) and _file_of(stream) == number:
         stream.flush()
         stream = _unbreakable(stream, number)
-    if hasattr(stream, "reconfigure") and _is_strict(stream):  # a notebook's takes everything
+    if hasattr(stream, "reconfigure") and _is_strict(stream):  # a notebook's stream accepts everything
         stream.reconfigure(errors="replace")
     return stream
 
 
 def _is_strict(stream: io.TextIOWrapper) -> bool:
-    """Whether there is text that raises; a handler that somebody chose (PYTHONIOENCODING=ascii:ignore) stays.
+    """Whether some text raises an error. An error handler that the user chose (PYTHONIOENCODING=ascii:ignore) stays.
 
-    Python says "surrogateescape" in the POSIX locale, which helps the names of files, and no arrow in ASCII.
+    In the POSIX locale Python uses "surrogateescape", which handles file names but no arrow in ASCII.
     """
     whole = (stream.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
     return stream.errors == "strict" or (stream.errors == "surrogateescape" and not whole)
 
 
 def _file_of(stream: io.TextIOWrapper) -> int | None:
-    """The number of the file below a stream, if it is one whose writes are not looked after yet."""
+    """Return the file descriptor of a stream, if it is a plain file that ``_unbreakable`` has not wrapped yet."""
     raw = getattr(stream.buffer, "raw", stream.buffer)
     return raw.fileno() if type(raw) is io.FileIO and not raw.closed else None
 
 
 def _unbreakable(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
-    """The same stream over the same file, but for a reader that goes away."""
+    """Return a stream over the same file that survives a reader which closes its end."""
     raw = _Written(number, "w", closefd=False)
     raw.name = stream.name
     buffer = raw if isinstance(stream.buffer, io.FileIO) else io.BufferedWriter(raw)  # python -u has no buffer
-    how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, **how)
+    options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, **options)
 
 
 class _Written(io.FileIO):
-    """A file that is led to nowhere when its reader is gone; what else may go wrong with it is raised."""
+    """A file that discards its output once its reader is gone; other errors are raised."""
 
     def write(self, data: bytes) -> int | None:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in LEFT:
+            if error.errno not in CLOSED:
                 raise
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())

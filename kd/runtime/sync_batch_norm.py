@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
-    """``nn.SyncBatchNorm``, which refuses tensors on the CPU, on any device; with the activation of timm's kind."""
+    """``nn.SyncBatchNorm`` that also takes CPU tensors, with the activation of timm's batch norms."""
 
     process_group = None  # all processes
 
@@ -29,24 +29,24 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean, variance and count of each channel of [B, C, ...] over all processes, in float32 or better."""
-    unused = x.new_zeros(2, x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))  # says in which precision
+    """Return mean, variance and count of each channel of [B, C, ...] over all processes, in float32 or better."""
+    unused = x.new_zeros(2, x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))  # sets the precision
     mean, var = torch.batch_norm_update_stats(x, *unused, 0.0)
     own = torch.stack([mean, var, torch.full_like(mean, x.numel() // x.shape[1])])
-    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, own)
-    means, variances, counts = torch.stack(everyone).unbind(1)
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, own)
+    means, variances, counts = torch.stack(gathered).unbind(1)
     count = counts.sum(0)
     mean = (counts * means).sum(0) / count
-    var = (counts * (variances + (means - mean) ** 2)).sum(0) / count  # and not E[x^2] - E[x]^2, which cancels
+    var = (counts * (variances + (means - mean) ** 2)).sum(0) / count  # not E[x^2] - E[x]^2, which loses digits
     return mean, var, count[0].item()
 
 
 class _Normalize(torch.autograd.Function):
-    """``(x - mean) / sqrt(var + eps) * weight + bias``, whose gradient knows that the moments are those of all x.
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, with the gradient through the moments of all processes.
 
-    Gradients of weight and bias are this process's own, for DDP to average. torch's kernels do the work: written with
-    differentiable operations, batch norm took 3 to 7 times as long.
+    Gradients of weight and bias are those of this process; DDP averages them. Uses torch's kernels: with differentiable
+    operations batch norm took 3 to 7 times as long.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Seconds by stage; what is timed inside another stage is not counted twice."""
+"""Seconds by stage of a run; time in a nested stage counts only there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 
 class Timer:
+    """Wall-clock time since its creation, in total and by stage: ``with timer("evaluate"): ...``."""
+
     def __init__(self):
         self.began = time.perf_counter()
         self._own: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""What ``kd.runtime.user_warnings.warn_user`` says reaches the person once: as a sentence, from one process, once a command.
+"""Warnings for the user: each is printed once per command, as a sentence, by one process.
 
-A method says it when it is rehearsed and again when it trains, and Python's own filter forgets in between. The cells of
-a sweep may run in many processes: the first that finds something to advise leaves it in the sweep's folder.
+A method warns in its dry run and again when it trains, and Python's own filter forgets in between. The cells of a sweep
+may run in many processes: the first that prints a warning records it in the sweep's folder.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 
 from kd.runtime.console import RANK
 
-FOLDER = "advice"  # in a sweep's: a file for each text
-_told: set[str] = set()
+FOLDER = "advice"  # in a sweep's folder: one file per text
+_shown: set[str] = set()  # texts that this process has printed
 _shared: Path | None = None
 
 
 def show_plainly() -> None:
-    """From here on this process tells advice as sentences, and anybody else's warning as Python writes it."""
+    """Print warnings of kd as sentences from here on; other warnings stay as Python prints them."""
     warnings.formatwarning = plainly
 
 
 def plainly(message: Warning | str, category: type[Warning], *rest: Any) -> str:
-    """The line for the terminal; nothing where it was told before, or where another process tells it."""
-    if category.__name__ != "Advice":
+    """Return the line for the terminal; "" if it was printed before, or if another process prints it."""
+    if not issubclass(category, KdWarning):
         return _format(message, category, *rest)
     return f"kd: {message}\n" if RANK == 0 and _is_new(str(message)) else ""
 
@@ -35,43 +35,43 @@ _format = warnings.formatwarning
 
 
 def forget_shown(sweep: Path) -> None:
-    """Of a sweep that begins (again) all is told once more, but for what this process has told already."""
+    """Print all warnings of a restarted sweep again, except those that this process has printed."""
     shutil.rmtree(sweep / FOLDER, ignore_errors=True)
     share_folder(sweep)
-    for text in _told:
+    for text in _shown:
         _is_first(text)
 
 
 def share_folder(sweep: Path) -> None:
-    """From here on the processes of this sweep tell each thing once between them."""
+    """Print each warning once among all processes of this sweep from here on."""
     global _shared
     _shared = sweep / FOLDER
 
 
 def _is_new(text: str) -> bool:
-    if text in _told:
+    if text in _shown:
         return False
-    _told.add(text)
+    _shown.add(text)
     return _shared is None or _is_first(text)
 
 
 def _is_first(text: str) -> bool:
-    """Whether no other process has left this text in the sweep's folder, where it is now."""
+    """Record this text in the sweep's folder; return whether no other process had recorded it."""
     try:
         _shared.mkdir(exist_ok=True)
         with (_shared / hashlib.sha256(text.encode()).hexdigest()[:12]).open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         return False
-    except OSError:  # a full disk: rather twice than never
+    except OSError:  # a full disk: better twice than never
         return True
     return True
 
 
 class KdWarning(UserWarning):
-    """What ``advise`` says: the command tells it as a sentence, once, before anything is trained."""
+    """A warning of ``warn_user``."""
 
 
 def warn_user(text: str) -> None:
-    """Say that a method works, but not as its user may think."""
+    """Warn about behaviour the user may not expect."""
     warnings.warn(text, KdWarning, stacklevel=3)

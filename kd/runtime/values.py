@@ -1,4 +1,4 @@
-"""Values of settings: numbers, nested mappings, and one spelling as text in every table, figure and file."""
+"""Values of settings: numbers, nested mappings, and one spelling as text in all tables, figures and files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WORDS = {"null": None, "true": True, "false": False}
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a finite number. Booleans are none, though Python counts them among the integers."""
+    """Whether this is a finite number. A boolean is not, although it is an int in Python."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -20,7 +20,7 @@ def flatten(
     """Yield the leaves of nested mappings under joined names: ``("kd.temperature", 4.0)``.
 
     Args:
-        keep_empty: yield an empty mapping, too; else it leaves no trace.
+        keep_empty: yield empty mappings too.
     """
     for name, value in tree.items():
         if isinstance(value, Mapping) and (value or not keep_empty):
@@ -30,8 +30,8 @@ def flatten(
 
 
 def parse_value(text: str) -> Any:
-    """An override's value, as Hydra reads it: numbers, booleans and null; anything else is text, without its quotes."""
-    for kind in (int, float) if text.isascii() else ():  # Python takes digits of every script for numbers
+    """Return an override's value as Hydra reads it: number, boolean or null; anything else is text, without quotes."""
+    for kind in (int, float) if text.isascii() else ():  # Python accepts the digits of any script
         try:
             return kind(text)
         except ValueError:
@@ -45,7 +45,7 @@ def parse_value(text: str) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """A value as you would type it, floats with six digits. Text that would be parsed as something else is quoted."""
+    """Return a value as you would type it, floats with six digits. Text that would be parsed otherwise is quoted."""
     if isinstance(value, str):
         return value if parse_value(value) == value else f"'{value}'"
     if value is None or isinstance(value, bool):
@@ -54,11 +54,11 @@ def format_value(value: Any) -> str:
 
 
 def number_or_text(value: Any) -> int | float | str:
-    """A value for CSV and W&B, which sort and calculate: numbers with all digits, the rest as ``format_value``."""
+    """Return a value for CSV and W&B: numbers with all digits, the rest as ``format_value``."""
     return value if is_number(value) else format_value(value)
 
 
 def format_override(override: str) -> str:
-    """An override as you would type it: Hydra passes ``report=true`` on as ``report=True``."""
+    """Return an override as you would type it: Hydra passes ``report=true`` on as ``report=True``."""
     key, equals, text = override.partition("=")
     return f"{key}{equals}{text.lower()}" if text.lower() in WORDS else override

@@ -1,4 +1,4 @@
-"""Make a store entry with several processes together."""
+"""Make a store entry in several processes together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kd.store.store import Store
 
 
 def get_or_create_together(world: World, store: Store, kind: str, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a published folder of the store; where there is none, every process calls ``make`` at the same time.
+    """Return a published folder of the store; if there is none, all processes call ``make`` at the same time.
 
     The main process publishes what it wrote, under the store's lock. The other processes write to a temporary
     folder, which is removed. All processes must be able to read the store.
@@ -32,4 +32,4 @@ def get_or_create_together(world: World, store: Store, kind: str, name: str, mak
     elif world.broadcast():
         with tempfile.TemporaryDirectory() as scratch:
             make(Path(scratch))
-    return world.broadcast(folder)  # when it is published
+    return world.broadcast(folder)  # after it is published

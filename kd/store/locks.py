@@ -1,4 +1,4 @@
-"""File locks, one per key: they die with their process."""
+"""File locks, one per key, which the operating system releases when their process ends."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from filelock import FileLock, Timeout
 
 from kd.runtime.console import print_line
 
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # what flock says there
+NO_LOCKS = {
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+}  # errors of flock on file systems without locks
 
 
-_warned = False  # that there are no locks
+_warned = False  # whether the line about missing locks was printed
 
 
 @contextmanager
 def locked(lock: Path, what: str) -> Iterator[None]:
-    """Hold ``lock``; say so when somebody else does, for that may take as long as a training.
+    """Hold ``lock``. If another process holds it, print a line, because the wait may take as long as a training.
 
-    The operating system drops the lock of a process that dies, and whoever waits goes on within a tenth of a second;
-    the file itself blocks nobody. On a file system without locks there is none, and a line says what that means.
+    The operating system releases the lock of a process that dies, and a waiting process continues within a tenth of a
+    second; the file itself blocks no process. On a file system without locks, a line says what that means.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = file_lock(lock)
     try:
         held.acquire(timeout=2)
     except Timeout:
-        print_line(f"waiting for {what}: another process{lock_holder(lock)} is making it")
+        print_line(f"waiting for {what}: another process{lock_holder(lock)} is working on it")
         held.acquire()
     except (OSError, NotImplementedError) as error:
         _note_no_locks(lock, error)
     try:
         if held.is_locked:
-            with suppress(OSError):  # of use to who waits, and to nobody else
+            with suppress(OSError):  # only for the line that a waiting process prints
                 lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
@@ -49,21 +54,19 @@ def _note_no_locks(lock: Path, error: OSError | NotImplementedError) -> None:
     if isinstance(error, OSError) and error.errno not in NO_LOCKS:
         raise error
     if not _warned:
-        print_line(
-            f"{lock.parent.parent} lies on a file system without locks ({error}): start one command at a time there"
-        )
+        print_line(f"{lock.parent.parent} is on a file system without locks ({error}): run one command at a time there")
     _warned = True
 
 
 def lock_holder(lock: Path) -> str:
-    """Who holds a lock that is held, in brackets: " (4711 on node3)"; "" where that was not written."""
+    """Return the holder of a lock, in brackets: " (4711 on node3)"; "" if the holder is unknown."""
     try:
-        told = lock.read_text(encoding="utf-8")
+        holder = lock.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
-    return f" ({told})" if told else ""
+    return f" ({holder})" if holder else ""
 
 
 def file_lock(path: Path) -> FileLock:
-    """A lock that dies with its process, and never a file whose mere existence locks."""
+    """Return a lock that ends with its process; never a lock by the mere existence of a file."""
     return FileLock(path, fallback_to_soft=False)

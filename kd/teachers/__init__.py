@@ -1,1 +1,1 @@
-"""Teachers: live, or read from the logit cache; checks that a network may teach."""
+"""Teachers: live, or read from the logit cache; and checks of a teacher."""

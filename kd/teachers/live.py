@@ -12,16 +12,16 @@ from kd.runtime.device import Device
 
 
 class LiveTeacher:
-    """Asks the network: in eval mode and without gradients, always, in the precision of training.
+    """Runs the network on each batch: always in eval mode, without gradients, in the precision of training.
 
     Args:
-        show: what it shows beside its logits, see ``observe``.
+        needs: the outputs to return besides the logits, see ``extract_outputs``.
     """
 
-    def __init__(self, network: nn.Module, machine: Device, show: Set[str] = DEFAULT_NEEDS):
-        self.network = machine.to_device(network).eval().requires_grad_(False)
-        self.machine, self.show = machine, show
+    def __init__(self, network: nn.Module, device: Device, needs: Set[str] = DEFAULT_NEEDS):
+        self.network = device.to_device(network).eval().requires_grad_(False)
+        self.device, self.needs = device, needs
 
     def __call__(self, batch: Batch) -> Outputs:
-        with torch.no_grad(), self.machine.autocast():
-            return extract_outputs(self.network.eval(), batch.image, self.show)
+        with torch.no_grad(), self.device.autocast():
+            return extract_outputs(self.network.eval(), batch.image, self.needs)

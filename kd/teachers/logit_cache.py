@@ -23,84 +23,82 @@ from kd.store.files import preallocate_npy, write_text
 from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
-CACHE_VERSION = "logits.npy"  # float32 [epochs, N, K]
-HASHES = "epochs.sha256"  # beside a logit cache that grows: a line for each of its epochs
-LARGE = 4 * 2**30  # bytes of a logit cache that nobody asked for
+LOGITS_FILE = "logits.npy"  # float32 [epochs, N, K]
+HASHES = "epochs.sha256"  # beside a logit cache in progress: one line per epoch
+LARGE = 4 * 2**30  # bytes above which teacher.source=auto makes no logit cache
 
 
 class CachedTeacher:
-    """Looks up the logits of each view by (epoch, index). To the bit what the live teacher would say.
+    """Looks up the logits of each view by (epoch, index): to the bit those of the live teacher.
 
     Args:
-        folder: what ``fill_bank`` wrote: ``logits.npy``, float32 [epochs, N, K].
+        folder: the output of ``fill_cache``: ``logits.npy``, float32 [epochs, N, K].
 
     Raises:
-        ValueError: no such file, or one that is damaged.
+        ValueError: the file is missing or damaged.
     """
 
     def __init__(self, folder: Path, device: torch.device):
         self.folder, self.device = folder, device
         try:
-            self.logits = np.load(folder / CACHE_VERSION, mmap_mode="r")
+            self.logits = np.load(folder / LOGITS_FILE, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
             raise self._refusal(f"is damaged ({first_line(error)})") from error
 
     def __call__(self, batch: Batch) -> Outputs:
         logits = torch.from_numpy(self.logits[batch.epoch - 1, batch.index.numpy()])
         if logits.isnan().any():
-            raise self._refusal(f"has no answer for some views of epoch {batch.epoch}: it was filled for another order")
+            raise self._refusal(f"has no logits for some views of epoch {batch.epoch}: it was filled for another order")
         return Outputs(logits.to(self.device))
 
     def check(self, live: LiveTeacher, loader: Loader, epochs: int) -> None:
-        """See that every view of ``epochs`` epochs has its answer, and ask the live teacher about one batch.
+        """Check that every view of ``epochs`` epochs has logits, and compare one batch with the live teacher.
 
-        Another machine may round differently, no more.
+        Another machine may round differently, but not more.
 
         Raises:
             ValueError: the logit cache belongs to another teacher, other data or other views, or is damaged.
         """
         shape = (epochs, len(loader.dataset.targets), len(loader.dataset.classes))
         if self.logits.shape != shape or self.logits.dtype != np.float32:
-            found = f"{self.logits.dtype} {list(self.logits.shape)}"
-            raise self._refusal(f"holds {found} and should hold float32 {list(shape)} (epochs, images, classes)")
-        for epoch, answers in enumerate(self.logits, start=1):
-            bad = int((~np.isfinite(answers[loader.order(epoch)])).any(-1).sum())
+            actual = f"{self.logits.dtype} {list(self.logits.shape)}"
+            raise self._refusal(f"holds {actual} and should hold float32 {list(shape)} (epochs, images, classes)")
+        for epoch, logits in enumerate(self.logits, start=1):
+            bad = int((~np.isfinite(logits[loader.order(epoch)])).any(-1).sum())
             if bad:
                 raise self._refusal(
-                    f"has no answer for {bad} views of epoch {epoch}: it is damaged, or was filled for another order"
+                    f"has no logits for {bad} views of epoch {epoch}: it is damaged, or was filled for another order"
                 )
         batch = next(loader.epoch(1))
-        said, cached = live(batch).to_float32(frozenset()).logits, self(batch).logits
-        apart, scale = (said - cached).abs().max().item(), said.abs().max().item()
-        if not apart <= 0.05 * scale + 1e-3:
-            raise self._refusal(f"does not match the teacher: logits differ by {apart:.3g}, on a scale of {scale:.3g}")
+        expected, cached = live(batch).to_float32(frozenset()).logits, self(batch).logits
+        error, scale = (expected - cached).abs().max().item(), expected.abs().max().item()
+        if not error <= 0.05 * scale + 1e-3:
+            raise self._refusal(f"does not match the teacher: logits differ by {error:.3g}, on a scale of {scale:.3g}")
 
     def _refusal(self, what: str) -> ValueError:
         folder = display_path(self.folder)
-        return ValueError(
-            f"the teacher's logit cache {what}. Remove {folder} and run again, or say teacher.source=live."
-        )
+        return ValueError(f"the teacher's logit cache {what}. Delete {folder} and rerun, or set teacher.source=live.")
 
 
-def teacher_factory(source: str, needs: frozenset[str], answers: int) -> Callable[..., Teacher]:
-    """Return what makes the teacher that a student asks, called with the arguments of ``open_bank``.
+def teacher_factory(source: str, needs: frozenset[str], numbers: int) -> Callable[..., Teacher]:
+    """Return a function that makes the student's teacher; it takes the arguments of ``open_cache``.
 
     Args:
-        source: ``teacher.source``: live, cached, or auto (cached where the terms read nothing but logits).
+        source: ``teacher.source``: live, cached, or auto (cached if the terms read only logits).
         needs: what the terms read.
-        answers: numbers that a logit cache would hold; auto asks live where they are too many.
+        numbers: the size of the logit cache; if it is too large, auto uses the live teacher.
 
     Raises:
-        ValueError: an unknown source, or a logit cache for terms that read more than logits.
+        ValueError: the source is unknown, or the terms read more than the logits of a cache.
     """
     if source not in ("auto", "live", "cached"):
         raise ValueError(f"teacher.source must be auto, live or cached, got {source!r}")
     if source == "cached" and not needs <= LOGITS_ONLY:
         raise ValueError(
             f"teacher.source=cached holds logits, and this method reads {', '.join(sorted(needs - LOGITS_ONLY))} too: "
-            "say teacher.source=live or auto"
+            "set teacher.source=live or auto"
         )
-    if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * answers > LARGE):
+    if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * numbers > LARGE):
         return lambda store, key, live, *_: live
     return open_cache
 
@@ -112,15 +110,15 @@ def open_cache(
     loader: Loader,
     epochs: int,
     clock: Timer,
-    ranks: World = SINGLE_PROCESS,
+    world: World = SINGLE_PROCESS,
 ) -> CachedTeacher:
-    """Find or fill the logit cache of ``key``, and check it against the live teacher."""
+    """Reuse or fill the logit cache of ``key``, and check it against the live teacher."""
     with clock("logit_cache"):
         name = digest(key)[:KEY_DIGITS]
         unfinished = store.partial_dir("logits", name)
-        fill = partial(fill_cache, live=live, loader=loader, epochs=epochs, ranks=ranks, unfinished=unfinished)
-        folder = get_or_create_together(ranks, store, "logits", name, fill)
-        cache = CachedTeacher(folder, live.machine.device)
+        fill = partial(fill_cache, live=live, loader=loader, epochs=epochs, world=world, unfinished=unfinished)
+        folder = get_or_create_together(world, store, "logits", name, fill)
+        cache = CachedTeacher(folder, live.device.device)
         cache.check(live, loader, epochs)
     return cache
 
@@ -130,56 +128,56 @@ def fill_cache(
     live: LiveTeacher,
     loader: Loader,
     epochs: int,
-    ranks: World = SINGLE_PROCESS,
+    world: World = SINGLE_PROCESS,
     unfinished: Path | None = None,
 ) -> None:
-    """Write down the logits of every view of ``epochs`` epochs, walking the very batches that training will see.
+    """Write the logits of every view of ``epochs`` epochs, computed on the same batches as in training.
 
-    (Kernels round differently with the batch; the same batches give the same bits.) Rows that no batch asks for, those
-    of validation and test among them, are NaN; of a view that is drawn more than once, the last answer stays. Of
-    several processes each walks whole epochs, and the first writes.
+    (Kernels round differently for other batches; the same batches give the same bits.) Rows that are in no batch,
+    such as those of validation and test, are NaN. If a view is drawn more than once, its last logits are kept. Each of
+    several processes computes whole epochs, and the main process writes.
 
     Args:
-        unfinished: where the logit cache grows, on the same file system: whoever comes after a kill goes on behind the epochs
-            that are whole there.
+        unfinished: the folder in which the cache grows, on the same file system: after a kill the next process resumes
+            after the epochs that are complete there.
     """
     shape = (epochs, len(loader.dataset.targets), len(loader.dataset.classes))
-    place, done = unfinished or folder, 0
-    if ranks.is_main:
-        place.mkdir(parents=True, exist_ok=True)
-        done = epochs_in(place, shape)
+    work, done = unfinished or folder, 0
+    if world.is_main:
+        work.mkdir(parents=True, exist_ok=True)
+        done = epochs_in(work, shape)
         logits = (
-            np.load(place / CACHE_VERSION, mmap_mode="r+")
+            np.load(work / LOGITS_FILE, mmap_mode="r+")
             if done
-            else preallocate_npy(place / CACHE_VERSION, shape, np.float32)
+            else preallocate_npy(work / LOGITS_FILE, shape, np.float32)
         )
-    done = ranks.broadcast(done)
+    done = world.broadcast(done)
     if done:
-        print_line(f"the teacher goes on from epoch {done + 1} of its logit cache")
-    progress = Progress("logit_cache", epochs, loader.steps // ranks.size, done)
-    for first in range(done, epochs, ranks.size):
-        answers = None
-        if first + ranks.rank < epochs:
-            answers = np.full(shape[1:], np.nan, np.float32)
-            for batch in loader.epoch(first + ranks.rank + 1):
-                answers[batch.index.numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
+        print_line(f"logit cache: resuming from epoch {done + 1}")
+    progress = Progress("logit_cache", epochs, loader.steps // world.size, done)
+    for first in range(done, epochs, world.size):
+        own = None
+        if first + world.rank < epochs:
+            own = np.full(shape[1:], np.nan, np.float32)
+            for batch in loader.epoch(first + world.rank + 1):
+                own[batch.index.numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
                 progress.step(len(batch.index))
-        found = [rows for rows in ranks.gather(answers) if rows is not None]
-        images_per_s = len(found) * progress.rate()["images_per_s"]
-        for number, rows in enumerate(found, start=first):
+        finished = [rows for rows in world.gather(own) if rows is not None]
+        images_per_s = len(finished) * progress.rate()["images_per_s"]
+        for number, rows in enumerate(finished, start=first):
             logits[number] = rows
-            with (place / HASHES).open("a", encoding="utf-8") as file:
+            with (work / HASHES).open("a", encoding="utf-8") as file:
                 file.write(f"{hashlib.sha256(rows).hexdigest()}\n")
-            progress.on_epoch_end("the teacher answers every view", images_per_s)
+            progress.on_epoch_end("caching the teacher's logits", images_per_s)
     progress.close()
-    if ranks.is_main:
+    if world.is_main:
         logits.flush()
-        if place != folder:
-            _also_at(place / CACHE_VERSION, folder / CACHE_VERSION)
+        if work != folder:
+            _also_at(work / LOGITS_FILE, folder / LOGITS_FILE)
 
 
 def _also_at(path: Path, new: Path) -> None:
-    """Give a file a second name: whoever is killed before the folder is published finds it at the first one."""
+    """Give a file a second name: if the process is killed before the folder is published, the first name remains."""
     try:
         os.link(path, new)
     except OSError:  # a file system without links
@@ -187,8 +185,8 @@ def _also_at(path: Path, new: Path) -> None:
 
 
 def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
-    """How many epochs of a logit cache of ``shape`` are whole in a folder where it grows; what follows them is forgotten."""
-    cache, hashes = folder / CACHE_VERSION, folder / HASHES
+    """Return the number of complete epochs of a logit cache in progress, of ``shape``; drop the hashes after them."""
+    cache, hashes = folder / LOGITS_FILE, folder / HASHES
     try:
         logits = np.load(cache, mmap_mode="r")
         lines = hashes.read_text(encoding="utf-8").splitlines()

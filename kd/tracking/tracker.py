@@ -32,8 +32,7 @@ class Tracker:
     """Logs one run's scalars, figures and tables.
 
     Args:
-        folder: the run folder, in which ``metrics.jsonl`` is written (kd.records.metrics_log) and nothing else is touched. None:
-            no such file.
+        folder: the run folder, in which only ``metrics.jsonl`` is written (kd.records.metrics_log); None: no such file.
         root: the outputs folder. All runs share ``root/wandb``.
         run_id: the run's key, which is also its W&B id: a run that restarts is the same W&B run.
         config: resolved, flat and plain: ``{"kd.temperature": 4.0, "seed": 0}``; lists are allowed.
@@ -75,7 +74,7 @@ class Tracker:
     ):
         if agent:
             run_id, project, entity = agent.run_id or run_id, agent.project or project, agent.entity or entity
-            config = {**agent.parameters, **config}  # W&B's page of a sweep looks for its own names
+            config = {**agent.parameters, **config}  # W&B's sweep page looks for the names in sweep.yaml
         arguments = init_arguments(
             run_id=run_id,
             name=name,

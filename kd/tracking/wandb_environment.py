@@ -2,7 +2,7 @@
 
 wandb takes from the environment what its caller leaves out. Under an agent the environment even overrides the caller:
 id, project and entity of every run of the process become the agent's. A process of kd has up to three runs, so while it
-tracks, variables that concern one run are hidden, and ``Tracker`` says which value belongs to which run.
+tracks, variables that concern one run are hidden, and ``Tracker`` assigns each value to the run it belongs to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORBIDDEN_IN_ID = ":;,#?/'"
 class Agent(NamedTuple):
     """What a ``wandb agent`` asks of the run that it started.
 
-    The agent's sweep lives in one project on the server. The run must be there too, whatever ``tracking.project`` says.
+    The agent's sweep lives in one project on the server. The run must be there too, also against ``tracking.project``.
     """
 
     sweep: str

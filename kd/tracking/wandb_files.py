@@ -39,7 +39,7 @@ class RunSegments:
         """Remove the segments that the run, which restarts and logs all rows again, makes redundant.
 
         No process may be writing to them. Kept and returned are those that a server has or may have in part: an offline
-        segment that ``wandb sync`` has touched, and an online one, unless the server can be asked now (``online``).
+        segment that ``wandb sync`` has touched, and an online one, unless the server is reachable now (``online``).
         """
         try:
             names = self.listing.read_text(encoding="utf-8").splitlines()

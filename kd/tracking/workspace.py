@@ -1,4 +1,4 @@
-"""The W&B workspace of a project: a page of panels over all its runs, which the server keeps.
+"""The W&B workspace of a project: a page of panels over all its runs, stored on the server.
 
 The panels name what ``kd.tracking`` logs; their names are constants below, and a test compares them with a run's.
 """
@@ -180,11 +180,11 @@ def save_workspace(entity: str | None, project: str, name: str) -> Any:
         ModuleNotFoundError: the extra ``dashboard`` is not installed. ValueError: there is no API key. Other errors are
         wandb's.
     """
-    import wandb_workspaces  # noqa: F401  before the server is asked anything
+    import wandb_workspaces  # noqa: F401  before any request to the server
 
     entity = entity or _default_entity()
     if not entity:
-        raise ValueError("no API key: `wandb login`, or WANDB_API_KEY, or look with --dry-run")
+        raise ValueError("no API key: run `wandb login` or set WANDB_API_KEY; --dry-run needs none")
     return build_workspace(entity, project, name).save()
 
 

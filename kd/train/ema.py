@@ -9,7 +9,7 @@ from torch import nn
 
 
 class ModelEma:
-    """The exponential moving average of a network, buffers included; its decay starts low and rises to ``decay``."""
+    """Exponential moving average of a network, buffers included. The decay starts low and rises to ``decay``."""
 
     def __init__(self, network: nn.Module, decay: float):
         self.network, self.decay, self.steps = copy.deepcopy(network), decay, 0

@@ -1,4 +1,4 @@
-"""The loop: one network, one objective, one recipe; with a teacher or without."""
+"""The training loop: one network, one objective, one recipe, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -34,86 +34,87 @@ def fit(
     objective: Objective,
     loader: Loader,
     recipe: Recipe,
-    machine: Device,
+    device: Device,
     *,
     stage: str,
     teacher: Teacher | None = None,
-    ranks: World = SINGLE_PROCESS,
+    world: World = SINGLE_PROCESS,
     compile: bool = False,
     pick_by: str = "accuracy",
     checkpoints: CheckpointFolder | None = None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
-    """Train ``network`` in place; it ends with the weights of the epoch that validation picks.
+    """Train ``network`` in place, up to the weights of the epoch that validation picks.
 
     Args:
-        network: takes [B, 3, H, W] in [0, 1]. teacher: answers each batch, in eval mode and without gradients.
-        stage: names the rows of the log and the progress bar.
-        ranks: who takes which slice of each batch. All end with the same weights; all get the log.
-        pick_by: the measure on validation images that picks the epoch, of ``kd.evaluation.metrics.PICKS``; of equals the later.
-        checkpoints: where it goes on from, and what it leaves for the next who does.
-        log: gets one row an epoch, see ``metrics.jsonl`` in the README; of an earlier part of the training, too.
+        network: takes [B, 3, H, W] in [0, 1]. teacher: returns outputs for each batch, without gradients.
+        stage: the role, which names the rows of the log and the progress bar.
+        world: the processes, each of which takes a slice of each batch. All end with the same weights and get the log.
+        pick_by: the measure on validation images that picks the epoch, of ``kd.evaluation.metrics.PICKS``; among equal
+            epochs the latest.
+        checkpoints: where the training resumes from and saves to.
+        log: gets one row per epoch, see ``metrics.jsonl`` in docs/outputs.md; of an earlier part of the training, too.
 
     Returns:
         ``{"epochs", "best_epoch", "picked_by", "best_val_accuracy", "last_val_accuracy", "seconds"}``: accuracies at
-        the epoch that was picked and at the last one, and the same of ``pick_by``, as "best_val_macro_f1".
+        the picked and at the last epoch, and the same of ``pick_by``, as "best_val_macro_f1".
 
     Raises:
-        Diverged: with term, epoch, step and learning rate, when the loss is not finite.
-        KeyboardInterrupt: asked to stop, behind a checkpoint.
+        NonFiniteLoss: the loss is not finite; names term, epoch, step and learning rate.
+        KeyboardInterrupt: after a checkpoint, if the process received a signal.
     """
     began = time.perf_counter()
-    torch.manual_seed(loader.seed)  # the adapters'; the initial weights of the network are the caller's
-    machine.to_device(network).train()
+    torch.manual_seed(loader.seed)  # for the adapters; the caller initialised the network
+    device.to_device(network).train()
     first = next(loader.epoch(1))
     pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
-    with torch.no_grad(), machine.autocast():
-        # of a copy: batch norm must not see it
+    with torch.no_grad(), device.autocast():
+        # on a copy: the statistics of batch norm must not change
         example = extract_outputs(copy.deepcopy(network), pair.image, objective.needs).to_float32(objective.needs)
     answer = teacher(pair).to_float32(objective.needs) if teacher else None
     objective.setup(example, answer)
-    objective.to(machine.device).train()
-    torch.manual_seed(loader.seed + 1_000_003 * ranks.rank)  # dropout's: the same for every objective
-    learned = TrainStep(network, objective, machine, compile)
-    together = ranks.wrap_ddp(learned)
+    objective.to(device.device).train()
+    torch.manual_seed(loader.seed + 1_000_003 * world.rank)  # for dropout: the same for every objective
+    learned = TrainStep(network, objective, device, compile)
+    ddp = world.wrap_ddp(learned)
     optimizer = recipe.optimizer_of(learned)
     averaged = ModelEma(network, recipe.ema) if recipe.ema else None
     kept = averaged.network if averaged else network
-    stand = TrainState(learned, optimizer, averaged, ranks)
-    keeper = CheckpointManager(stand, checkpoints, stage, loader.steps, began)
-    keeper.resume(loader.seed)
-    for row in stand.rows:
+    state = TrainState(learned, optimizer, averaged, world)
+    manager = CheckpointManager(state, checkpoints, stage, loader.steps, began)
+    manager.resume(loader.seed)
+    for row in state.rows:
         log({**row, "stage": stage})
 
-    # the mean over processes of means over slices, and the sum over micro_batches, are the mean over the batch
-    shares = [torch.tensor(ranks.shard_weight(n) * n / loader.batch_size, device=machine.device) for n in loader.sizes]
+    # the mean over processes of means over slices, and the sum over micro-batches, are the mean over the batch
+    shares = [torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes]
     positions, targets = loader.dataset.val, loader.dataset.targets[loader.dataset.val]
     names = ["loss", *objective.terms, "train_accuracy"]
     picked = f"val_{pick_by}"
-    progress = Progress(stage, recipe.epochs, loader.steps, stand.epoch - 1, stand.step)
+    progress = Progress(stage, recipe.epochs, loader.steps, state.epoch - 1, state.step)
 
     def again(step: int) -> Iterator[tuple[Batch, Outputs | None]]:
-        for batch in islice(loader.epoch(stand.epoch, ranks.shard, step), loader.grad_accum_steps):
+        for batch in islice(loader.epoch(state.epoch, world.shard, step), loader.grad_accum_steps):
             yield batch, teacher(batch).to_float32(frozenset()) if teacher else None
 
-    with keeper.stop_on_interrupt():
-        for epoch in range(stand.epoch, recipe.epochs + 1):
+    with manager.stop_on_interrupt():
+        for epoch in range(state.epoch, recipe.epochs + 1):
             network.train()
-            micro_batches = loader.epoch(epoch, ranks.shard, stand.step)
-            for step in range(stand.step, loader.steps):
+            micro_batches = loader.epoch(epoch, world.shard, state.step)
+            for step in range(state.step, loader.steps):
                 done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
                 rate = recipe.lr * warmup_cosine(done, recipe.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
-                keeper.on_step_start()
+                manager.on_step_start()
                 for left, share in zip(range(loader.grad_accum_steps, 0, -1), shares, strict=True):
                     batch = next(micro_batches)._replace(progress=done)
                     answer = teacher(batch).to_float32(objective.needs) if teacher else None
-                    with ranks.no_sync(together) if left > 1 else nullcontext():
-                        loss, numbers = together(batch, answer)
+                    with world.no_sync(ddp) if left > 1 else nullcontext():
+                        loss, numbers = ddp(batch, answer)
                         loss.backward(share)
-                    stand.record_step(rate, share * numbers, new=left == loader.grad_accum_steps)
+                    state.record_step(rate, share * numbers, new=left == loader.grad_accum_steps)
                 if recipe.clip_norm:
                     nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
                 optimizer.step()
@@ -121,50 +122,50 @@ def fit(
                     averaged.update(network)
                 progress.step(loader.batch_size)
                 if check_due(step + 1):
-                    check_finite(stand, names, stage, again)
-                keeper.on_step_end()
-            row = dict(zip(names, check_finite(stand, names, stage, again).mean(0).tolist(), strict=True))
-            logits = predict_distributed(kept, loader, positions, machine, ranks)
+                    check_finite(state, names, stage, again)
+                manager.on_step_end()
+            row = dict(zip(names, check_finite(state, names, stage, again).mean(0).tolist(), strict=True))
+            logits = predict_distributed(kept, loader, positions, device, world)
             check_logits(logits, stage, epoch)
             row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
             row[picked] = PICKS[pick_by](logits, targets)
-            row |= {"lr": stand.rates[-1], **progress.rate()}
+            row |= {"lr": state.rates[-1], **progress.rate()}
             row = {"stage": stage, "epoch": epoch, **row}
-            if row[picked] >= stand.best.get(picked, -1.0):  # of equals the later: it has seen more
+            if row[picked] >= state.best.get(picked, -1.0):  # among equal epochs the latest: it has seen more images
                 best = copy.deepcopy(kept.state_dict())
                 scores = {name: row[name] for name in ("val_accuracy", picked)}
-                stand.best = {**scores, "epoch": epoch, "state": best}
-            keeper.on_epoch_end(row)
+                state.best = {**scores, "epoch": epoch, "state": best}
+            manager.on_epoch_end(row)
             log(row)
-            found = f"loss {row['loss']:.3f}  val {100 * row[picked]:.1f} %"
-            progress.on_epoch_end(found, row["images_per_s"])
+            scores = f"loss {row['loss']:.3f}  val {100 * row[picked]:.1f} %"
+            progress.on_epoch_end(scores, row["images_per_s"])
     progress.close()
-    network.load_state_dict(stand.best["state"])
+    network.load_state_dict(state.best["state"])
     network.eval()
     return {
         "epochs": recipe.epochs,
-        "best_epoch": stand.best["epoch"],
+        "best_epoch": state.best["epoch"],
         "picked_by": pick_by,
-        **{f"best_{name}": stand.best[name] for name in ("val_accuracy", picked)},
-        **{f"last_{name}": stand.rows[-1][name] for name in ("val_accuracy", picked)},
-        "seconds": keeper.seconds(),
+        **{f"best_{name}": state.best[name] for name in ("val_accuracy", picked)},
+        **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
+        "seconds": manager.seconds(),
     }
 
 
 class TrainStep(nn.Module):
-    """All that a step differentiates, adapters of the objective too, in one module: what DDP wraps."""
+    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap."""
 
-    def __init__(self, network: nn.Module, objective: Objective, machine: Device, compile: bool):
+    def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
         super().__init__()
-        self.network, self.objective, self.machine = network, objective, machine
+        self.network, self.objective, self.device = network, objective, device
         self.needs = objective.needs
-        self.see = torch.compile(extract_outputs) if compile else extract_outputs
+        self.extract = torch.compile(extract_outputs) if compile else extract_outputs
 
     def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradients, [loss, every part of it, accuracy]."""
-        with self.machine.autocast():
-            outputs = self.see(self.network, batch.image, self.needs).to_float32(self.needs)
+        """Return the loss and, without gradients, [loss, its parts, accuracy]."""
+        with self.device.autocast():
+            outputs = self.extract(self.network, batch.image, self.needs).to_float32(self.needs)
         loss, parts = self.objective(outputs, answer, batch)
         hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
-        hits = hits + 0 * outputs.logits.sum()  # NaN where a logit is not finite: it was no guess
+        hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
         return loss, torch.stack([loss, *parts.values(), hits]).detach()

@@ -1,4 +1,4 @@
-"""Named terms and weights: what is minimised, and the parts of it for the log."""
+"""The training objective: a weighted sum of named terms, and the value of each term for the log."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kd.train.schedules import window
 
 
 class Objective(nn.Module):
-    """The weighted sum of the terms. A term whose weight is 0 is left out: it is neither run nor logged.
+    """Weighted sum of terms. A term of weight 0 is left out: it is neither computed nor logged.
 
     Args:
         terms: modules called as ``term(student, teacher, batch)``, each returning an unweighted scalar.
-        weights: one number (or tensor, for stacked students) a term, under the same names.
-        schedule: of some of the terms, when they count: the keyword arguments of ``kd.train.schedules.window``.
+        weights: a number (or a tensor, for stacked students) per term, under the same names.
+        schedule: when a term is active, for some terms: keyword arguments of ``kd.train.schedules.window``.
     """
 
     def __init__(
@@ -36,36 +36,38 @@ class Objective(nn.Module):
                 raise ValueError(f"kd.weights.{name} must be a number of 0 or more, got {weight}")
         active = [name for name in terms if isinstance(weights[name], Tensor) or weights[name] != 0]
         if not active:
-            raise ValueError("every weight in kd.weights is 0: there is nothing to learn from")
+            raise ValueError("every weight in kd.weights is 0: at least one must be above 0")
         self.terms = nn.ModuleDict({name: terms[name] for name in active})
         self.weights = {name: weights[name] for name in active}
         self.schedule = {name: dict(schedule[name]) for name in active if name in schedule}
         for name, part in schedule.items():
             try:
-                window(0.0, **part)  # a wrong number shows at once
+                window(0.0, **part)  # raises for a wrong number
             except ValueError as error:
                 raise ValueError(f"kd.schedule.{name}: {error}") from None
         ends = {0.0, *(part.get(end, 0.0) for part in self.schedule.values() for end in ("start", "end"))}
         for progress in (end for end in ends if end < 1):
             if not any(self.counts(name, progress) for name in active):
-                raise ValueError(f"kd.schedule leaves no term at {progress:g} of the training: let one count there")
+                raise ValueError(
+                    f"kd.schedule leaves no term at {progress:g} of the training: at least one must be active"
+                )
         for name, term in self.terms.items():
             if not (hasattr(term, "needs") and hasattr(term, "setup")):
                 kind = type(term).__name__
-                raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup, as a term must: kd/interfaces.py")
-        self.extends = False  # whether a term has put another network in the student's place
+                raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup; see docs/add-a-method.md")
+        self.extends = False  # whether a term replaced the student by a larger network
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the terms read, of teacher and student alike: of {"logits", "embedding", "features", "class_maps"}."""
+        """What the terms read of teacher and student, of {"logits", "embedding", "features", "class_maps"}."""
         return frozenset().union(*(term.needs for term in self.terms.values()))
 
     def bind(self, context: Context) -> nn.Module:
-        """Show the networks and the data set to the terms that have an ``enter``; return what shall be trained.
+        """Give networks and data set to terms that need them; return the module to train.
 
-        Most methods need nothing but outputs. Three kinds do: contrastive memories are sized by the data set, mutual
-        learning brings a second student, and SimKD deploys more than the student. Each term's ``enter(context)`` may
-        return a network that is trained and deployed in the student's place, or None.
+        Most methods need only outputs. Three kinds need more: contrastive memories depend on the size of the data set,
+        mutual learning adds a second student, and SimKD deploys more than the student. A term's ``bind(context)`` may
+        return a network that is trained and deployed in place of the student, or None.
         """
         for term in self.terms.values():
             network = term.bind(context) if hasattr(term, "bind") else None
@@ -75,12 +77,12 @@ class Objective(nn.Module):
         return context.student
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        """Show every term one example, so that adapters and memories exist before the optimiser does."""
+        """Give every term one example, so that adapters and memories exist before the optimiser."""
         for term in self.terms.values():
             term.setup(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        parts = {  # a term outside of its window is not run: it costs nothing, and its adapters stand still
+        parts = {  # outside its window a term is not computed: it costs nothing, and its adapters stay unchanged
             name: term(student, teacher, batch)
             if self.counts(name, batch.progress if self.schedule else 1.0)
             else student.logits.new_zeros(())
@@ -89,12 +91,12 @@ class Objective(nn.Module):
         return sum(self.weight(name, batch) * part for name, part in parts.items()), parts
 
     def counts(self, name: str, progress: float) -> bool:
-        """Whether a term is inside of its window."""
+        """Whether a term is active at this point of the training."""
         own = {key: value for key, value in self.schedule.get(name, {}).items() if key != "rise"}
         return window(progress, **own) > 0
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:
-        """The weight of a term at this point of the training."""
+        """Return the weight of a term at this point of the training."""
         if name not in self.schedule:
             return self.weights[name]
         return self.weights[name] * window(batch.progress, **self.schedule[name])

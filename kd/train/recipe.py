@@ -12,28 +12,24 @@ from torch import nn
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
 
-OPTIMIZER_DEFAULTS = (
-    "adamw",
-    "sgd",
-    "momentum",
-    "adam",
-)  # timm has these: known without its import, which takes seconds
+# timm has these; known without importing it, which takes seconds
+COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and with which optimiser a network is trained. ``conf/train/default.yaml`` says why."""
+    """How a network is trained. ``conf/train/default.yaml`` gives the reasons for the values."""
 
     epochs: int
     optimizer: str = "adamw"  # any name that timm.optim knows; bias and norm weights are not decayed
-    lr: float = 1e-3  # at the top of the schedule
+    lr: float = 1e-3  # the peak of the schedule
     weight_decay: float = 0.05
-    momentum: float = 0.9  # for those that have one
-    warmup: float = 0.1  # share of the steps that rise to lr; half a cosine to 0 follows
+    momentum: float = 0.9  # for optimisers that have one
+    warmup: float = 0.1  # share of the steps in which the rate rises to lr; then half a cosine to 0
     label_smoothing: float = 0.0
     mixup: float = 0.0  # probability of mixing another training image into a view
-    clip_norm: float | None = None  # of the whole gradient
-    ema: float | None = None  # decay of the averaged weights a step, e.g. 0.998; they are what is kept
+    clip_norm: float | None = None  # norm of the whole gradient
+    ema: float | None = None  # decay of the averaged weights per step, e.g. 0.998; the averaged weights are kept
 
     def __post_init__(self):
         for name, good, right in (
@@ -49,7 +45,7 @@ class Recipe:
         ):
             if not good:
                 raise ValueError(f"{name} must be {right}, got {getattr(self, name)}")
-        if self.optimizer not in OPTIMIZER_DEFAULTS:
+        if self.optimizer not in COMMON_OPTIMIZERS:
             from timm.optim import list_optimizers
 
             if self.optimizer not in list_optimizers():
@@ -58,7 +54,7 @@ class Recipe:
             self._try()
 
     def _try(self) -> None:
-        """Take a step: of timm's optimisers some want second derivatives, others packages that are not here."""
+        """Take a step: some of timm's optimisers need second derivatives, others packages that are not installed."""
         weight = nn.Linear(1, 1)
         try:
             optimizer = self.optimizer_of(weight)
@@ -68,7 +64,7 @@ class Recipe:
             raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
 
     def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of all parameters; the fused kernel where it has one (half the time of a step of AdamW)."""
+        """Return the optimiser of all parameters, fused if it has such a kernel (AdamW: half the time per step)."""
         from timm.optim import create_optimizer_v2, get_optimizer_class
 
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters

@@ -12,108 +12,109 @@ from kd.runtime.signals import PATIENCE, defer_signals, interruptible, received_
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.state import TrainState
 
-STEPS_BETWEEN_SYNCS = (
-    8  # steps after which several processes agree on whether to stop: it costs a third of a millisecond
-)
+# steps after which several processes agree on whether to stop, which costs a third of a millisecond
+STEPS_BETWEEN_SYNCS = 8
 
 
 class CheckpointManager:
-    """Writes checkpoints of a training when they are due, and goes on from them.
+    """Writes checkpoints of a training when they are due, and resumes from them.
 
     Args:
-        checkpoints: None keeps nothing. steps: of an epoch. began: when the training was called, of ``perf_counter``.
+        checkpoints: None: no checkpoint is written. steps: per epoch.
+        began: ``perf_counter`` at the start of the training.
     """
 
-    def __init__(self, stand: TrainState, checkpoints: CheckpointFolder | None, stage: str, steps: int, began: float):
-        self.stand, self.checkpoints, self.stage, self.steps = stand, checkpoints, stage, steps
-        self.mark = began  # up to where stand.seconds counts
+    def __init__(self, state: TrainState, checkpoints: CheckpointFolder | None, stage: str, steps: int, began: float):
+        self.state, self.checkpoints, self.stage, self.steps = state, checkpoints, stage, steps
+        self.mark = began  # state.seconds counts up to this time
         self.written = time.perf_counter()
-        self.whole = True  # nothing is half changed: no step is on its way
-        self.kept = False  # this very place
+        self.whole = True  # no step is in progress
+        self.kept = False  # whether the current position has a checkpoint
 
     def resume(self, seed: int) -> None:
-        """Go to the newest checkpoint that is whole and fits, if there is one."""
-        ranks, checkpoints, passed = self.stand.ranks, self.checkpoints, []
-        while path := ranks.broadcast(checkpoints.latest(passed) if checkpoints and ranks.is_main else None):
-            state = checkpoints.read(path)
-            if all(ranks.all_gather(state is not None and self.stand.matches(state))):
-                self.stand.restore(state, seed)
+        """Resume from the latest valid checkpoint that matches this training, if any."""
+        world, checkpoints, passed = self.state.world, self.checkpoints, []
+        while path := world.broadcast(checkpoints.latest(passed) if checkpoints and world.is_main else None):
+            saved = checkpoints.read(path)
+            if all(world.all_gather(saved is not None and self.state.matches(saved))):
+                self.state.restore(saved, seed)
                 self.kept = True
-                print_line(f"{self.stage} goes on from {self.where()}")
+                print_line(f"{self.stage}: resuming from {self.where()}")
                 return
-            print_line(f"{self.stage}: {path.name} is of another version of this training")
+            print_line(f"{self.stage}: checkpoint {path.name} belongs to another version of this training")
             passed.append(path)
         if passed:
             print_line(
-                f"{self.stage} begins anew; what was there is kept in {passed[0].parent / 'older'} until it ends"
+                f"{self.stage}: starting over; the old checkpoints stay in {passed[0].parent / 'older'} until it ends"
             )
-            if ranks.is_main:
+            if world.is_main:
                 checkpoints.archive()
 
     @contextmanager
     def stop_on_interrupt(self) -> Iterator[None]:
-        """For the time of the training: an interruption ends it behind a checkpoint."""
-        with interruptible(PATIENCE if self.stand.ranks.size == 1 else 10 * PATIENCE):
+        """Inside the block an interruption ends the training after a checkpoint."""
+        with interruptible(PATIENCE if self.state.world.size == 1 else 10 * PATIENCE):
             try:
                 yield
             except KeyboardInterrupt:
-                if self.whole and self.checkpoints and self.stand.ranks.size == 1:  # of several, each may be elsewhere
+                # several processes may be at different steps
+                if self.whole and self.checkpoints and self.state.world.size == 1:
                     if not self.kept:
                         self.write()
-                    print_line(f"{self.stage} stops behind {self.where()}, where a checkpoint is")
+                    print_line(f"{self.stage}: stopped after {self.where()}; checkpoint saved")
                 raise
 
     def on_step_end(self) -> None:
-        """Write a checkpoint when the minutes are over or somebody asks to stop; of several processes, all do.
+        """Write a checkpoint if one is due or a process received a signal; all processes decide together.
 
         Raises:
-            KeyboardInterrupt: asked to stop.
+            KeyboardInterrupt: a process received a signal.
         """
-        self.stand.step += 1
+        self.state.step += 1
         self.whole = True
-        ranks = self.stand.ranks
-        if ranks.size > 1 and self.stand.step % STEPS_BETWEEN_SYNCS and self.stand.step != self.steps:
+        world = self.state.world
+        if world.size > 1 and self.state.step % STEPS_BETWEEN_SYNCS and self.state.step != self.steps:
             return
         due = self.checkpoints and time.perf_counter() - self.written >= 60 * self.checkpoints.minutes
-        if ranks.all_reduce_max(received_signal() is not None or bool(due)):
+        if world.all_reduce_max(received_signal() is not None or bool(due)):
             self.write()
-            if ranks.all_reduce_max(received_signal() is not None):
+            if world.all_reduce_max(received_signal() is not None):
                 raise KeyboardInterrupt
 
     def on_epoch_end(self, row: dict[str, Any]) -> None:
-        """Go to the beginning of the next epoch, and write a checkpoint.
+        """Advance to the next epoch and write a checkpoint.
 
         Raises:
-            KeyboardInterrupt: asked to stop.
+            KeyboardInterrupt: a process received a signal.
         """
-        stand = self.stand
+        state = self.state
         self.whole = self.kept = False
-        stand.rows.append(row)
-        stand.epoch, stand.step, stand.sums, stand.rates = stand.epoch + 1, 0, None, []
+        state.rows.append(row)
+        state.epoch, state.step, state.sums, state.rates = state.epoch + 1, 0, None, []
         self.whole = True
         self.write()
-        if stand.ranks.all_reduce_max(received_signal() is not None):
+        if state.world.all_reduce_max(received_signal() is not None):
             raise KeyboardInterrupt
 
     def on_step_start(self) -> None:
-        """From here to ``step_ends`` things are half changed."""
+        """Mark the state as incomplete until ``on_step_end``."""
         self.whole = self.kept = False
 
     def write(self) -> None:
-        """Write a checkpoint; a signal waits until it is there."""
+        """Write a checkpoint; a signal takes effect after it."""
         with defer_signals():
             self.seconds()
-            state = self.stand.state() if self.checkpoints else None
-            if state:
-                self.checkpoints.write(self.stand.global_position(self.steps), state)
+            saved = self.state.state_dict() if self.checkpoints else None
+            if saved:
+                self.checkpoints.write(self.state.global_position(self.steps), saved)
             self.written, self.kept = time.perf_counter(), True
 
     def seconds(self) -> float:
-        """How long the training has taken, the parts of it before an interruption too."""
+        """Return the duration of the training, including the parts before an interruption."""
         now = time.perf_counter()
-        self.stand.seconds, self.mark = self.stand.seconds + now - self.mark, now
-        return self.stand.seconds
+        self.state.seconds, self.mark = self.state.seconds + now - self.mark, now
+        return self.state.seconds
 
     def where(self) -> str:
-        stand = self.stand
-        return f"epoch {stand.epoch}, step {stand.step}" if stand.step else f"the end of epoch {stand.epoch - 1}"
+        state = self.state
+        return f"epoch {state.epoch}, step {state.step}" if state.step else f"the end of epoch {state.epoch - 1}"

@@ -1,4 +1,4 @@
-"""Progress in [0, 1] to a factor: pure functions."""
+"""Schedules: pure functions from progress in [0, 1] to a factor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def warmup_cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> f
 
 
 def window(progress: float, start: float = 0.0, end: float = 1.0, rise: float = 0.0) -> float:
-    """1 from ``start`` to ``end``, 0 outside, with a linear rise over the first ``rise`` of it.
+    """Return 1 from ``start`` to ``end`` and 0 outside, with a linear rise over the first ``rise``.
 
     Args:
         start, end, rise: shares of the training, 0 <= start < end <= 1 and rise >= 0.
 
     Raises:
-        ValueError: numbers that leave no window.
+        ValueError: the numbers leave no window.
     """
     if not (0 <= start < end <= 1 and rise >= 0):
         raise ValueError(f"a schedule needs 0 <= start < end <= 1 and rise >= 0, got {start}, {end}, {rise}")

@@ -13,7 +13,7 @@ from kd.runtime.distributed import World
 from kd.runtime.rng import random_states, restore_random_states
 from kd.train.checkpoint import changed_tensors, hash_of
 
-FORMAT = 1  # of a checkpoint; raise it when other things stand in it
+FORMAT = 1  # of a checkpoint; raise it when the contents change
 
 
 class EmaState(Protocol):
@@ -25,30 +25,30 @@ class EmaState(Protocol):
 class TrainState:
     """A training between two steps.
 
-    Views, order and schedules are functions of the place alone, so that nothing of them is kept.
+    Views, order and schedules are functions of the position alone, so none of their state is saved.
     """
 
-    learned: nn.Module  # all that is differentiated: the network, and what the method adds
+    learned: nn.Module  # all that has gradients: the network, and what the method adds
     optimizer: torch.optim.Optimizer
     averaged: EmaState | None
-    ranks: World
-    epoch: int = 1  # the one that is being walked
-    step: int = 0  # steps of it that are behind
-    sums: Tensor | None = None  # [step, numbers], float64: what the steps of this epoch came to, on this process
-    pending: list[Tensor] = field(default_factory=list)  # the same of the last steps, still on the device
+    world: World
+    epoch: int = 1  # the current one
+    step: int = 0  # finished steps of this epoch
+    sums: Tensor | None = None  # [step, numbers], float64: results of this epoch's steps, on this process
+    pending: list[Tensor] = field(default_factory=list)  # results of the last steps, still on the device
     rates: list[float] = field(default_factory=list)  # learning rates of the steps
-    rows: list[dict[str, Any]] = field(default_factory=list)  # of the log, one an epoch
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the log, one per epoch
     best: dict[str, Any] = field(default_factory=lambda: {"val_accuracy": -1.0})
-    seconds: float = 0.0  # that the training took up to here
+    seconds: float = 0.0  # duration of the training so far
 
     def global_position(self, steps: int) -> int:
-        """A number that rises with every step and every end of an epoch of ``steps``."""
+        """Return a number that rises with every step and every end of an epoch of ``steps``."""
         return (self.epoch - 1) * (steps + 1) + self.step
 
     def record_step(self, rate: float, numbers: Tensor, new: bool) -> None:
-        """Add what a piece of a batch came to, weighed by its share; ``new``: it is the first of its step.
+        """Add the results of a micro-batch, weighted by its share; ``new``: it is the first of its step.
 
-        The numbers stay on the device: reading one at every step would be most of a tiny student's step.
+        The numbers stay on the device: reading one per step would take most of the time of a tiny student's step.
         """
         if new:
             self.pending.append(numbers)
@@ -57,27 +57,27 @@ class TrainState:
             self.pending[-1] = self.pending[-1] + numbers
 
     def step_table(self) -> Tensor:
-        """What the steps of this epoch came to, [steps, numbers], float64, on the CPU."""
+        """Return the results of this epoch's steps: [steps, numbers], float64, on the CPU."""
         if self.pending:
             table = torch.stack(self.pending).cpu().double()
             sums = table if self.sums is None else torch.cat([self.sums, table])
-            self.sums, self.pending = sums, []  # in one go: an interruption in between would count them twice
+            self.sums, self.pending = sums, []  # at once: an interruption in between would count them twice
         return self.sums
 
-    def state(self) -> dict[str, Any] | None:
-        """Everything, as tensors and plain values; None but to the first of several processes.
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return everything as tensors and plain values; of several processes only the main one gets it, others None.
 
-        What differs between processes (random states, statistics of terms that each takes of its own slices) is kept
-        of each, what is common once.
+        What differs between processes (random states, statistics that terms take of their own slices) is saved per
+        process, the rest once.
         """
         tensors = self.learned.state_dict()
-        common = self.ranks.broadcast(
+        common = self.world.broadcast(
             {name: hash_of(value) for name, value in tensors.items()} if self._several else None
         )
         own = {"random": random_states(self.device), "sums": self.step_table()}
         own["tensors"] = changed_tensors(tensors, common) if self._several else {}
-        each = self.ranks.gather(own)
-        if not self.ranks.is_main:
+        each = self.world.gather(own)
+        if not self.world.is_main:
             return None
         return {
             "format": FORMAT,
@@ -94,10 +94,10 @@ class TrainState:
         }
 
     def restore(self, state: dict[str, Any], seed: int) -> None:
-        """Go to where ``state`` was taken, which ``fits``.
+        """Restore ``state``, which ``matches``.
 
         Args:
-            seed: of the random states, where it was taken with another number of processes.
+            seed: of the random states, if another number of processes saved it.
         """
         self.learned.load_state_dict(state["learned"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -106,18 +106,18 @@ class TrainState:
             self.averaged.network.load_state_dict(weights)
         for name in ("epoch", "step", "rates", "rows", "best", "seconds"):
             setattr(self, name, state[name])
-        each, rank = state["each"], self.ranks.rank
-        if len(each) == self.ranks.size:
+        each, rank = state["each"], self.world.rank
+        if len(each) == self.world.size:
             self.sums = each[rank]["sums"]
             self.learned.load_state_dict(each[rank]["tensors"], strict=False)
             restore_random_states(each[rank]["random"], self.device)
         else:
-            print_line(f"{len(each)} processes trained up to here and {self.ranks.size} go on: dropout will be another")
+            print_line(f"{len(each)} processes trained so far, {self.world.size} continue: dropout masks will differ")
             self.sums = torch.stack([one["sums"] for one in each]).mean(0) if self.step else None
             torch.manual_seed(seed + 1_000_003 * rank + self.epoch)
 
     def matches(self, state: dict[str, Any]) -> bool:
-        """Whether ``state`` is of a training like this one, and not of an older version of the code."""
+        """Whether ``state`` comes from such a training and from this version of the code."""
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             return False
         own, theirs = (
@@ -135,4 +135,4 @@ class TrainState:
 
     @property
     def _several(self) -> bool:
-        return self.ranks.size > 1
+        return self.world.size > 1

@@ -202,7 +202,7 @@ REFUSED |= {
     "teacher.ensemble=[resnet18,{teacher:resnet18,checkpoint:/nowhere}]": (
         "teacher.ensemble: teacher.checkpoint must",
     ),
-    "teacher.ensemble=[0,0]": ("names one and the same network twice",),
+    "teacher.ensemble=[0,0]": ("names the same network twice",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:wide}]": ("kd.assistants: student.width must be a number above 0",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:1e9}]": ("kd.assistants, number 1",),
     # teacher and attention
@@ -429,7 +429,7 @@ def test_the_values_of_a_sweep_in_a_page_are_no_dead_settings(tmp_path, nowhere)
     page.write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n")
     mine = ["--config-dir", str(tmp_path / "mine"), "experiment=seeds"]
     code, said = spoken(*mine)
-    assert code == 2 and "hydra.sweeper.params is what a sweep takes" in said and "say -m" in said
+    assert code == 2 and "hydra.sweeper.params is for sweeps" in said and "add -m" in said
     assert spoken("-m", *mine) == (0, "")
 
 

@@ -1,4 +1,4 @@
-"""Memory that does not suffice: taken away for real, with RLIMIT_AS, in a process of its own."""
+"""Out of memory: a real limit with RLIMIT_AS, in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 
 CPU = torch.device("cpu")
-ROOM = 120 * 2**20  # bytes beyond what is taken after a run: with 60 and with 200 it fits in micro-batches alone, too
+ROOM = 120 * 2**20  # bytes beyond those in use after a run; with 60 and with 200 MB only micro-batches fit, too
 COMMANDS = """
 import resource, sys
 import kd.run, torch
@@ -36,7 +36,7 @@ for more in (["train.teacher.lr=1e10", "train.batch_size=8"], ["train.batch_size
         code = end.code
     print(f"exit code {code}", flush=True)
     print(f"exit code {code}", flush=True, file=sys.stderr)
-    if len(more) == 2:  # what has to be imported now is
+    if len(more) == 2:  # all imports are done
         pages = int(open("/proc/self/statm").read().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room,) * 2)
 """
@@ -64,16 +64,19 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("starved")
+    return tmp_path_factory.mktemp("memory")
 
 
 @pytest.fixture(scope="module")
-def told(place) -> list[tuple[str, str]]:
-    """What three commands print: one diverges, one's batch does not fit into memory, one looks for a size that does."""
+def printed(place) -> list[tuple[str, str]]:
+    """The output of three commands: one diverges, one has too large a batch, one searches a size that fits."""
     if not Path("/proc/self/statm").is_file():
-        pytest.skip("the limit is set on top of what Linux says is taken")
+        pytest.skip("needs /proc/self/statm of Linux to set the limit")
     environment = os.environ | {"KD_OUTPUTS": str(place), "PYTHONPATH": str(Path(__file__).parents[2])}
-    environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # what is freed is given back
+    environment |= {
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "262144",
+    }  # freed memory is returned to the system
     command = [sys.executable, "-c", COMMANDS, str(ROOM), *SMALL]
     done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=300)
     codes = re.findall("exit code (.*)", done.stdout)
@@ -83,35 +86,34 @@ def told(place) -> list[tuple[str, str]]:
     return list(zip(out, err, strict=True))
 
 
-def test_a_training_that_diverges_ends_with_term_place_and_rate(told):
-    said = r"kd: teacher: hard is not finite at epoch 1, step \d, learning rate \d.*e\+09.*own logits.*lower train"
-    assert re.search(said, told[0][1])
+def test_a_training_that_diverges_ends_with_term_place_and_rate(printed):
+    message = r"kd: teacher: hard is not finite at epoch 1, step \d, learning rate \d.*e\+09.*own logits.*lower train"
+    assert re.search(message, printed[0][1])
 
 
-def test_a_batch_that_does_not_fit_is_named_with_what_to_set(told):
-    _, err = told[1]
-    assert "kd: teacher: memory does not hold train.batch_size=64: can't allocate memory" in err
+def test_a_batch_that_does_not_fit_is_named_with_what_to_set(printed):
+    _, err = printed[1]
+    assert "kd: teacher: train.batch_size=64 does not fit in memory: can't allocate memory" in err
     assert (
-        "Say train.batch_size=32, train.grad_accum_steps=2 (the same batch in micro-batches), train.batch_size=auto"
+        "Use train.batch_size=32, train.grad_accum_steps=2 (the same batch in micro-batches), train.batch_size=auto"
         in err
     )
 
 
-def test_auto_finds_pieces_that_fit(told, place):
-    found = re.search(
-        r"train.batch_size=auto: memory holds a batch of 64 images in (\d+) micro-batches of up to (\d+)", told[2][0]
-    )
+def test_auto_finds_micro_batches_that_fit(printed, place):
+    fits = r"train.batch_size=auto: a batch of 64 images fits in memory in (\d+) micro-batches of up to (\d+)"
+    found = re.search(fits, printed[2][0])
     grad_accum_steps, largest = map(int, found.groups())
     assert grad_accum_steps * largest == 64 and grad_accum_steps > 1
     (folder,) = [path.parent for path in place.glob("runs/*/result.json")]
     written = (folder / "config.yaml").read_text(encoding="utf-8")
     assert "batch_size: 64" in written and f"grad_accum_steps: {grad_accum_steps}" in written, (
-        "what was found stands in the settings"
+        "the settings contain the numbers that fit"
     )
 
 
 class Colour(LogitsOnly):
-    """A network without batch norm: pieces of a batch are the batch, up to rounding."""
+    """A network without batch norm: micro-batches equal the batch, up to rounding."""
 
     def __init__(self):
         super().__init__()
@@ -121,7 +123,7 @@ class Colour(LogitsOnly):
         return self.linear(image.mean((2, 3)))
 
 
-def test_a_batch_in_pieces_is_the_batch(dataset, machine):
+def test_micro_batches_equal_the_batch(dataset, machine):
     found = {}
     for grad_accum_steps in (1, 3):
         torch.manual_seed(0)
@@ -134,7 +136,7 @@ def test_a_batch_in_pieces_is_the_batch(dataset, machine):
     torch.testing.assert_close(found[3], found[1], rtol=1e-5, atol=1e-6)
 
 
-SAID = {
+MESSAGES = {
     torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 10 GiB"
     ): True,
@@ -147,17 +149,17 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("error", SAID, ids=lambda error: str(error)[:20])
-def test_what_says_that_memory_ran_out(error):
-    assert is_out_of_memory(error) is SAID[error]
+@pytest.mark.parametrize("error", MESSAGES, ids=lambda error: str(error)[:20])
+def test_errors_of_memory_are_recognised(error):
+    assert is_out_of_memory(error) is MESSAGES[error]
     with (
-        pytest.raises(OutOfMemory if SAID[error] else type(error)) as told,
+        pytest.raises(OutOfMemory if MESSAGES[error] else type(error)) as caught,
         explain_out_of_memory("student", **smaller_training(8, 2)),
     ):
         raise error
-    if SAID[error]:
-        assert "student: memory does not hold train.batch_size=8 in train.grad_accum_steps=2" in str(told.value)
-        assert "train.batch_size=4, train.grad_accum_steps=4 (the same batch in micro-batches)" in str(told.value)
+    if MESSAGES[error]:
+        assert "student: train.batch_size=8 with train.grad_accum_steps=2 does not fit in memory" in str(caught.value)
+        assert "train.batch_size=4, train.grad_accum_steps=4 (the same batch in micro-batches)" in str(caught.value)
 
 
 def test_nothing_smaller_is_offered_than_two_images():

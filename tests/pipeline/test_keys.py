@@ -1,4 +1,4 @@
-"""A run is named by what it computes, and by nothing else."""
+"""Content keys depend on the settings that determine an artifact, and on nothing else."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kd.store.store import digest
 from tests.conftest import compose
 
 
-def keys(*overrides: str, fingerprint: str = "pixels", asks: bool = True) -> dict[str, str]:
+def keys(*overrides: str, fingerprint: str = "pixels", reads: bool = True) -> dict[str, str]:
     settings = OmegaConf.to_container(compose(*overrides), resolve=True)
-    made = run_keys(settings, fingerprint, asks)
+    made = run_keys(settings, fingerprint, reads)
     kept = {"teacher": made.teacher, "run": made.run, "cache": made.logit_caches["student"]}
     kept |= {role: made.networks[role] for role in ("baseline", "student")}
     return {name: digest(key) for name, key in kept.items()}
 
 
-# what a change of one setting must change, and what it must leave as it was
+# the keys that a change of one setting changes; all others stay
 CHANGES = {
     "kd.temperature=8": {"student", "run"},
     "kd.alpha=0.5": {"student", "run"},
@@ -36,7 +36,7 @@ CHANGES = {
     "train.grad_accum_steps=2": {"teacher", "baseline", "student", "cache", "run"},
     "train.grad_accum_steps=1": set(),
     "data.balance=sample": {"teacher", "baseline", "student", "cache", "run"},
-    "data.balance=weight": {"teacher", "baseline", "student", "cache", "run"},  # the cache by its teacher alone
+    "data.balance=weight": {"teacher", "baseline", "student", "cache", "run"},  # the cache only through its teacher
     "data.balance=none": set(),
     "train.pick_by=macro_f1": {"teacher", "baseline", "student", "cache", "run"},
     "train.pick_by=accuracy": set(),
@@ -63,14 +63,14 @@ def test_a_setting_is_in_the_keys_of_what_it_determines(override):
     assert {name for name in before if before[name] != after[name]} == CHANGES[override]
 
 
-def test_settings_that_came_later_leave_keys_alone_where_they_are_off():
+def test_settings_that_were_added_later_change_no_key_while_they_are_off():
     settings = OmegaConf.to_container(compose(), resolve=True)
     before = run_keys(settings, "pixels", True)
     del settings["data"]["balance"], settings["train"]["pick_by"]
     assert run_keys(settings, "pixels", True) == before
 
 
-def test_answers_of_a_given_teacher_know_what_is_drawn_and_no_weight_of_labels(tmp_path):
+def test_the_cache_of_a_given_teacher_depends_on_the_drawn_images_and_not_on_label_weights(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"1")
     none, sample, weight, pick = (
         keys(f"teacher.checkpoint={tmp_path / 'a.pt'}", *more)
@@ -88,7 +88,7 @@ def test_data_count_by_content():
 def test_without_the_teachers_term_every_student_is_the_baseline():
     baseline = keys()["baseline"]
     for overrides in (["kd.alpha=0"], ["kd.alpha=0", "kd.temperature=8"], ["kd=supervised"]):
-        assert keys(*overrides, asks=False)["student"] == baseline
+        assert keys(*overrides, reads=False)["student"] == baseline
     assert keys("kd.alpha=1")["student"] != baseline
 
 
@@ -110,7 +110,7 @@ def test_names_are_readable():
         assert run_name(settings, {**choices, "attention": attention}, "0").startswith(f"scenes-{teacher}-tiny_cnn")
 
 
-def test_a_name_that_people_compose_fits_a_file_system_and_keeps_its_key():
+def test_a_long_name_fits_a_file_system_and_keeps_its_key():
     settings = OmegaConf.to_container(compose(), resolve=True)
     settings["kd"] |= {f"setting_{number}": number for number in range(40)}
     long = {"data": "図" * 80, "teacher": "vit_" * 50, "student": "é" * 120, "kd": "my/" + "method" * 30}
@@ -124,7 +124,7 @@ def test_at_alpha_1_the_labels_do_not_matter_and_at_alpha_0_the_temperature_does
     smooth = "train.student.label_smoothing=0.1"
     assert keys("kd.alpha=1")["student"] == keys("kd.alpha=1", smooth)["student"]
     assert keys("kd.alpha=0.5")["student"] != keys("kd.alpha=0.5", smooth)["student"]
-    assert keys("kd.alpha=0", asks=False)["run"] == keys("kd.alpha=0", "kd.temperature=8", asks=False)["run"]
+    assert keys("kd.alpha=0", reads=False)["run"] == keys("kd.alpha=0", "kd.temperature=8", reads=False)["run"]
 
 
 def spec(**changes) -> dict:
@@ -132,9 +132,9 @@ def spec(**changes) -> dict:
     return {"network": network, "attention": {"wrap": None, "stages": None}, "seed": 1, "checkpoint": None} | changes
 
 
-def chained(members=(), assistants=(), asks: bool = True):
+def chained(members=(), assistants=(), reads: bool = True):
     settings = OmegaConf.to_container(compose(), resolve=True)
-    return run_keys(settings, "pixels", asks, members, assistants)
+    return run_keys(settings, "pixels", reads, members, assistants)
 
 
 def test_each_of_a_chain_is_determined_by_the_one_before():

@@ -1,4 +1,4 @@
-"""The command, as a user calls it: real runs on small drawn images."""
+"""The command as a user calls it: real runs on a few small images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def command(*overrides: str, outputs: Path, cwd: Path, module: str = "kd.run", o
 
 
 def run(outputs: Path, *overrides: str, **choices: str) -> tuple[Path, dict]:
-    """One run in this process, quicker than a command; W&B has its own tests."""
+    """Make one run in this process, faster than a command; W&B has its own tests."""
     from kd.pipeline.execute import run
 
     before = set((outputs / "runs").glob("*")) if (outputs / "runs").is_dir() else set()
@@ -54,10 +54,10 @@ def run(outputs: Path, *overrides: str, **choices: str) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """The README's command, small, from a folder that is not the project's, in a process that Python starts in."""
+    """A small version of the README's command, from another folder, in a new Python process."""
     place = tmp_path_factory.mktemp("elsewhere")
-    said = ["teacher=vea_resnet18", "student=tiny_cnn", *SMALL]
-    done = command(*said, outputs=place / "outputs", cwd=place, forked=False)
+    settings = ["teacher=vea_resnet18", "student=tiny_cnn", *SMALL]
+    done = command(*settings, outputs=place / "outputs", cwd=place, forked=False)
     (folder,) = (place / "outputs" / "runs").iterdir()
     return folder, json.loads((folder / "result.json").read_text(encoding="utf-8")), done
 
@@ -85,7 +85,7 @@ def test_a_run_leaves_every_file_that_it_promises(first):
 
 
 def test_the_documentation_names_every_file_of_a_run(first):
-    """``kd.report`` makes everything again from what stands there, and nothing else is left behind."""
+    """``kd.report`` makes everything again from these files, and a run leaves no others."""
     text = (CONF.parent / "docs" / "outputs.md").read_text(encoding="utf-8")
     table = re.search(r"\| file \| what it holds \|\n.*?\n\n", text, re.DOTALL)[0]
     named = {name for line in table.split("\n")[2:-2] for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
@@ -93,27 +93,33 @@ def test_the_documentation_names_every_file_of_a_run(first):
     assert set(run_folder.FILES) | set(run_folder.OPTIONAL) <= named
 
 
-def test_every_run_says_what_is_wrong_with_its_data(tmp_path):
+def test_every_run_prints_what_is_wrong_with_its_data(tmp_path):
     from kd.pipeline.execute import heading
     from kd.pipeline.prepare import prepare
 
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
     cfg = compose(*SMALL, f"outputs={tmp_path}", "teacher=tiny_cnn", "attention=none", "data.label_noise=0.1")
-    for _ in range(2):  # when the images are drawn, and when they are found
-        said = list(heading(prepare(cfg, choices)))
-        assert said[0].startswith("120 training images")
-        assert said[1:] == ["training images with a wrong label, on purpose: 9 (see the report)"]
+    for _ in range(2):  # when the images are drawn, and when they are reused
+        printed = list(heading(prepare(cfg, choices)))
+        assert printed[0].startswith("120 training images")
+        assert printed[1:] == ["training images with a wrong label, on purpose: 9 (see the report)"]
 
 
 @pytest.mark.parametrize("method", ["hinton", "simkd", "crd"])
-def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(tmp_path, monkeypatch, method):
-    """And written once more, from what was trained: SimKD's and CRD's networks are more than the student."""
+def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_reused(tmp_path, monkeypatch, method):
+    """The trained networks are reused, also those of SimKD and CRD, which are more than the student."""
     from kd.pipeline.execute import run
     from kd.records.run_folder import is_calm
 
     chosen = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": method}
-    said = ["teacher=tiny_cnn", "attention=none", f"kd={method}", "train.student.epochs=1", "latency.seconds=0.01"]
-    cfg = compose(*SMALL, *said, f"outputs={tmp_path}", "tracking=disabled", "report=false")
+    chosen_settings = [
+        "teacher=tiny_cnn",
+        "attention=none",
+        f"kd={method}",
+        "train.student.epochs=1",
+        "latency.seconds=0.01",
+    ]
+    cfg = compose(*SMALL, *chosen_settings, f"outputs={tmp_path}", "tracking=disabled", "report=false")
     monkeypatch.setattr("kd.evaluation.cost.AGAIN", 0.0)
     monkeypatch.setattr("kd.evaluation.latency.WAITED", -1.0)
     made, found = run(cfg, chosen), run(cfg, chosen)
@@ -121,9 +127,9 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_found(
     assert not (tmp_path / "costs").exists()
     monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)
     monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
-    (tmp_path / "costs").write_text("no folder: nothing can be kept there")
+    (tmp_path / "costs").write_text("a file: nothing can be stored there")
     refused = run(cfg, chosen)
-    assert refused.reused and refused.result == made.result, "what cannot be timed again is found as it is"
+    assert refused.reused and refused.result == made.result, "a run that cannot be timed again is reused as it is"
     (tmp_path / "costs").unlink()
     again = run(cfg, chosen)
     assert again.reused and again.folder == made.folder
@@ -162,7 +168,7 @@ def test_the_reference_describes_every_field_of_the_result(first):
     assert not lacking and {field.partition(".")[0] for field in more} == {"assistants"}, "this method has none"
 
 
-def test_the_same_command_again_finds_the_run(first):
+def test_the_same_command_again_reuses_the_run(first):
     folder, _, _ = first
     before = stamps(folder)
     done = command("teacher=vea_resnet18", *SMALL, outputs=folder.parents[1], cwd=folder)
@@ -202,7 +208,7 @@ def test_another_temperature_trains_the_student_alone(first, store):
         p: p.stat().st_mtime_ns for kind in ("teachers", "logits", "data") for p in (store / kind).iterdir()
     } == made
     stages = [json.loads(line)["stage"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert stages == ["teacher", "baseline", "baseline", "student", "student"], "what was found shows its history too"
+    assert stages == ["teacher", "baseline", "baseline", "student", "student"], "reused networks show their history too"
 
 
 def test_at_alpha_zero_the_student_is_the_baseline(store):
@@ -212,7 +218,7 @@ def test_at_alpha_zero_the_student_is_the_baseline(store):
     assert result["comparison"]["accuracy_gain"] == 0 and result["comparison"]["mcnemar_p"] == 1
 
 
-def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
+def test_same_seed_same_bits_cached_or_live_in_another_folder(first, tmp_path):
     folder, result, _ = first
     again, other = run(tmp_path, "teacher.source=live", "report=false")
     assert not other["teacher"]["training"]["found"] and not (tmp_path / "logits").exists()
@@ -222,7 +228,7 @@ def test_same_seed_same_bits_banked_or_live_in_another_place(first, tmp_path):
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs.files)
 
 
-def test_a_teacher_is_taken_from_outside(first, store):
+def test_a_teacher_can_come_from_a_checkpoint(first, store):
     folder, result, _ = first
     (teacher,) = (store / "teachers").iterdir()
     _, other = run(store, f"teacher.checkpoint={teacher / 'network.safetensors'}", "report=false")
@@ -278,7 +284,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
     ],
 )
-def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, says):
+def test_a_wrong_setting_is_refused_before_anything_is_trained(store, override, says):
     before = len(list((store / "teachers").iterdir()))
     with pytest.raises(Exception, match="(?s).*") as caught:
         run(store, "teacher.seed=99", *override.split())
@@ -286,13 +292,13 @@ def test_a_wrong_setting_is_told_before_anything_is_trained(store, override, say
     assert len(list((store / "teachers").iterdir())) == before
 
 
-def test_the_command_speaks_of_the_mistake_and_not_of_its_code(tmp_path):
+def test_the_command_prints_the_mistake_without_a_traceback(tmp_path):
     done = command("kd.temperature=0", *SMALL, outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
     assert done.returncode == 2 and "kd: kd.temperature must be a number above 0, got 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
+def test_two_own_grey_classes_and_a_student_of_timm(tmp_path):
     from PIL import Image
 
     from kd.pipeline.execute import run
@@ -317,7 +323,7 @@ def test_two_grey_classes_of_ones_own_and_a_student_of_timm(tmp_path):
 
 @pytest.fixture(scope="module")
 def unequal(tmp_path_factory) -> Path:
-    """Twelve classes, of six some four images and of the others sixteen."""
+    """Twelve classes: six with four images each, six with sixteen."""
     from PIL import Image
 
     place = tmp_path_factory.mktemp("unequal")
@@ -335,8 +341,8 @@ def test_rare_classes_count_more_in_all_networks_of_a_run(unequal, tmp_path, bal
     own = ["data=folder", f"data.root={unequal}", "data.image_size=16", "teacher=tiny_cnn", "teacher.width=0.5"]
     own += ["attention=none", "train.batch_size=16", "train.teacher.epochs=2", "train.student.epochs=2"]
     own += ["student.width=0.25", "latency.seconds=0.05", "latency.batch=8", "teacher.allow_weak=true"]
-    said = [f"data.balance={balance}", "train.pick_by=balanced_accuracy", "tracking=disabled"]
-    done = command(*own, *said, outputs=tmp_path / "outputs", cwd=tmp_path)
+    settings = [f"data.balance={balance}", "train.pick_by=balanced_accuracy", "tracking=disabled"]
+    done = command(*own, *settings, outputs=tmp_path / "outputs", cwd=tmp_path)
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -348,23 +354,29 @@ def test_rare_classes_count_more_in_all_networks_of_a_run(unequal, tmp_path, bal
         assert result[role]["balanced_accuracy"] == pytest.approx(sum(recalls) / 12)
         assert result[role]["top5_accuracy"] >= result[role]["accuracy"]
     assert result["settings"]["data.balance"] == balance
-    page = (folder / "report.md").read_text(encoding="utf-8")
-    for text in (done.stdout, page):
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    for text in (done.stdout, report):
         assert "top-5 accuracy (%)" in text and "balanced accuracy (%)" in text
-    assert "the epoch with the best validation balanced accuracy" in page
+    assert "the epoch with the best validation balanced accuracy" in report
 
 
-def test_weights_of_labels_that_a_method_does_not_read_are_told(tmp_path):
+def test_weights_of_labels_that_a_method_does_not_read_give_a_warning(tmp_path):
     from kd.pipeline.prepare import prepare
     from kd.runtime.user_warnings import KdWarning
 
-    said = ["kd=function_matching", "data.balance=weight", "teacher=tiny_cnn", "attention=none", f"outputs={tmp_path}"]
+    settings = [
+        "kd=function_matching",
+        "data.balance=weight",
+        "teacher=tiny_cnn",
+        "attention=none",
+        f"outputs={tmp_path}",
+    ]
     choices = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "function_matching"}
-    with pytest.warns(KdWarning, match="data.balance=weight weighs labels, and kd=function_matching reads none"):
-        prepare(compose(*SMALL, *said), choices)
+    with pytest.warns(KdWarning, match="data.balance=weight weights labels, and kd=function_matching reads none"):
+        prepare(compose(*SMALL, *settings), choices)
 
 
-def test_the_command_line_has_the_last_word_on_attention():
+def test_the_command_line_overrides_the_teachers_attention():
     assert "vea" in compose("teacher=vea_resnet18").attention.wrap._target_
     assert compose("teacher=vea_resnet18", "attention=se").attention.wrap.layer == "se"
     assert compose("teacher=resnet18").attention.wrap is None

@@ -1,4 +1,4 @@
-"""Schemes of more than one teacher and one student as whole runs: chains, generations, ensembles, peers, mixtures."""
+"""Whole runs with more than one teacher and one student: chains, generations, ensembles, peers, mixtures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings_of(store, kind: str, key: dict | str) -> dict:
 
 
 def taught_by(store, student: dict) -> dict:
-    """The settings of who taught the student of these settings."""
+    """Return the settings of the network that taught the student of these settings."""
     kind = "students" if (store / "students" / student["teacher"][:10]).is_dir() else "teachers"
     return settings_of(store, kind, student["teacher"])
 
@@ -83,7 +83,7 @@ def test_an_ensemble_of_teachers_answers_as_one(store):
     folder, result = run(store, *QUICK, "teacher.ensemble=[0,{teacher:tiny_cnn,width:0.3,seed:4}]")
     assert "tiny_cnn" in result["choices"]["teacher"] and "+" in result["choices"]["teacher"]
     members = [np.load(path / "test_logits.npy") for path in (store / "teachers").iterdir()]
-    assert len(members) == 2, "the member that another run had trained was found"
+    assert len(members) == 2, "the member that another run trained is reused"
     shown = np.load(folder / "predictions.npz")["teacher"]
     np.testing.assert_allclose(shown, combine(torch.tensor(np.stack(members)), "probabilities"), atol=1e-4)
     _, single = run(store, *QUICK, "kd.temperature=3")
@@ -94,19 +94,19 @@ def test_an_ensemble_of_teachers_answers_as_one(store):
 def test_a_peer_or_a_lent_classifier_goes_through_a_whole_run(store, method):
     folder, result = run(store, *QUICK, f"kd={method}", kd=method)
     more = result["student"]["params"] > result["baseline"]["params"]
-    assert more == (method == "simkd"), "a peer is thrown away, a projector and a lent classifier are deployed"
+    assert more == (method == "simkd"), "a peer is discarded, a projector and a lent classifier are deployed"
     assert result["student"]["size_mb"] == (folder / "student.safetensors").stat().st_size / 2**20
     assert (result["student"]["macs"] > result["baseline"]["macs"]) == more
 
 
-def test_a_simkd_student_is_found_again_with_its_lent_classifier(store):
+def test_a_simkd_student_is_reused_with_its_lent_classifier(store):
     first, _ = run(store, *QUICK, "kd=simkd", "latency.batch=4", kd="simkd")
     again, result = run(store, *QUICK, "kd=simkd", "latency.batch=5", kd="simkd")
     assert result["student"]["training"]["found"]
     assert (first / "student.safetensors").read_bytes() == (again / "student.safetensors").read_bytes()
 
 
-def test_function_matching_is_the_same_banked_or_live(store, tmp_path):
+def test_function_matching_is_the_same_cached_or_live(store, tmp_path):
     few = "train.student.epochs=2"
     folder, _ = run(store, *QUICK, "kd=function_matching", few, "baseline=false", kd="function_matching")
     live = ["teacher.source=live", "baseline=false"]

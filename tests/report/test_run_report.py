@@ -370,7 +370,7 @@ def test_a_run_shows_where_its_teacher_looks(outputs):
 
     page = report.write_report(folder)["report"].read_text("utf-8")
     assert (folder / "figures" / "attention.png").is_file() and "](figures/attention.png)" in page
-    assert not write_attention(folder, Ensemble([network, network]), plan.dataset, rows, plan.machine)
+    assert not write_attention(folder, Ensemble([network, network]), plan.dataset, rows, plan.device)
     assert not (folder / "attention.npz").exists()
 
 

@@ -1,4 +1,4 @@
-"""A server is asked once and for a bounded time; any answer will do."""
+"""The check of a server: one request, a time limit, any answer counts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_one_that_takes_the_call_and_says_nothing_is_not_waited_for(server):
         check_url(server[1], 0.2)
 
 
-def test_what_does_not_let_itself_be_bounded_is_bounded():
-    """As the look-up of a name, where packets to the name server are dropped."""
+def test_a_request_without_a_limit_of_its_own_is_limited():
+    """For example the look-up of a name, if packets to the name server are dropped."""
     with pytest.raises(TimeoutError):
         check_reachable(lambda seconds: time.sleep(2), 0.1)
 
 
-def test_one_that_is_not_there_is_told_at_once(server):
+def test_one_that_is_not_there_is_reported_at_once(server):
     server[0].close()
     with pytest.raises(OSError, match="refused"):
         check_url(server[1], 30)

@@ -1,4 +1,4 @@
-"""Where numbers are computed, they are right."""
+"""Gradients in mixed precision are right on this device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kd.runtime.device import resolve_device
 
 
 def dirty_memory():
-    """Whoever reads memory that it has not written, reads NaN."""
+    """Make a read of uninitialised memory return NaN."""
     torch.full((1 << 20,), float("nan"))
 
 
@@ -26,11 +26,11 @@ def test_gradients_in_bfloat16_are_those_of_float64_within_its_digits(channels, 
     image = torch.randn(8, channels, size, size)
     exact = copy.deepcopy(conv).double()
     exact(image.double()).square().sum().backward()
-    machine = resolve_device("cpu", "bfloat16")
-    conv = machine.to_device(machine.to_device(conv))  # twice is once
+    device = resolve_device("cpu", "bfloat16")
+    conv = device.to_device(device.to_device(conv))  # twice is once
     for _ in range(5):
         conv.zero_grad()
-        with machine.autocast():
+        with device.autocast():
             output = conv(image.contiguous(memory_format=torch.channels_last))
         dirty_memory()
         output.float().square().sum().backward()
@@ -38,11 +38,11 @@ def test_gradients_in_bfloat16_are_those_of_float64_within_its_digits(channels, 
         assert apart < 0.03
 
 
-def test_what_is_shielded_can_be_copied_and_fails_as_it_should():
-    machine = resolve_device("cpu", "bfloat16")
-    conv = copy.deepcopy(machine.to_device(nn.Conv2d(4, 4, 3, 2, 1)))
+def test_a_narrow_conv_in_float32_can_be_copied_and_raises_as_before():
+    device = resolve_device("cpu", "bfloat16")
+    conv = copy.deepcopy(device.to_device(nn.Conv2d(4, 4, 3, 2, 1)))
     assert list(conv.state_dict()) == ["weight", "bias"]
-    with machine.autocast():
+    with device.autocast():
         with pytest.raises(RuntimeError):
             conv(torch.zeros(1, 5, 1, 1))
         assert torch.is_autocast_enabled("cpu")

@@ -1,4 +1,4 @@
-"""Two processes are one: losses, weights, batch norms, teachers, logit caches and the whole command, up to rounding.
+"""Two processes compute what one does, up to rounding: losses, weights, batch norms, logit caches, the whole command.
 
 Run as a script, this file is one of the processes.
 """
@@ -50,7 +50,7 @@ ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": 
 
 
 class Hint(nn.Module):
-    """A term with weights and a batch norm of its own."""
+    """A term with its own weights and batch norm."""
 
     needs = frozenset({"features"})
 
@@ -63,11 +63,11 @@ class Hint(nn.Module):
         return (self.adapter(student.features[-1]) - teacher.features[-1]).pow(2).mean()
 
 
-def experiment(folder: Path, ranks: World = SINGLE_PROCESS) -> dict:
-    """Small trainings without dropout, whoever takes part; 33 images a batch are 17 and 16."""
-    machine = resolve_device("cpu", "float32", threads=1)
+def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
+    """Train small networks without dropout, in any number of processes; 33 images per batch are 17 and 16."""
+    device = resolve_device("cpu", "float32", threads=1)
     store = Store(folder)
-    with ranks.main_process_first():
+    with world.main_process_first():
         size = {"train_images": 120, "test_images": 60, "image_size": 16, "val_fraction": 0.2}
         dataset = load(store, Augment(flip=0.5, shift=0.1), **size)
 
@@ -75,20 +75,20 @@ def experiment(folder: Path, ranks: World = SINGLE_PROCESS) -> dict:
         torch.manual_seed(seed)
         return Normalized(TinyCNN(6, 16, width=width), dataset.mean, dataset.std)
 
-    live = LiveTeacher(network(0.5, 9), machine)
+    live = LiveTeacher(network(0.5, 9), device)
     loader = Loader(dataset, 33, 0, CPU)
     soft = partial(Objective, {"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
 
     def trained(objective: Objective, loader: Loader, recipe: Recipe) -> tuple[list[dict], dict[str, Tensor]]:
         student, rows = network(0.25, 0), []
-        fit(student, objective, loader, recipe, machine, stage="s", teacher=live, ranks=ranks, log=rows.append)
+        fit(student, objective, loader, recipe, device, stage="s", teacher=live, world=world, log=rows.append)
         assert not any(isinstance(module, SyncBatchNorm) for module in student.modules())
         return rows, student.state_dict() | {f"term.{name}": v for name, v in objective.state_dict().items()}
 
     # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
     sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
     hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
-    steps = Loader(dataset, 10_000, 0, CPU)  # one step an epoch: the log shows every step
+    steps = Loader(dataset, 10_000, 0, CPU)  # one step per epoch: the log shows every step
     found = {
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
@@ -96,25 +96,25 @@ def experiment(folder: Path, ranks: World = SINGLE_PROCESS) -> dict:
         "grad_accum_steps": trained(soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3), sgd(2, clip_norm=1.0)),
     }
     clock = Timer()
-    cache = open_cache(store, {"test": 1}, live, loader, 3, clock, ranks)
+    cache = open_cache(store, {"test": 1}, live, loader, 3, clock, world)
     task = StageSpec("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
-    once = get_or_train(store, task, machine, lambda row: None, teacher=cache, ranks=ranks)
+    once = get_or_train(store, task, device, lambda row: None, teacher=cache, world=world)
     again = StageSpec("student", "students", {"s": 1}, network(0.25, 2), soft(), sgd(2), loader)
-    twice = get_or_train(store, again, machine, lambda row: None, teacher=cache, ranks=ranks)
+    twice = get_or_train(store, again, device, lambda row: None, teacher=cache, world=world)
     weights = [dict(trained.network.state_dict()) for trained in (once, twice)]
     return found | {
         "logit_cache": torch.from_numpy(np.array(cache.logits)),
         "published": weights[0],
         "logits": torch.from_numpy(once.test_logits),
         "about": [once.training, twice.training],
-        "everyone": ranks.all_gather(
+        "everyone": world.all_gather(
             weights + [found[name][1] for name in ("steps", "epochs", "hint", "grad_accum_steps")]
         ),
-        "norms": norms(ranks),
+        "norms": norms(world),
     }
 
 
-def norms(ranks: World) -> dict[str, list[Tensor]]:
+def norms(world: World) -> dict[str, list[Tensor]]:
     """Outputs, gradients of the input and running statistics of 7 images, which two processes share as 4 and 3."""
     found = {}
     for name, kind in {"plain": nn.BatchNorm2d, "act": BatchNormAct2d}.items():
@@ -122,14 +122,14 @@ def norms(ranks: World) -> dict[str, list[Tensor]]:
         norm, image = kind(5), 3 * torch.randn(7, 5, 6, 6) + 10
         nn.init.normal_(norm.weight)
         weigh = torch.randn_like(image)
-        mine = torch.from_numpy(ranks.shard(np.arange(7)))
-        if ranks.size > 1:
+        mine = torch.from_numpy(world.shard(np.arange(7)))
+        if world.size > 1:
             norm.__class__ = SyncBatchNorm
         x = image[mine].requires_grad_()
         y = norm(x)
         (y * weigh[mine]).sum().backward()
-        by_weight = ranks.size * ranks.all_reduce_mean(norm.weight.grad)
-        found[name] = [torch.cat(ranks.all_gather(part)) for part in (y.detach(), x.grad)]
+        by_weight = world.size * world.all_reduce_mean(norm.weight.grad)
+        found[name] = [torch.cat(world.all_gather(part)) for part in (y.detach(), x.grad)]
         found[name] += [by_weight, norm.running_mean, norm.running_var, norm.num_batches_tracked]
     return found
 
@@ -143,7 +143,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_and_two(place) -> tuple[dict, dict]:
-    """The experiment in this process and in two others, started as torchrun would start them."""
+    """The experiment in this process, and in two others started as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -153,8 +153,8 @@ def one_and_two(place) -> tuple[dict, dict]:
         quickly.start("tests.runtime.test_distributed", str(place / "two"), cwd=place, env=env) for env in environments
     ]
     one = experiment(place / "one")
-    said = ["".join(process.communicate(timeout=120)) for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    printed = ["".join(process.communicate(timeout=120)) for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(printed)
     return one, torch.load(place / "two" / "found.pt", weights_only=False)
 
 
@@ -188,7 +188,7 @@ def test_all_processes_end_with_the_same_bits(one_and_two):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_the_bank_has_the_bits_that_one_process_writes(one_and_two):
+def test_the_logit_cache_has_the_bits_that_one_process_writes(one_and_two):
     one, two = (found["logit_cache"] for found in one_and_two)
     assert torch.equal(one.nan_to_num(7), two.nan_to_num(7)) and one.isnan().any() and not one.isnan().all()
 
@@ -246,18 +246,17 @@ def test_the_batch_norm_is_torchs(group_of_one, kind, dtype, setting):
 
 
 def test_slices_weigh_as_much_as_their_images():
-    ranks = [World(rank, 3) for rank in range(3)]
-    assert [part for one in ranks for part in one.shard(np.arange(11)).tolist()] == list(range(11))
-    assert [one.shard_weight(11) for one in ranks] == [12 / 11, 12 / 11, 9 / 11] and SINGLE_PROCESS.shard_weight(
-        11
-    ) == 1
+    worlds = [World(rank, 3) for rank in range(3)]
+    assert [part for one in worlds for part in one.shard(np.arange(11)).tolist()] == list(range(11))
+    assert [one.shard_weight(11) for one in worlds] == [12 / 11, 12 / 11, 9 / 11]
+    assert SINGLE_PROCESS.shard_weight(11) == 1
     with pytest.raises(ValueError, match="a batch of 2 images cannot be shared by 3 processes"):
-        ranks[0].shard_weight(2)
+        worlds[0].shard_weight(2)
 
 
 @pytest.fixture(scope="module")
 def commands(place) -> tuple[Path, Path, str]:
-    """One small run by one process and by two: their folders, and what torchrun printed."""
+    """One small run in one process and in two: their folders, and the output of torchrun."""
     from tests.pipeline.test_run import SMALL, run
 
     few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false"]
@@ -276,7 +275,7 @@ def commands(place) -> tuple[Path, Path, str]:
 
 
 def test_torchrun_makes_the_run_that_one_process_makes(commands):
-    alone, both, said = commands
+    alone, both, output = commands
     assert both.name == alone.name
     ones, twos = (
         [json.loads(row) for row in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -289,23 +288,23 @@ def test_torchrun_makes_the_run_that_one_process_makes(commands):
     for role in ("teacher", "baseline", "student"):
         assert results[1][role]["accuracy"] == pytest.approx(results[0][role]["accuracy"], abs=0.1)
     assert results[1]["key"] == results[0]["key"]
-    lines = [line for line in said.splitlines() if " epoch " in line or line.startswith("Folder: ")]
+    lines = [line for line in output.splitlines() if " epoch " in line or line.startswith("Folder: ")]
     assert len(lines) == len(set(lines)) == len(ones) + 2 + 1, (
-        "two epochs of the logit cache, and nothing is said twice"
+        "two epochs of the logit cache, and no line is printed twice"
     )
 
 
 def test_torchrun_writes_every_file_once(commands):
     ones, twos = (
-        {str(path.relative_to(folder.parents[2])) for path in folder.parents[2].rglob("*")} for folder in commands[:2]
+        {str(path.relative_to(folder.parents[1])) for path in folder.parents[1].rglob("*")} for folder in commands[:2]
     )
-    skip = ("costs", ".locks")  # latencies that scatter are not kept
+    skip = ("costs", ".locks")  # latencies that vary too much are not kept
     assert {path for path in ones ^ twos if not path.startswith(skip)} == set()
     for kind, count in {"runs": 1, "teachers": 1, "logits": 1, "students": 2}.items():
-        assert len(list((commands[1].parents[2] / kind).iterdir())) == count
+        assert len(list((commands[1].parents[1] / kind).iterdir())) == count
 
 
-def test_what_two_made_one_finds(commands):
+def test_one_process_reuses_what_two_made(commands):
     from kd.pipeline.execute import run
     from tests.conftest import compose, stamps
     from tests.pipeline.test_run import SMALL
@@ -314,12 +313,12 @@ def test_what_two_made_one_finds(commands):
     before = stamps(folder)
     few = ["train.batch_size=33", "train.threads=1", "train.precision=float32", "report=false", "tracking=disabled"]
     named = {"data": "scenes", "teacher": "vea_resnet18", "student": "tiny_cnn", "kd": "hinton"}
-    run(compose(*SMALL, *few, f"outputs={folder.parents[2]}"), named)
+    run(compose(*SMALL, *few, f"outputs={folder.parents[1]}"), named)
     assert stamps(folder) == before
 
 
 def torchrun(outputs: Path, *more: str) -> subprocess.Popen:
-    """Two processes with dropout, adapters with statistics of their own slices, an average, and a live teacher."""
+    """Start two processes with dropout, adapters with statistics of their own slices, EMA, and a live teacher."""
     from tests.pipeline.test_run import SMALL
 
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "kd.run"]
@@ -335,11 +334,11 @@ def torchrun(outputs: Path, *more: str) -> subprocess.Popen:
 
 
 def started_with(outputs: Path) -> list[int]:
-    """The processes that were told this outputs folder."""
-    said, found = f"outputs={outputs}".encode(), []
+    """Return the processes that were started with this outputs folder."""
+    argument, found = f"outputs={outputs}".encode(), []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # over in the meantime
-            found += [int(place.parent.name)] * (said in place.read_bytes().split(b"\0"))
+        with suppress(OSError):  # the process has ended
+            found += [int(place.parent.name)] * (argument in place.read_bytes().split(b"\0"))
     return found
 
 
@@ -348,8 +347,8 @@ def started_with(outputs: Path) -> list[int]:
 def test_two_processes_go_on_to_the_bit_where_they_were_ended(tmp_path, sent):
     peace, war = tmp_path / "peace", tmp_path / "war"
     whole = torchrun(peace)
-    said = whole.communicate(timeout=300)[0]
-    assert whole.returncode == 0, said
+    output = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, output
     for kind in ("teachers", "students"):
         ended = torchrun(war)
         while len(list(war.glob(f"unfinished/{kind}-*/*.pt"))) < 2:
@@ -359,17 +358,17 @@ def test_two_processes_go_on_to_the_bit_where_they_were_ended(tmp_path, sent):
             for pid in started_with(war):  # torchrun and both processes, which are in sessions of their own
                 os.kill(pid, sent)
         else:
-            ended.send_signal(sent)  # torchrun hands it on
+            ended.send_signal(sent)  # torchrun forwards it
         ended.communicate(timeout=60)
     again = torchrun(war)
-    said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, said
-    assert "student goes on from" in said
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
+    assert "student: resuming from" in output
     assert not differences(peace, war)
 
 
 if __name__ == "__main__":
-    ranks = init_distributed()
-    found = experiment(Path(sys.argv[1]), ranks)
-    if ranks.is_main:
+    world = init_distributed()
+    found = experiment(Path(sys.argv[1]), world)
+    if world.is_main:
         torch.save(found, Path(sys.argv[1]) / "found.pt")

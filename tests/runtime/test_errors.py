@@ -1,4 +1,4 @@
-"""A disk that is full or closed: one message, nothing lost, and the same command goes on."""
+"""A full or read-only disk: one message, nothing lost, and the same command resumes."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def run(outputs: Path) -> subprocess.CompletedProcess:
 
 @contextmanager
 def mounted(place: Path, options: str) -> Iterator[None]:
-    """A file system of its own in memory, where we may mount one."""
+    """A file system in memory, if the test may mount one."""
     place.mkdir()
     mount = shutil.which("mount")
     if (
         not mount
         or subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True).returncode
     ):
-        pytest.skip("no file system may be mounted here")
+        pytest.skip("this user may not mount a file system")
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_is_told_in_a_message_and_with_room_it_goes_on(tmp_path):
+def test_a_full_disk_gives_one_message_and_with_space_the_run_resumes(tmp_path):
     place = tmp_path / "small"
     with mounted(place, "size=20m"):  # for one checkpoint of the teacher, not for two
         full = run(place / "outputs")
         assert full.returncode == 2, full.stdout + full.stderr
         first, second, _ = full.stderr.splitlines()
         assert first.startswith("kd: ") and "No space left on device" in first and "MB are free there" in first
-        assert second == "What was finished is kept, and the same command goes on from there when there is room."
+        assert second == "Finished work is kept; the same command resumes from there when there is space."
         subprocess.run(["mount", "-o", "remount,size=64m", place], check=True)
         roomy = run(place / "outputs")
         assert roomy.returncode == 0, roomy.stderr
-        assert "teacher goes on from " in roomy.stdout
+        assert "teacher: resuming from " in roomy.stdout
         assert not list((place / "outputs").glob("unfinished/*"))
 
 
-def test_an_outputs_folder_that_may_not_be_written_is_told(tmp_path):
+def test_a_read_only_outputs_folder_gives_one_message(tmp_path):
     place = tmp_path / "closed"
     with mounted(place, "size=1m,ro"):
         done = run(place / "outputs")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, sent to a real command: it ends at once, behind a checkpoint, and goes on to the same bits."""
+"""Ctrl-C and SIGTERM, sent to a real command: it ends at once, after a checkpoint, and resumes from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start(outputs: Path, **how):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
-def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, sent):
+def test_a_signal_ends_a_run_after_a_checkpoint_from_which_it_resumes(tmp_path, sent):
     outputs = tmp_path / "outputs"
     command = start(outputs)
     while not list(outputs.glob("unfinished/teachers-*/*.pt")):
@@ -40,20 +40,20 @@ def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, se
         assert command.poll() is None, command.communicate()
     began = time.monotonic()
     command.send_signal(sent)
-    said, told = command.communicate(timeout=60)
+    output, errors = command.communicate(timeout=60)
     took = time.monotonic() - began
     assert command.returncode == 128 + sent
-    stopped = re.search("^teacher stops behind (.*), where a checkpoint is$", said, re.MULTILINE).group(1)
-    assert told.splitlines()[-1] == "kd: interrupted; the same command goes on from here"
-    assert "Traceback" not in told and took < 10  # below two seconds where the cores are ours
+    stopped = re.search("^teacher: stopped after (.*); checkpoint saved$", output, re.MULTILINE).group(1)
+    assert errors.splitlines()[-1].startswith("kd: interrupted")
+    assert "Traceback" not in errors and took < 10  # below two seconds on a free machine
     reader, writer = os.pipe()
     again = start(outputs, stdout=writer)
     os.close(writer)
     with open(reader, encoding="utf-8") as lines:
-        went_on = any(line == f"teacher goes on from {stopped}\n" for line in lines)
+        resumed = any(line == f"teacher: resuming from {stopped}\n" for line in lines)
     again.kill()
     again.wait()
-    assert went_on
+    assert resumed
 
 
 STUCK = """
@@ -61,7 +61,7 @@ import signal, sys, time
 from kd.runtime.signals import SIGNALS, interruptible, install_handlers, defer_signals
 
 for number in SIGNALS:
-    signal.signal(number, signal.SIG_DFL)  # nohup had some of them ignored
+    signal.signal(number, signal.SIG_DFL)  # nohup ignores some of them
 install_handlers()
 print("ready", flush=True)
 try:
@@ -86,7 +86,7 @@ except KeyboardInterrupt:
         ("a step", [signal.SIGINT], 1.0, 20),  # a second is what a step gets
         ("a step", [signal.SIGTERM], 1.0, 20),
         ("a step", [signal.SIGHUP], 1.0, 20),
-        ("a step", [signal.SIGTERM, signal.SIGTERM], 1.0, 20),  # supervisors say it twice
+        ("a step", [signal.SIGTERM, signal.SIGTERM], 1.0, 20),  # supervisors send it twice
         ("a step", [signal.SIGINT, signal.SIGINT], 0.0, 0.9),
         ("a checkpoint", [signal.SIGINT, signal.SIGINT], 2.0, 20),
     ],
@@ -100,9 +100,9 @@ def test_a_step_gets_a_second_and_a_checkpoint_what_it_takes(stuck_in, signals, 
         for number in signals:
             process.send_signal(number)
             time.sleep(0.1)
-        said, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=30)
         took = time.monotonic() - began
-    assert said == ("whole\ninterrupted\n" if stuck_in == "a checkpoint" else "interrupted\n")
+    assert output == ("whole\ninterrupted\n" if stuck_in == "a checkpoint" else "interrupted\n")
     assert least <= took <= most
 
 
@@ -119,6 +119,6 @@ except KeyboardInterrupt:
 """
 
 
-def test_where_nobody_listens_ctrl_c_waits_for_a_checkpoint_too():
+def test_without_handlers_ctrl_c_waits_for_a_checkpoint_too():
     done = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "whole\ninterrupted True\n", done.stderr

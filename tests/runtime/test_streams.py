@@ -1,4 +1,4 @@
-"""Whoever reads may know few signs, or go away: every command says what it can, and ends as it would have."""
+"""A terminal may lack characters, and a reader may close: every command prints what it can and ends as usual."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
     "kd.dashboard": ["--dry-run", "--help"],
     "kd.chaos": ["--help", "--runs 0"],
 }
-WRONG = {"data=folder", "--cfg nothing", "nothing", "--runs 0"}  # exit code 2, and a word on stderr
+WRONG = {"data=folder", "--cfg nothing", "nothing", "--runs 0"}  # exit code 2, and a message on stderr
 
 
 def environment(outputs: Path, **more: str) -> dict[str, str]:
@@ -33,7 +33,7 @@ def environment(outputs: Path, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
-    """The outputs of a sweep of one cell, with signs in its name that Latin-1 lacks, said to a terminal of Latin-1."""
+    """The outputs of a sweep of one cell whose name has characters that its Latin-1 terminal lacks."""
     place = tmp_path_factory.mktemp("few signs")
     env = environment(place / "outputs", PYTHONIOENCODING="latin-1")
     done = quickly.run("kd.run", "-m", "kd.alpha=choice(0.5)", "sweep='été ─ 图'", *QUICK, cwd=place, env=env)
@@ -61,22 +61,22 @@ def test_in_the_posix_locale_too(swept):
     assert done.returncode == 0 and "is reused" in done.stdout and not done.stderr, done.stderr
 
 
-@pytest.mark.parametrize(("module", "said"), [(module, said) for module in COMMANDS for said in COMMANDS[module]])
-def test_a_reader_may_go_before_a_word_is_said(swept, module, said):
+@pytest.mark.parametrize(("module", "arguments"), [(module, line) for module in COMMANDS for line in COMMANDS[module]])
+def test_a_reader_may_close_before_the_first_word(swept, module, arguments):
     if module == "kd.dashboard":
         pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
     (run,), (sweep,) = (swept / "runs").iterdir(), (swept / "sweeps").iterdir()
-    arguments = [{"RUN": str(run), "SWEEP": str(sweep)}.get(word, word) for word in said.split()]
+    words = [{"RUN": str(run), "SWEEP": str(sweep)}.get(word, word) for word in arguments.split()]
     reader, writer = os.pipe()
     os.close(reader)
-    done = quickly.run(module, *arguments, cwd=swept.parent, env=environment(swept), stdout=writer)
+    done = quickly.run(module, *words, cwd=swept.parent, env=environment(swept), stdout=writer)
     os.close(writer)
-    assert done.returncode == (2 if said in WRONG else 0), done.stderr
-    assert bool(done.stderr) is (said in WRONG) and "Broken" not in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == (2 if arguments in WRONG else 0), done.stderr
+    assert bool(done.stderr) is (arguments in WRONG) and "Broken" not in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_python_itself_says_nothing_of_it_at_its_end(swept, unbuffered):
+def test_python_itself_prints_nothing_about_it_at_exit(swept, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     env = environment(swept, PYTHONUNBUFFERED=unbuffered)
@@ -93,7 +93,7 @@ def test_a_terminal_may_be_closed(swept):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_stream_keeps_its_encoding_and_the_handler_that_somebody_chose(monkeypatch):
+def test_a_stream_keeps_its_encoding_and_a_chosen_error_handler(monkeypatch):
     chosen, strict = (io.TextIOWrapper(io.BytesIO(), "latin-1", errors) for errors in ("xmlcharrefreplace", "strict"))
     monkeypatch.setattr(sys, "stdout", chosen)
     monkeypatch.setattr(sys, "stderr", strict)
@@ -110,7 +110,7 @@ def test_a_stream_may_have_no_file(stream, monkeypatch):
     assert sys.stdout is stream if stream else sys.stdout.write("─")
 
 
-def test_what_else_may_go_wrong_with_a_stream_is_raised():
+def test_other_errors_of_a_stream_are_raised():
     if not os.path.exists("/dev/full"):
         pytest.skip("needs a device that is always full")
     with open("/dev/full", "w") as full:

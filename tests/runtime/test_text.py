@@ -1,4 +1,4 @@
-"""Suggestions for a misspelt name, and lists that are cut."""
+"""Suggestions for a misspelt name, and long lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advice reaches the person once: of a run, of a sweep, of several processes."""
+"""A warning is printed once: per run, per sweep, and by one of several processes."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from tests.pipeline.test_run import command
 
 SPEAK = """
 from pathlib import Path
-from kd import advice
+from kd.runtime import user_warnings
 {first}
-print(advice.plainly("take care", type("Advice", (UserWarning,), {{}})), end="")
+print(user_warnings.plainly("take care", user_warnings.KdWarning), end="")
 """
 
 
 @pytest.fixture(scope="module")
 def two_classes(tmp_path_factory) -> list[str]:
-    """A run of a method that has something to say of two classes, when it is rehearsed and when it trains."""
+    """Settings of a run whose method warns about two classes, in its dry run and when it trains."""
     place = tmp_path_factory.mktemp("own")
     for label, (low, high) in {"dark": (0, 110), "jitter": (90, 200)}.items():
         (place / label).mkdir()
         for number in range(20):
             noise = np.random.default_rng(number).integers(low, high, (16, 16), np.uint8)
             Image.fromarray(noise).save(place / label / f"{number}.png")
-    said = ["data=folder", f"data.root={place}", "data.image_size=16", "train.batch_size=4096", "kd=dist"]
-    said += ["teacher=tiny_cnn", "teacher.width=0.25", "student.width=0.25", "teacher.allow_weak=true"]
-    said += ["train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.01", "latency.batch=2"]
-    return [*said, "report=false", "tracking=disabled", "baseline=false"]
+    settings = ["data=folder", f"data.root={place}", "data.image_size=16", "train.batch_size=4096", "kd=dist"]
+    settings += ["teacher=tiny_cnn", "teacher.width=0.25", "student.width=0.25", "teacher.allow_weak=true"]
+    settings += ["train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.01", "latency.batch=2"]
+    return [*settings, "report=false", "tracking=disabled", "baseline=false"]
 
 
-def test_a_run_that_trains_its_teacher_tells_each_advice_once(two_classes, tmp_path):
-    # Python's own filter forgets what it has shown when something heavy is imported: in a process that imports it
+def test_a_run_that_trains_its_teacher_prints_each_warning_once(two_classes, tmp_path):
+    # Python's own filter forgets what it has shown when a heavy module is imported, so the process imports it
     lines = command(*two_classes, outputs=tmp_path / "outputs", cwd=tmp_path, forked=False).stderr.splitlines()
-    told = [line for line in lines if line.startswith("kd: ")]
-    assert len(told) == len(set(told)) == 2, told
-    assert "one batch holds all of them" in told[0] and "DIST with two classes" in told[1]
+    printed = [line for line in lines if line.startswith("kd: ")]
+    assert len(printed) == len(set(printed)) == 2, printed
+    assert "so that many a batch" in printed[0] and "DIST with two classes" in printed[1]
 
 
-def test_a_sweep_tells_each_advice_once_and_again_when_it_is_started_again(two_classes, tmp_path):
+def test_a_sweep_prints_each_warning_once_and_again_when_it_is_restarted(two_classes, tmp_path):
     for forked in (False, True):
         swept = ["-m", *two_classes, "seed=1,2", "sweep=both"]
         lines = command(*swept, outputs=tmp_path / "outputs", cwd=tmp_path, forked=forked).stderr.splitlines()
-        told = [line for line in lines if line.startswith("kd: ")]
-        assert len(told) == len(set(told)) == 2 and "one batch holds all of them" in told[0], told
+        printed = [line for line in lines if line.startswith("kd: ")]
+        assert len(printed) == len(set(printed)) == 2 and "so that many a batch" in printed[0], printed
 
 
-def speak(where: Path | None, **environment: str) -> str:
-    first = f"advice.share(Path({str(where)!r}))" if where else "0"
+def printed_by(where: Path | None, **environment: str) -> str:
+    first = f"user_warnings.share_folder(Path({str(where)!r}))" if where else "0"
     env = os.environ | {"PYTHONPATH": str(CONF.parent)} | environment
     done = subprocess.run([sys.executable, "-c", SPEAK.format(first=first)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_of_several_processes_one_tells_it(tmp_path):
-    assert [speak(None, WORLD_SIZE="2", RANK=rank) for rank in "01"] == ["kd: take care\n", ""], "of one run"
-    assert [speak(tmp_path) for _ in range(2)] == ["kd: take care\n", ""], "of one sweep, in a launcher's workers"
-    assert speak(tmp_path / "nowhere" / "more") == "kd: take care\n", "rather twice than never"
+def test_one_of_several_processes_prints_it(tmp_path):
+    assert [printed_by(None, WORLD_SIZE="2", RANK=rank) for rank in "01"] == ["kd: take care\n", ""], "of one run"
+    assert [printed_by(tmp_path) for _ in range(2)] == ["kd: take care\n", ""], "of one sweep, in a launcher's workers"
+    assert printed_by(tmp_path / "nowhere" / "more") == "kd: take care\n", "better twice than never"

@@ -1,4 +1,4 @@
-"""A value has one spelling, which is the one that you type."""
+"""A value has one spelling: the one that you type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPELLED = {  # as you type it -> as reports write it
     },
     **{"NULL": "null", "True": "true", "FALSE": "false", "4.0": "4", "1_000": "1000", "'a b'": "a b", "None": "None"},
     **{"'4'": "'4'", '"null"': "'null'", "'true'": "'true'", "'1e3'": "'1e3'", "'it\\'s'": "it's", "'nan'": "'nan'"},
-    **{"٣": "٣", "été": "été"},  # a digit to Python alone
+    **{"٣": "٣", "été": "été"},  # a digit for Python, but not for Hydra
 }
 
 

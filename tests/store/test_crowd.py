@@ -1,6 +1,6 @@
 """Eight commands at once on one outputs folder, and the one that trains for all of them is killed.
 
-Run as a script, this file starts them and says what became of them.
+Run as a script, this file starts them and prints what happened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOBS = [*(f"seed={seed}" for seed in range(7)), "seed=0"]  # the last is the fir
 
 
 def crowd(outputs: Path) -> dict:
-    """Start the jobs, kill whoever trains the teacher, wait for the others, start the killed one again."""
+    """Start the jobs, kill the one that trains the teacher, wait for the others, start the killed one again."""
     from kd.chaos import SMALL, code_of, import_everything, start
 
     import_everything()
@@ -56,14 +56,14 @@ def test_eight_commands_train_one_teacher_though_its_trainer_is_killed(tmp_path)
     )
     log = (outputs / "log.txt").read_text(encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr + log[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert set(told["codes"].values()) == {0} and told["again"] == 0, log
-    assert told["seconds"] < 60, "a training step or two, and no waiting for a lock to grow old"
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert set(report["codes"].values()) == {0} and report["again"] == 0, log
+    assert report["seconds"] < 60, "a training step or two, and no wait for a lock to expire"
     assert len(list((outputs / "teachers").iterdir())) == 1
     epochs = re.findall(r"^teacher  epoch +(\d)/8", log, re.MULTILINE)
-    # the line of an epoch comes behind its checkpoint: what was killed in between told none
-    assert set(epochs) <= set("12345678") and 7 <= len(epochs) <= 9, "it went on, and did not begin again"
-    assert len(re.findall("^teacher goes on from", log, re.MULTILINE)) == 1
+    # an epoch prints its line after its checkpoint: a process killed in between prints none
+    assert set(epochs) <= set("12345678") and 7 <= len(epochs) <= 9, "it resumed, and did not start over"
+    assert len(re.findall("^teacher: resuming from", log, re.MULTILINE)) == 1
     runs = sorted((outputs / "runs").iterdir())
     assert len(runs) == 7 and all((run / "result.json").is_file() for run in runs)
     for run in runs:

@@ -1,4 +1,4 @@
-"""Made once, found again, never seen half made."""
+"""A store entry is made once, reused, and never visible half made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_several_processes_make_it_once(tmp_path):
     assert len(answers) == 1 and (tmp_path / "log").read_text() == "made\n"
 
 
-def test_a_killed_maker_leaves_nothing_and_blocks_nobody(tmp_path):
+def test_a_killed_maker_leaves_nothing_and_blocks_no_process(tmp_path):
     job = start(tmp_path, 60)
     store = tmp_path / "store" / "things"
     while not list(store.glob(".one.*/half")):
@@ -44,9 +44,9 @@ def test_a_killed_maker_leaves_nothing_and_blocks_nobody(tmp_path):
     job.wait()
     assert not (store / "one").exists()
     began = time.monotonic()
-    found = Store(tmp_path / "store").get_or_create("things", "one", lambda folder: (folder / "whole").write_text("y"))
+    folder = Store(tmp_path / "store").get_or_create("things", "one", lambda folder: (folder / "whole").write_text("y"))
     assert time.monotonic() - began < 5
-    assert [path.name for path in store.iterdir()] == ["one"] and (found / "whole").read_text() == "y"
+    assert [path.name for path in store.iterdir()] == ["one"] and (folder / "whole").read_text() == "y"
 
 
 def test_a_maker_that_fails_leaves_nothing(tmp_path):
@@ -91,10 +91,10 @@ def test_what_was_damaged_later_is_set_aside_and_made_again(tmp_path, capsys, da
         name, content = {"cut": ("weights", "x"), "sizes": ("sizes.json", "{"), "no sizes": ("sizes.json", "7")}[damage]
         (folder / name).write_text(content)
     assert store.get_or_create("things", "one", make) == folder and (folder / "weights").stat().st_size == 1000
-    said = capsys.readouterr().out
-    assert "things/one is damaged" in said and "made again" in said
+    printed = capsys.readouterr().out
+    assert "things/one is damaged" in printed and "making it again" in printed
     (aside,) = (path for path in folder.parent.iterdir() if path != folder)
-    assert aside.name in said
+    assert aside.name in printed
 
 
 def test_what_a_maker_leaves_beside_outlives_its_kill_and_goes_when_it_is_done(tmp_path):
@@ -132,7 +132,7 @@ for name in ("one", "two", "one"):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes the locks away by a filter of Linux's kernel")
-def test_a_file_system_without_locks_is_told_once_and_works(tmp_path):
+def test_a_file_system_without_locks_is_reported_once_and_works(tmp_path):
     done = subprocess.run([sys.executable, "-c", NO_LOCKS, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     warning, *names = done.stdout.splitlines()
@@ -140,7 +140,7 @@ def test_a_file_system_without_locks_is_told_once_and_works(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o755), (0o022, 0o755), (0o002, 0o775)], ids=oct)
-def test_everybody_may_read_what_is_published_and_a_group_that_may_write_can_mend_it(tmp_path, umask, mode):
+def test_all_users_may_read_what_is_published_and_a_group_that_may_write_can_repair_it(tmp_path, umask, mode):
     def make(folder):
         (folder / "secret").touch(0o600)
 

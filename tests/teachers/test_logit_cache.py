@@ -1,4 +1,4 @@
-"""A logit cache is what the teacher would say of these very views, or it is refused."""
+"""A logit cache holds the teacher's logits of exactly these views, or it is refused."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def live(dataset, machine):
 
 @pytest.fixture
 def loader(dataset):
-    return Loader(dataset, 20, 0, CPU)  # leaves 16 of 96 images out of the epoch
+    return Loader(dataset, 20, 0, CPU)  # leaves 16 of 96 images out of each epoch
 
 
-def obtain(place, live, loader, epochs: int = EPOCHS) -> CachedTeacher:
-    return open_cache(Store(place), {"test": 1}, live, loader, epochs, Timer())
+def cached(folder, live, loader, epochs: int = EPOCHS) -> CachedTeacher:
+    return open_cache(Store(folder), {"test": 1}, live, loader, epochs, Timer())
 
 
 def without(positions: np.ndarray):
@@ -50,64 +50,62 @@ DAMAGED = {
     "more images": (lambda logits: np.repeat(logits, 2, axis=1), r"holds float32 \[2, 360, 6\] and should"),
     "other classes": (lambda logits: logits[..., :5], r"holds float32 \[2, 180, 5\] and should"),
     "half precision": (lambda logits: logits.astype(np.float16), "holds float16 .* and should hold float32"),
-    "infinite": (lambda logits: logits * np.inf, "has no answer for 80 views of epoch 1"),
-    "holes": (without(np.arange(120)), "has no answer for 80 views of epoch 2: it is damaged"),
+    "infinite": (lambda logits: logits * np.inf, "has no logits for 80 views of epoch 1"),
+    "holes": (without(np.arange(120)), "has no logits for 80 views of epoch 2: it is damaged"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_bank_that_does_not_match_is_refused_with_the_folder_to_remove(live, loader, tmp_path, name):
-    cache = obtain(tmp_path, live, loader)
+def test_a_logit_cache_that_does_not_match_is_refused_with_the_folder_to_delete(live, loader, tmp_path, name):
+    cache = cached(tmp_path, live, loader)
     before, (change, says) = np.array(cache.logits), DAMAGED[name]
     np.save(cache.folder / "logits.npy", change(before.copy()))
-    with pytest.raises(
-        ValueError, match=f"the teacher's logit cache {says}.* Remove .*{cache.folder.name} and run again"
-    ):
+    with pytest.raises(ValueError, match=f"the teacher's logit cache {says}.* Delete .*{cache.folder.name} and rerun"):
         CachedTeacher(cache.folder, CPU).check(live, loader, EPOCHS)
     shutil.rmtree(cache.folder)
-    assert np.array_equal(obtain(tmp_path, live, loader).logits, before, equal_nan=True)
+    assert np.array_equal(cached(tmp_path, live, loader).logits, before, equal_nan=True)
 
 
 @pytest.mark.parametrize("size", [None, 0, 100, 1000])
-def test_a_bank_that_cannot_be_read_is_refused(live, loader, tmp_path, size):
-    cache = obtain(tmp_path, live, loader)
+def test_a_logit_cache_that_cannot_be_read_is_refused(live, loader, tmp_path, size):
+    cache = cached(tmp_path, live, loader)
     path = cache.folder / "logits.npy"
     content = path.read_bytes()
     path.unlink()
     if size is not None:
         path.write_bytes(content[:size])
     with pytest.raises(
-        ValueError, match=f"the teacher's logit cache is damaged .*Remove .*{cache.folder.name} and run again"
+        ValueError, match=f"the teacher's logit cache is damaged .*Delete .*{cache.folder.name} and rerun"
     ):
         CachedTeacher(cache.folder, CPU)
 
 
-def test_a_student_is_not_taught_by_a_bank_that_does_not_match(live, loader, tmp_path):
-    cache = obtain(tmp_path, live, loader)
-    np.save(cache.folder / "logits.npy", np.roll(cache.logits, 1, axis=-1))  # as long as it was: the store cannot tell
+def test_a_student_is_not_taught_by_a_logit_cache_that_does_not_match(live, loader, tmp_path):
+    cache = cached(tmp_path, live, loader)
+    np.save(cache.folder / "logits.npy", np.roll(cache.logits, 1, axis=-1))  # the same size: the store cannot notice
     with pytest.raises(ValueError, match="does not match the teacher"):
-        obtain(tmp_path, live, loader)
+        cached(tmp_path, live, loader)
 
 
-def test_a_bank_of_another_order_is_refused(live, loader, dataset, tmp_path):
-    cache = obtain(tmp_path, live, loader)
-    with pytest.raises(ValueError, match="no answer for .* views of epoch 1: .* for another order"):
+def test_a_logit_cache_of_another_order_is_refused(live, loader, dataset, tmp_path):
+    cache = cached(tmp_path, live, loader)
+    with pytest.raises(ValueError, match="no logits for .* views of epoch 1: .* for another order"):
         cache.check(live, Loader(dataset, 20, 1, CPU), EPOCHS)  # leaves out other images
-    whole = obtain(tmp_path / "whole", live, Loader(dataset, 16, 0, CPU))
+    whole = cached(tmp_path / "whole", live, Loader(dataset, 16, 0, CPU))
     with pytest.raises(ValueError, match="does not match the teacher"):
         whole.check(live, Loader(dataset, 16, 1, CPU), EPOCHS)  # the same images, other views
-    with pytest.raises(ValueError, match="no answer for some views"):
+    with pytest.raises(ValueError, match="no logits for some views"):
         for batch in Loader(dataset, 20, 1, CPU).epoch(1):
             cache(batch)
 
 
-def test_a_bank_of_what_is_drawn_by_class_answers_every_view(live, dataset, tmp_path):
+def test_a_logit_cache_of_images_drawn_by_class_has_every_view(live, dataset, tmp_path):
     rare = np.flatnonzero(dataset.targets[dataset.train] == 0)[2:]
     few = replace(dataset, train=np.delete(dataset.train, rare))
     loader = Loader(few, 20, 0, CPU, balance="sample")
-    cache = obtain(tmp_path, live, loader)
+    cache = cached(tmp_path, live, loader)
     for epoch in (1, EPOCHS):
         for batch in loader.epoch(epoch):
             torch.testing.assert_close(cache(batch).logits, live(batch).logits)  # drawn twice, in two batches: rounding
-    with pytest.raises(ValueError, match="no answer for .* views of epoch 1"):
+    with pytest.raises(ValueError, match="no logits for .* views of epoch 1"):
         cache.check(live, Loader(few, 20, 0, CPU), EPOCHS)

@@ -1,7 +1,7 @@
 """Runs under a ``wandb agent``, with the real wandb and a stand-in server on 127.0.0.1.
 
 An agent starts a process with WANDB_SWEEP_ID, WANDB_RUN_ID, WANDB_SWEEP_PARAM_PATH and more in its environment. wandb
-applies them to every run of the process, whatever its caller says.
+applies them to every run of the process and ignores its caller.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.tracking.scenario import ROOT, metrics, play
 from tests.tracking.wandb_file import read_runs
 from tests.tracking.wandb_server import ENTITY, Server
 
-PAGE = ROOT / "docs" / "wandb_agent.md"
+PAGE = ROOT / "docs" / "tracking.md"
 QUICK = [*TINY, "teacher=tiny_cnn", "teacher.width=1", "train.teacher.epochs=1", "train.student.epochs=1"]
 QUICK += ["report=false", "latency.seconds=0.005", "train.threads=1", "tracking=online"]
 
@@ -49,13 +49,13 @@ print("the environment is", "as it was" if after == before else {*after.items()}
 
 def environment(folder: Path, run_id: str = "agents1", **more: str) -> dict[str, str]:
     """The variables that an agent in ``folder`` sets for the processes that it starts."""
-    page = folder / "wandb" / "sweep-s1" / f"config-{run_id}.yaml"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("wandb_version: 1\n\nkd:\n  value: hinton\nkd.temperature:\n  value: 4\n")
+    file = folder / "wandb" / "sweep-s1" / f"config-{run_id}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("wandb_version: 1\n\nkd:\n  value: hinton\nkd.temperature:\n  value: 4\n")
     return {
         "WANDB_SWEEP_ID": "s1",
         "WANDB_RUN_ID": run_id,
-        "WANDB_SWEEP_PARAM_PATH": str(page),
+        "WANDB_SWEEP_PARAM_PATH": str(file),
         "WANDB_PROJECT": "sweeps",
         "WANDB_ENTITY": ENTITY,
         "WANDB_DIR": str(folder),
@@ -166,7 +166,7 @@ def test_the_same_parameters_again_reuse_the_run_and_are_logged_to_the_agents_ne
             env = clean(**server.environment(), **variables, HOME=str(tmp_path), KD_OUTPUTS=str(tmp_path / "o"))
             done = run("kd.run", *QUICK, "baseline=false", cwd=tmp_path, env=env)
             assert done.returncode == 0, done.stderr
-        assert "was found" in done.stdout
+        assert "is reused" in done.stdout
     first, second = (server.runs[f"agents{number}"] for number in (1, 2))
     assert (first.sweep, second.sweep, first.exit_code, second.exit_code) == ("s1", "s1", 0, 0)
     assert first.summary["val/accuracy"] == second.summary["val/accuracy"]
@@ -175,7 +175,7 @@ def test_the_same_parameters_again_reuse_the_run_and_are_logged_to_the_agents_ne
     assert sorted(run.job_type for run in server.runs.values()) == ["distill", "distill", "teacher"]
     assert {run.project for run in server.runs.values()} == {"sweeps"}
     (folder,) = (tmp_path / "o" / "runs").iterdir()
-    assert metrics(tmp_path / "o", folder.name), "what was written down stays as it was"
+    assert metrics(tmp_path / "o", folder.name), "the record of the run stays as it was"
 
 
 def test_a_multirun_under_an_agent_is_refused(tmp_path):

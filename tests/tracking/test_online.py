@@ -109,7 +109,7 @@ mark("away ends")
 
 
 class Played:
-    """What the scenario did: to the server, and on the terminal. Sends what was kept back when it is asked for."""
+    """What the scenario did, on the server and on the terminal. Sends the unsent rest on first use."""
 
     def __init__(self, folder: Path, server: Server):
         self.folder, self.server = folder, server

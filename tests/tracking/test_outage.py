@@ -77,7 +77,7 @@ run("full", **long)
 class Lockless:
     def acquire(self, timeout):
         raise OSError(37, "No locks available")
-kd.tracking.claim.lock_of = lambda path: Lockless()
+kd.tracking.claim.file_lock = lambda path: Lockless()
 run("lockless", mode="offline")
 run("lame", core="/bin/false", mode="offline")  # its service process does not start
 """
@@ -92,7 +92,7 @@ SENT_LATER = ["unknown", "forgotten", "slow"]
 
 
 class Played:
-    """The runs as they ended; afterwards everything that was not sent is sent with the commands of the hints."""
+    """The runs at their end; then everything unsent is sent with the commands of the hints."""
 
     def __init__(self, folder: Path, server: Server, scenario: str, names: list[str], sent_later: list[str]):
         self.server, self.outputs = server, folder / "outputs"
@@ -177,7 +177,7 @@ def test_a_service_process_that_is_killed_online_is_replaced_and_receives_everyt
     assert [row["_step"] for row in played.server.runs["id-bereft"].history] == [0, 1, 2, 3, 4]
 
 
-def test_a_full_disk_is_noticed_and_the_run_is_logged_again_when_there_is_room(played):
+def test_a_full_disk_is_noticed_and_the_run_is_logged_again_when_there_is_space(played):
     ((line,), again) = played.warnings("full")
     assert "could not write all" in line and again == []
     (segment,) = (played.outputs / "wandb").glob("offline-run-*-id-full")

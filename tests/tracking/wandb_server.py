@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server on 127.0.0.1: what wandb 0.31 asks when it sends a run, and no user interface.
+"""A stand-in for W&B's server on 127.0.0.1: the requests with which wandb 0.31 sends a run, and no user interface.
 
 ``with Server() as server:`` and, for a process that talks to it, ``server.environment()``. What arrived is in
 ``server.runs``, ``server.artifacts`` and ``server.views``, and the raw requests in ``server.heard``. A process

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or passed over, never executed, and what was there stays when there is no room."""
+"""Checkpoints: damaged ones are skipped, none is executed, and a full disk takes none away."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def checkpoints(tmp_path) -> CheckpointFolder:
 
 
 def number_of(checkpoints: CheckpointFolder) -> float | None:
-    newest = checkpoints.latest()
-    return newest and checkpoints.read(newest)["rows"][0]["loss"]
+    latest = checkpoints.latest()
+    return latest and checkpoints.read(latest)["rows"][0]["loss"]
 
 
-def test_the_last_two_are_kept_and_the_newest_is_read(checkpoints):
+def test_the_last_two_are_kept_and_the_latest_is_read(checkpoints):
     assert [path.name[:9] for path in sorted(checkpoints.folder.iterdir())] == ["000000002", "000000003"]
     found = checkpoints.read(checkpoints.latest())
     assert torch.equal(found["learned"]["w"], torch.full((200, 50), 3.0)) and found["none"] is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "a bit", "empty", "half-written"])
-def test_a_damaged_one_is_passed_over_with_a_message(checkpoints, capsys, damage):
-    newest = checkpoints.latest()
-    whole = newest.read_bytes()
+def test_a_damaged_one_is_skipped_with_a_message(checkpoints, capsys, damage):
+    latest = checkpoints.latest()
+    whole = latest.read_bytes()
     if damage == "half-written":
-        (checkpoints.folder / ".4711").write_bytes(whole[:1000])  # what a kill leaves of the next
+        (checkpoints.folder / ".4711").write_bytes(whole[:1000])  # what a killed write leaves
         assert number_of(checkpoints) == 3 and not list(checkpoints.folder.glob(".*"))
         return
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    newest.write_bytes({"cut": whole[:-1], "a bit": bytes(flipped), "empty": b""}[damage])
+    latest.write_bytes({"cut": whole[:-1], "a bit": bytes(flipped), "empty": b""}[damage])
     assert number_of(checkpoints) == 2
-    assert f"the checkpoint {newest.name} is damaged and passed over" in capsys.readouterr().out
+    assert f"checkpoint {latest.name} is damaged and was skipped" in capsys.readouterr().out
     checkpoints.write(3, state(3))
     assert number_of(checkpoints) == 3
 
@@ -67,7 +67,7 @@ class Planted:
         return (open, (str(Planted.target), "w"))
 
 
-def test_what_somebody_planted_is_not_executed(checkpoints, tmp_path, capsys):
+def test_a_planted_file_is_not_executed(checkpoints, tmp_path, capsys):
     Planted.target = tmp_path / "executed"
     import hashlib
 
@@ -93,12 +93,12 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
-def test_a_full_disk_is_an_oserror_and_takes_nothing_away(tmp_path):
+def test_a_full_disk_is_an_oserror_and_removes_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "c")], capture_output=True, text=True)
     assert done.stdout.split() == ["27", "1", "1000.0"], done.stdout + done.stderr
 
 
-def test_every_generator_goes_back():
+def test_every_generator_is_restored():
     def draw() -> tuple:
         return (
             torch.rand(3).tolist(),
@@ -108,7 +108,7 @@ def test_every_generator_goes_back():
             random.gauss(0, 1),
         )
 
-    np.random.randn()  # half of a pair is kept for later
+    np.random.randn()  # keeps half of a pair for the next call
     states = random_states(CPU)
     first = draw()
     assert draw() != first

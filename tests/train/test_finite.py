@@ -1,4 +1,4 @@
-"""A loss that is no number is found soon, and told with what went bad first."""
+"""A non-finite loss is detected soon, and the message names its cause."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAN = float("nan")
 
 
 class Colour(LogitsOnly):
-    """Reads the mean colour; says what is no number where it is told to."""
+    """Reads the mean colour; in eval mode its outputs are NaN if ``spoilt_in_eval``."""
 
     def __init__(self, spoilt_in_eval: bool = False):
         super().__init__()
@@ -34,7 +34,7 @@ class Colour(LogitsOnly):
 
 
 class Spoilt(CrossEntropy):
-    """No number at one call."""
+    """NaN at one call."""
 
     def __init__(self, at: int):
         super().__init__()
@@ -46,7 +46,7 @@ class Spoilt(CrossEntropy):
 
 
 class Teacher:
-    """Answers with what is no number, once, at an image of the second epoch."""
+    """Returns infinity once, for one image of the second epoch."""
 
     def __init__(self, index: int):
         self.index = index
@@ -63,34 +63,36 @@ def diverges(
     objective = Objective(terms, weights or dict.fromkeys(terms, 1.0))
     loader = Loader(dataset, batch_size, 0, CPU, grad_accum_steps=grad_accum_steps)
     recipe = Recipe(2, optimizer="sgd", lr=0.01)
-    with pytest.raises(NonFiniteLoss) as told:
+    with pytest.raises(NonFiniteLoss) as caught:
         fit(network or Colour(), objective, loader, recipe, machine, stage="student", teacher=teacher)
-    return str(told.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 2])
-def test_it_is_found_long_before_the_end_of_an_epoch(dataset, machine, grad_accum_steps):
-    spoilt = Spoilt(at=9)  # of 24 steps, or of 48 pieces
-    said = diverges(
+def test_it_is_detected_long_before_the_end_of_an_epoch(dataset, machine, grad_accum_steps):
+    spoilt = Spoilt(at=9)  # of 24 steps, or of 48 micro-batches
+    message = diverges(
         dataset, machine, {"good": CrossEntropy(), "bad": spoilt}, batch_size=4, grad_accum_steps=grad_accum_steps
     )
     step = {1: 9, 2: 5}[grad_accum_steps]
-    assert said.startswith(f"student: bad is not finite at epoch 1, step {step}, learning rate 0.0")
-    assert spoilt.calls == {1: 16, 2: 16}[grad_accum_steps], "it looks at powers of two"
+    assert message.startswith(f"student: bad is not finite at epoch 1, step {step}, learning rate 0.0")
+    assert spoilt.calls == {1: 16, 2: 16}[grad_accum_steps], "checked at powers of two"
 
 
-def test_it_looks_at_least_every_hundred_steps():
-    looked = [step for step in range(1, 1000) if check_due(step)]
-    assert looked[:6] == [1, 2, 4, 8, 16, 32] and max(b - a for a, b in zip(looked, looked[1:], strict=False)) <= 100
+def test_it_is_checked_at_least_every_hundred_steps():
+    checked = [step for step in range(1, 1000) if check_due(step)]
+    assert checked[:6] == [1, 2, 4, 8, 16, 32] and max(b - a for a, b in zip(checked, checked[1:], strict=False)) <= 100
 
 
-def test_the_term_is_told_from_the_loss(dataset, machine):
+def test_a_term_is_distinguished_from_the_loss(dataset, machine):
     terms = {"good": CrossEntropy(), "bad": Spoilt(at=1), "worse": Spoilt(at=1)}
-    said = diverges(dataset, machine, terms)
-    assert said.startswith("student: bad and worse are not finite at epoch 1, step 1,")
-    assert "Images, teacher's answer and logits are finite there: it is the term." in said
-    said = diverges(dataset, machine, {"good": CrossEntropy()}, weights={"good": 1e300})
-    assert said.startswith("student: loss is not finite at epoch 1, step 1,"), "each term was, their sum was not"
+    message = diverges(dataset, machine, terms)
+    assert message.startswith("student: bad and worse are not finite at epoch 1, step 1,")
+    assert "Images, teacher's logits and the network's logits are finite there: the cause is the term." in message
+    message = diverges(dataset, machine, {"good": CrossEntropy()}, weights={"good": 1e300})
+    assert message.startswith("student: loss is not finite at epoch 1, step 1,"), (
+        "each term is finite, their sum is not"
+    )
 
 
 def test_the_students_own_logits(dataset, machine):
@@ -101,23 +103,24 @@ def test_the_students_own_logits(dataset, machine):
     )
 
 
-def test_the_teachers_answer(dataset, machine):
+def test_the_teachers_logits(dataset, machine):
     index = int(Loader(dataset, 2, 0, CPU).order(2)[20])  # the first of step 11
-    said = diverges(dataset, machine, {"soft": Hinton(4.0)}, teacher=Teacher(index))
-    assert "student: soft is not finite at epoch 2, step 11," in said
-    assert said.endswith("The teacher's answer is not finite there: it is at fault, not the training.")
+    message = diverges(dataset, machine, {"soft": Hinton(4.0)}, teacher=Teacher(index))
+    assert "student: soft is not finite at epoch 2, step 11," in message
+    assert message.endswith("The teacher's logits are not finite there: the cause is the teacher, not the training.")
 
 
 def test_the_images(dataset, machine):
     def augment(image, seed, epoch, index):
         return image * (NAN if epoch == 2 else 1)
 
-    said = diverges(replace(dataset, augment=augment), machine, {"hard": CrossEntropy()}, batch_size=32)
+    message = diverges(replace(dataset, augment=augment), machine, {"hard": CrossEntropy()}, batch_size=32)
     assert (
-        "student: hard is not finite at epoch 2, step 1," in said and "The images of that step are not finite" in said
+        "student: hard is not finite at epoch 2, step 1," in message
+        and "The images of that step are not finite" in message
     )
 
 
 def test_the_validation_logits(dataset, machine):
-    said = diverges(dataset, machine, {"hard": CrossEntropy()}, network=Colour(spoilt_in_eval=True))
-    assert said.startswith("student: the logits of 24 of 24 validation images are not finite behind epoch 1.")
+    message = diverges(dataset, machine, {"hard": CrossEntropy()}, network=Colour(spoilt_in_eval=True))
+    assert message.startswith("student: the logits of 24 of 24 validation images are not finite after epoch 1.")

@@ -1,4 +1,4 @@
-"""The loop: same seed same bits, a cached teacher is the live one, a loss that is no number stops the run."""
+"""The training loop: equal seeds give equal bits, a cached teacher equals the live one, a NaN loss stops the run."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_same_seed_same_bits_and_another_seed_others(dataset, machine, live):
-    torch.manual_seed(123)  # whatever was drawn before
+def test_equal_seeds_give_equal_bits_and_other_seeds_others(dataset, machine, live):
+    torch.manual_seed(123)  # earlier draws must not matter
     first = trained(dataset, machine, live, ema=0.9, clip_norm=1.0)
     torch.rand(7)
     again = trained(dataset, machine, live, ema=0.9, clip_norm=1.0)
@@ -67,22 +67,22 @@ def test_same_seed_same_bits_and_another_seed_others(dataset, machine, live):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_banked_teacher_is_the_live_one_to_the_bit(dataset, live, tmp_path, precision):
+def test_a_cached_teacher_is_the_live_one_to_the_bit(dataset, live, tmp_path, precision):
     from kd.runtime.device import resolve_device
 
-    machine = resolve_device("cpu", precision)
-    teacher = LiveTeacher(live.network, machine)
+    device = resolve_device("cpu", precision)
+    teacher = LiveTeacher(live.network, device)
     loader = Loader(dataset, 16, 0, CPU)
     cache = open_cache(Store(tmp_path), {"test": 1}, teacher, loader, 2, Timer())
     for epoch in (1, 2):
         for batch in loader.epoch(epoch):
             assert torch.equal(cache(batch).logits, teacher(batch).logits.float())
-    assert same(trained(dataset, machine, cache)[0], trained(dataset, machine, teacher)[0])
+    assert same(trained(dataset, device, cache)[0], trained(dataset, device, teacher)[0])
 
 
 def test_the_teacher_is_in_eval_mode_and_without_gradients_always(dataset, machine, live):
     before = {name: value.clone() for name, value in live.network.state_dict().items()}
-    live.network.train()  # somebody forgot
+    live.network.train()  # as a caller might leave it
     trained(dataset, machine, live)
     assert not live.network.training
     assert not any(p.requires_grad for p in live.network.parameters())
@@ -102,7 +102,7 @@ def test_validation_picks_the_epoch_and_both_are_written_down(dataset, machine, 
 
 
 @pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
-def test_validation_picks_by_the_measure_that_is_said(dataset, machine, measure):
+def test_validation_picks_by_the_measure_that_is_set(dataset, machine, measure):
     from kd.evaluation.metrics import PICKS, accuracy
     from kd.evaluation.predict import predict
 
@@ -120,11 +120,11 @@ def test_validation_picks_by_the_measure_that_is_said(dataset, machine, measure)
     assert PICKS[measure](logits, targets) != accuracy(logits, targets)
 
 
-def test_weights_of_labels_are_those_of_a_batch_in_pieces_too():
-    """The mean is over images: a mean over weights would be another one in every piece."""
+def test_weights_of_labels_are_the_same_in_micro_batches():
+    """The mean is over images: a mean over weights would differ between micro-batches."""
     weight = torch.tensor([4.0, 1.0, 0.5, 0.5, 0.25, 0.25])
     logits, target = torch.randn(8, 6, dtype=torch.float64), torch.arange(8) % 6
-    mixed = {"other": (target + 2) % 6, "share": torch.linspace(0.5, 1, 8)}
+    mixed = {"mixup_target": (target + 2) % 6, "mixup_lam": torch.linspace(0.5, 1, 8)}
     for more in ({}, mixed):
         term = CrossEntropy(0.1)
         batch = Batch(None, target, None, class_weight=weight, **more)
@@ -145,7 +145,7 @@ def test_weights_of_labels_are_those_of_a_batch_in_pieces_too():
     torch.testing.assert_close(own, (weight[target] * each).mean())
 
 
-def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(dataset, machine):
+def test_a_nan_loss_names_term_epoch_step_and_rate(dataset, machine):
     class Spoilt(CrossEntropy):
         calls = 0
 
@@ -156,7 +156,8 @@ def test_a_loss_that_is_no_number_names_term_epoch_step_and_rate(dataset, machin
     objective = Objective({"good": CrossEntropy(), "spoilt": Spoilt()}, {"good": 1.0, "spoilt": 1.0})
     loader = Loader(dataset, 16, 0, CPU)
     with pytest.raises(
-        NonFiniteLoss, match=r"student: spoilt is not finite at epoch 2, step 3, learning rate 0\.0.* it is the term"
+        NonFiniteLoss,
+        match=r"student: spoilt is not finite at epoch 2, step 3, learning rate 0\.0.* the cause is the term",
     ):
         fit(student(dataset), objective, loader, Recipe(3), machine, stage="student")
 
@@ -179,10 +180,10 @@ def test_a_method_with_weights_of_its_own_learns_them(dataset, machine, live):
     torch.manual_seed(0)
     assert term.map.weight.abs().sum() > 0 and set(network.state_dict()) == names
     with pytest.raises(ValueError, match="reads features too"):
-        teacher_factory("logit_cache", objective.needs, 1)
+        teacher_factory("cached", objective.needs, 1)
 
 
-def test_a_part_of_a_batch_is_seen_as_in_the_whole(dataset):
+def test_a_slice_of_a_batch_equals_that_part_of_the_batch(dataset):
     loader = Loader(dataset, 33, 0, CPU)
     parts = [list(loader.epoch(2, lambda batch, rank=rank: np.array_split(batch, 3)[rank])) for rank in range(3)]
     for whole, *slices in zip(loader.epoch(2), *parts, strict=True):

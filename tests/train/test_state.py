@@ -1,4 +1,4 @@
-"""Where a training goes on: from the newest checkpoint that is of such a training, and what becomes of the others."""
+"""A training resumes from the latest checkpoint that matches it; the others are kept."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from kd.train.state import TrainState
 STEPS = 4
 
 
-def standing(width: int = 3) -> TrainState:
+def new_state(width: int = 3) -> TrainState:
     learned = nn.Linear(2, width)
     return TrainState(learned, torch.optim.AdamW(learned.parameters()), None, SINGLE_PROCESS)
 
 
-def walk(keeper: CheckpointManager, steps: int) -> None:
-    """Train ``steps`` steps of nothing, with a checkpoint behind each."""
+def walk(manager: CheckpointManager, steps: int) -> None:
+    """Train ``steps`` steps, with a checkpoint after each."""
     for _ in range(steps):
-        keeper.on_step_start()
-        loss = keeper.stand.learned(torch.ones(1, 2)).sum()
+        manager.on_step_start()
+        loss = manager.state.learned(torch.ones(1, 2)).sum()
         loss.backward()
-        keeper.stand.optimizer.step()
-        keeper.stand.record_step(0.1, loss.detach().reshape(1), new=True)
-        keeper.on_step_end()
+        manager.state.optimizer.step()
+        manager.state.record_step(0.1, loss.detach().reshape(1), new=True)
+        manager.on_step_end()
 
 
 def kept(folder, width: int = 3, minutes: float = 0.0) -> CheckpointManager:
-    return CheckpointManager(standing(width), CheckpointFolder(folder / "teachers-one", minutes), "teacher", STEPS, 0.0)
+    return CheckpointManager(
+        new_state(width), CheckpointFolder(folder / "teachers-one", minutes), "teacher", STEPS, 0.0
+    )
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """With checkpoints of steps 2 and 3."""
+    """A folder with checkpoints of steps 2 and 3."""
     walk(kept(tmp_path), 3)
     return tmp_path
 
@@ -46,16 +48,16 @@ def places(folder) -> list[int]:
     return sorted(int(path.name[:9]) for path in (folder / "teachers-one").glob("*.pt"))
 
 
-def test_it_goes_on_from_the_newest(folder):
-    keeper = kept(folder)
-    keeper.resume(0)
-    assert (keeper.stand.step, len(keeper.stand.rates), places(folder)) == (3, 3, [2, 3])
+def test_it_resumes_from_the_latest(folder):
+    manager = kept(folder)
+    manager.resume(0)
+    assert (manager.state.step, len(manager.state.rates), places(folder)) == (3, 3, [2, 3])
 
 
 def test_an_interruption_before_the_first_step_leaves_both_checkpoints(folder):
-    keeper = kept(folder)
-    keeper.resume(0)
-    with pytest.raises(KeyboardInterrupt), keeper.stop_on_interrupt():
+    manager = kept(folder)
+    manager.resume(0)
+    with pytest.raises(KeyboardInterrupt), manager.stop_on_interrupt():
         raise KeyboardInterrupt
     assert places(folder) == [2, 3]
 
@@ -69,22 +71,22 @@ def test_what_is_of_another_training_is_set_aside_and_not_lost(folder, capsys, m
         for path in (folder / "teachers-one").iterdir():
             path.unlink()
         before = {CheckpointFolder(folder / "teachers-one").write(5, [1, 2]).name}
-    keeper = kept(folder, width=4 if other == "width" else 3)
-    keeper.resume(0)
-    said = capsys.readouterr().out
-    assert keeper.stand.step == 0 and "teacher begins anew" in said and all(name in said for name in before)
+    manager = kept(folder, width=4 if other == "width" else 3)
+    manager.resume(0)
+    printed = capsys.readouterr().out
+    assert manager.state.step == 0 and "teacher: starting over" in printed and all(name in printed for name in before)
     assert {path.name for path in (folder / "teachers-one" / "older").iterdir()} == before
-    walk(keeper, 2)
+    walk(manager, 2)
     again = kept(folder, width=4 if other == "width" else 3)
     again.resume(0)
-    assert again.stand.step == 2, "what is older does not count as later"
+    assert again.state.step == 2, "the archived checkpoints do not count"
 
 
-def test_the_one_before_serves_where_the_newest_is_of_another_training(folder, capsys):
+def test_the_one_before_is_used_if_the_latest_is_of_another_training(folder, capsys):
     CheckpointFolder(folder / "teachers-one").write(7, {"format": -1})
-    keeper = kept(folder)
-    keeper.resume(0)
-    assert keeper.stand.step == 3 and "teacher goes on from epoch 1, step 3" in capsys.readouterr().out
+    manager = kept(folder)
+    manager.resume(0)
+    assert manager.state.step == 3 and "teacher: resuming from epoch 1, step 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("trouble", [OSError(5, "Input/output error"), MemoryError(), RuntimeError("out of memory")])
