@@ -53,7 +53,7 @@ def test_what_is_advised_helps(role, name, settings, helps):
         ),
         (
             "teacher=timm teacher.name=mixer_s16_224 data.image_size=224 data=folder data.root={root} attention=se",
-            "kd: attention.wrap wants maps [B, C, H, W] behind each stage; mixer_s16_224 shows",
+            "kd: attention.wrap needs maps [B, C, H, W] after each stage; mixer_s16_224 has",
         ),
         (
             "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 data=folder data.root={root}",
@@ -66,7 +66,7 @@ def test_what_is_advised_helps(role, name, settings, helps):
     ],
 )
 def test_the_command_says_it(tmp_path, line, says):
-    for name in [f"{label}/{number}.png" for label in ("dark", "jitter") for number in range(3)]:
+    for name in [f"{label}/{number}.png" for label in ("dark", "light") for number in range(3)]:
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).touch()  # nothing is opened yet
     done = command(*line.format(root=tmp_path / "root").split(), outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
