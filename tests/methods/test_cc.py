@@ -1,4 +1,4 @@
-"""CC: published values of both forms, a kernel in loops, what their values depend on, and refusals."""
+"""CC: published values of both forms, a kernel in loops, what the values depend on, and errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_kernels_are_the_published_ones_and_the_norm_is_squared(entry, dtype):
 
 
 def reference(student: np.ndarray, teacher: np.ndarray, gamma: float, order: int) -> float:
-    """The paper's loss of rows of length 1, pair by pair."""
+    """Return the paper's loss of rows of length 1, pair by pair."""
 
     def kernel(a, b):
         dot = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
@@ -152,7 +152,7 @@ def test_value_and_gradient_are_finite(case, variant):
 
 
 def test_without_layers_too_a_student_that_is_its_teacher_has_no_gradient():
-    """torchdistill's root of the norm has none that is defined there; the square's is 0."""
+    """The gradient of torchdistill's root is undefined there; that of the square is 0."""
     teacher = array("cc_t")
     student = teacher.clone().requires_grad_()
     gaussian_congruence(student, teacher).backward()
