@@ -138,9 +138,7 @@ def test_both_forms_of_a_divergence_meet_where_they_change():
         apart = scale * torch.tensor([[1.0, -0.3, 0.2, -1.2, 0.7]], dtype=torch.float64)
         own, given = (teacher + apart).log_softmax(-1), teacher.log_softmax(-1)
         written = (given.exp() * (given - own)).sum(-1, keepdim=True)
-        found = kl(
-            apart, teacher, 1.0, torch.full_like(written, torch.nan)
-        )  # NaN would show its use
+        found = kl(apart, teacher, 1.0, torch.full_like(written, torch.nan))  # NaN would show its use
         assert found.isnan() == (written.expm1() >= 1) and found.nan_to_num(written.item()).item() == near(
             written.item()
         )
