@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
 NUMBERS = (
     "At {image_size} x {image_size} pixels and {num_classes} classes (--size, --classes), M for millions.\n"
-    "MACs: multiply-accumulates of convolutions and matrix products for one image."
+    "MACs: multiply-accumulates of convolutions and matrix products for an image."
 )
 LIVE = "live: parameters that the logits depend on.\nembedding: channels that the classifier reads."
 

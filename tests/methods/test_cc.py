@@ -184,9 +184,9 @@ def test_the_yaml_weighs_labels_and_congruence():
     objective.double()
     loss, _ = objective(own, given, Batch(None, target, None))
     term = objective.terms["cc"]
-    behind = [layer(x).detach().numpy() for layer, x in ((term.student, student), (term.teacher, teacher))]
+    projected = [layer(x).detach().numpy() for layer, x in ((term.student, student), (term.teacher, teacher))]
     hard = F.cross_entropy(logits, target).item()
-    assert loss.item() == pytest.approx(0.5 * hard + 2 * reference(*behind, 0.7, 3), rel=1e-10)
+    assert loss.item() == pytest.approx(0.5 * hard + 2 * reference(*projected, 0.7, 3), rel=1e-10)
 
 
 @pytest.mark.parametrize(

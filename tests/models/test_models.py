@@ -8,11 +8,10 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kd.config.generated import student_option
+from kd.config.generated import generate, student_option
 from kd.config.networks import names
 from kd.interfaces import extract_outputs
 from kd.models.backbone import build
@@ -50,7 +49,7 @@ def test_every_student_is_a_teacher_too_under_its_own_name_with_its_settings():
     assert set(options("student")) < set(names("teacher"))
     for option in set(options("student")) - set(options("teacher")):
         of_timm, node_of_student = student_option(CONF / "student" / f"{option}.yaml")
-        node = OmegaConf.create({"teacher": ConfigStore.instance().repo["teacher"][f"{option}.yaml"].node})
+        node = OmegaConf.create({"teacher": generate("teacher", option)})
         made = OmegaConf.to_container(node, resolve=not of_timm)["teacher"]
         assert {"name": made.get("name")} == node_of_student if of_timm else made["network"] == node_of_student
     for option in ("resnet8x4", "mobilenetv4_conv_small"):
