@@ -1,7 +1,7 @@
-"""The pages under API: signatures and docstrings of what is public, read from the source and not imported.
+"""Write the pages under API: signatures and docstrings of the public names, parsed from the source without an import.
 
-Zensical's own support for mkdocstrings is preliminary and wants three more packages; the docstrings here are plain
-prose, which this shows as it is.
+Zensical's support for mkdocstrings is preliminary and needs three more packages; the docstrings here are plain prose,
+which needs no such tool.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Module(NamedTuple):
 
 
 def modules(root: Path, package: str = "kd") -> list[Module]:
-    """Every module that is public and has something to show, in the order of their names."""
+    """Return every public module with a docstring or a public name, in the order of their names."""
     found = []
     for path in sorted((root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -46,12 +46,12 @@ def modules(root: Path, package: str = "kd") -> list[Module]:
 
 
 def api_pages(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (file name, text): ``index.md`` and a page a module."""
+    """Yield (file name, text): ``index.md`` and one page for each module."""
     found = modules(root)
     rows = [(f"[{code(each.name)}]({each.page})", prose(" ".join(each.about.split()))) for each in found]
     intro = "Every module with its public classes and functions, from the docstrings. Start with "
-    intro += "[`kd.interfaces`](kd.interfaces.md): a batch, what a network shows of it, a teacher."
-    yield "index.md", f"# API\n\n{intro}\n\n{table(('module', 'what it is'), rows)}\n"
+    intro += "[`kd.interfaces`](kd.interfaces.md): a batch, the outputs of a network for it, a teacher."
+    yield "index.md", f"# API\n\n{intro}\n\n{table(('module', 'contents'), rows)}\n"
     for each in found:
         yield each.page, module_page(each)
 
@@ -120,7 +120,7 @@ def _names(functions: Sequence[Function]) -> list[str]:
 
 
 def _arguments(node: Function, is_method: bool) -> list[str]:
-    """Each argument as it is written, ``self`` left out."""
+    """Return each argument as in the source, without ``self``."""
     args = node.args
     plain = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)
@@ -144,7 +144,7 @@ def _argument(node: ast.arg, default: ast.expr | None) -> str:
 
 
 def _call(name: str, arguments: Sequence[str], returns: str) -> str:
-    """In one line if it fits, else an argument a line."""
+    """Format a call in one line if it fits, else with one argument a line."""
     line = f"{name}({', '.join(arguments)}){returns}"
     if len(line) <= WIDTH or not arguments:
         return line

@@ -1,10 +1,10 @@
 """Build the site of the documentation: ``pip install -e ".[docs]" && python scripts/build_site.py``.
 
-The pages of docs/, experiments/ and the root are copied to build/docs with their links turned to where the pages are on
-the site, the API pages are written beside them, and Zensical builds the site from there. It fails on a link, an
-anchor or an image that leads nowhere, on a page that the navigation lacks and on one that it names and nobody wrote.
+The script copies the pages of docs/, experiments/ and the root to build/docs, with links that fit the site, writes the
+API pages beside them, and runs Zensical there. It fails on a broken link, anchor or image, on a page that the
+navigation lacks, and on one that the navigation names and that does not exist.
 
-Open site/index.html as a file, or serve it: ``python -m http.server -d site``. It asks no other server.
+Open site/index.html as a file, or serve it: ``python -m http.server -d site``. It contacts no other server.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from api_pages import api_pages
 from site_links import check_site
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {  # of the root, and where they are on the site
+PAGES = {  # files of the root, and their places on the site
     "README.md": "index.md",
     "SECURITY.md": "SECURITY.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
 }
-FOLDERS = {"docs": "", "experiments": "experiments/"}  # and where their files are on the site
+FOLDERS = {"docs": "", "experiments": "experiments/"}  # folders, and their places on the site
 LINK = re.compile(r"""(\]\(\s*<?|\b(?:src|href)=["'])([^)\s"'>]+)""")
 TO_FOLDER = re.compile(r"(?<![!\\])\[([^\[\]]*)\]\(([^)\s#]+)\)")
 ITEM = re.compile(r"[-*] |\d\. ")
@@ -48,7 +48,7 @@ def main() -> int:
     (build / "zensical.toml").write_text(expanded(build / "docs"), encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(build / "zensical.toml")]
     done = subprocess.run(command, cwd=build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:  # its warnings colour every letter, and a traceback of its own ends them
+    if done.returncode:  # Zensical colours every letter of its warnings, and ends them with a traceback
         return refuse([re.sub(r"\x1b\[[\d;]*m", "", done.stdout).partition("Traceback")[0]])
     if wrong := check_site(build / "site"):
         return refuse(wrong)
@@ -64,12 +64,12 @@ def refuse(wrong: list[str]) -> int:
 
 
 def write_sources(folder: Path) -> None:
-    """Write everything that Zensical reads."""
+    """Write all files that Zensical reads."""
     api = dict(api_pages(ROOT))
     places = site_places(ROOT) | {f"api/{name}": f"api/{name}" for name in api}
     for name, text in api.items():
         _write(folder / "api" / name, text)
-    more: set[str] = set()  # files that a page links to and that are no pages
+    more: set[str] = set()  # files that a page links to and that are not pages
     for source, place in site_places(ROOT).items():
         if place.endswith(".md"):
             text = (ROOT / source).read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def site_places(root: Path) -> dict[str, str]:
-    """Every file of the repository that the site has: its path -> its path on the site, both with /."""
+    """Return the files of the repository on the site: {path: path on the site}, both with /."""
     found = {source: place for source, place in PAGES.items() if (root / source).is_file()}
     for folder, place in FOLDERS.items():
         for path in sorted((root / folder).rglob("*")):
@@ -102,14 +102,14 @@ def site_places(root: Path) -> dict[str, str]:
 
 
 def with_links(text: str, source: str, places: dict[str, str], more: set[str]) -> str:
-    """A page as the site reads it: links turned, lists with an empty line before them and four blanks in them.
+    """Return a page for the site: with other links, an empty line before each list, and four spaces inside.
 
-    GitHub begins a list right after a paragraph, and aligns what belongs to an item with its first word; Python's
-    Markdown wants the empty line, and four blanks.
+    GitHub begins a list right after a paragraph, and aligns the lines of an item with its first word; Python's Markdown
+    needs the empty line and four spaces.
 
     Args:
-        source: the page's path in the repository. places: as ``site_places`` says.
-        more: grows by the files that are linked to and are no pages.
+        source: the page's path in the repository. places: the result of ``site_places``.
+        more: the function adds the files that the page links to and that are not pages.
     """
     lines, fence, pad, has_paragraphs = [""], "", "", False
     for line in text.split("\n"):
@@ -135,7 +135,7 @@ def with_links(text: str, source: str, places: dict[str, str], more: set[str]) -
 
 
 def _folder(match: re.Match, source: str, places: dict[str, str]) -> str:
-    """A link to a folder that has no page, as its words alone."""
+    """Return the text of a link to a folder without a page; any other link as it is."""
     target = _target(match[2], source)
     is_folder = (ROOT / target).is_dir() and not _place(target, places) and ":" not in match[2]
     return match[1] if is_folder else match[0]
@@ -146,13 +146,13 @@ def _target(path: str, source: str) -> str:
 
 
 def _place(target: str, places: dict[str, str]) -> str | None:
-    """Where on the site that is: a page, a folder's README, a module or a package's folder."""
+    """Return the place of a target on the site: a page, a folder's README, a module or a package's folder."""
     api = f"api/{target.removesuffix('.py').replace('/', '.')}.md"
     return places.get(target) or places.get(f"{target}/README.md") or places.get(api)
 
 
 def turned(link: str, source: str, places: dict[str, str], more: set[str]) -> str:
-    """A link as it leads on the site to what it leads to in the repository; what leads nowhere stays as it is."""
+    """Return a link of the repository as a link of the site; a broken link stays as it is."""
     path, mark, anchor = link.partition("#")
     if not path or re.match(r"[a-z]+:|/", path):
         return link
@@ -168,17 +168,17 @@ def turned(link: str, source: str, places: dict[str, str], more: set[str]) -> st
 
 
 def check_nav(nav: list[Any], docs: Path) -> list[str]:
-    """What the navigation has and is not there, and what is there and not in the navigation."""
+    """Return a line for each page of the navigation that does not exist, and for each page that it lacks."""
     listed = {
         name for pattern in nav_pages(nav) for name in ([pattern] if "*" not in pattern else _match(docs, pattern))
     }
-    there = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
-    wrong = [f"zensical.toml: nav names {name}, which is not there" for name in sorted(listed - there)]
-    return wrong + [f"zensical.toml: nav lacks {name}" for name in sorted(there - listed)]
+    existing = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    wrong = [f"zensical.toml: nav names {name}, which does not exist" for name in sorted(listed - existing)]
+    return wrong + [f"zensical.toml: nav lacks {name}" for name in sorted(existing - listed)]
 
 
 def nav_pages(node: Any) -> Iterator[str]:
-    """Every file or pattern of a navigation."""
+    """Yield every file or pattern of a navigation."""
     if isinstance(node, str):
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -186,13 +186,13 @@ def nav_pages(node: Any) -> Iterator[str]:
 
 
 def _match(docs: Path, pattern: str) -> list[str]:
-    """What a pattern stands for, the index first."""
+    """Return the pages that match a pattern, the index first."""
     found = sorted(path.relative_to(docs).as_posix() for path in docs.glob(pattern))
     return sorted(found, key=lambda name: not name.endswith("/index.md"))
 
 
 def expanded(docs: Path) -> str:
-    """``zensical.toml`` with every pattern of the navigation replaced by its pages, the API's a section a package."""
+    """Return ``zensical.toml`` with pages in place of patterns; the API has a section for each package."""
     text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
 
     def pages(match: re.Match) -> str:
@@ -203,7 +203,7 @@ def expanded(docs: Path) -> str:
 
 
 def _sections(names: list[str]) -> str:
-    """The API's pages as a tree: a module below its package. TOML's strings and lists are JSON's."""
+    """Format the API's pages as a tree, a module below its package. TOML's strings and lists are JSON's."""
     modules = {name.removeprefix("api/").removesuffix(".md"): name for name in names if not name.endswith("/index.md")}
     packages = {module.rpartition(".")[0] for module in modules} - {""}
 

@@ -1,7 +1,7 @@
 """Write the pages under Reference: ``python scripts/reference_pages.py``, with ``--check`` compare them only.
 
-Everything in them is read from conf/, from kd/ and from what the commands say of themselves, so that a new option is
-in them by being there. Networks are built to be counted: that is most of the ten seconds or so.
+The script reads everything from conf/, kd/ and the ``--help`` of the commands, so a new option needs no change here. It
+builds networks to count them, which takes most of its ten seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reference.settings import settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = "<!-- Written by scripts/reference_pages.py from conf/ and kd/: change those, and run it again. -->"
-GROUPS = {  # of kd.zoo, and the page of each
+GROUPS = {  # the groups of kd.zoo, and the page of each
     "methods": "methods.md",
     "attentions": "attentions.md",
     "teachers": "teachers.md",
@@ -43,30 +43,30 @@ def pages(
     """Yield (file name, text) of every page.
 
     Args:
-        help_of: returns what ``python -m module --help`` says. is_light: take the tables of networks from the pages
-            that are there, and count none.
+        help_of: returns the output of ``python -m module --help``.
+        is_light: copy the tables of networks from the existing pages, and count none.
     """
 
     def finished(name: str, text: str) -> tuple[str, str]:
         return name, f"{text.rstrip()}\n"
 
     for group, name in GROUPS.items():
-        there = (docs / name).read_text(encoding="utf-8") if is_light else None
-        yield finished(name, option_page(group, introduction(name), ROOT, there))
+        old = (docs / name).read_text(encoding="utf-8") if is_light else None
+        yield finished(name, option_page(group, introduction(name), ROOT, old))
     yield finished("settings.md", settings_page(introduction("settings.md"), ROOT, CONFIG_GROUPS))
     yield finished("result-json.md", result_page(introduction("result-json.md")))
     yield finished("cli.md", cli_page(introduction("cli.md"), ROOT, help_of or partial(ask, root=ROOT)))
 
 
 def introduction(name: str) -> str:
-    """What a page says before its tables, and that it is generated."""
+    """Return the text of a page before its tables, with a comment that the page is generated."""
     title, _, rest = (INTRODUCTIONS / name).read_text(encoding="utf-8").strip().partition("\n")
     return f"{title}\n\n{GENERATED}\n\n{rest.strip()}"
 
 
-def difference(there: str, wanted: str, name: str) -> str:
-    """The first few lines in which a page differs from what it should be."""
-    lines = difflib.unified_diff(there.splitlines(), wanted.splitlines(), f"docs/{name}", "generated", lineterm="", n=0)
+def difference(old: str, new: str, name: str) -> str:
+    """Return the first few lines in which a page on disk differs from the generated one."""
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), f"docs/{name}", "generated", lineterm="", n=0)
     return "\n".join([*lines][:12])
 
 
@@ -77,12 +77,12 @@ def main() -> int:
     stale = []
     for name, text in pages():
         path = ROOT / "docs" / name
-        there = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if there == text:
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if old == text:
             continue
         stale.append(name)
         if given.check:
-            print(difference(there, text, name))
+            print(difference(old, text, name))
         else:
             path.write_text(text, encoding="utf-8")
             print(f"docs/{name}")

@@ -1,6 +1,6 @@
-"""Check a built site: every link, anchor, image and script of it leads somewhere.
+"""Check a built site for broken links, anchors, images and scripts.
 
-Zensical's strict build looks at Markdown's links alone: not at images, at raw HTML or at what its navigation names.
+Zensical's strict build checks Markdown's links alone: not images, raw HTML or the pages of its navigation.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-NO_LIST = re.compile(r"\n(?:[-*]|\d+\.) ")  # in a paragraph: a list that wants an empty line before it
+NO_LIST = re.compile(r"\n(?:[-*]|\d+\.) ")  # in a paragraph: a list without an empty line before it
 
 
 class Page(HTMLParser):
-    """What a page links to and what may be linked to in it."""
+    """The links and the anchors of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -43,14 +43,14 @@ class Page(HTMLParser):
 
 
 def check_site(folder: Path) -> list[str]:
-    """Return a line for everything that is wrong."""
+    """Return a line for each error."""
     files = sorted(path for path in folder.rglob("*.html") if path.is_file())  # kd/report/html.py has a folder
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in files}
     wrong = []
     for path, page in pages.items():
         where = path.relative_to(folder).as_posix()
         wrong += [f"{where}: a list without an empty line before it: {text!r}" for text in page.broken]
-        if path.name == "404.html":  # served for any address, so its links begin at the server's root
+        if path.name == "404.html":  # a server shows it at any address, so its links begin at the server's root
             continue
         for link in dict.fromkeys(page.links):
             parts = urlsplit(link)
@@ -59,7 +59,7 @@ def check_site(folder: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
-                wrong.append(f"{where}: {link} leads nowhere")
+                wrong.append(f"{where}: {link} does not exist")
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                wrong.append(f"{where}: {link} names a heading that is not there")
+                wrong.append(f"{where}: {link} names a heading that does not exist")
     return wrong

@@ -39,8 +39,8 @@ def test_every_page_says_that_it_is_generated_and_names_no_place_of_this_machine
 
 
 def test_a_comment_becomes_markdown():
-    assert prose("a*b and [c] of kd=dkd, see kd/zoo/pages.py.", words=True) == (
-        r"a\*b and \[c\] of `kd=dkd`, see `kd/zoo/pages.py`."
+    assert prose("a*b and [c] of kd=dkd, see kd/zoo/tables.py.", words=True) == (
+        r"a\*b and \[c\] of `kd=dkd`, see `kd/zoo/tables.py`."
     )
     assert prose("``x|y`` at https://example.org/a_b.") == "`x|y` at <https://example.org/a_b>."
     assert remarks(["Costs nothing.", "It is free.", "  python -m kd.run", "Expect: little."]) == (

@@ -31,7 +31,7 @@ def test_a_page_that_is_missing_and_one_that_is_forgotten_are_named(tmp_path):
     (tmp_path / "here.md").write_text("# Here\n")
     (tmp_path / "extra.md").write_text("# Extra\n")
     assert check_nav([{"A": [{"B": "here.md"}, {"C": "gone.md"}]}], tmp_path) == [
-        "zensical.toml: nav names gone.md, which is not there",
+        "zensical.toml: nav names gone.md, which does not exist",
         "zensical.toml: nav lacks extra.md",
     ]
 
@@ -78,8 +78,8 @@ def test_what_leads_nowhere_is_found_in_the_built_site(tmp_path):
     (tmp_path / "index.html").write_text(f'<p id="here">{wrong}')
     assert check_site(tmp_path) == [
         "index.html: a list without an empty line before it: 'Some:\\n- a'",
-        "index.html: a/#no names a heading that is not there",
-        "index.html: no.png leads nowhere",
+        "index.html: a/#no names a heading that does not exist",
+        "index.html: no.png does not exist",
     ]
 
 

@@ -1,2 +1,1 @@
-"""Attention variants, callables ``(stage, channels) -> stage``: timm's in one file, the others in one each. See
-``attach.py``."""
+"""Attention variants: callables ``(stage, channels) -> stage``, attached to a network by ``attach``."""

@@ -1,4 +1,4 @@
-"""A layer behind a stage, and what every spatial gate tells of itself: how much of each place it lets through."""
+"""A layer after a stage, and spatial gates, which report how much of each place they let through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Gated(nn.Module):
-    """``layer(stage(x))``, where ``layer`` keeps the shape of what it gets."""
+    """``layer(stage(x))``, where ``layer`` keeps the shape of its input."""
 
     def __init__(self, stage: nn.Module, layer: nn.Module):
         super().__init__()
@@ -21,33 +21,33 @@ class Gated(nn.Module):
 
 
 class SpatialGate(ABC):
-    """Mixed into what stands in a stage's place where it treats places differently; ``maps.py`` shows these.
+    """Mixin for a replacement of a stage that treats places differently; ``kd.attention.maps`` shows its gate.
 
-    ``gate`` names the submodule that is the gate; ``let_through`` reads its input and output.
+    ``gate`` names the submodule that is the gate; ``gate_map`` reads the input and output of that submodule.
     """
 
     gate: str
 
     @abstractmethod
-    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
-        """The gate's input and output -> [B, h, w]."""
+    def gate_map(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how much of each place passes, [B, h, w], from the gate's input and output."""
 
 
 class SpatiallyGated(SpatialGate, Gated):
-    """``Gated`` by a layer that treats places differently."""
+    """``Gated`` with a layer that treats places differently."""
 
     gate = "layer"
 
-    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
-        return rms_ratio(seen, told)
+    def gate_map(self, before: Tensor, after: Tensor) -> Tensor:
+        return rms_ratio(before, after)
 
 
 def rms_ratio(before: Tensor, after: Tensor) -> Tensor:
-    """RMS over channels of what is left over that of what was there: two [B, C, h, w] -> [B, h, w].
+    """Return the RMS over channels after a gate divided by the one before it: two [B, C, h, w] -> [B, h, w].
 
-    It is the gate itself where the gate is one number (of either sign: its size) a place. A place that was silent, 0
-    in every channel, has share 0.
+    Where a gate is one number a place, the ratio is the absolute value of that number. A place that is 0 in every
+    channel has ratio 0.
     """
-    before, after = before.float(), after.float()
-    was, left = before.square().mean(1).sqrt(), after.square().mean(1).sqrt()
-    return torch.where(was > 0, left / was.where(was > 0, torch.ones_like(was)), torch.zeros_like(was))
+    before, after = before.float().square().mean(1).sqrt(), after.float().square().mean(1).sqrt()
+    is_active = before > 0
+    return torch.where(is_active, after / before.where(is_active, torch.ones_like(before)), torch.zeros_like(before))

@@ -2,9 +2,9 @@
 
 https://proceedings.mlr.press/v139/yang21o.html
 
-No parameter, about eight passes over the map. A neuron counts that stands out from the rest of its channel: the
-smaller the energy e of telling it apart (a ridge regression in closed form), the more of it passes, sigmoid(1 / e).
-The gate lies in (0.62, 1) and learns nothing. The authors put one into every block, not behind a stage.
+A neuron matters if it differs from the rest of its channel: the smaller the energy e that separates it from the others
+(a ridge regression in closed form), the more of it passes, sigmoid(1 / e). The gate lies in (0.62, 1), has no
+parameters, and costs about eight passes over the map. The authors put one into every block, not after a stage.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from kd.attention.gate import SpatiallyGated
 
 
 def energy(x: Tensor, e_lambda: float) -> Tensor:
-    """1 / e of each neuron (equation 5): [B, C, H, W] -> [B, C, H, W], at least 1/2.
+    """Return 1 / e of each neuron (equation 5): [B, C, H, W] -> [B, C, H, W], at least 1/2.
 
     ``(d^2 + 2 v + 2 lambda) / (4 (v + lambda))``, d the distance from the channel's mean, v its variance, both over
-    all M = H W places as the equation has it; the published code divides by M - 1, which is 0 / 0 on a map of 1 x 1.
+    all M = H W places, as in the equation. The published code divides by M - 1, which is 0 / 0 on a map of 1 x 1.
     """
     squares = (x - x.mean((2, 3), keepdim=True)).to(torch.promote_types(x.dtype, torch.float32)).square()
     variance = squares.mean((2, 3), keepdim=True)
@@ -42,7 +42,7 @@ class SimAM(nn.Module):
 
 
 def simam(stage: nn.Module, channels: int, e_lambda: float = 1e-4) -> nn.Module:
-    """Return ``stage`` gated by ``SimAM``; how many ``channels`` there are makes no difference."""
+    """Return ``stage``, its output gated by ``SimAM``; ``channels`` has no effect."""
     if not e_lambda > 0:
         raise ValueError(f"attention.wrap.e_lambda must be above 0, got {e_lambda}")
     return SpatiallyGated(stage, SimAM(e_lambda))

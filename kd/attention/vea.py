@@ -1,9 +1,11 @@
 """Vision Eagle Attention (Hasan 2024), https://arxiv.org/abs/2411.10564.
 
-Glance, then look: a copy of the stage sees the input first; a scan of what it saw gates the input; then the stage
-itself looks. On ResNet-18's stem, layer1 and layer2 it is the published network, less 11.5 M parameters of the
-published class that never take part in the forward pass (12,306,057 live ones at 6 classes). The copy about doubles
-the cost of the stages that it is put on. The author reports 93.30 % on FashionMNIST from ImageNet weights.
+A copy of the stage (``glance``) reads the input first, a scan of its output gates the input, and then the stage itself
+(``look``) reads the gated input. The copy about doubles the cost of the stages that it is attached to.
+
+On ResNet-18's stem, layer1 and layer2 it is the published network (12,306,057 parameters at 6 classes) without the
+11.5 M parameters of the published class that never take part in the forward pass. The author reports 93.30 % on
+FashionMNIST from ImageNet weights.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from kd.attention.gate import SpatialGate
 
 
 class Scan(nn.Module):
-    """What to look at, from what was glanced: conv 3x3 stride 2 - ReLU - conv 1x1 to one channel - sigmoid.
+    """The gate, from the output of the copy: conv 3x3 stride 2 - ReLU - conv 1x1 to one channel - sigmoid.
 
     Args:
-        channels: of the glanced map. hidden: channels between the two convolutions.
+        channels: of the copy's output. hidden: channels between the two convolutions.
     """
 
     def __init__(self, channels: int, hidden: int):
@@ -36,11 +38,11 @@ class Scan(nn.Module):
 
 
 class VisionEagle(SpatialGate, nn.Module):
-    """``stage(x * scan(glance(x)))``, where ``glance`` is a copy of ``stage`` with weights of its own.
+    """``stage(x * scan(glance(x)))``, where ``glance`` is a copy of ``stage`` with its own weights.
 
     Args:
-        stage: the module that is wrapped. channels: of its output.
-        expansion: the scan's hidden channels, as a multiple of ``channels``; 2 as published.
+        stage: the wrapped module. channels: of its output.
+        expansion: the scan's hidden channels as a multiple of ``channels``; 2 as published.
     """
 
     gate = "scan"
@@ -56,5 +58,5 @@ class VisionEagle(SpatialGate, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.look(x * self.scan(self.glance(x), x.shape[-2:]))
 
-    def gate_map(self, seen: Tensor, told: Tensor) -> Tensor:
-        return told[:, 0]
+    def gate_map(self, before: Tensor, after: Tensor) -> Tensor:
+        return after[:, 0]

@@ -1,4 +1,4 @@
-"""Run a network before, while and after attention is attached, so that nothing is refused or lost in training."""
+"""Check one image at each step of attaching attention, so that a network that cannot take it fails before training."""
 
 from __future__ import annotations
 
@@ -11,81 +11,85 @@ from torch import Tensor, nn
 
 from kd.runtime.errors import first_line
 
-TAKE_IT = "Convolutional networks take it: resnet18, convnext_atto, mobilenetv3_small_100, efficientnet_b0, densenet121"
+SUPPORTED = (
+    "Convolutional networks take it: resnet18, convnext_atto, mobilenetv3_small_100, efficientnet_b0, densenet121"
+)
 
 
 class Snapshot(NamedTuple):
-    """What a network shows of one image."""
+    """Outputs of a network for one image, through both of its forward passes."""
 
     logits: Tensor  # [1, K], of ``forward``
     again: Tensor  # [1, K], of ``forward_intermediates`` and ``forward_head``
     maps: list[Tensor]
-    forward: dict[str, Any]  # what each watched module gave in the one way
-    intermediates: dict[str, Any]  # and in the other
+    forward: dict[str, Any]  # outputs of the watched modules in ``forward``
+    intermediates: dict[str, Any]  # and in ``forward_intermediates``
 
 
 class AttachCheck:
-    """One image, shown to ``network`` at each step of attaching; every step raises ValueError where it went wrong.
+    """Compare the outputs of ``network`` for one image at each step of attaching; a step raises ValueError if it fails.
 
     Args:
-        boundaries: the module at whose output each chosen stage ends, by the stage's number.
+        boundaries: by the number of a chosen stage, the module whose output ends it.
     """
 
     def __init__(self, network: nn.Module, image_size: int, boundaries: Mapping[int, str]):
         self.network = network
         like = next(network.parameters())
-        picture = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-        self.image = picture.to(like.device, like.dtype)
+        image = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        self.image = image.to(like.device, like.dtype)
         try:
-            self.sight = snapshot(network, self.image, list(boundaries.values()))
+            self.before = snapshot(network, self.image, list(boundaries.values()))
         except Exception as error:
             raise ValueError(
                 f"{name_of(network)} cannot take images of {image_size} x {image_size} pixels: {first_line(error)}\n"
-                f"As for attention: {TAKE_IT[0].lower()}{TAKE_IT[1:]}"
+                f"As for attention: {SUPPORTED[0].lower()}{SUPPORTED[1:]}"
             ) from error
         for number, path in boundaries.items():
-            given, shown = self.sight.intermediates.get(path), self.sight.maps[number].shape
-            if not isinstance(given, Tensor) or given.shape != shown:
-                said = list(given.shape) if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            output, expected = self.before.intermediates.get(path), self.before.maps[number].shape
+            if not isinstance(output, Tensor) or output.shape != expected:
+                actual = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
                 raise ValueError(
-                    f"attention.wrap wants maps [B, C, H, W] behind each stage; "
-                    f"{name_of(network)} shows {said} behind stage {number}, where {list(shown)} would be.\n{TAKE_IT}"
+                    f"attention.wrap needs maps [B, C, H, W] after each stage; "
+                    f"{name_of(network)} has {actual} after stage {number}, not {list(expected)}.\n{SUPPORTED}"
                 )
 
-    def cut(self, places: Mapping[int, str]) -> None:
-        """Ask whether the network says what it said now that each chosen stage is one module, at its place."""
-        self.places, told = places, None
+    def after_cut(self, paths: Mapping[int, str]) -> None:
+        """Check that the logits are the same now that each chosen stage is one module, at its path in ``paths``."""
+        self.paths, failure = paths, None
         try:
-            now = snapshot(self.network, self.image, list(places.values()))
-            same = _same(now.logits, self.sight.logits) and _same(now.again, self.sight.again)
+            now = snapshot(self.network, self.image, list(paths.values()))
+            is_same = _same(now.logits, self.before.logits) and _same(now.again, self.before.again)
         except Exception as error:
-            same, told = False, error
-        if not same:
+            is_same, failure = False, error
+        if not is_same:
             raise ValueError(
-                f"attention.stages: the stages {list(places)} of {name_of(self.network)} are not chains of modules"
-                f"{f' ({first_line(told)})' if told else ''}, and cannot be cut out.\n{TAKE_IT}"
-            ) from told
-        self.sight = now
+                f"attention.stages: the stages {list(paths)} of {name_of(self.network)} are not chains of modules"
+                f"{f' ({first_line(failure)})' if failure else ''}, and cannot be cut out.\n{SUPPORTED}"
+            ) from failure
+        self.before = now
 
-    def attached(self) -> None:
-        """Ask whether every attached module takes part, in ``forward`` as in the other way, and keeps the shape."""
+    def after_attach(self) -> None:
+        """Check that every attached module runs in both forward passes and keeps the shape of its map."""
         name = name_of(self.network)
         try:
-            now = snapshot(self.network, self.image, list(self.places.values()))
+            now = snapshot(self.network, self.image, list(self.paths.values()))
         except Exception as error:
             raise ValueError(f"attention.wrap does not fit {name}: {first_line(error)}") from error
-        for number, path in self.places.items():
+        for number, path in self.paths.items():
             if path not in now.forward or path not in now.intermediates:
-                raise ValueError(f"attention.wrap: {name} goes past what stands at its stage {number}, {path}")
-            was, told = self.sight.maps[number].shape, now.maps[number].shape
-            if told != was:
-                raise ValueError(f"attention.wrap makes {list(told)} of stage {number} of {name}, which is {list(was)}")
+                raise ValueError(f"attention.wrap: {name} does not call the module at its stage {number}, {path}")
+            old, new = self.before.maps[number].shape, now.maps[number].shape
+            if new != old:
+                raise ValueError(
+                    f"attention.wrap changes the shape of stage {number} of {name}, from {list(old)} to {list(new)}"
+                )
         if not _same(now.logits, now.again):
-            raise ValueError(f"attention.wrap: {name} says one thing in forward and another where it shows its maps")
+            raise ValueError(f"attention.wrap: {name} has other logits in forward than in forward_intermediates")
 
 
 def snapshot(network: nn.Module, image: Tensor, paths: Sequence[str]) -> Snapshot:
-    """Show ``image`` to ``network`` in both ways and watch what the modules at ``paths`` give."""
+    """Run ``image`` through both forward passes of ``network`` and keep the outputs of the modules at ``paths``."""
     forward: dict[str, Any] = {}
     intermediates: dict[str, Any] = {}
     with eval_mode(network):
@@ -98,13 +102,13 @@ def snapshot(network: nn.Module, image: Tensor, paths: Sequence[str]) -> Snapsho
 
 
 @contextmanager
-def hook_outputs(network: nn.Module, paths: Sequence[str], found: dict[str, Any]) -> Iterator[None]:
-    """Write what each of these modules gives into ``found``, by its path."""
+def hook_outputs(network: nn.Module, paths: Sequence[str], outputs: dict[str, Any]) -> Iterator[None]:
+    """Write the output of each module at ``paths`` into ``outputs``, by its path."""
 
-    def note(path: str) -> Any:
-        return lambda module, given, told: found.__setitem__(path, told)
+    def record(path: str) -> Any:
+        return lambda module, inputs, output: outputs.__setitem__(path, output)
 
-    hooks = [network.get_submodule(path).register_forward_hook(note(path)) for path in paths]
+    hooks = [network.get_submodule(path).register_forward_hook(record(path)) for path in paths]
     try:
         yield
     finally:
@@ -114,7 +118,7 @@ def hook_outputs(network: nn.Module, paths: Sequence[str], found: dict[str, Any]
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside; afterwards each module is in the mode that it was in."""
+    """Set eval mode and disable gradients inside; afterwards each module has its old mode."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -126,7 +130,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def name_of(network: nn.Module) -> str:
-    """timm's name of the network, or its class's."""
+    """Return timm's name of the network, or the name of its class."""
     return (getattr(network, "pretrained_cfg", None) or {}).get("architecture") or type(network).__name__
 
 

@@ -1,1 +1,1 @@
-"""KD methods: one file each, a pure function and then a thin module. See README, «Add a method»."""
+"""Distillation methods, one file each: a pure function and a thin module. See ``docs/add-a-method.md``."""

@@ -1,4 +1,4 @@
-"""What the methods that read maps share: which map of the one network goes with which of the other, and their sizes."""
+"""Helpers that methods share: pairing and resizing the maps of student and teacher, and checks of their inputs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ Pair = tuple[Tensor, Tensor]
 def paired_maps(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None = None) -> list[Pair]:
     """Pair the maps of two networks, counted from the deep end: [(student [B, C, H, W], teacher [B, D, I, J]), ...].
 
-    Networks differ in how many maps they show and agree best in what the last ones mean, so -1 is the last of both.
+    Networks differ in their number of maps and agree best at the deep end, so -1 is the last map of both.
 
     Args:
-        stages: negative positions, e.g. (-2, -1); None pairs as many as both have. Shallow to deep, either way.
+        stages: negative positions, e.g. (-2, -1); None pairs as many as both networks have.
+
+    Returns:
+        The pairs, shallow to deep whatever the order of ``stages``.
 
     Raises:
-        ValueError: a teacher that shows no maps, or a stage that one of the two does not have.
+        ValueError: a teacher without maps, or a stage that one of the two networks does not have.
     """
     if teacher is None or not teacher.features:
         raise ValueError(
-            "this method reads the maps of the teacher, and the teacher shows none: a logit cache, an ensemble and a teacher "
-            "that is only asked for logits have none. Choose a single teacher, teacher.source=auto, or a logit method"
+            "this method reads the maps of the teacher, and the teacher shows none: cached logits, an ensemble and an "
+            "exported program have no maps. Choose a single teacher, teacher.source=auto, or a logit method"
         )
     if isinstance(stages, int):
         raise ValueError(f"kd.stages is a list, counted from the deep end: kd.stages=[{stages}]")
@@ -36,7 +39,7 @@ def paired_maps(student: Outputs, teacher: Outputs | None, stages: Sequence[int]
     wrong = [stage for stage in chosen if not -most <= stage <= -1]
     if wrong or not chosen:
         raise ValueError(
-            f"kd.stages={list(chosen)}: stages count from the deep end, -1 is the last; the student shows "
+            f"kd.stages={list(chosen)}: stages count from the deep end, -1 is the last; the student has "
             f"{len(student.features)} maps and the teacher {len(teacher.features)}, so -{most} to -1 can be paired"
         )
     return [(student.features[stage], teacher.features[stage]) for stage in sorted(chosen)]
@@ -49,43 +52,47 @@ def same_size(student: Tensor, teacher: Tensor) -> Pair:
 
 
 def paired_wide_maps(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None) -> list[Pair]:
-    """``pairs`` at one size, without those of a single place: they have no spatial pattern to compare."""
+    """Return the pairs at one size, without those of a single place, which have no spatial pattern to compare."""
     sized = [same_size(*pair) for pair in paired_maps(student, teacher, stages)]
     return [(ours, theirs) for ours, theirs in sized if ours.shape[-2:] != (1, 1)]
 
 
 def check_wide(student: Outputs, teacher: Outputs | None, stages: Sequence[int] | None, method: str) -> None:
-    """Warn if some pairs of maps are left out, and refuse if all are.
+    """Warn if ``paired_wide_maps`` leaves some pairs out.
 
     Raises:
-        ValueError: with what would be right.
+        ValueError: it leaves all pairs out.
     """
     every, wide = len(paired_maps(student, teacher, stages)), len(paired_wide_maps(student, teacher, stages))
     if not wide:
         raise ValueError(
-            f"{method} compares where in its maps a network is active, and all maps of student and teacher that go "
-            "together are a single place: take shallower kd.stages, or a larger data.image_size"
+            f"{method} compares where in its maps a network is active, and in every pair of maps of student and "
+            "teacher one is a single place: use shallower kd.stages, or a larger data.image_size"
         )
     if wide < every:
-        warn_user(f"{method} leaves {every - wide} of {every} pairs of maps out: a single place each")
+        warn_user(f"{method} leaves {every - wide} of {every} pairs of maps out: each has a map of a single place")
 
 
 def warn_single_map(teacher: Tensor, method: str, consequence: str) -> None:
-    """Say what is lost where the teacher's map is a single place, as a ResNet's last one is at 32 pixels."""
+    """Warn if the teacher's map is a single place, as the last map of a ResNet is at 32 pixels.
+
+    Args:
+        consequence: what the method loses by it; completes the sentence.
+    """
     if teacher.shape[-2:] == (1, 1):
         warn_user(
             f"{method}: the teacher's last map is a single place, so {consequence}. A larger data.image_size, "
-            "a stem that shrinks less (of timm's networks, teacher.stem=small) or another method serves better"
+            "a stem that shrinks less (for a network of timm, teacher.stem=small) or another method works better"
         )
 
 
 def pool_to(x: Tensor, height: int, width: int) -> Tensor:
-    """Average-pool [B, C, H, W] to [B, C, height, width]; as it is where it has that size."""
+    """Average-pool [B, C, H, W] to [B, C, height, width]; return a map of that size unchanged."""
     return x if x.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))
 
 
 def conv_norm(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:
-    """Convolution (kernel x kernel, same size, no bias) and batch norm: [B, inside, H, W] -> [B, outside, H, W]."""
+    """Return a convolution (kernel x kernel, same size, no bias) and batch norm, from ``inside`` to ``outside``."""
     return nn.Sequential(
         nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outside),
@@ -93,26 +100,18 @@ def conv_norm(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:
 
 
 def check_batch(count: int, method: str) -> None:
-    """Refuse a batch of one where the images of a batch are compared with each other.
-
-    Raises:
-        ValueError: with what would be right.
-    """
+    """Raise ValueError for a batch of one image; for methods that compare the images of a batch with each other."""
     if count < 2:
         raise ValueError(
-            f"{method} compares the images of a batch with each other, and this batch has {count}: take a larger "
-            "train.batch_size, or fewer processes"
+            f"{method} compares the images of a batch with each other, and this batch has {count}: use a larger "
+            "train.batch_size or fewer processes"
         )
 
 
 def check_embedding(teacher: Outputs | None, method: str) -> None:
-    """Refuse a teacher that shows no embedding.
-
-    Raises:
-        ValueError: with what would be right.
-    """
+    """Raise ValueError if the teacher has no embedding."""
     if teacher is None or teacher.embedding is None:
         raise ValueError(
-            f"{method} compares embeddings, and the teacher shows none: a logit cache and an ensemble have logits alone. "
-            "Choose a single teacher, teacher.source=auto, or a logit method"
+            f"{method} compares embeddings, and the teacher shows none: cached logits and an ensemble have no "
+            "embedding. Choose a single teacher, teacher.source=auto, or a logit method"
         )

@@ -1,17 +1,18 @@
 """Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons (Heo, Lee, Yun, Choi, AAAI
 2019), https://arxiv.org/abs/1811.03233.
 
-First of all the student learns on which side of 0 each neuron of the teacher is, and nothing else: a squared hinge
-pulls its map, seen through a 1x1 convolution and batch norm, above +margin where the teacher's neuron is active and
-below -margin where it is not. Then it learns from labels alone. Stages weigh 1, 1/2, 1/4, ... from the deepest. Costs a
-1x1 convolution a stage; the teacher goes on being asked in the second part, where its answer has weight 0.
+In the first part of the training the student learns only on which side of 0 each neuron of the teacher is: a squared
+hinge pulls its map, through a 1x1 convolution and batch norm, above +margin where the teacher's neuron is active and
+below -margin elsewhere. In the second part the student learns from the labels alone. Stages have weights 1, 1/2, 1/4,
+... from the deepest. Costs a 1x1 convolution a stage; the teacher still runs in the second part, with weight 0.
 
-"Active" is a map above 0, which is as exact behind a ReLU as before it; of maps that are not a ReLU's (GELU, SiLU,
-ConvNeXt's blocks) it is only their sign. The paper needs no connector between maps of one shape, since it reads both
-before the ReLU; a student's map behind one is never negative, so that here there always is a connector. Where the
-teacher's map is the larger one it is sampled, not pooled: the mean of a few ReLUs is above 0 nearly everywhere.
-The authors restart the learning rate for the second part and use soft labels alone there (T = 3); RepDistiller uses
-labels alone, as is done here, and the one schedule of the training runs on. Their factor of 3/1000 is the weight.
+A neuron is active where the map is above 0, which is the same after a ReLU as before it; for maps without a ReLU (GELU,
+SiLU, ConvNeXt's blocks) it is only their sign. The paper reads both maps before the ReLU and needs no connector between
+maps of one shape. Here a connector is always there, because a student's map after a ReLU is never negative. A larger
+teacher's map is sampled and not pooled: the mean of a few ReLUs is above 0 nearly everywhere.
+
+The authors restart the learning rate for the second part and learn from soft labels alone there (T = 3). RepDistiller
+learns from labels alone, and so does this method, in one learning rate schedule. Their factor of 3/1000 is the weight.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def boundary_loss(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0
     It is max(margin - student, 0)^2 where teacher > 0, and max(margin + student, 0)^2 elsewhere.
 
     Args:
-        student, teacher: [B, C, H, W], of one shape; of the teacher's only the side of 0 counts.
+        student, teacher: [B, C, H, W], of one shape; only the sign of the teacher's map counts.
         margin: above 0, a number or a tensor that broadcasts over [B, C, H, W].
     """
     towards = torch.where(teacher > 0, student, -student)
@@ -43,8 +44,8 @@ class AB(nn.Module):
     """Activation boundaries through connectors, summed over stages with weights that halve towards the image.
 
     Args:
-        stages: from the deep end, -1 the last map; None takes all that both networks have.
-        margin: how far on its side of 0 a neuron shall be.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
+        margin: how far on its side of 0 a neuron should be.
     """
 
     needs = frozenset({"features"})

@@ -1,12 +1,14 @@
 """Paying More Attention to Attention (Zagoruyko & Komodakis 2017), https://arxiv.org/abs/1612.03928.
 
-Costs nothing to speak of, and has no weights: a map's channels are summed away before anything is compared, so any two
-networks fit. What is compared is *where* a network is active; how strongly, and in which channel, is normalised away.
+The method compares *where* two networks are active: it sums over the channels of a map and normalises the result, so
+how strong the activity is and in which channel does not matter. Any two networks can be compared, there are no weights,
+and the cost is negligible.
 
-Paper and code disagree. The paper's loss is beta / 2 times the distance of two normalised maps. The authors' code, and
-all peers after it, take the mean over places of its square (hence their weight of 1000): ``variant="code"``. Its
-gradient fades as the maps come together, that of ``variant="paper"`` (torchdistill's, without beta / 2) does not.
-A map of a single place, normalised, is a constant: such pairs are left out.
+Paper and code differ. The paper's loss is beta / 2 times the distance of two normalised maps. The authors' code, and
+every later implementation, uses the mean over places of the squared difference (hence their weight of 1000):
+``variant="code"``. Its gradient fades as the maps approach each other; the gradient of ``variant="paper"``
+(torchdistill's, without beta / 2) does not. A map of a single place, normalised, is a constant: such pairs are left
+out.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ VARIANTS = ("code", "paper")
 def attention_map(x: Tensor, p: float | Tensor = 2.0) -> Tensor:
     """Return the mean over channels of |x|^p, flattened to unit length: [B, C, H, W] -> [B, H W].
 
-    An image whose map is zero everywhere has the attention 0, with gradient 0.
+    An image whose map is 0 everywhere has attention 0 and gradient 0.
     """
     return F.normalize(x.abs().pow(p).mean(1).flatten(1), dim=1)
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, p: float | Tensor = 2.0, variant: str = "code") -> Tensor:
-    """Return how far the attention of one map is from that of the other, the larger map pooled to the smaller.
+    """Return the distance of the attention of two maps, a scalar; the larger map is pooled to the smaller.
 
     Args:
         student, teacher: [B, C, H, W] and [B, D, I, J].
-        p: of |x|^p, at least 1; a large p looks at the strongest place alone.
+        p: exponent of |x|^p, at least 1; with a large p only the strongest place counts.
         variant: "code", the squared difference, mean over B, H and W; "paper", the L2 distance, mean over B.
     """
     student, teacher = same_size(student, teacher)
@@ -47,10 +49,11 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: float | Tensor = 2.0
 
 
 class AttentionTransfer(nn.Module):
-    """The sum over stages of ``attention_transfer``.
+    """``attention_transfer``, summed over stages.
 
     Args:
-        stages: of the maps, from the deep end; None is as many as both networks have.
+        variant, p: of ``attention_transfer``.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
     """
 
     needs = frozenset({"features"})
@@ -68,5 +71,5 @@ class AttentionTransfer(nn.Module):
         check_wide(student, teacher, self.stages, "kd=at")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        found = paired_wide_maps(student, teacher, self.stages)
-        return sum(attention_transfer(ours, theirs, self.p, self.variant) for ours, theirs in found)
+        pairs = paired_wide_maps(student, teacher, self.stages)
+        return sum(attention_transfer(own, other, self.p, self.variant) for own, other in pairs)

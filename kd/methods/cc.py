@@ -1,18 +1,18 @@
 """Correlation Congruence for Knowledge Distillation (Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang, ICCV 2019),
 https://arxiv.org/abs/1904.01802.
 
-Images that are alike to the teacher shall be alike to the student. Both embeddings go through a linear layer to the
-same width; both layers are learned, so a part of the fall of this loss is theirs alone. Costs the two layers and B^2
-numbers (``paper``), or next to nothing (``repdistiller``).
+The student learns to find the same images alike as the teacher does. Both embeddings go through a linear layer to the
+same width; both layers are learned, so part of the decrease of this loss is due to the layers alone. Costs the two
+layers and B^2 numbers (``paper``), or next to nothing (``repdistiller``).
 
-Two losses bear the name:
+Two losses have this name:
 
-- ``repdistiller``: given to RepDistiller by the authors, and what most tables call CC. No kernel: the differences of
-  student and teacher on neighbours in the batch, multiplied without signs. It depends on the order of the batch, and
-  where every other image is matched perfectly it is 0.
-- ``paper``: || K_s - K_t ||_F^2 / B^2 with a Gaussian kernel, as a Taylor polynomial of dot products. That is the
-  Gaussian of a distance only for rows of length 1, so here they are made so; torchdistill takes the layer's output as
-  it is, and does not square the norm: with its value v, this loss is v^2 B^2.
+- ``repdistiller``: the code that the authors gave to RepDistiller, which most tables call CC. It has no kernel: it
+  multiplies the absolute differences of student and teacher for neighbours in the batch. It depends on the order of the
+  batch, and is 0 if the student matches every other image perfectly.
+- ``paper``: || K_s - K_t ||_F^2 / B^2 with a Gaussian kernel, as a Taylor polynomial of dot products. The polynomial is
+  the Gaussian of a distance only for rows of length 1, so this method normalises the rows. torchdistill does not
+  normalise, and does not square the norm: with its value v, this loss is v^2 B^2.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def neighbour_congruence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class CC(nn.Module):
-    """Congruence of embeddings behind two linear layers.
+    """Congruence of the embeddings after two linear layers.
 
     Args:
         variant: "repdistiller" or "paper".
         dim: width of the layers' outputs.
-        gamma: of the Gaussian, a number or a tensor. order: of its polynomial. Both for the variant ``paper``.
+        gamma: of the Gaussian, a number or a tensor; variant ``paper`` alone.
+        order: of the polynomial; variant ``paper`` alone.
     """
 
     needs = frozenset({"embedding"})
@@ -78,7 +79,7 @@ class CC(nn.Module):
         """Build the linear layers.
 
         Raises:
-            ValueError: a teacher that shows no embedding.
+            ValueError: a teacher without an embedding.
         """
         check_embedding(teacher, "kd=cc")
         self.student = nn.Linear(student.embedding.shape[-1], self.dim)

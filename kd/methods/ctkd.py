@@ -1,19 +1,19 @@
 """Curriculum Temperature for Knowledge Distillation (Li, Li, Yang, Zhao, Song, Luo, Li, Yang, AAAI 2023),
 https://arxiv.org/abs/2211.16231.
 
-Hinton's term at a temperature that is learned against the student: T = lowest + span sigmoid(theta), and where the
-student goes down the loss, theta goes up. Its gradient is multiplied by -lambda, and lambda rises from 0 to 1 along
-half a cosine over the first share of the training, so that the task hardens slowly. Costs one number more than Hinton's
-term (``global``), or a small MLP (``instance``). Theta starts at 1, as published: T = 15.6 of 1 to 21.
+Hinton's term at a temperature that is learned against the student: T = lowest + span sigmoid(theta), and theta climbs
+the loss that the student descends. The method multiplies the gradient of theta by -lambda; lambda rises from 0 to 1
+along half a cosine over the first part of the training, so that the task becomes harder slowly. Costs one number more
+than Hinton's term (``global``), or a small MLP (``instance``). Theta starts at 1, as published: T = 15.6, in a range
+from 1 to 21.
 
-- An optimiser that divides gradients by their size, as AdamW does, takes most of the curriculum out: once lambda is not
-  0, a step of theta is about as long as the learning rate. Published numbers are of SGD, where lambda scales the step.
-- Lambda follows the progress of the training step by step; the published code takes a step an epoch, and has 0.02 in
-  the first.
-- ``instance`` gives each image a temperature of its own, from what both networks say of it. The published code leaves
-  that network out. Here it is linear, ReLU, linear, on the probabilities of both at T = 1; its width (64), its input
-  and its start (about theta = 1) are ours. It sees probabilities without gradient: reversed, theirs would teach the
-  student to be hard to teach.
+- An optimiser that divides gradients by their size, as AdamW does, removes most of the curriculum: once lambda is not
+  0, a step of theta is about as long as the learning rate. Published numbers use SGD, where lambda scales the step.
+- Lambda changes with every training step; the published code changes it once an epoch, and has 0.02 in the first.
+- ``instance`` computes a temperature for each image from the probabilities of both networks at T = 1. The published
+  code does not contain that network. Here it is linear, ReLU, linear; its width (64), its input and its start (about
+  theta = 1) are our choice. It reads probabilities without gradient: a reversed gradient would train the student to be
+  hard to teach.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from kd.interfaces import Batch, Outputs
 from kd.methods.hinton import soft_label_kl
 
 VARIANTS = ("global", "instance")
-WIDTH = 64  # of the MLP that looks at an image's probabilities
+WIDTH = 64  # of the MLP that reads an image's probabilities
 
 
 def reversal(progress: float, curriculum: float) -> float:
-    """Lambda: 0 at the start, 1 after the share ``curriculum`` of the training, half a cosine between."""
+    """Return lambda: 0 at the start, 1 after the share ``curriculum`` of the training, half a cosine between."""
     along = min(progress / curriculum, 1.0) if curriculum > 0 else 1.0
     return 0.5 * (1 - math.cos(math.pi * along))
 
 
 def reversed_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
-    """``x`` itself, whose gradient is -strength times what arrives (Ganin and Lempitsky 2015, arXiv 1409.7495)."""
-    still = x.detach()
-    return still - strength * (x - still)  # x - still is 0 exactly; no autograd.Function, so vmap needs no rule
+    """Return ``x`` with its gradient multiplied by -strength (Ganin and Lempitsky 2015, arXiv 1409.7495)."""
+    fixed = x.detach()
+    return fixed - strength * (x - fixed)  # x - fixed is 0 exactly; no autograd.Function, so vmap needs no rule
 
 
 def learned_temperature(theta: Tensor, lowest: float | Tensor, span: float | Tensor) -> Tensor:
-    """T = lowest + span sigmoid(theta), of the shape of theta."""
+    """Return T = lowest + span sigmoid(theta), in the shape of theta."""
     return lowest + span * torch.sigmoid(theta)
 
 
 class CTKD(nn.Module):
-    """Hinton's term at a temperature that makes it hard.
+    """Hinton's term at a learned temperature that makes the loss larger.
 
     Args:
         variant: "global", one temperature; "instance", one for each image.
@@ -76,7 +76,7 @@ class CTKD(nn.Module):
         self.variant, self.lowest, self.span, self.curriculum = variant, lowest, span, curriculum
 
     def setup(self, student: Outputs, teacher: Outputs) -> None:
-        """Build what the temperature is made of."""
+        """Build theta, or the MLP that computes it."""
         if self.variant == "global":
             self.theta = nn.Parameter(torch.ones(()))
             return
@@ -89,7 +89,7 @@ class CTKD(nn.Module):
         if self.variant == "global":
             temperature = learned_temperature(reversed_gradient(self.theta, strength), self.lowest, self.span)
             return soft_label_kl(student.logits, teacher.logits, temperature)
-        said = torch.cat([student.logits.detach().softmax(-1), teacher.logits.softmax(-1)], dim=-1)
-        theta = reversed_gradient(self.look(said), strength)  # [B, 1]
+        probabilities = torch.cat([student.logits.detach().softmax(-1), teacher.logits.softmax(-1)], dim=-1)
+        theta = reversed_gradient(self.look(probabilities), strength)  # [B, 1]
         temperature = learned_temperature(theta, self.lowest, self.span)
         return soft_label_kl(student.logits, teacher.logits, temperature)

@@ -1,14 +1,14 @@
 """Knowledge Distillation from A Stronger Teacher (Huang, You, Wang, Qian, Xu 2022), https://arxiv.org/abs/2205.10536.
 
-DIST asks for correlation instead of equality, so that a teacher far surer than the student can be may still be
-followed: inter, 1 - Pearson's correlation of the two rows of probabilities of an image; intra, the same of the two
-columns of a class over the batch, the less noisy the larger the batch. Costs a few passes over [B, K]: nothing beside
-the networks.
+DIST asks for correlation instead of equality, so that a student can follow a teacher that is far more confident than
+the student can be. Two parts: inter, 1 - Pearson's correlation of the probabilities of an image; intra, the same for
+the probabilities of a class over the batch, which is less noisy with a larger batch. Costs a few passes over [B, K]:
+negligible beside the networks.
 
-The authors' classification code and its ports multiply by T^2; the paper does not, and at T = 1 it is all the same.
-They also add 1e-8 to the product of the norms, which shows where probabilities are close to even (many classes, a
-high T): a student that equals its teacher is then not exactly at 0. The gradient grows as the student's probabilities
-get more even, like 1 / their spread, up to some 1e7: a classifier that starts at zero wants train.student.clip_norm.
+The authors' classification code and its ports multiply by T^2; the paper does not, and at T = 1 both are equal. The
+code also adds 1e-8 to the product of the norms. This matters where probabilities are almost uniform (many classes, a
+high T): the loss of a student that equals its teacher is then not exactly 0. The gradient grows like 1 / the spread of
+the student's probabilities, up to about 1e7: with a classifier that starts at zero, set train.student.clip_norm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EPS = 1e-8  # the authors'
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation along the last dimension, 0 where one is constant: [..., N], [..., N] -> [...]."""
+    """Return Pearson's correlation along the last dimension: [..., N], [..., N] -> [...]; 0 if one is constant."""
     x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
     norms = torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
     return (x * y).sum(-1) / (norms + EPS)
@@ -33,7 +33,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def distance(x: Tensor, y: Tensor) -> Tensor:
-    """1 - correlation(x, y), which rounding would make negative where the two are alike; without gradient."""
+    """Return 1 - correlation(x, y) without gradient; computed so that rounding cannot make it negative."""
     x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
     lengths = [torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (x, y)]
     directions = [z / torch.where(length > 0, length, 1) for z, length in zip((x, y), lengths, strict=True)]
@@ -42,7 +42,7 @@ def distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _finer(probabilities: Tensor, beside: Tensor) -> Tensor:
-    """Of each class's column the one of the smaller numbers: a column is compared up to a constant. All [B, K]."""
+    """Choose for each class the column with the smaller numbers; both forms differ by a constant. All [B, K]."""
     return torch.where(beside.abs().amax(0) < probabilities.amax(0), beside, probabilities)
 
 
@@ -70,12 +70,12 @@ def dist(
 
 
 class DIST(nn.Module):
-    """Correlations between classes and within them.
+    """``dist``: correlations between classes and within them.
 
     Args:
         temperature: T of both softmaxes.
-        inter: the paper's beta, weight of the correlation of an image's probabilities.
-        intra: the paper's gamma, weight of the correlation of a class's probabilities over the batch.
+        inter: the paper's beta, the weight of the correlation of an image's probabilities.
+        intra: the paper's gamma, the weight of the correlation of a class's probabilities over the batch.
     """
 
     needs = frozenset({"logits"})
@@ -97,8 +97,8 @@ class DIST(nn.Module):
         """Nothing to build."""
         if student.logits.shape[-1] == 2:
             warn_user(
-                "DIST with two classes: two numbers that sum to 1 correlate with 1 or -1, whatever they are, so the "
-                "inter part has no gradient. kd.inter does nothing; kd.intra does"
+                "DIST with two classes: the correlation of two pairs that sum to 1 is always 1 or -1, so the inter "
+                "part has no gradient. kd.inter has no effect; kd.intra has"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -1,14 +1,14 @@
 """Decoupled Knowledge Distillation (Zhao, Cui, Song, Qiu, Liang 2022), https://arxiv.org/abs/2203.08679.
 
-Hinton's term is a sum of two (all at temperature T, p of the target, q of the other K - 1 classes among themselves):
-T^2 KL = TCKD + (1 - p_teacher) NCKD, TCKD = T^2 KL([p, 1 - p]), NCKD = T^2 KL(q). A sure teacher thus silences what
-it knows of the other classes; here each part has a weight of its own. Costs two softmaxes more than Hinton's term:
-nothing beside the networks.
+Hinton's term is a sum of two parts (all at temperature T, p of the target, q of the other K - 1 classes among
+themselves): T^2 KL = TCKD + (1 - p_teacher) NCKD, TCKD = T^2 KL([p, 1 - p]), NCKD = T^2 KL(q). So a confident teacher
+suppresses what it knows about the other classes; in DKD each part has its own weight. Costs two softmaxes more than
+Hinton's term: negligible beside the networks.
 
 The authors' code takes the logarithm of a softmax, which is infinite in float32 where logits lie far apart at T = 1,
-and leaves the target out by subtracting 1000; here both are exact: log-sum-exp, and the target's column is not there.
-In the code the term's weight rises over 20 epochs from 1/20; here that is a schedule, and it rises from 0. Of a
-mixture of two images (mixup) the target is the larger one's.
+and excludes the target by subtracting 1000. Here both are exact: log-sum-exp, and the target's column is removed. In
+the code the weight of the term rises from 1/20 over 20 epochs; here a schedule raises it from 0. For a mixture of two
+images (mixup) the target is that of the image with the larger share.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from kd.runtime.user_warnings import warn_user
 
 
 def drop_target(logits: Tensor, target: Tensor) -> Tensor:
-    """Leave out each image's target: [B, K], [B] -> [B, K - 1]."""
+    """Remove each image's target: [B, K], [B] -> [B, K - 1]."""
     place = torch.arange(logits.shape[-1] - 1, device=logits.device)
     return logits.gather(-1, place + (place >= target[:, None]))
 
 
 def target_or_not(logits: Tensor, target: Tensor, temperature: float | Tensor) -> Tensor:
-    """Two logits whose softmax at T is [p, 1 - p] of the target: [B, K], [B] -> [B, 2]."""
+    """Return two logits whose softmax at T is [p, 1 - p] of the target: [B, K], [B] -> [B, 2]."""
     rest = temperature * torch.logsumexp(drop_target(logits, target) / temperature, dim=-1)
     return torch.stack([logits.gather(-1, target[:, None]).squeeze(-1), rest], dim=-1)
 
@@ -44,7 +44,7 @@ def decoupled_kl(
     own, given = drop_target(student_logits, target), drop_target(teacher_logits, target)
     nckd = soft_label_kl_each(own, given, temperature)
     pairs = [target_or_not(logits, target, temperature) for logits in (student_logits, teacher_logits)]
-    # T logsumexp(z / T) is large at a large T: how far apart two of them are is lost in its rounding, and is in nckd
+    # T logsumexp(z / T) is large at a large T, and its rounding hides the difference of two of them, which nckd has
     rest = ((given / temperature).softmax(-1) * (own - given)).sum(-1) + nckd / temperature
     apart = torch.stack([pairs[0][:, 0] - pairs[1][:, 0], rest], dim=-1)
     tckd = soft_label_kl_each(*pairs, temperature, apart)
@@ -52,12 +52,12 @@ def decoupled_kl(
 
 
 class DKD(nn.Module):
-    """target * TCKD + nontarget * NCKD.
+    """``target * TCKD + nontarget * NCKD``.
 
     Args:
         temperature: T of every softmax.
-        target: the paper's alpha, weight of "is it the target, or not".
-        nontarget: the paper's beta, weight of "if not, which other class".
+        target: the paper's alpha, the weight of TCKD (target or not).
+        nontarget: the paper's beta, the weight of NCKD (which of the other classes).
     """
 
     needs = frozenset({"logits"})
@@ -82,7 +82,7 @@ class DKD(nn.Module):
         if student.logits.shape[-1] == 2:
             warn_user(
                 "DKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
-                "gradient. kd.nontarget does nothing; what is left is kd.target times the term of kd=hinton"
+                "gradient. kd.nontarget has no effect; the loss is kd.target times the term of kd=hinton"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

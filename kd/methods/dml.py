@@ -1,12 +1,12 @@
 """Deep Mutual Learning (Zhang et al. 2018), https://arxiv.org/abs/1706.00384.
 
-Two students, no teacher: each learns from the labels and from what the other says of the same image. The peer is
-another student of the same kind with other initial weights; it lives in the method, learns beside the student and is
-thrown away. Costs a second student in every step.
+Two students, no teacher: each learns from the labels and from the other's prediction for the same image. The peer is
+another student of the same architecture with other initial weights. It belongs to the method, trains together with the
+student, and is dropped after the training. Costs a second student in every step.
 
-The paper updates the two in turn; here both take their step at once, from the same forward passes, as most codes do.
-Peers' codes let the gradient of one student's loss run into the other (KD_Lib regresses raw logits, not detached); in
-the paper each loss trains its own network, and so it does here.
+The paper updates the two in turn; here both take their step at once, from the same forward passes, as in most
+implementations. Some implementations let the gradient of one student's loss flow into the other (KD_Lib regresses raw
+logits, not detached); in the paper and here each loss trains only its own network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kd.methods.supervised import CrossEntropy
 
 
 def mutual(student_logits: Tensor, peer_logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Return (T^2 KL(peer || student), T^2 KL(student || peer)): each trains its second argument alone.
+    """Return (T^2 KL(peer || student), T^2 KL(student || peer)); each has a gradient for its second network alone.
 
     Args:
         student_logits, peer_logits: [B, K].
@@ -31,10 +31,10 @@ def mutual(student_logits: Tensor, peer_logits: Tensor, temperature: float | Ten
 
 
 class Mutual(nn.Module):
-    """What the peer says of the batch, and the peer's own lesson, which is the student's: hard * CE(peer) + weight *
-    KL(student || peer).
+    """Losses of student and peer: weight (KL(peer || student) + KL(student || peer)) + hard CE(peer).
 
-    The weights stand inside, and the term's in ``kd.weights`` is 1: outside, they would scale the peer's steps too.
+    The weights are settings of this class, and the term's weight in ``kd.weights`` is 1: another weight there would
+    scale the steps of the peer too.
     """
 
     needs: frozenset[str] = frozenset()
@@ -55,12 +55,12 @@ class Mutual(nn.Module):
         self.labels = CrossEntropy(label_smoothing)
 
     def bind(self, context: Context) -> None:
-        self.peer, self.see = context.make_student(1), context.forward
+        self.peer, self.forward_network = context.make_student(1), context.forward
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        peer = self.see(self.peer, batch.image, frozenset())
+        peer = self.forward_network(self.peer, batch.image, frozenset())
         to_student, to_peer = mutual(student.logits, peer.logits, self.temperature)
         return self.weight * (to_student + to_peer) + self.hard * self.labels(peer, None, batch)

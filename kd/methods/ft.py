@@ -1,20 +1,20 @@
 """Paraphrasing Complex Network: Network Compression via Factor Transfer (Kim et al. 2018),
 https://arxiv.org/abs/1802.04977.
 
-A paraphraser, a convolutional autoencoder, makes *factors* of the teacher's last map; a translator makes factors of the
-student's; the student learns to make them alike, up to their length.
+A paraphraser, a convolutional autoencoder, computes *factors* from the teacher's last map; a translator computes
+factors from the student's. The student learns to make both equal, up to their length.
 
 Costs six 3x3 convolutions on the teacher's map, 31.5 D^2 weights at rate 1/2 (8 million for 512 channels), and three on
-the student's, for the training alone: next to a small student that is most of a step.
+the student's, in training alone: with a small student this is most of a step.
 
-The published paraphraser is trained first and then kept (6 epochs of L1 in the authors' code, 30 of squared error in
-RepDistiller). Here it learns in the same loop: the loss is ``weight`` times the distance of factors, which teaches
-student and translator alone, plus the squared error of reconstruction, which teaches the paraphraser alone. No
-parameter gets both gradients, and ``weight`` does not reach the paraphraser. For a first share of the training,
-``warmup``, the distance does not count; after it the paraphraser goes on learning, so the student follows a target that
-still moves a little. Maps of different size are pooled to the smaller before anything reads them.
+The published paraphraser is trained first and then frozen (6 epochs of L1 in the authors' code, 30 of squared error in
+RepDistiller). Here it trains in the same loop: the loss is ``weight`` times the distance of factors, which trains
+student and translator alone, plus the squared error of reconstruction, which trains the paraphraser alone. No parameter
+gets both gradients, and ``weight`` does not reach the paraphraser. In the first part of the training, ``warmup``, the
+distance has weight 0. Afterwards the paraphraser still trains, so the student follows a target that moves a little.
+Maps of different sizes are pooled to the smaller size first.
 
-RepDistiller compares not the factors but their attention maps, ``variant="repdistiller"``: at p = 2 attention transfer.
+RepDistiller compares the attention maps of the factors, ``variant="repdistiller"``: at p = 2 attention transfer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ EPS = 1e-12  # of a length, as in F.normalize
 
 
 def direction(x: Tensor) -> Tensor:
-    """Return each image's values at unit length, [B, ...] -> [B, N]; zero everywhere stays so, with gradient 0.
+    """Return each image's values at unit length, [B, ...] -> [B, N]; zeros stay zeros, with gradient 0.
 
-    F.normalize gives the same values, and at zero gradients of 1e12.
+    F.normalize returns the same values, but has gradients of 1e12 at zero.
     """
     x = x.flatten(1)
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -40,7 +40,7 @@ def direction(x: Tensor) -> Tensor:
 
 
 def factor_distance(student: Tensor, teacher: Tensor, variant: str = "paper", p: int = 1) -> Tensor:
-    """Return how far the student's factors are from the teacher's, the larger map pooled to the smaller.
+    """Return the distance of the student's factors from the teacher's; the larger map is pooled to the smaller.
 
     Args:
         student, teacher: [B, M, H, W] and [B, M, I, J]; for "repdistiller" the channel counts may differ.
@@ -63,7 +63,7 @@ class FactorTransfer(nn.Module):
 
     Args:
         rate: channels of the factors as a share of the teacher's (the paper's k).
-        weight: of the distance. warmup: share of the training for which it does not count.
+        weight: of the distance. warmup: share of the training in which the distance has weight 0.
         variant, p: of ``factor_distance``.
     """
 
@@ -93,25 +93,25 @@ class FactorTransfer(nn.Module):
         """Build the paraphraser (encoder and decoder) and the translator.
 
         Raises:
-            ValueError: last maps of a single place, which have no attention to compare.
+            ValueError: last maps of a single place, which have no attention to compare (``repdistiller``).
         """
-        ours, theirs = _last(student, teacher)
-        if self.variant == "repdistiller" and ours.shape[-2:] == (1, 1):
+        own, other = _last(student, teacher)
+        if self.variant == "repdistiller" and own.shape[-2:] == (1, 1):
             raise ValueError(
                 "kd.variant=repdistiller compares where factors are active, and the last map of student or teacher is "
-                "a single place: take kd.variant=paper, or a larger data.image_size"
+                "a single place: use kd.variant=paper, or a larger data.image_size"
             )
-        inside, outside = ours.shape[1], theirs.shape[1]
+        inside, outside = own.shape[1], other.shape[1]
         factors = max(1, round(self.rate * outside))
         self.encoder = _convolutions(outside, outside, factors, factors)
         self.decoder = _convolutions(factors, factors, outside, outside)
         self.translator = _convolutions(inside, inside, factors, factors)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = _last(student, teacher)
-        factors = self.encoder(theirs)
-        reconstruction = (self.decoder(factors) - theirs).square().mean()
-        distance = factor_distance(self.translator(ours), factors.detach(), self.variant, self.p)
+        own, other = _last(student, teacher)
+        factors = self.encoder(other)
+        reconstruction = (self.decoder(factors) - other).square().mean()
+        distance = factor_distance(self.translator(own), factors.detach(), self.variant, self.p)
         return self.weight * float(batch.progress >= self.warmup) * distance + reconstruction
 
 
@@ -121,6 +121,6 @@ def _last(student: Outputs, teacher: Outputs | None) -> tuple[Tensor, Tensor]:
 
 
 def _convolutions(*channels: int) -> nn.Sequential:
-    """3x3 convolutions at stride 1, each with a leaky ReLU behind it."""
+    """3x3 convolutions at stride 1, each followed by a leaky ReLU."""
     steps = zip(channels, channels[1:], strict=False)
     return nn.Sequential(*(m for i, o in steps for m in (nn.Conv2d(i, o, 3, padding=1), nn.LeakyReLU(0.1))))

@@ -1,8 +1,8 @@
 """Distilling the Knowledge in a Neural Network (Hinton, Vinyals, Dean 2015), https://arxiv.org/abs/1503.02531.
 
-Costs one softmax over the teacher's logits: nothing beside the networks. Peers weigh it differently under the same
-name; here the term is T^2 KL(teacher || student), summed over classes and averaged over the batch, and alpha is its
-weight. T^2 keeps the size of the gradient about the same when T changes.
+The term is T^2 KL(teacher || student), summed over classes and averaged over the batch, and alpha is its weight; other
+implementations weight it differently under the same name. T^2 keeps the size of the gradient about the same when T
+changes. Costs one softmax over the teacher's logits: negligible beside the networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: f
 
     Args:
         student_logits, teacher_logits: [B, K].
-        temperature: T > 0, a number, a tensor of one, or [B, 1]: each image's own.
+        temperature: T > 0, a number, a tensor of one, or [B, 1] for one T an image.
     """
     return soft_label_kl_each(student_logits, teacher_logits, temperature).mean()
 
@@ -27,18 +27,19 @@ def soft_label_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: f
 def soft_label_kl_each(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor, apart: Tensor | None = None
 ) -> Tensor:
-    """The same of each image, [B].
+    """Return ``soft_label_kl`` of each image, [B].
 
     Args:
-        apart: [B, K], student's logits less the teacher's, where that is known better than by subtracting them.
+        apart: [B, K], the student's logits minus the teacher's, if the caller knows it more precisely than by
+            subtraction.
     """
-    # written out: F.kl_div has no batching rule, and a stack of students is trained under vmap
+    # written out, because F.kl_div has no batching rule, and vmap trains a stack of students
     student = torch.log_softmax(student_logits / temperature, dim=-1)
     teacher = torch.log_softmax(teacher_logits / temperature, dim=-1)
-    found = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
+    plain = (teacher.exp() * (teacher - student)).sum(-1, keepdim=True)
     apart = student_logits - teacher_logits if apart is None else apart
-    value = _precise.kl(apart, teacher_logits, temperature, found)
-    return _precise.with_value(temperature**2 * value, temperature**2 * found).squeeze(-1)
+    value = _precise.kl(apart, teacher_logits, temperature, plain)
+    return _precise.with_value(temperature**2 * value, temperature**2 * plain).squeeze(-1)
 
 
 class Hinton(nn.Module):

@@ -1,12 +1,12 @@
 """Logit Standardization in Knowledge Distillation (Sun, Ren, Li, Wang, Cao 2024), https://arxiv.org/abs/2403.01683.
 
-Not a loss but what is done before one: each image's logits become z-scores, the student's and the teacher's, so that
-the student need not match how large the teacher's logits are. It wraps any term that reads logits: Hinton's, DKD's.
-Costs a mean and a standard deviation a row: nothing beside the networks.
+A transformation before a loss and not a loss: the logits of student and teacher become z-scores, image by image, so
+that the student need not match the size of the teacher's logits. It wraps any term that reads logits: Hinton's, DKD's.
+Costs a mean and a standard deviation a row: negligible beside the networks.
 
-The cross entropy with the labels is a term of its own, on the logits as they are. As in the authors' code the standard
-deviation divides by K - 1, and 1e-7 is added to it. The gradient grows as the student's logits get more even, like
-1 / their deviation, up to some 1e6: a classifier that starts at zero wants train.student.clip_norm.
+The cross entropy with the labels is a separate term on the plain logits. As in the authors' code the standard deviation
+divides by K - 1, and 1e-7 is added to it. The gradient grows like 1 / the standard deviation of the student's logits,
+up to about 1e6: with a classifier that starts at zero, set train.student.clip_norm.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from kd.runtime.user_warnings import warn_user
 
 
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
-    """Z-scores of each row: [B, K] -> [B, K], (z - mean) / (eps + std)."""
+    """Return the z-scores of each row, (z - mean) / (eps + std): [B, K] -> [B, K]."""
     return (logits - logits.mean(-1, keepdim=True)) / (eps + logits.std(-1, keepdim=True))
 
 
 def standardized(outputs: Outputs) -> Outputs:
-    """The same with z-scores for logits."""
+    """Return ``outputs`` with z-scores in place of the logits."""
     return outputs._replace(logits=standardize(outputs.logits))
 
 
 class Standardized(nn.Module):
-    """Another term, which is shown z-scores for logits.
+    """Another term, which gets z-scores in place of logits.
 
     Args:
         term: any term that compares the logits of student and teacher.
@@ -48,15 +48,15 @@ class Standardized(nn.Module):
         return self.term.needs
 
     def bind(self, context: Context) -> nn.Module | None:
-        """Pass on what surrounds the training."""
+        """Pass the context to the term inside."""
         return self.term.bind(context) if hasattr(self.term, "bind") else None
 
     def setup(self, student: Outputs, teacher: Outputs) -> None:
-        """Let the term inside build what it needs."""
+        """Set up the term inside."""
         if student.logits.shape[-1] == 2:
             warn_user(
-                "LSKD with two classes: the z-scores of two logits are 0.71 and -0.71, whatever they are, so that "
-                "the student learns from the labels alone. kd=hinton works with two classes"
+                "LSKD with two classes: the z-scores of two logits are always 0.71 and -0.71, so the student learns "
+                "from the labels alone. kd=hinton works with two classes"
             )
         self.term.setup(standardized(student), standardized(teacher))
 

@@ -1,14 +1,14 @@
 """Masked Generative Distillation (Yang, Li, Shao, Shi, Yuan, Yuan, ECCV 2022), https://arxiv.org/abs/2205.01529.
 
-A random part of the student's last map is set to 0, and two 3x3 convolutions have to make the teacher's whole map of
-what is left. Costs those convolutions, 18 C^2 weights for C channels of the teacher (4.7 M at 512): they can outweigh a
-small student in training and are not deployed.
+The method sets a random part of the student's last map to 0, and two 3x3 convolutions generate the teacher's whole map
+from the rest. Costs these convolutions, 18 C^2 weights for C channels of the teacher (4.7 M at 512): in training they
+can be larger than a small student; they are not deployed.
 
 The loss is the sum of squared differences over C, H and W, averaged over the batch, as in the authors' code: it grows
 with the map. The paper masks places, the same in all channels; the authors' code for classification masks whole
-channels instead (the line for places is a comment there). Both are here. A mask is a pure function of (seed, epoch,
-index), as views are, so that dropout in the student draws what it draws in its baseline; what is kept is not scaled up.
-Maps of unequal size, which the authors refuse, are average-pooled to the smaller.
+channels instead (the line for places is commented out there). ``masked`` chooses. A mask is a pure function of (seed,
+epoch, index), as views are, so that dropout in the student draws the same numbers as in its baseline. The values that
+remain are not scaled up. Maps of different sizes, which the authors refuse, are average-pooled to the smaller size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def masked_generation_loss(
 
     Args:
         student, teacher: [B, C, H, W], of one shape.
-        keep: 0 or 1, broadcasts over [B, C, H, W]. generate: a map to one of the same shape.
+        keep: 0 or 1, broadcasts over [B, C, H, W]. generate: maps a map to one of the same shape.
     """
     return (generate(student * keep) - teacher).square().sum((1, 2, 3)).mean()
 
@@ -53,7 +53,7 @@ class MGD(nn.Module):
     """Generate the teacher's last map from a masked one of the student.
 
     Args:
-        mask: the share that is set to 0, in [0, 1). masked: what is, "places" (paper) or "channels" (code).
+        mask: the share that is set to 0, in [0, 1). masked: the unit, "places" (paper) or "channels" (code).
     """
 
     needs = frozenset({"features"})
@@ -69,7 +69,7 @@ class MGD(nn.Module):
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         ((own, given),) = paired_maps(student, teacher, (-1,))
         if self.masked == "places":
-            warn_single_map(given, "kd=mgd", "what is hidden is the whole map: kd.masked=channels hides some of it")
+            warn_single_map(given, "kd=mgd", "a mask hides the whole map: kd.masked=channels hides a part of it")
         self.register_buffer("seed", torch.randint(2**62, ()))
         inside, outside = own.shape[1], given.shape[1]
         self.align = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)

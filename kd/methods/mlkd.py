@@ -1,23 +1,23 @@
 """Multi-Level Logit Distillation (Jin, Wang, Lin, CVPR 2023), https://doi.org/10.1109/CVPR52729.2023.02325.
 
-At several temperatures, what two networks say is aligned at three levels: image by image (Hinton's term), and by the
-Gram matrices of the probabilities, between the images of a batch and between classes. Costs two softmaxes and two
-products of B^2 K and B K^2 operations a temperature: nothing beside the networks. The Gram terms are not free of the
-batch size: with twice the batch, batch alignment doubles and class alignment is four times as large.
+The loss aligns the probabilities of student and teacher at several temperatures and at three levels: image by image
+(Hinton's term), and, by the Gram matrices of the probabilities, between the images of a batch and between classes.
+Costs two softmaxes and two products of B^2 K and B K^2 operations a temperature: negligible beside the networks. The
+Gram terms depend on the batch size: with twice the batch, batch alignment doubles and class alignment is four times as
+large.
 
 The published code ranks images by the teacher's confidence, and classes by their share of its probability, and marks
-the half that it is *least* sure of. How the marks act is where variants differ:
+the half with the *least* confidence. The variants differ in the effect of the marks:
 
-- ``code``: what the published code computes of its weakly augmented view, the only one that there is here. The mark
-  multiplies a sum that is already a scalar, so it is no more than a factor mean(mark), about 1/2. At T = 2 and T = 6
-  the term image by image counts once more, unmarked: there the code takes the weak view where it means the strong one.
-- ``paper``: the marks act where they can be meant, on images and classes: the term image by image counts marked images
-  alone (and is still divided by B), the Gram terms count the rows of marked images and classes. Which half is marked is
-  the code's; this variant follows from descriptions of the paper and from the code's unused ``reduce=False``, not from
-  the paper's own equations.
+- ``code``: the part of the published code that uses the weakly augmented view, which is the only view here. There the
+  mark multiplies a sum that is already a scalar, so it is only a factor mean(mark), about 1/2. At T = 2 and T = 6 the
+  image-by-image term counts once more, unmarked: the code uses the weak view there in place of the strong one.
+- ``paper``: the marks select images and classes. The image-by-image term counts marked images alone (and still divides
+  by B); the Gram terms count the rows of marked images and classes. The marked half is that of the code. This variant
+  follows descriptions of the paper and the code's unused ``reduce=False``, not the paper's own equations.
 
-Published, student and teacher see a second, strongly augmented view, on which Hinton's terms at the other temperatures
-and a second cross entropy are added: ``as_coded`` is the whole of it.
+In the published training, student and teacher also get a second, strongly augmented view, for Hinton's terms at the
+other temperatures and a second cross entropy: ``code_total`` is this whole objective.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kd.methods.hinton import soft_label_kl, soft_label_kl_each
 Temperatures = Sequence[float | Tensor]
 
 PUBLISHED = (2.0, 3.0, 4.0, 5.0, 6.0)
-AGAIN = (2.0, 6.0)  # at these the published code takes the weak view's logits for the strong view's
+AGAIN = (2.0, 6.0)  # where the published code uses the weak view's logits in place of the strong view's
 VARIANTS = ("code", "paper")
 
 
@@ -56,7 +56,7 @@ def batch_alignment(
     """Return (1/B) || P_s P_s' - P_t P_t' ||_F^2, a scalar; P: the softmax at T, [B, K]; no T^2.
 
     Args:
-        student_logits, teacher_logits: [B, K]. mark: [B], what each row of the difference counts.
+        student_logits, teacher_logits: [B, K]. mark: [B], the weight of each row of the difference.
     """
     student, teacher = (_probabilities(logits, temperature) for logits in (student_logits, teacher_logits))
     apart = student @ student.transpose(-1, -2) - teacher @ teacher.transpose(-1, -2)
@@ -69,7 +69,7 @@ def class_alignment(
     """Return (1/K) || P_s' P_s - P_t' P_t ||_F^2, a scalar; P: the softmax at T, [B, K]; no T^2.
 
     Args:
-        student_logits, teacher_logits: [B, K]. mark: [K], what each row of the difference counts.
+        student_logits, teacher_logits: [B, K]. mark: [K], the weight of each row of the difference.
     """
     student, teacher = (_probabilities(logits, temperature) for logits in (student_logits, teacher_logits))
     apart = student.transpose(-1, -2) @ student - teacher.transpose(-1, -2) @ teacher
@@ -77,21 +77,21 @@ def class_alignment(
 
 
 def confidence_masks(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The half that the teacher is least sure of, of the images and of the classes: 0 or 1, [B] and [K].
+    """Mark the images and the classes with the least confidence of the teacher: 0 or 1, [B] and [K].
 
-    An image's confidence is its largest probability, a class's the sum of its probabilities over the batch. The median
-    is marked too, so of an odd number the larger half.
+    The confidence of an image is its largest probability, that of a class the sum of its probabilities over the batch.
+    Half are marked, and the median too: of an odd number the larger half.
     """
     probabilities = _probabilities(teacher_logits, 1.0)
     halves = []
     for confidence in (probabilities.amax(-1), probabilities.sum(-2)):
-        # torch takes the lower of two medians and the published code their middle: as a bound they are the same
+        # torch returns the lower of two medians, the published code their mean: as a bound both are the same
         halves.append((confidence <= confidence.median(-1).values).to(confidence.dtype))
     return halves[0], halves[1]
 
 
 def alignment(student_logits: Tensor, teacher_logits: Tensor, temperatures: Temperatures) -> Tensor:
-    """The variant ``paper``: the sum over temperatures and levels, with marked images and classes alone; a scalar."""
+    """Return the variant ``paper``, a scalar: the sum over temperatures and levels, for marked images and classes."""
     images, classes = confidence_masks(teacher_logits)
     pair = student_logits, teacher_logits
     return sum(
@@ -103,10 +103,10 @@ def alignment(student_logits: Tensor, teacher_logits: Tensor, temperatures: Temp
 def code_loss(
     student_logits: Tensor, teacher_logits: Tensor, temperatures: Temperatures, again: Temperatures
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The variant ``code``: what is computed of the weak view at the levels of instance, batch and class; scalars.
+    """Return the variant ``code`` at the levels instance, batch and class, three scalars.
 
     Args:
-        again: temperatures at which the instances count once more, without the factor.
+        again: temperatures at which the instance level counts once more, without the factor.
     """
     images, classes = (mark.mean() for mark in confidence_masks(teacher_logits))
     pair = student_logits, teacher_logits
@@ -125,12 +125,12 @@ def code_total(
     hard: float = 0.1,
     soft: float = 0.9,
 ) -> dict[str, Tensor]:
-    """The published objective of two views, in its weighted parts: their sum is what is minimised.
+    """Return the weighted parts of the published objective of two views; the training minimises their sum.
 
     Args:
         weak, strong: logits of student and teacher, [B, K] each, on the two views of the batch.
         target: [B], int64.
-        again: the temperatures at which the weak view stands in for the strong one.
+        again: the temperatures at which the weak view replaces the strong one.
         hard, soft: weights of the cross entropies and of the rest.
 
     Returns:
@@ -147,10 +147,10 @@ def _probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 class MLKD(nn.Module):
-    """Three levels of alignment, summed over temperatures.
+    """Alignment at three levels, summed over temperatures.
 
     Args:
-        temperatures: the numbers T to sum over.
+        temperatures: the values of T.
         variant: "code" or "paper".
     """
 

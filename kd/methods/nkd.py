@@ -1,14 +1,14 @@
 """From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized
 Soft Labels (Yang, Zeng, Li, Zhang, Yuan, Li 2023), https://arxiv.org/abs/2303.13005: its NKD.
 
-The teacher's certainty weighs the log-probability of the target, at T = 1; the other K - 1 classes, normalised among
-themselves so that they sum to 1 on both sides, are matched at T. Both parts are cross entropies, so that the value
-holds the teacher's entropy and is not 0 where student and teacher agree. Costs two softmaxes more than Hinton's term:
-nothing beside the networks.
+The loss has two parts. The first is the log-probability of the target at T = 1, weighted with the teacher's probability
+of the target. The second matches the other K - 1 classes at T, normalised among themselves so that they sum to 1 for
+both networks. Both are cross entropies, so the value contains the teacher's entropy and is not 0 where student and
+teacher agree. Costs two softmaxes more than Hinton's term: negligible beside the networks.
 
-The published code first kept the target among the others (until its commit 9466b3f, 1 to 7 % of the value); here it
-is left out, as in the paper. The cross entropy with the labels is a term of its own. Of a mixture of two images
-(mixup) the target is the larger one's.
+The published code first kept the target among the others (until its commit 9466b3f, 1 to 7 % of the value); here it is
+left out, as in the paper. The cross entropy with the labels is a separate term. For a mixture of two images (mixup) the
+target is that of the image with the larger share.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class NKD(nn.Module):
     """Normalised distillation.
 
     Args:
-        temperature: T of the classes beside the target.
-        nontarget: the paper's gamma, their weight beside the target's, which is 1.
+        temperature: T of the classes other than the target.
+        nontarget: the paper's gamma, the weight of these classes; the target has weight 1.
     """
 
     needs = frozenset({"logits"})
@@ -72,7 +72,7 @@ class NKD(nn.Module):
         if student.logits.shape[-1] == 2:
             warn_user(
                 "NKD with two classes: there is one class beside the target, so the non-target part is 0 and has no "
-                "gradient. kd.nontarget and kd.temperature do nothing; kd=hinton has a temperature that does"
+                "gradient. kd.nontarget and kd.temperature have no effect; the temperature of kd=hinton has"
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

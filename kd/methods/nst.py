@@ -1,14 +1,15 @@
 """Like What You Like: Knowledge Distill via Neuron Selectivity Transfer (Huang & Wang 2017),
 https://arxiv.org/abs/1707.01219.
 
-Each channel, as a pattern over places of unit length, is a sample; the loss is the squared maximum mean discrepancy of
-the student's samples and the teacher's under the kernel (u . v)^2. No weights, and any two networks fit: channels are a
-set, their number and order do not matter.
+Each channel is a sample: its pattern over places, scaled to unit length. The loss is the squared maximum mean
+discrepancy between the student's samples and the teacher's under the kernel (u . v)^2. It has no weights and works for
+any two networks: channels are a set, and their number and order do not matter.
 
-Costs a matrix product a pair of maps and an image. Peers spell the kernel out over [B, C, D, H W]; here the sum over
-channels is taken from whichever of two tables is smaller, [B, C, D] or [B, H W, H W]: a value within rounding and up to
-a thousandth of the memory. All three means are kept, so that the value is 0 where the two agree; the teacher's own has
-no gradient. A map of a single place, normalised, is a constant: such pairs are left out.
+Costs a matrix product for each pair of maps and image. Other implementations compute the kernel over [B, C, D, H W];
+here the sum over channels comes from the smaller of two matrices, [B, C, D] or [B, H W, H W]: the same value within
+rounding, with down to a thousandth of the memory. All three means are kept, so that the value is 0 where both networks
+agree; the mean of the teacher alone has no gradient. A map of a single place, normalised, is a constant: such pairs are
+left out.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ def selectivity_discrepancy(student: Tensor, teacher: Tensor) -> Tensor:
     """Return MMD^2 of the channels' patterns, mean over B, the larger map pooled to the smaller.
 
     Args:
-        student, teacher: [B, C, H, W] and [B, D, I, J]. A channel that is zero everywhere is the pattern 0, with
-            gradient 0.
+        student, teacher: [B, C, H, W] and [B, D, I, J]. A channel that is 0 everywhere has pattern 0 and gradient 0.
     """
     student, teacher = same_size(student, teacher)
     u, v = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
@@ -43,10 +43,10 @@ def selectivity_discrepancy(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class NeuronSelectivityTransfer(nn.Module):
-    """The sum over stages of ``selectivity_discrepancy``.
+    """``selectivity_discrepancy``, summed over stages.
 
     Args:
-        stages: of the maps, from the deep end; None is as many as both networks have.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
     """
 
     needs = frozenset({"features"})

@@ -1,16 +1,17 @@
 """A Comprehensive Overhaul of Feature Distillation (Heo et al., ICCV 2019), https://arxiv.org/abs/1904.01866.
 
-Each map of the student goes through a 1x1 convolution and batch norm and is compared with the teacher's behind a margin
-ReLU, max(x, m) with a margin m < 0 a channel; where the teacher says no (at most 0), a student that says no even more
-clearly is right, and not pulled (partial L2). Stages weigh 1, 1/2, 1/4, ... from the deepest. Costs a 1x1 convolution a
-stage in training.
+Each map of the student passes a 1x1 convolution and batch norm; the loss compares it with the teacher's map after a
+margin ReLU, max(x, m) with a margin m < 0 for each channel. Where the teacher's value is not positive, a smaller value
+of the student is correct and has no loss (partial L2). Stages have weights 1, 1/2, 1/4, ... from the deepest. Costs a
+1x1 convolution a stage in training.
 
-The paper reads maps before the ReLU and takes m, the mean of a channel's negative values, from the batch norm in front
-of it. Here maps are as the network hands them on, most often behind the ReLU: nothing is negative there, m is 0, and
-the loss is |max(s, 0) - t|^2 where the teacher is at 0 and |s - t|^2 elsewhere. Where maps do have negative values
-(GELU, SiLU, ConvNeXt's blocks), m is their mean over all that was seen since training began, kept in a buffer. So less
-of the paper is left with most networks than its name says. Maps of unequal size are average-pooled to the smaller, as
-mdistiller does with the teacher's. The teacher stays in eval mode; in the authors' code it is in train mode.
+The paper reads maps before the ReLU, and computes m, the mean of a channel's negative values, from the batch norm in
+front of it. Here a map is the output of the network's stage, for most networks after the ReLU: no value is negative, m
+is 0, and the loss is |max(s, 0) - t|^2 where the teacher is at 0 and |s - t|^2 elsewhere. So with most networks less of
+the paper is left than the name suggests. Where maps have negative values (GELU, SiLU, ConvNeXt's blocks), m is their
+mean over all maps since the start of the training, kept in a buffer. Maps of different sizes are average-pooled to the
+smaller size, as in mdistiller for the teacher's map. The teacher stays in eval mode; in the authors' code it is in
+train mode.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: float | Tensor = 0.0) -
 
 
 class Margin(nn.Module):
-    """The mean of the negative values of each channel, over all that was seen in training; 0 where there were none."""
+    """The mean of each channel's negative values, over all maps seen in training; 0 without negative values."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -60,7 +61,7 @@ class OFD(nn.Module):
     """Partial L2 through connectors, summed over stages with weights that halve towards the image.
 
     Args:
-        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
     """
 
     needs = frozenset({"features"})

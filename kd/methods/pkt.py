@@ -1,12 +1,14 @@
 """Learning Deep Representations with Probabilistic Knowledge Transfer (Passalis and Tefas, ECCV 2018),
 https://arxiv.org/abs/1803.10837.
 
-Each image's cosine similarities to the batch are read as probabilities of picking a neighbour, and the student's follow
-the teacher's by their KL divergence. Widths need not agree: no adapter. Costs B^2 numbers and operations B^2 D.
+The cosine similarities of an image to the batch become probabilities of choosing a neighbour; the loss is the KL
+divergence of the student's probabilities from the teacher's. The two embeddings may differ in width: no adapter. Costs
+B^2 numbers and B^2 D operations.
 
-The paper sums over pairs; the authors' code and all peers take the mean over B^2, as here. So twice the batch is half
-the loss: the published weight of 3e4 is for batches of 64 to 128. On an embedding of zeros their gradient is NaN; here
-such an image has cosine 0 with all, itself included, as in their forward pass, and no gradient.
+The paper sums over pairs; the authors' code and all other implementations use the mean over B^2, as here. So twice the
+batch has half the loss: the published weight of 3e4 is for batches of 64 to 128. For an embedding of zeros the gradient
+of the authors' code is NaN; here such an image has cosine 0 with all images including itself, as in their forward pass,
+and no gradient.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from kd.interfaces import Batch, Outputs
 from kd.methods import _precise
 from kd.methods._common import check_batch, check_embedding
 
-EPS = 1e-7  # as published, beside lengths and probabilities
+EPS = 1e-7  # as published, added to lengths and probabilities
 
 
 def neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over B^2 of P_t log((P_t + eps) / (P_s + eps)), a scalar; P = (1 + cosine) / 2 with rows that sum to 1.
+    """Return the mean over B^2 of P_t log((P_t + eps) / (P_s + eps)); P = (1 + cosine) / 2, with rows that sum to 1.
 
     Args:
         student, teacher: [B, D] and [B, D'].
@@ -35,7 +37,7 @@ def neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _neighbours(x: Tensor) -> Tensor:
-    """[B, D] -> [B, B]: of each image, the probabilities of its neighbours, itself among them."""
+    """Return the probabilities of each image's neighbours, itself included: [B, D] -> [B, B]."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     x = x / (length.masked_fill(length == 0, math.inf) + EPS)
     alike = (1 + x @ x.transpose(0, 1)) / 2
@@ -43,7 +45,7 @@ def _neighbours(x: Tensor) -> Tensor:
 
 
 class PKT(nn.Module):
-    """Neighbours among a batch's embeddings."""
+    """``neighbour_loss`` of the embeddings of a batch."""
 
     needs = frozenset({"embedding"})
 
@@ -54,7 +56,7 @@ class PKT(nn.Module):
         """Nothing to build.
 
         Raises:
-            ValueError: a teacher that shows no embedding.
+            ValueError: a teacher without an embedding.
         """
         check_embedding(teacher, "kd=pkt")
 

@@ -1,13 +1,14 @@
 """Distilling Knowledge via Knowledge Review (Chen, Liu, Zhao, Jia, CVPR 2021), https://arxiv.org/abs/2104.09044.
 
-The student's embedding and maps are fused from the deepest to the shallowest, each with what came from above through a
-learned attention (ABF), and every fused map is compared with the teacher's of that depth at several resolutions (HCL).
-Costs a 1x1 and a 3x3 convolution a stage, often more than a small student itself; they are not deployed.
+The method fuses the student's embedding and maps from the deepest to the shallowest: a learned attention (ABF) combines
+each map with the fused map above it. The loss compares every fused map with the teacher's map of that depth at several
+resolutions (HCL). Costs a 1x1 and a 3x3 convolution a stage, often more than a small student itself; they are not
+deployed.
 
-The papers' networks are read before the ReLU; here maps are as the network hands them on, for most networks behind it.
-The width of the fused maps is min(512, the width of the student's last map) in the authors' code, and 512 is what
-mdistiller writes into its own whatever its setting says; here it is ``channels``. Where the teacher's map is the
-smaller one, which none of the published pairs has, the fused map is average-pooled instead of sampled.
+The paper reads maps before the ReLU; here a map is the output of the network's stage, for most networks after the ReLU.
+The width of the fused maps is min(512, the width of the student's last map) in the authors' code and always 512 in
+mdistiller, whatever its setting; here it is ``channels``. If the teacher's map is the smaller one, as in none of the
+published pairs, the fused map is average-pooled instead of sampled.
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion (ABF): a map of the student with what was fused above it.
+    """Attention-based fusion (ABF) of a map of the student with the fused map above it.
 
     Args:
         inside, outside: channels of the student's map, and of the teacher's. channels: of the fused map.
-        alone: the first of the chain, with nothing above.
+        is_first: the first of the chain, with no fused map above.
     """
 
-    def __init__(self, inside: int, channels: int, outside: int, alone: bool):
+    def __init__(self, inside: int, channels: int, outside: int, is_first: bool):
         super().__init__()
         self.enter, self.leave = conv_norm(inside, channels), conv_norm(channels, outside, 3)
-        self.attention = None if alone else nn.Conv2d(2 * channels, 2, 1)
+        self.attention = None if is_first else nn.Conv2d(2 * channels, 2, 1)
         for convolution in (self.enter[0], self.leave[0]):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, x: Tensor, above: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return ([B, outside, *size] to compare, [B, channels, H, W] for the next).
+        """Return ([B, outside, *size] for the comparison, [B, channels, H, W] for the next fusion).
 
         Args:
             x: [B, inside, H, W]. above: [B, channels, h, w]. size: height and width of the teacher's map.
@@ -81,7 +82,7 @@ class ReviewKD(nn.Module):
     """HCL between fused maps of the student and maps of the teacher, summed over stages; the embedding is the deepest.
 
     Args:
-        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
         channels: of the fused maps. levels: of HCL, in pixels.
     """
 
@@ -92,24 +93,24 @@ class ReviewKD(nn.Module):
         if channels < 1:
             raise ValueError(f"kd.channels is the width of the fused maps and must be at least 1, got {channels}")
         if not all(1 <= level <= 1024 for level in levels):
-            raise ValueError(f"kd.levels are sides in pixels of 1 to 1,024, got {list(levels)}")
+            raise ValueError(f"kd.levels are sides in pixels and must be 1 to 1,024, got {list(levels)}")
         self.stages, self.channels, self.levels = stages, channels, list(levels)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         self.fusions = nn.ModuleList(
-            Fusion(own.shape[1], self.channels, given.shape[1], alone=depth == 0)
+            Fusion(own.shape[1], self.channels, given.shape[1], is_first=depth == 0)
             for depth, (own, given) in enumerate(self._chain(student, teacher))
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         fused, loss = None, 0.0
         for fusion, (own, given) in zip(self.fusions, self._chain(student, teacher), strict=True):
-            shown, fused = fusion(own, fused, given.shape[-2:])
-            loss = loss + hierarchical_context_loss(shown, given, self.levels)
+            compared, fused = fusion(own, fused, given.shape[-2:])
+            loss = loss + hierarchical_context_loss(compared, given, self.levels)
         return loss
 
     def _chain(self, student: Outputs, teacher: Outputs | None) -> list[tuple[Tensor, Tensor]]:
-        """Embeddings as maps of one pixel, then the pairs of maps, deep to shallow."""
+        """Return the embeddings as maps of one pixel, then the pairs of maps, deep to shallow."""
         maps = paired_maps(student, teacher, self.stages)
         check_embedding(teacher, "kd=reviewkd")
         return [(student.embedding[..., None, None], teacher.embedding[..., None, None]), *reversed(maps)]

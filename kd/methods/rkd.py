@@ -1,17 +1,17 @@
 """Relational Knowledge Distillation (Park, Kim, Lu, Cho, CVPR 2019), https://arxiv.org/abs/1904.05068.
 
-The student's embeddings keep the teacher's distances between two images and angles between three. No adapter: the two
-widths need not agree. Costs B^3 D operations, and of each network B^2 D numbers for the differences and B^3 for the
-cosines, several times over while the gradient is taken. In float32 one tensor of cosines is 1 MB at B = 64, 0.5 GB at
+The student learns to keep the teacher's distances between two images and angles between three. The two embeddings may
+differ in width: no adapter. Costs B^3 D operations, and for each network B^2 D numbers for the differences and B^3 for
+the cosines, several times over during the backward pass. In float32 one tensor of cosines is 1 MB at B = 64, 0.5 GB at
 B = 512; measured in all, widths 128 and 512: 0.5 GB at B = 256, 2.3 GB at B = 512, and on one CPU core 17 ms a step at
 B = 64, 100 ms at B = 128.
 
-The paper sums over pairs and triplets; the authors' code and all peers take means over B^2 and B^3, images with
-themselves included, as here. The ratio is 1 : 2 everywhere: 25 and 50 in the authors' classification script and most
-peers, 1 and 2 in their metric learning and in torchdistill. That script also scales embeddings to length 1 first
-(``normalize``, mmrazor's default too) and adds Hinton's term at T = 4; RepDistiller and mdistiller do neither.
-Peers divide by lengths of 1e-12, which turns the gradient of two images in the same place into noise of any size; here
-such images have no direction and no gradient.
+The paper sums over pairs and triplets; the authors' code and all other implementations use means over B^2 and B^3,
+including images with themselves, as here. The ratio of the weights is 1 : 2 everywhere: 25 and 50 in the authors'
+classification script and most implementations, 1 and 2 in their metric learning and in torchdistill. That script also
+scales embeddings to length 1 first (``normalize``, mmrazor's default too) and adds Hinton's term at T = 4; RepDistiller
+and mdistiller do neither. Other implementations divide by lengths of 1e-12, which makes the gradient of two images in
+the same place noise of any size; here such images have no direction and no gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from kd.interfaces import Batch, Outputs
 from kd.methods._common import check_batch, check_embedding
 
-SAME = 1e-12  # squared distance below which two images are in the same place: the published eps
+SAME = 1e-12  # two images at a smaller squared distance are in the same place; the published eps
 
 
 def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,21 +44,24 @@ def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rows_of_length_one(x: Tensor) -> Tensor:
-    """[B, D] with rows of Euclidean length 1; rows of zeros stay, and have no gradient."""
+    """Return [B, D] with rows of Euclidean length 1; rows of zeros stay zeros, without gradient."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / length.masked_fill(length < 1e-12, math.inf)
 
 
 def _differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """From i to j: [B, B, D], and their squared lengths, [B, B]. Not by a Gram matrix, which cancels in float32."""
+    """Return the differences from i to j, [B, B, D], and their squared lengths, [B, B].
+
+    Not by a Gram matrix, whose terms cancel in float32.
+    """
     apart = x.unsqueeze(0) - x.unsqueeze(1)
     return apart, apart.square().sum(-1)
 
 
 def _relative_distances(squares: Tensor) -> Tensor:
-    """[B, B] -> [B, B]: the roots, with mean 1 off the diagonal and 0 on it."""
+    """Return the square roots, scaled to mean 1 off the diagonal, with 0 on it: [B, B] -> [B, B]."""
     count = len(squares)
-    # the root after the clamp: at 0 its slope is infinite and the clamp's is 0
+    # the root after the clamp: at 0 the slope of the root is infinite, that of the clamp is 0
     distances = squares.clamp_min(SAME).sqrt() * (1 - torch.eye(count, dtype=squares.dtype, device=squares.device))
     return distances * (count * (count - 1)) / distances.sum()
 
@@ -70,11 +73,11 @@ def _cosines(apart: Tensor, squares: Tensor) -> Tensor:
 
 
 class RKD(nn.Module):
-    """Distances and angles of a batch's embeddings, each with its weight.
+    """The weighted sum of ``relation_losses`` of the embeddings of a batch.
 
     Args:
         distance, angle: weights of the two losses, numbers or tensors.
-        normalize: scale embeddings to length 1 first; then their lengths teach nothing.
+        normalize: scale embeddings to length 1 first, so that their lengths do not count.
     """
 
     needs = frozenset({"embedding"})
@@ -85,14 +88,14 @@ class RKD(nn.Module):
             if not isinstance(weight, Tensor) and not weight >= 0:
                 raise ValueError(f"kd.{name} is a weight and must not be below 0, got {weight}")
         if not isinstance(distance, Tensor) and not isinstance(angle, Tensor) and distance == angle == 0:
-            raise ValueError("kd.distance and kd.angle are both 0: nothing is left of kd=rkd")
+            raise ValueError("kd.distance and kd.angle are both 0: there is nothing to learn from the teacher")
         self.distance, self.angle, self.normalize = distance, angle, normalize
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build.
 
         Raises:
-            ValueError: a teacher that shows no embedding.
+            ValueError: a teacher without an embedding.
         """
         check_embedding(teacher, "kd=rkd")
 

@@ -1,11 +1,11 @@
 """Knowledge Distillation with the Reused Teacher Classifier (Chen et al. 2022), https://arxiv.org/abs/2203.14001.
 
-The student keeps its body; its last map goes through a projector into the shape of the teacher's, and the teacher's own
-classifier reads it. Trained by the squared distance of the two maps alone: no labels, no logits.
+The student keeps its body; a projector maps its last map to the shape of the teacher's, and the teacher's own
+classifier reads the result. The loss is the squared distance of the two maps alone: no labels, no logits.
 
-What is deployed is body + projector + the teacher's head, and that is what parameters, MACs, size and latency count
-here (the published evaluation ran the whole teacher as well, which made the student look slow; and a student of
-tens of thousands of parameters may be smaller than its projector). Costs a projector in training and after it.
+The deployed network is body + projector + the teacher's head; parameters, MACs, size and latency count all three. (The
+published evaluation ran the whole teacher as well, which made the student look slow.) A student of tens of thousands of
+parameters may be smaller than its projector. Costs a projector in training and after it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from kd.methods._common import conv_norm, paired_maps, pool_to, same_size
 
 
 def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over all elements of two maps [B, C, H, W]."""
+    """Return the mean squared difference over all elements of two maps [B, C, H, W]."""
     return (student - teacher).square().mean()
 
 
 class SimKD(nn.Module):
-    """The distance of the projected map from the teacher's; puts ``Reused`` in the student's place.
+    """The distance of the projected map from the teacher's; ``bind`` replaces the student's network by ``Reused``.
 
     Args:
-        factor: the projector works on the teacher's channels divided by this.
+        factor: the inner width of the projector is the number of the teacher's channels divided by this.
     """
 
     needs = frozenset({"features"})
@@ -51,7 +51,7 @@ class SimKD(nn.Module):
 
 
 def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) -> nn.Module:
-    """Return a copy of ``student`` (a ``Normalized``) with projector and the teacher's frozen head for a classifier.
+    """Return a copy of ``student`` (a ``Normalized``) with a projector and the teacher's frozen head as classifier.
 
     Raises:
         ValueError: a teacher whose head does not read its last map.
@@ -63,8 +63,8 @@ def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) 
         if not features or read.shape != features[-1].shape or not torch.equal(read, features[-1]):
             raise ValueError(
                 "kd=simkd gives the teacher's classifier a map like the teacher's last one, and the head of this "
-                "teacher reads something else: an ensemble has no head, and some networks put a layer between. "
-                "Choose another teacher"
+                "teacher reads something else: an ensemble has no head, and some networks have a layer between map and "
+                "head. Choose another teacher"
             )
         body = call_as_used(
             student.network, lambda network: network.forward_intermediates(image.to(student.mean.device))
@@ -79,7 +79,7 @@ def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) 
 
 
 def project(inside: int, outside: int, factor: int) -> nn.Sequential:
-    """The published bottleneck: 1x1, 3x3, 1x1 convolutions, each with batch norm and ReLU."""
+    """Return the published bottleneck: 1x1, 3x3, 1x1 convolutions, each with batch norm and ReLU."""
     between = max(1, outside // factor)
     steps = [conv_norm(inside, between), conv_norm(between, between, 3), conv_norm(between, outside)]
     return nn.Sequential(*(nn.Sequential(*step, nn.ReLU()) for step in steps))
@@ -88,32 +88,32 @@ def project(inside: int, outside: int, factor: int) -> nn.Sequential:
 def call_as_used(network: nn.Module, call: Callable[[nn.Module], object]) -> nn.Module:
     """Return a copy of ``network`` without the modules that ``call(network)`` does not run."""
     network = copy.deepcopy(network)
-    was = network.training
-    ran: set[nn.Module] = {network}
-    hooks = [module.register_forward_pre_hook(lambda module, _: ran.add(module)) for module in network.modules()]
+    was_training = network.training
+    called: set[nn.Module] = {network}
+    hooks = [module.register_forward_pre_hook(lambda module, _: called.add(module)) for module in network.modules()]
     call(network.eval())
     for hook in hooks:
         hook.remove()
 
-    def runs(module: nn.Module) -> bool:
-        return any(part in ran for part in module.modules())
+    def is_used(module: nn.Module) -> bool:
+        return any(part in called for part in module.modules())
 
     def prune(module: nn.Module) -> None:
         for name, child in module.named_children():
-            if runs(child):
+            if is_used(child):
                 prune(child)
             else:
                 setattr(module, name, nn.Identity())
 
     prune(network)
-    return network.train(was)
+    return network.train(was_training)
 
 
 class Reused(nn.Module):
-    """A student's body, the projector, and the classifier of its teacher, which is not trained.
+    """A student's body, the projector, and the classifier of its teacher, which is frozen.
 
     Args:
-        size: height and width of the map that is projected: the smaller of the two networks' last maps.
+        size: height and width of the projected map: the smaller of the two networks' last maps.
     """
 
     def __init__(self, body: nn.Module, projector: nn.Module, head: nn.Module, size: tuple[int, int]):
@@ -122,11 +122,11 @@ class Reused(nn.Module):
 
     def train(self, mode: bool = True) -> Reused:
         super().train(mode)
-        self.head.eval()  # it stays the teacher's
+        self.head.eval()  # it stays as in the teacher
         return self
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The projected map, and the body's maps with the projected one behind them."""
+        """Return the projected map, and the body's maps followed by the projected one."""
         last, features = self.body.forward_intermediates(image)
         last = self.projector(pool_to(last, *self.size))
         return last, [*features, last]

@@ -1,12 +1,12 @@
 """Similarity-Preserving Knowledge Distillation (Tung and Mori, ICCV 2019), https://arxiv.org/abs/1907.09682.
 
-Images that the teacher's last map finds alike shall be alike to the student's. Channels and sizes of the two maps need
-not agree, since only similarities within a batch are compared: no adapter, no pooling. Costs B^2 numbers and 2 B^2 CHW
-operations a map and network.
+The student learns which images of a batch have similar last maps in the teacher. The loss compares only similarities
+within a batch, so the channels and sizes of the two maps may differ: no adapter, no pooling. Costs B^2 numbers and
+2 B^2 CHW operations for each map and network.
 
 Rows of the similarity matrix have Euclidean length 1, as in the paper and RepDistiller; torchdistill divides them by
-the sum of magnitudes instead, a slip in an argument, which behind a ReLU shrinks the loss by about the batch size. With
-the rows of the paper, too, twice the batch is half the loss: the published weight of 3000 is for batches of 64.
+the sum of magnitudes instead, a slip in an argument, which after a ReLU shrinks the loss by about the batch size. Also
+with the rows of the paper, twice the batch has half the loss: the published weight of 3000 is for batches of 64.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _similarities(x: Tensor) -> Tensor:
-    """[B, ...] -> [B, B]. An image of zeros is like none: its row is 0 and without gradient (peers': times 1e12)."""
+    """[B, ...] -> [B, B]. The row of an image of zeros is 0, without gradient (in other codes the gradient is 1e12)."""
     flat = x.flatten(1)
     alike = flat @ flat.transpose(0, 1)
     length = torch.linalg.vector_norm(alike, dim=-1, keepdim=True)
@@ -42,7 +42,7 @@ class SP(nn.Module):
     """Similarities of a batch's maps, summed over stages.
 
     Args:
-        stages: from the deep end, -1 the last map; None takes all that both networks have.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
     """
 
     needs = frozenset({"features"})
@@ -52,7 +52,11 @@ class SP(nn.Module):
         self.stages = stages
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        """Nothing to build; refuses a teacher without maps and stages that are not there."""
+        """Nothing to build.
+
+        Raises:
+            ValueError: a teacher without maps, or a stage that one of the two networks does not have.
+        """
         paired_maps(student, teacher, self.stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

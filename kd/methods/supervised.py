@@ -1,6 +1,6 @@
-"""Learning from the labels alone: the hard term of every method, and the whole of the CE-only baseline.
+"""Cross entropy with the labels: the hard term of every method, and the only term of the labels-only baseline.
 
-Label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567) is the teacher-free control.
+Label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567) is the control without a teacher.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from kd.interfaces import Batch, Outputs
 def cross_entropy(
     logits: Tensor, target: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
 ) -> Tensor:
-    """Mean over the batch of w_y [-(1 - e) log p_y - (e / K) sum_k log p_k].
+    """Return the mean over the batch of w_y [-(1 - e) log p_y - (e / K) sum_k log p_k].
 
-    The mean is over images and not over weights, as torch's is: so it is the mean of those over slices of a batch.
+    The mean is over images and not, as torch's, over weights: so it equals the mean over slices of the batch.
 
     Args:
         logits: [B, K]. target: [B], int64. label_smoothing: e, in [0, 1).
@@ -28,7 +28,10 @@ def cross_entropy(
 
 
 def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of mixtures of two images, each target weighed by its image's share (mixup, arXiv 1710.09412)."""
+    """Return the cross entropy of mixtures of two images (mixup, arXiv 1710.09412).
+
+    The weight of a target is the share of its image.
+    """
     own, other = (
         _each(logits, target, label_smoothing, batch.class_weight) for target in (batch.target, batch.mixup_target)
     )
@@ -41,7 +44,7 @@ def _each(logits: Tensor, target: Tensor, label_smoothing: float, class_weight: 
 
 
 def learns_labels(objective: nn.Module) -> bool:
-    """Whether a cross entropy with labels is in it."""
+    """Whether ``objective`` contains a cross entropy with labels."""
     return any(isinstance(module, CrossEntropy) for module in objective.modules())
 
 

@@ -1,13 +1,13 @@
 """Variational Information Distillation for Knowledge Transfer (Ahn et al. 2019), https://arxiv.org/abs/1904.05835.
 
-The teacher's map is read as a Gaussian around what can be told from the student's: the less likely it is, the higher
-the loss. The variance, one number a channel of the teacher, is learned, so that channels which the student cannot tell
-count for less; together they bound the mutual information of the two maps from below.
+A regressor predicts the teacher's map from the student's; the loss is the negative log-likelihood of the teacher's map
+under a Gaussian around the prediction. The variance, one number for each channel of the teacher, is learned, so that
+channels which the student cannot predict count less. The loss bounds the mutual information of the two maps from below.
 
-Costs three 1x1 convolutions a stage in the teacher's channels D, C D + 2 D^2 weights, for the training alone: beside a
-512-channel teacher more than the whole of a small student. As in RepDistiller, who took the authors' code: no bias, no
-norm, ReLU between. mdistiller never gives the variance to its optimiser, and so trains 0.1 of a mean squared error.
-The value may be negative: it is a density's.
+Costs three 1x1 convolutions a stage, C D + 2 D^2 weights for C channels of the student and D of the teacher, in
+training alone: with a 512-channel teacher more than a whole small student. As in RepDistiller, which took the authors'
+code: no bias, no norm, ReLU between. mdistiller does not pass the variance to its optimiser, and so trains 0.1 of a
+mean squared error. The value may be negative, because a density may exceed 1.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FLOOR = 1e-5  # of the variance
 
 
 def variance_of(rho: Tensor) -> Tensor:
-    """Return softplus(rho) + 1e-5, which neither over- nor underflows."""
+    """Return softplus(rho) + 1e-5, without overflow or underflow."""
     return torch.logaddexp(rho, torch.zeros_like(rho)) + FLOOR
 
 
 def rho_of(variance: float) -> float:
-    """The inverse of ``variance_of``, for a number."""
+    """Return the inverse of ``variance_of`` for a number."""
     return math.log(math.expm1(variance - FLOOR))
 
 
@@ -45,11 +45,11 @@ def negative_log_likelihood(mean: Tensor, teacher: Tensor, rho: Tensor) -> Tenso
 
 
 class VariationalInformation(nn.Module):
-    """The sum over stages, each with regressor and variance of its own.
+    """``negative_log_likelihood``, summed over stages; each stage has its own regressor and variance.
 
     Args:
-        variance: that every channel starts from.
-        stages: of the maps, from the deep end; None is as many as both networks have.
+        variance: the initial variance of every channel.
+        stages: of the maps, from the deep end, -1 is the last; None uses as many as both networks have.
     """
 
     needs = frozenset({"features"})
@@ -62,17 +62,17 @@ class VariationalInformation(nn.Module):
         self.regressors, self.rhos = nn.ModuleList(), nn.ParameterList()
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        """Build regressor and variances of each pair of maps."""
-        found = paired_maps(student, teacher, self.stages)
-        self.regressors = nn.ModuleList(_regressor(ours.shape[1], theirs.shape[1]) for ours, theirs in found)
-        self.rhos = nn.ParameterList(torch.full((theirs.shape[1],), rho_of(self.variance)) for _, theirs in found)
+        """Build the regressor and the variances of each pair of maps."""
+        pairs = paired_maps(student, teacher, self.stages)
+        self.regressors = nn.ModuleList(_regressor(own.shape[1], other.shape[1]) for own, other in pairs)
+        self.rhos = nn.ParameterList(torch.full((other.shape[1],), rho_of(self.variance)) for _, other in pairs)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         total = 0.0
-        found = paired_maps(student, teacher, self.stages)
-        for regressor, rho, pair in zip(self.regressors, self.rhos, found, strict=True):
-            ours, theirs = same_size(*pair)
-            total = total + negative_log_likelihood(regressor(ours), theirs, rho)
+        pairs = paired_maps(student, teacher, self.stages)
+        for regressor, rho, pair in zip(self.regressors, self.rhos, pairs, strict=True):
+            own, other = same_size(*pair)
+            total = total + negative_log_likelihood(regressor(own), other, rho)
         return total
 
 

@@ -1,13 +1,13 @@
 """Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective (Zhou, Song, Chen, Zhou,
 Wang, Yuan, Zhang 2021), https://arxiv.org/abs/2102.00650.
 
-Weighted soft labels: an image counts for 1 - exp(-CE_student / CE_teacher), its cross entropies with the label at
-T = 1. So where the student is already surer of the label than the teacher, the image hardly counts; where the teacher
-is far surer, it counts fully. Costs two softmaxes more than Hinton's term: nothing beside the networks.
+Weighted soft labels: an image has weight 1 - exp(-CE_student / CE_teacher), with the cross entropies with the label at
+T = 1. If the student is already more confident in the label than the teacher, the image hardly counts; if the teacher
+is far more confident, it counts fully. Costs two softmaxes more than Hinton's term: negligible beside the networks.
 
-As in the authors' code the weight carries no gradient, 1e-7 is added to its divisor, and the soft term is a cross
-entropy: its gradient is that of KL, its value is not 0 where student and teacher agree. Of a mixture of two images
-(mixup) the label is the larger one's.
+As in the authors' code the weight has no gradient, 1e-7 is added to its divisor, and the soft term is a cross entropy:
+its gradient is that of KL, its value is not 0 where student and teacher agree. For a mixture of two images (mixup) the
+label is that of the image with the larger share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPS = 1e-7  # the authors'
 
 
 def share_of_images(student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-    """How much each image counts, in [0, 1] and without gradient: [B, K], [B, K], [B] -> [B]."""
+    """Return the weight of each image, in [0, 1] and without gradient: [B, K], [B, K], [B] -> [B]."""
     student, teacher = (
         F.cross_entropy(logits.detach(), target, reduction="none") for logits in (student_logits, teacher_logits)
     )
@@ -44,7 +44,7 @@ def weighted_soft_labels(
 
 
 class WSLD(nn.Module):
-    """Soft labels, weighed image by image.
+    """Soft labels, weighted image by image.
 
     Args:
         temperature: T of the soft labels.

@@ -1,1 +1,1 @@
-"""Networks: timm backbones with attention, and students of our own."""
+"""Networks: timm backbones, the CIFAR networks of KD papers, small students, ensembles and exported programs."""

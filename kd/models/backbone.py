@@ -1,4 +1,4 @@
-"""Any convolutional network of timm, as teacher or student (https://huggingface.co/docs/timm)."""
+"""Any convolutional network of timm as teacher or student (https://huggingface.co/docs/timm)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from kd.models.hub import find_pretrained
 from kd.runtime.text import did_you_mean
 
-SMALL_IMAGE = 40  # pixels: CIFAR's 32 and FashionMNIST's 28 lose too much in a stem made for 224
+SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
 
 
 def build(name: str, num_classes: int, image_size: int, pretrained: bool = False, stem: str = "auto") -> nn.Module:
@@ -16,12 +16,12 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
 
     Args:
         name: any name from ``timm.list_models()``.
-        pretrained: start from timm's weights; they keep the normalisation that they were trained with.
-        stem: "large" is the network as published; "small" does not shrink the image in the first convolution and
-            drops the max-pool behind it, as the CIFAR variants do; "auto" is small up to 40 pixels.
+        pretrained: start from timm's weights; the network keeps the normalisation of their training.
+        stem: "large" is the published network; "small" does not shrink the image in the first convolution and drops
+            the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels.
 
     Raises:
-        ValueError: unknown name or stem, a network that shows no maps, or weights that cannot be fetched.
+        ValueError: unknown name or stem, a network without feature maps, or weights that cannot be fetched.
     """
     if stem not in ("auto", "small", "large"):
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
@@ -37,13 +37,11 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
             raise
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
-            "Train from scratch (teacher.pretrained=false, or student.), or fetch them once on a machine with network "
-            "and carry over the Hugging Face cache (HF_HOME)."
+            "Train from scratch (teacher.pretrained=false, or student.pretrained=false), or fetch them on a machine "
+            "with a network and copy the Hugging Face cache (HF_HOME)."
         ) from error
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
-        raise ValueError(
-            f"{name} shows no feature maps (forward_intermediates); choose a convolutional network of timm"
-        )
+        raise ValueError(f"{name} has no feature maps (forward_intermediates); choose a convolutional network of timm")
     if pretrained:
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
@@ -52,14 +50,17 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
 
 
 def adapt_stem(network: nn.Module, keep_weights: bool = False) -> None:
-    """Make the stem fit small images, in place: first convolution 3x3 at stride 1, no max-pool right behind it.
+    """Adapt the stem to small images, in place: first convolution 3x3 at stride 1, no max-pool right after it.
 
-    A pretrained kernel is kept as it is, at stride 1. A patch stem (kernel equal to stride) from scratch becomes 2x2
-    at stride 2.
+    A pretrained kernel stays as it is, at stride 1. A patch stem (kernel equal to stride) from scratch becomes 2x2 at
+    stride 2.
+
+    Raises:
+        ValueError: a network without a convolution.
     """
     path, first = next(((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     if first is None:
-        raise ValueError("stem: there is no convolution in this network that could shrink less: say stem=large")
+        raise ValueError("stem: this network has no convolution that could shrink less; use stem=large")
     patch = first.kernel_size == first.stride and first.stride[0] > 1
     if keep_weights:
         first.stride = (1, 1)

@@ -1,6 +1,6 @@
-"""What the small networks have in common: children that run one after another, a global average pool, a classifier.
+"""Base class of the small networks: children that run one after another, a global average pool, a classifier.
 
-The children's names are the network's to choose, so one can keep the parameter names of published checkpoints.
+A network chooses the names of its children, so it can keep the parameter names of published checkpoints.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor, nn
 
 Info = dict[str, int | str]
-MOST = 200  # blocks of a stage: the deepest residual network that was published for CIFAR has 1,202 layers
+MOST = 200  # blocks a stage: the deepest residual network published for CIFAR has 1,202 layers
 
 
 class Chain(nn.Module):
-    """The tap methods of ``kd.interfaces``: children run in the order they were registered, the last one classifies.
+    """A network whose children run in order, with a global average pool before the last one, the classifier.
 
-    In front of the classifier is a global average pool. A ``ModuleList`` counts as so many children. A subclass sets
-    ``feature_info``, which says at whose outputs the maps are; its last entry names what the pool reads.
+    It has the methods through which ``kd.interfaces`` reads outputs. Each member of a ``ModuleList`` counts as a child.
+    A subclass sets ``feature_info``, the modules whose outputs are the maps; the pool reads the last of them.
     """
 
     feature_info: list[Info]
 
     def units(self) -> Iterator[tuple[str, nn.Module]]:
-        """(path, module) of all that runs before the pool, in order."""
+        """Yield (path, module) of all that run before the pool, in order."""
         *trunk, _ = self.named_children()
         for name, child in trunk:
             if isinstance(child, nn.ModuleList):
@@ -53,31 +53,31 @@ class Chain(nn.Module):
         return self.forward_head(image)
 
 
-def feature_info(*found: tuple[str, int, int]) -> list[Info]:
-    """``feature_info`` from (module, channels, reduction), shallow to deep."""
-    return [{"num_chs": channels, "reduction": reduction, "module": module} for module, channels, reduction in found]
+def feature_info(*maps: tuple[str, int, int]) -> list[Info]:
+    """Return ``feature_info`` from (module, channels, reduction), shallow to deep."""
+    return [{"num_chs": channels, "reduction": reduction, "module": module} for module, channels, reduction in maps]
 
 
 def conv(inside: int, outside: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the size, or divides it by ``stride``, rounded up."""
+    """Return a convolution without bias that keeps the size, or divides it by ``stride``, rounded up."""
     return nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
 def make_stage(
     block: Callable[[int, int, int], nn.Module], inside: int, outside: int, count: int, stride: int
 ) -> nn.Sequential:
-    """``count`` times ``block(inside, outside, stride)``; the first one changes channels and size."""
+    """Return ``count`` blocks ``block(inside, outside, stride)``; the first changes channels and size."""
     first, others = block(inside, outside, stride), (block(outside, outside, 1) for _ in range(count - 1))
     return nn.Sequential(first, *others)
 
 
 def init_weights(network: nn.Module, linear: float | None = None) -> None:
-    """Draw weights as He et al. 2015 (https://arxiv.org/abs/1502.01852), in place.
+    """Initialise weights as in He et al. 2015 (https://arxiv.org/abs/1502.01852), in place.
 
-    Convolutions from N(0, 2 / fan out), with biases of 0; batch norms stay at 1 and 0.
+    Convolutions get N(0, 2 / fan out) and biases of 0; batch norms stay at 1 and 0.
 
     Args:
-        linear: standard deviation of linear layers, whose biases are then 0; None leaves them at torch's uniform.
+        linear: standard deviation of linear layers, with biases of 0; None leaves torch's uniform initialisation.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -91,7 +91,7 @@ def init_weights(network: nn.Module, linear: float | None = None) -> None:
 
 
 def scale_channels(channels: Sequence[int], width: float) -> list[int]:
-    """``width`` times as many channels, at least one each.
+    """Return the channel counts times ``width``, rounded, each at least 1.
 
     Raises:
         ValueError: a width that is not above 0.
@@ -102,13 +102,8 @@ def scale_channels(channels: Sequence[int], width: float) -> list[int]:
 
 
 def check_image_size(image_size: int, least: int, name: str) -> None:
-    """Refuse images that a network would shrink to nothing.
-
-    Raises:
-        ValueError: with what would be right.
-    """
+    """Raise ValueError for images that a network would shrink to nothing."""
     if image_size < least:
         raise ValueError(
-            f"{name} halves the image until {least} pixels are one: data.image_size must be {least} or more, "
-            f"got {image_size}"
+            f"{name} shrinks images by a factor of {least}: data.image_size must be {least} or more, got {image_size}"
         )

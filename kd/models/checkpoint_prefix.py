@@ -1,7 +1,7 @@
-"""Where a network stands in a checkpoint that holds more: the prefix that its own names have there.
+"""Find a network in a checkpoint that holds more: the prefix of its parameter names.
 
-A Lightning module keeps its criterion and its metrics beside the network, DDP and ``torch.compile`` put words before
-every name, one file holds student and teacher. Pure functions of names and tensors.
+A Lightning module stores its criterion and metrics beside the network, DDP and ``torch.compile`` add words before every
+name, and one file may hold student and teacher. Pure functions of names and tensors.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch import Tensor
 
 from kd.runtime.text import first_few
 
-# what torch's wrappers put into names, at any depth
+# words that torch's wrappers add to names, at any depth
 WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-COUNTED = re.compile(r"(^|\.)total_(ops|params)$")  # thop leaves them in every module that it has measured
-# words in the name of what stands beside a network where nothing stands before the network's own names
+COUNTED = re.compile(r"(^|\.)total_(ops|params)$")  # thop adds them to every module that it measures
+# words in the names of tensors beside a network, where the network's own names have no prefix
 COMPANION = {"criterion", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "f1"}
 COMPANION |= {"ema", "teacher", "train", "val", "valid", "test"}
 COMPANION |= {"weight", "weights", "ce", "bce", "nll", "mse", "kl", "focal", "dice", "iou"}  # class_weights, ce.weight
 COMPANION |= {"confmat", "confusion", "precision", "recall"}
-FEW = 4  # of what is left out is named
+FEW = 4  # names in a message
 
 Tensors = Mapping[str, Tensor]
 
 
 def plain_names(tensors: Tensors) -> dict[str, Tensor]:
-    """The same without what torch's wrappers put into names, wherever a module was wrapped."""
+    """Return the tensors under their names without the words of torch's wrappers."""
     return {WRAPPED.sub("", name): value for name, value in tensors.items()}
 
 
-def places_of(own: Collection[str], names: Iterable[str]) -> Counter[str]:
-    """How many of the ``own`` names stand behind each prefix of ``names``; a prefix is empty or ends in a dot."""
+def count_by_prefix(own: Collection[str], names: Iterable[str]) -> Counter[str]:
+    """Count, for each prefix in ``names``, the ``own`` names that follow it; a prefix is empty or ends in a dot."""
     counts = Counter[str]()
     for name in names:
         start = 0
@@ -45,57 +45,59 @@ def places_of(own: Collection[str], names: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def candidates(own: Tensors, tensors: Tensors, asked: str | None = None) -> list[str]:
-    """The prefixes under which the whole network stands, its shapes differing least; else the one that has most of it.
+def candidates(own: Tensors, tensors: Tensors, requested: str | None = None) -> list[str]:
+    """Return the prefixes that hold the whole network; if there are none, the one that holds most of it.
 
-    Copies of the same tensors (one module under two names) are one.
+    Of several, those with the fewest wrong shapes count. Copies of the same tensors (one module under two names) count
+    once.
 
     Args:
-        own: the network's. asked: what the prefix is or begins with.
+        own: tensors of the network. requested: a prefix that the user gave, or its beginning.
     """
-    counts = places_of(own.keys(), tensors)
-    whole = [place for place, count in counts.items() if count == len(own)]
-    if asked in whole:
-        return [asked]
+    counts = count_by_prefix(own.keys(), tensors)
+    whole = [prefix for prefix, count in counts.items() if count == len(own)]
+    if requested in whole:
+        return [requested]
     if not whole:
-        return [max(counts, key=lambda place: (counts[place], -len(place)))] if counts else [asked or ""]
-    apart = {place: sum(tensors[place + n].shape != value.shape for n, value in own.items()) for place in whole}
-    found = list[str]()
-    for place in (place for place in whole if apart[place] == min(apart.values())):
-        if not any(_same(own, tensors, place, other) for other in found):
-            found.append(place)
-    return found
+        return [max(counts, key=lambda prefix: (counts[prefix], -len(prefix)))] if counts else [requested or ""]
+    wrong = {prefix: sum(tensors[prefix + n].shape != value.shape for n, value in own.items()) for prefix in whole}
+    distinct = list[str]()
+    for prefix in (prefix for prefix in whole if wrong[prefix] == min(wrong.values())):
+        if not any(_same(own, tensors, prefix, other) for other in distinct):
+            distinct.append(prefix)
+    return distinct
 
 
-def _same(own: Iterable[str], tensors: Tensors, place: str, other: str) -> bool:
-    pairs = [(tensors[place + name], tensors[other + name]) for name in own]
+def _same(own: Iterable[str], tensors: Tensors, prefix: str, other: str) -> bool:
+    pairs = [(tensors[prefix + name], tensors[other + name]) for name in own]
     plain = all(x.layout == torch.strided and not x.is_meta and not x.is_quantized for pair in pairs for x in pair)
     return plain and all(one.dtype == two.dtype and torch.equal(one, two) for one, two in pairs)
 
 
-def beside(own: Collection[str], names: Iterable[str], place: str, others: Iterable[str]) -> list[str]:
-    """Of the names that are not taken, those of what stands beside the network; the rest would belong into it.
+def beside(own: Collection[str], names: Iterable[str], prefix: str, others: Iterable[str]) -> list[str]:
+    """Return the names that belong beside the network; the other names would belong into it.
 
     Args:
-        own: names of the network. place: its prefix. others: prefixes of other networks that would fit.
+        own: names of the network. names: those that the network does not use. prefix: that of the network.
+        others: prefixes of other networks that would fit.
     """
     children = {name.partition(".")[0] for name in own}
-    inner = tuple(other for other in others if other.startswith(place) and other != place)
+    inner = tuple(other for other in others if other.startswith(prefix) and other != prefix)
 
     def is_beside(name: str) -> bool:
-        if not name.startswith(place) or COUNTED.search(name) or (inner and name.startswith(inner)):
+        if not name.startswith(prefix) or COUNTED.search(name) or (inner and name.startswith(inner)):
             return True
-        child = name[len(place) :].partition(".")[0]
+        child = name[len(prefix) :].partition(".")[0]
         return child not in children and not COMPANION.isdisjoint(child.lower().split("_"))
 
     return [name for name in names if is_beside(name)]
 
 
 def in_groups(names: Sequence[str]) -> str:
-    """A few names; many with the same first part as ``teacher.* (122)``."""
+    """Format a few names; many with the same first part become ``teacher.* (122)``."""
     heads = [name.partition(".")[0] for name in names]
     count = Counter(heads)
-    told = [
+    groups = [
         name if count[head] <= FEW else f"{head}.* ({count[head]})" for head, name in zip(heads, names, strict=True)
     ]
-    return first_few(dict.fromkeys(told), FEW)
+    return first_few(dict.fromkeys(groups), FEW)

@@ -1,13 +1,13 @@
 """MobileNetV2 for CIFAR (Sandler et al. 2018), https://arxiv.org/abs/1801.04381.
 
-The function and the parameter names of RepDistiller's and mdistiller's MobileNetV2 (mobile_half), so that their
-checkpoints load. It departs from the paper: ReLU for ReLU6, no stride in the second row of blocks, and channels that
-are not rounded to eights. 0.81 M parameters at 100 classes, two fifths of them in the last convolution and the
-classifier.
+It computes the same function under the same parameter names as MobileNetV2 (mobile_half) in RepDistiller and
+mdistiller, so that their checkpoints load. It differs from the paper: ReLU instead of ReLU6, no stride in the second
+row of blocks, and channels that are not rounded to multiples of eight. It has 0.81 M parameters at 100 classes, two
+fifths of them in the last convolution and the classifier.
 
-The maps are theirs, f0 ... f3 without an activation but for f0; the last one is not f4, 160 channels, but the 1280
-that the 1x1 convolution behind it makes for the classifier's pool. So the classifier can be asked about the last map,
-which kd=simkd and kd=catkd do.
+The maps are theirs, f0 ... f3, all but f0 without an activation. The last map is not f4 with its 160 channels: it is
+the output of the 1x1 convolution after f4, whose 1280 channels the classifier's pool reads. So the classifier applies
+to the last map, which kd=simkd and kd=catkd need.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class CifarMobileNetV2(Chain):
 
     Args:
         num_classes: K. image_size: side of the square input in pixels, at least 16.
-        width: multiplies the channels that blocks hand on; those that the pool reads only where it is above 1.
-        expansion: channels inside a block over those that come in; 1 in the first.
+        width: multiplies the output channels of blocks; above 1 also those that the pool reads.
+        expansion: channels inside a block divided by its input channels; 1 in the first block.
     """
 
     def __init__(self, num_classes: int, image_size: int, width: float = 0.5, expansion: int = 6):
@@ -59,9 +59,9 @@ class CifarMobileNetV2(Chain):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 convolution to more channels, 3x3 filter a channel, 1x1 convolution back, without an activation.
+    """1x1 convolution to more channels, depthwise 3x3 convolution, 1x1 convolution back, without an activation.
 
-    Added to the input where the shapes are the same.
+    The block adds its input where the shapes are equal.
     """
 
     def __init__(self, inside: int, outside: int, stride: int, expansion: int):

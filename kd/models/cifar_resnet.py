@@ -1,9 +1,10 @@
 """ResNets for CIFAR: Deep Residual Learning (He et al. 2016), https://arxiv.org/abs/1512.03385.
 
-The function and the parameter names of RepDistiller's and mdistiller's resnet8 ... resnet110, resnet8x4 and resnet32x4,
-which KD papers compare on, so that their checkpoints load; and their maps f0 ... f3. They depart from the paper where
-shapes change: a 1x1 convolution with batch norm there, nothing but zeros in the paper. The 4 of resnet8x4 is theirs
-too, four times the channels in each stage but twice in the stem, hence ``channels`` and not ``width``.
+They compute the same functions under the same parameter names as resnet8 ... resnet110, resnet8x4 and resnet32x4 in
+RepDistiller and mdistiller, on which KD papers compare, so that their checkpoints load; the maps are theirs too, f0 ...
+f3. They differ from the paper where shapes change: the shortcut is a 1x1 convolution with batch norm, and padding with
+zeros in the paper. As in those repositories, the 4 of resnet8x4 means four times the channels in each stage but twice
+in the stem, hence ``channels`` and not ``width``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class CifarResNet(Chain):
 
     Args:
         num_classes: K. image_size: side of the square input in pixels, at least 4.
-        depth: layers with weights that an image passes: 6 n + 2, n blocks a stage.
-        channels: of the stem and of the three stages. width: multiplies them all.
+        depth: number of layers with weights on the way of an image: 6 n + 2, n blocks a stage.
+        channels: of the stem and of the three stages. width: multiplies all of them.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Block(nn.Module):
 
 
 def shortcut(inside: int, outside: int, stride: int) -> nn.Sequential:
-    """What a block's input is added through: nothing, or a 1x1 convolution and batch norm where shapes change."""
+    """Return the shortcut of a block: the identity, or a 1x1 convolution and batch norm where shapes change."""
     if stride == 1 and inside == outside:
         return nn.Sequential()
     return nn.Sequential(conv(inside, outside, 1, stride), nn.BatchNorm2d(outside))

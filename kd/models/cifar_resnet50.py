@@ -1,9 +1,9 @@
 """ResNet-50 for CIFAR: Deep Residual Learning (He et al. 2016), https://arxiv.org/abs/1512.03385.
 
-The function and the parameter names of ResNet50 in RepDistiller's and mdistiller's resnetv2.py, the teacher of their
-MobileNetV2 and vgg8, so that their checkpoints load; and their maps f0 ... f4. It is the paper's ImageNet network with
-a 3x3 stem at stride 1 and no max-pool, and the stride on the 3x3 convolution of a block. 1.3 G multiply-accumulates an
-image of 32 x 32: a teacher, rather than a student.
+It computes the same function under the same parameter names as ResNet50 in resnetv2.py of RepDistiller and mdistiller,
+the teacher of their MobileNetV2 and vgg8, so that their checkpoints load; the maps are theirs too, f0 ... f4. It is the
+paper's ImageNet network with a 3x3 stem at stride 1, no max-pool, and the stride on the 3x3 convolution of a block. It
+costs 1.3 G multiply-accumulates for an image of 32 x 32: a teacher rather than a student.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
 from kd.models.cifar_resnet import shortcut
 
-EXPANSION = 4  # channels that a block hands on over those that it works in
+EXPANSION = 4  # output channels of a block divided by its inner channels
 
 
 class CifarResNet50(Chain):
@@ -24,7 +24,7 @@ class CifarResNet50(Chain):
 
     Args:
         num_classes: K. image_size: side of the square input in pixels, at least 8.
-        blocks: of each stage; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) would be ResNet-101.
+        blocks: of each stage; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) is ResNet-101.
         width: multiplies every channel count.
     """
 

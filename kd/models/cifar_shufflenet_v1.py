@@ -1,9 +1,10 @@
 """ShuffleNet for CIFAR (Zhang et al. 2018), https://arxiv.org/abs/1707.01083.
 
-The function and the parameter names of RepDistiller's and mdistiller's ShuffleV1, three groups, so that their
-checkpoints load; and their maps f0 ... f3. It departs from the paper: the stem is a 1x1 convolution at stride 1 without
-max-pool, there is a ReLU behind the 3x3 filter of a block, and a block that shrinks works in a quarter of the channels
-that it adds, not of those it hands on. 0.95 M parameters at 100 classes.
+It computes the same function under the same parameter names as ShuffleV1, three groups, in RepDistiller and mdistiller,
+so that their checkpoints load; the maps are theirs too, f0 ... f3. It differs from the paper: the stem is a 1x1
+convolution at stride 1 without max-pool, a ReLU follows the 3x3 convolution of a block, and the inner channels of a
+block that shrinks are a quarter of the channels that it adds, not of its output. It has 0.95 M parameters at 100
+classes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class CifarShuffleNetV1(Chain):
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0):
         super().__init__()
         check_image_size(image_size, 8, "a CIFAR ShuffleNet")
-        step = 4 * GROUPS  # a quarter of the channels must fall into groups, of the stem's too
+        step = 4 * GROUPS  # a quarter of the channels must divide into groups, also without the stem's
         channels = [
             max(step * count, STEM + step) for count in scale_channels([240 // step, 480 // step, 960 // step], width)
         ]
@@ -44,9 +45,9 @@ class CifarShuffleNetV1(Chain):
 
 
 class Bottleneck(nn.Module):
-    """Grouped 1x1 convolution, shuffle, 3x3 filter a channel, grouped 1x1 convolution.
+    """Grouped 1x1 convolution, shuffle, depthwise 3x3 convolution, grouped 1x1 convolution.
 
-    Added to the input; at stride 2 put beside the input, average-pooled.
+    The block adds the result to its input; at stride 2 it concatenates it with the average-pooled input.
     """
 
     def __init__(self, inside: int, outside: int, stride: int):
@@ -54,7 +55,7 @@ class Bottleneck(nn.Module):
         self.shrinks = stride == 2
         outside -= inside if self.shrinks else 0
         between = outside // 4
-        self.groups = 1 if inside == STEM else GROUPS  # so few channels are not worth grouping, as published
+        self.groups = 1 if inside == STEM else GROUPS  # too few channels for groups, as published
         self.conv1, self.bn1 = conv(inside, between, groups=self.groups), nn.BatchNorm2d(between)
         self.conv2, self.bn2 = conv(between, between, 3, stride, groups=between), nn.BatchNorm2d(between)
         self.conv3, self.bn3 = conv(between, outside, groups=GROUPS), nn.BatchNorm2d(outside)
@@ -69,5 +70,5 @@ class Bottleneck(nn.Module):
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Put the first channels of all groups first, then the second ones: [B, g n, H, W] -> [B, n g, H, W]."""
+    """Order the channels across groups, all first ones, then all second ones: [B, g n, H, W] -> [B, n g, H, W]."""
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)

@@ -1,11 +1,12 @@
 """ShuffleNetV2 for CIFAR (Ma et al. 2018), https://arxiv.org/abs/1807.11164.
 
-The function and the parameter names of RepDistiller's and mdistiller's ShuffleV2 at width 1, so that their checkpoints
-load. It departs from the paper: the stem is a 1x1 convolution at stride 1 without max-pool. 1.36 M parameters at 100
-classes.
+It computes the same function under the same parameter names as ShuffleV2 at width 1 in RepDistiller and mdistiller, so
+that their checkpoints load. It differs from the paper: the stem is a 1x1 convolution at stride 1 without max-pool. It
+has 1.36 M parameters at 100 classes.
 
-The maps are theirs, f0 ... f2; the last one is not f3, 464 channels, but the 1024 that the 1x1 convolution behind it
-makes for the classifier's pool. So the classifier can be asked about the last map, which kd=simkd and kd=catkd do.
+The maps are theirs, f0 ... f2. The last map is not f3 with its 464 channels: it is the output of the 1x1 convolution
+after f3, whose 1024 channels the classifier's pool reads. So the classifier applies to the last map, which kd=simkd and
+kd=catkd need.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kd.models.cifar_shufflenet_v1 import shuffle
 
 STEM = 24
 BLOCKS = (4, 8, 4)
-CHANNELS = {  # the paper's, of three stages and in front of the pool; RepDistiller has 224 for 244
+CHANNELS = {  # the paper's, of three stages and before the pool; RepDistiller has 224 for 244
     0.5: (48, 96, 192, 1024),
     1.0: (116, 232, 464, 1024),
     1.5: (176, 352, 704, 1024),
@@ -53,7 +54,7 @@ class CifarShuffleNetV2(Chain):
 
 
 class Block(nn.Module):
-    """Half of the channels pass as they are; the others through 1x1, 3x3 a channel, 1x1; then both are shuffled."""
+    """Half of the channels pass unchanged, the others through 1x1, depthwise 3x3 and 1x1; then a shuffle of both."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -71,7 +72,7 @@ class Block(nn.Module):
 
 
 class Down(nn.Module):
-    """Two branches at stride 2, each from the whole input to half of the channels, shuffled."""
+    """Two branches at stride 2, each from the whole input to half of the channels; then a shuffle of both."""
 
     def __init__(self, inside: int, outside: int):
         super().__init__()

@@ -1,8 +1,8 @@
 """VGG for CIFAR: Very Deep Convolutional Networks (Simonyan and Zisserman 2015), https://arxiv.org/abs/1409.1556.
 
-The function and the parameter names of the vgg8 ... vgg19 that RepDistiller and mdistiller choose by these names, those
-with batch norm and one linear layer, so that their checkpoints load; and their maps f0 ... f4. Of the paper's five
-max-pools three are left, and a fourth from 64 pixels on. Theirs have the fourth at 64 pixels exactly.
+They compute the same functions under the same parameter names as vgg8 ... vgg19 of RepDistiller and mdistiller, which
+have batch norm and one linear layer, so that their checkpoints load; the maps are theirs too, f0 ... f4. Of the paper's
+five max-pools they have three, and a fourth from 64 pixels on; those repositories have the fourth at exactly 64 pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from kd.models.chain import MOST, Chain, check_image_size, feature_info, init_weights, scale_channels
 
-LARGE = 64  # pixels: from here on the last stage stands behind a max-pool too
+LARGE = 64  # pixels: from here on a max-pool precedes the last stage too
 
 
 class CifarVGG(Chain):
@@ -42,9 +42,9 @@ class CifarVGG(Chain):
 
 
 def stage(inside: int, outside: int, count: int, pool: bool) -> nn.Sequential:
-    """``count`` convolutions with batch norm and ReLU, behind a max-pool or not.
+    """Return ``count`` convolutions with batch norm and ReLU, with or without a max-pool before them.
 
-    The pool has a name and the others have numbers, so that the first convolution is 0 either way.
+    The pool has a name and the others have numbers, so that the first convolution is 0 in both cases.
     """
     layers = OrderedDict(pool=nn.MaxPool2d(2)) if pool else OrderedDict()
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Several teachers as one: their answers are combined, and nothing else of them is shown."""
+"""An ensemble: several teachers whose logits are combined; it has no maps and no embedding."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ RULES = ("probabilities", "log_mean_exp", "logits")
 
 
 def combine(logits: Tensor, rule: str) -> Tensor:
-    """Return the logits of M classifiers' common answer: [M, B, K] -> [B, K].
+    """Combine the logits of M classifiers: [M, B, K] -> [B, K].
 
     Args:
         rule: "probabilities": the logarithm of the mean of the softmaxes (at T = 1), the arithmetic mean of Hinton et
-            al. 2015; "log_mean_exp": of the logits as they are, so that a surer member, whose logits are larger,
-            counts more; "logits": their mean, which is the geometric mean of the softmaxes.
+            al. 2015; "log_mean_exp": the same without the softmax, so that a more confident member with larger logits
+            counts more; "logits": the mean of the logits, which is the geometric mean of the softmaxes.
 
     Raises:
-        ValueError: another rule.
+        ValueError: an unknown rule.
     """
     if rule not in RULES:
         raise ValueError(f"teacher.combine must be one of {', '.join(RULES)}, got {rule!r}")
     if rule == "logits":
         return logits.mean(0)
-    spoken = logits.log_softmax(-1) if rule == "probabilities" else logits
-    return spoken.logsumexp(0) - math.log(len(logits))
+    members = logits.log_softmax(-1) if rule == "probabilities" else logits
+    return members.logsumexp(0) - math.log(len(logits))
 
 
 class Ensemble(LogitsOnly):
-    """Networks that take the same image, each with its own normalisation; shows logits alone."""
+    """Networks for the same image, each with its own normalisation, as one network with logits alone."""
 
     def __init__(self, members: Sequence[nn.Module], rule: str = "probabilities"):
         super().__init__()

@@ -1,13 +1,13 @@
-"""A ``torch.export`` program as a black box: a teacher of any architecture, which shows logits alone.
+"""A ``torch.export`` program as a black box: a teacher of any architecture, with logits alone.
 
-Its owner writes one with an open batch, from a network in eval mode::
+Export a network in eval mode, with a dynamic batch size::
 
     batch = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(network.eval(), (torch.zeros(2, 3, 64, 64),), dynamic_shapes=batch)
     torch.export.save(program, "model.pt2")
 
-A program is code. torch's loader unpickles what one carries, evaluates its symbolic shapes and may load libraries, so
-one is opened only for who says ``teacher.trusted=true``.
+A program is code: torch's loader unpickles its contents, evaluates its symbolic shapes and may load libraries. So it is
+loaded only with ``teacher.trusted=true``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from kd.models.logits_only import LogitsOnly
 from kd.runtime.errors import first_line
 
-LARGE = 1024  # images: more than any batch that a run makes
+LARGE = 1024  # images: larger than any batch of a run
 
 
 class Exported(LogitsOnly):
-    """What stands in for a network: empty until ``read``.
+    """A network that runs an exported program; empty until ``read`` loads one.
 
     Args:
-        num_classes: K, that the program must answer with. image_size: side of the square input in pixels.
-        trusted: whether the program may be loaded, which may run any code.
+        num_classes: K, the number of logits of the program. image_size: side of the square input in pixels.
+        trusted: whether to load the program, which may run any code.
     """
 
     def __init__(self, num_classes: int, image_size: int, trusted: bool = False):
@@ -41,25 +41,25 @@ class Exported(LogitsOnly):
         self.program: nn.Module | None = None
 
     def read(self, path: Path) -> None:
-        """Take the program of a .pt2 file.
+        """Load the program of a .pt2 file.
 
         Raises:
-            ValueError: not trusted, no program, one for other images, classes or a bounded batch, one whose logits are
-                not finite, or one that was exported while it was training.
+            ValueError: not trusted, not a program, a program for other images or classes or a limited batch, one whose
+                logits are not finite, or one exported in train mode.
         """
         kind = kind_of(path)
         if kind != "program":
-            raise ValueError(f"{path} is no program that torch.export.save wrote: {OTHERS[kind]}")
+            raise ValueError(f"{path} is not a program of torch.export.save: {OTHERS[kind]}")
         if not self.trusted:
             raise ValueError(
-                f"{path} is a program, and loading one may run any code. If it is from somebody from whom you would "
-                "run Python code, say teacher.trusted=true"
+                f"{path} is a program, and loading one may run any code. If you trust its author as you would with "
+                "Python code, set teacher.trusted=true"
             )
         try:
             program = _load(path)
             self.program = program.module()
         except Exception as error:
-            raise ValueError(f"{path} is no program that torch.export.save wrote: {first_line(error)}") from error
+            raise ValueError(f"{path} is not a program of torch.export.save: {first_line(error)}") from error
         most = min((int(span.upper) for span in program.range_constraints.values() if span.upper < LARGE), default=None)
         if most is not None:
             raise ValueError(f"{path} takes {most} images at most; {OPEN}")
@@ -72,28 +72,28 @@ class Exported(LogitsOnly):
             shape = f"[B, 3, {self.image_size}, {self.image_size}]"
             raise ValueError(f"{path} does not take images {shape}: {first_line(error)}\n{OPEN}") from error
         if not isinstance(logits, Tensor) or logits.shape != (3, self.num_classes):
-            shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            actual = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
-                f"{path} answers 3 images with {shown}; the data's {self.num_classes} classes "
-                f"want logits [3, {self.num_classes}]"
+                f"{path} returns {actual} for 3 images; the data has {self.num_classes} classes, so it must return "
+                f"logits [3, {self.num_classes}]"
             )
         if not logits.isfinite().all():
             raise ValueError(
-                f"{path} answers images with logits that are NaN or infinite: its weights are, or overflow"
+                f"{path} returns logits that are NaN or infinite: its weights are not finite, or they overflow"
             )
         if not torch.equal(logits, again) or not torch.allclose(logits[:1], alone, rtol=1e-3, atol=1e-3):
             raise ValueError(
-                f"{path} answers one image differently by itself, in a batch and twice: it was exported while it "
-                "was training. Export network.eval()."
+                f"{path} returns different logits for the same image alone, in a batch or twice: it was exported in "
+                "train mode. Export network.eval()."
             )
 
     def train(self, mode: bool = True) -> Exported:
-        """Of no effect: a program has the one mode that it was exported in."""
+        """Set the flag ``training``; the program keeps the mode of its export."""
         self.training = mode
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any, **more: Any) -> Exported:
-        """Move the graph where the weights go: it names the device that it was exported on."""
+        """Move the graph with the weights: it names the device of its export."""
         super()._apply(fn, *rest, **more)
         like = next((tensor for tensor in (*self.parameters(), *self.buffers())), None)
         if isinstance(self.program, torch.fx.GraphModule) and like is not None:
@@ -105,24 +105,24 @@ class Exported(LogitsOnly):
 
     def forward(self, image: Tensor) -> Tensor:
         if self.program is None:
-            raise FileNotFoundError("a program is in a file: say which, {teacher: exported, checkpoint: model.pt2}")
+            raise FileNotFoundError("a program needs its file: {teacher: exported, checkpoint: model.pt2}")
         return self.program(image)
 
 
 def kind_of(path: Path) -> str:
-    """What a file is, by the names in it alone: nothing in it is read.
+    """Return the kind of a file by the names in it; its contents are not read.
 
     Returns:
-        "program" of torch.export, "script" of torch.jit, "tensors" of torch.save, or "" for whatever else.
+        "program" of torch.export, "script" of torch.jit, "tensors" of torch.save, or "" for any other file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            held = archive.infolist()
-    except Exception:  # a damaged one ends in many ways
+            entries = archive.infolist()
+    except Exception:  # a damaged file raises many kinds
         return ""
-    if not any(info.header_offset == 0 for info in held):  # a zip file in a zip file that was cut off
+    if not any(info.header_offset == 0 for info in entries):  # a zip file inside a truncated zip file
         return ""
-    names = {info.filename.rpartition("/")[2] for info in held}
+    names = {info.filename.rpartition("/")[2] for info in entries}
     signs = {
         "archive_format": "program",
         "serialized_exported_program.json": "program",  # up to torch 2.7
@@ -133,7 +133,7 @@ def kind_of(path: Path) -> str:
 
 
 def _load(path: Path) -> torch.export.ExportedProgram:
-    """``torch.export.load``; the cause of an error, which that logs with a traceback, is raised instead."""
+    """Call ``torch.export.load``, and raise the cause of an error, which torch only logs with a traceback."""
     causes: list[BaseException] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -153,16 +153,16 @@ def _load(path: Path) -> torch.export.ExportedProgram:
 
 OTHERS = {
     "tensors": (
-        "it holds tensors, as torch.save writes them\nFor weights name the network that they are of, as in "
-        "teacher=resnet18 teacher.checkpoint=..., or export that network: kd/models/exported.py says how."
+        "it holds tensors, as torch.save writes them\nFor weights name their network, as in teacher=resnet18 "
+        "teacher.checkpoint=..., or export that network: kd/models/exported.py explains how."
     ),
     "script": (
-        "it is a TorchScript archive\nExport the network that it was made of: kd/models/exported.py says how, or save "
-        "its state_dict() and name the network, as in teacher=resnet18 teacher.checkpoint=..."
+        "it is a TorchScript archive\nExport the original network: kd/models/exported.py explains how, or save its "
+        "state_dict() and name the network, as in teacher=resnet18 teacher.checkpoint=..."
     ),
-    "": "it is no such zip file",
+    "": "it is not a zip file of torch",
 }
 OPEN = (
-    "Export it for images of data.image_size, with the batch left open: "
+    "Export it for images of data.image_size, with a dynamic batch size: "
     'dynamic_shapes=({0: torch.export.Dim("batch")},)'
 )

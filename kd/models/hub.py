@@ -1,7 +1,7 @@
-"""timm's pretrained weights: what lies on this machine is taken as it is; where it does not, its server is asked first.
+"""timm's pretrained weights: files on this machine are used as they are; for others the server is tested first.
 
-huggingface_hub tries five times for each of two names of a file, which is 50 seconds where there is no network, and
-asks the network of files that it has, too.
+huggingface_hub makes five attempts for each of two file names, which takes 50 seconds without a network, and contacts
+the server even for files in its cache.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in timm's
 
 @cache
 def check_server() -> Callable[[], None]:
-    """Ask the hub for a sign of life, in the background, and once until ``find`` has heard it.
+    """Send one request to the hub in the background, and return a function that waits for the answer.
 
-    Whoever calls this early does not wait for torch to be imported first. What is returned waits, see ``asking``.
+    A command calls this early, so that the request runs while torch is imported. The result is cached until
+    ``find_pretrained`` has used it; see ``ask_server``.
     """
 
     def head(seconds: float) -> None:
@@ -36,13 +37,13 @@ def check_server() -> Callable[[], None]:
 
 
 def find_pretrained(name: str) -> dict[str, Any]:
-    """What timm is to be told of the weights of a network: where they lie, or nothing where it fetches them itself.
+    """Return timm's ``pretrained_cfg_overlay`` for a network: the path of cached weights, or {} if timm fetches them.
 
     Args:
         name: of a network of timm, with or without the tag of its weights.
 
     Raises:
-        ValueError: there are none, or none here and nobody who would send them: what to do.
+        ValueError: timm has no such weights, or they are not on this machine and their server does not answer.
     """
     import timm
     import torch
@@ -52,7 +53,8 @@ def find_pretrained(name: str) -> dict[str, Any]:
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise ValueError(
-            f"timm has no pretrained weights of {name}: train from scratch with teacher.pretrained=false, or student."
+            f"timm has no pretrained weights of {name}: train from scratch with teacher.pretrained=false (or "
+            "student.pretrained=false)"
         )
     if cfg.file:
         return {}
@@ -64,8 +66,8 @@ def find_pretrained(name: str) -> dict[str, Any]:
         except Exception as error:
             raise ValueError(
                 f"the pretrained weights of {name} are not on this machine and cannot be fetched from {cfg.url} "
-                f"({first_line(error)})\nTrain from scratch (teacher.pretrained=false, or student.), or put that file "
-                f"into {torch.hub.get_dir()}/checkpoints"
+                f"({first_line(error)})\nTrain from scratch (teacher.pretrained=false, or student.pretrained=false), "
+                f"or put that file into {torch.hub.get_dir()}/checkpoints"
             ) from error
     return {}
 
@@ -80,21 +82,21 @@ def _on_the_hub(name: str, cfg: Any) -> dict[str, Any]:
     cached = (try_to_load_from_cache(repository, file, revision=revision or None) for file in files)
     path = next((path for path in cached if isinstance(path, str)), None)
     if path:
-        # a network that reads files of its own kind does so where timm would let it, too
+        # a network with its own file format reads it here too, as with timm
         return {"file": path, "custom_load": bool(cfg.hf_hub_filename) and cfg.custom_load == "hf"}
     try:
         check_server()()
     except Exception as error:
         slow = isinstance(error, TimeoutError) and not os.environ.get("HF_HUB_ETAG_TIMEOUT")
         longer = "; HF_HUB_ETAG_TIMEOUT=30 waits longer" if slow else ""
-        place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+        folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
         raise ValueError(
             f"the pretrained weights of {name} are not on this machine and cannot be fetched from "
             f"{constants.ENDPOINT} ({first_line(error)}{longer})\n"
-            "Train from scratch (teacher.pretrained=false, or student.). Or type "
-            f"'hf download {repository} {files[0]}' where there is a network and copy the folder {place.name}, there "
-            f"in ~/.cache/huggingface/hub, to {place.parent}"
+            "Train from scratch (teacher.pretrained=false, or student.pretrained=false). Or run "
+            f"'hf download {repository} {files[0]}' on a machine with a network and copy its folder {folder.name}, "
+            f"there in ~/.cache/huggingface/hub, to {folder.parent}"
         ) from error
     finally:
-        check_server.cache_clear()  # a network may go and come back while a sweep goes on
+        check_server.cache_clear()  # the network may come back during a sweep
     return {}

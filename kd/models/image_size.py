@@ -1,7 +1,7 @@
-"""What to say of a network that cannot take the images: the settings that help, found by trying them.
+"""Advice for a network that cannot take the images: the settings that help, found by trying them.
 
-A network of timm declares the size that it was made for. Whether another stem or another size would do, only the
-network knows: each is made once more on torch's meta device, which has shapes and no numbers, and shown an image.
+A network of timm declares the size that it was made for. Only a trial shows whether another stem or another size works:
+the network is built again for each on torch's meta device, which has shapes and no numbers, and runs one image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from kd.interfaces import extract_outputs
 
 SIDE = 32  # pixels: most networks halve an image five times
-TRIED = (32, 64, 96, 128, 224, 256, 299, 384)  # sides that are usual, where a network does not fix one
+TRIED = (32, 64, 96, 128, 224, 256, 299, 384)  # usual sides, for a network without a fixed one
 
 Make = Callable[..., nn.Module]  # (image_size, **settings of the network) -> network
 
@@ -26,33 +26,34 @@ def suggest_settings(
     settings: Mapping[str, Any],
     role: str,
     image_size: int,
-    comes_in: Callable[[int], bool] = lambda size: True,
+    has_size: Callable[[int], bool] = lambda size: True,
 ) -> str:
-    """The sentence that follows the refusal of a network.
+    """Return the sentence that follows the refusal of a network.
 
     Args:
-        network: of timm or our own, that was refused. make: makes it anew. settings: its own. role: for the key of its
-            stem: teacher, student; what stands in a list has none. comes_in: whether the data set has this size.
+        network: the refused network. make: builds it again. settings: those of the network.
+        role: teacher or student, for the key of the stem; a network of a list has no such key.
+        has_size: whether the data set has images of this size.
     """
     key = f"{role}.stem=" if role in ("teacher", "student") else "its stem="
-    found = []
+    helpful = []
     if "stem" in settings:
         stems = [stem for stem in ("large", "small") if stem != settings["stem"]]
-        found += [f"{key}{stem}" for stem in stems if _takes(make, image_size, stem=stem)][:1]
-    side = next((size for size in describe_sizes(network, image_size) if _takes(make, size)), None)
-    if side and comes_in(side):
-        found.append(f"data.image_size={side}")
-    if found:
-        return f"Say {' or '.join(found)}, or choose another network."
+        helpful += [f"{key}{stem}" for stem in stems if _takes(make, image_size, stem=stem)][:1]
+    side = next((size for size in sizes_to_try(network, image_size) if _takes(make, size)), None)
+    if side and has_size(side):
+        helpful.append(f"data.image_size={side}")
+    if helpful:
+        return f"Use {' or '.join(helpful)}, or choose another network."
     if side:
         return (
-            f"It takes {side} x {side} pixels, in which these data do not come: choose other data or another network."
+            f"It takes {side} x {side} pixels, which this data set does not have: choose other data or another network."
         )
     return "Choose another network or another data.image_size."
 
 
-def describe_sizes(network: nn.Module, image_size: int) -> list[int]:
-    """Sides to try, the likeliest first: the one that the network was made for where it takes no other."""
+def sizes_to_try(network: nn.Module, image_size: int) -> list[int]:
+    """Return the sides to try, the likeliest first: the declared one if the network takes no other."""
     declared = getattr(network, "pretrained_cfg", None) or {}
     own = (declared.get("input_size") or [0])[-1]
     least = (declared.get("min_input_size") or [0])[-1]
@@ -66,6 +67,6 @@ def _takes(make: Make, image_size: int, **settings: Any) -> bool:
     try:
         with torch.device("meta"), torch.no_grad():
             extract_outputs(make(image_size, **settings).eval(), torch.zeros(1, 3, image_size, image_size))
-    except Exception:  # whatever it says: this is not the way
+    except Exception:  # whatever the cause: these settings do not help
         return False
     return True

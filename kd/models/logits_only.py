@@ -1,4 +1,4 @@
-"""What shows nothing but its answer: several networks as one, or a program whose inside nobody knows."""
+"""Base class of networks with logits alone: an ensemble, or an exported program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LogitsOnly(nn.Module):
-    """The tap methods of ``kd.interfaces``; the logits stand in for the last map that there is not."""
+    """A network without maps and embedding; it returns its logits in place of the last map."""
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, 3, H, W] -> (logits [B, K], no maps)."""

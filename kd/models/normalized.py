@@ -1,4 +1,4 @@
-"""A network with its own normalisation, so that teacher and student can be shown the same image in [0, 1]."""
+"""A network with its own normalisation, so that teacher and student can take the same image in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kd.runtime.errors import first_line
 
 
 def check_forward(network: nn.Module, role: str, image_size: int, advice: Callable[[], str] = lambda: "") -> nn.Module:
-    """Return ``network`` if it takes images of this size and shows what methods ask for.
+    """Run one image through ``network``, in eval mode, and return the network.
 
     Args:
-        advice: what would help, asked for where it does not.
+        role: of the network, for the error. advice: returns a second line for the error.
 
     Raises:
-        ValueError: naming the network's role and what it said.
+        ValueError: the network cannot take images of this size; names its role and the cause.
     """
     network.eval()
     try:
         with torch.no_grad():
             extract_outputs(network, torch.zeros(1, 3, image_size, image_size))
-    except FileNotFoundError:  # of a network that is in a file, which nobody named
+    except FileNotFoundError:  # an exported program without its file
         raise
     except Exception as error:
         raise ValueError(
@@ -35,10 +35,10 @@ def check_forward(network: nn.Module, role: str, image_size: int, advice: Callab
 
 
 def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Refuse what pixels in [0, 1] cannot have; mean 0 and std 1 leave them as they are.
+    """Check that pixels in [0, 1] can have this mean and std; mean 0 and std 1 mean no normalisation.
 
     Raises:
-        ValueError: not three finite numbers each, a ``std`` that is not above 0, or one beyond 1.
+        ValueError: not three finite numbers each, a ``std`` that is not above 0, or a number outside [0, 1].
     """
     numbers = [value for values in (mean, std) if isinstance(values, Sequence) for value in values]
     plain = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
@@ -46,14 +46,15 @@ def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
         raise ValueError(f"mean and std must be three numbers each, std above 0; got {mean} and {std}")
     if min(mean) < 0 or max(numbers) > 1:
         raise ValueError(
-            f"mean and std must lie in [0, 1], as pixels do here, got {mean} and {std}: divide those of pixels up to "
-            "255 by 255"
+            f"mean and std must lie in [0, 1], as pixels do here, got {mean} and {std}: divide those of pixels in "
+            "[0, 255] by 255"
         )
 
 
 class Normalized(nn.Module):
-    """``network((image - mean) / std)``. What is exported needs no side knowledge, and no batch can be
-    normalised for the wrong network.
+    """``network((image - mean) / std)``.
+
+    So an exported network contains its normalisation, and no batch is normalised for the wrong network.
 
     Args:
         mean, std: one number a channel, of images in [0, 1]. A network with an ``input_statistics`` attribute
@@ -66,7 +67,7 @@ class Normalized(nn.Module):
         self.normalize_by(*(getattr(network, "input_statistics", None) or (mean, std)))
 
     def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Take other statistics.
+        """Replace the statistics.
 
         Raises:
             ValueError: see ``check_statistics``.

@@ -1,4 +1,4 @@
-"""What the small networks of our own have in common: stages, a global average pool, dropout, a linear classifier."""
+"""Base class of the tiny students: stages, a global average pool, dropout, a linear classifier."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from kd.models.chain import Chain, feature_info
 
 
 class Staged(Chain):
-    """A ``Chain`` of stages; a map is what comes out of one.
+    """A ``Chain`` of stages whose outputs are the maps.
 
     Args:
-        stages: the stages. channels, reductions: of what comes out of each; pixels of the image over those of the map.
+        stages: the stages. channels: of the output of each stage.
+        reductions: side of the image divided by that of each stage's output.
         num_classes: K. dropout: probability, before the linear layer.
     """
 

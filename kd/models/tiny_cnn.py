@@ -1,6 +1,6 @@
-"""The ~94 K-parameter student: (Conv 3x3 - BN - ReLU - MaxPool) x 3, global average pool, dropout, linear.
+"""The student with about 94,000 parameters: (Conv 3x3 - BN - ReLU - MaxPool) x 3, global average pool, dropout, linear.
 
-94,470 parameters at width 1 and 6 classes, 0.37 MB. At 48x48 it costs 23 M multiply-accumulates an image.
+It has 94,470 parameters at width 1 and 6 classes, 0.37 MB, and costs 23 M multiply-accumulates for an image of 48x48.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A tiny network of depthwise separable convolutions: MobileNets (Howard et al. 2017), https://arxiv.org/abs/1704.04861.
 
-The parameters of ``tiny_cnn`` buy 13 convolutions here instead of three, because a 3x3 filter is no longer paid for
-every pair of channels.
+With as many parameters as ``tiny_cnn`` it has 13 convolutions instead of three, because it has a 3x3 filter for each
+channel and not for each pair of channels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kd.models.staged import Staged
 
 
 class TinyDSCNN(Staged):
-    """A full convolution, then three stages of ``depth`` separable ones, each stage behind a max-pool.
+    """A full convolution, then three stages of a max-pool and ``depth`` separable convolutions.
 
     Args:
         num_classes: K. image_size: side of the square input in pixels, at least 8 (three halvings).
@@ -35,7 +35,7 @@ class TinyDSCNN(Staged):
 
 
 def separable(i: int, o: int) -> nn.Sequential:
-    """A 3x3 filter a channel, then all channels mixed at each place, both normalised and rectified."""
+    """Return a depthwise 3x3 convolution and a 1x1 convolution, each with batch norm and ReLU."""
     return nn.Sequential(conv(i, i, 3, groups=i), *_normed(i), conv(i, o), *_normed(o))
 
 

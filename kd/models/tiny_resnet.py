@@ -1,7 +1,7 @@
 """A tiny residual network: Deep Residual Learning for Image Recognition (He et al. 2016), https://arxiv.org/abs/1512.03385.
 
-As the paper's networks for CIFAR, which pass maps at full size through the first stage, but with a max-pool behind the
-stem, so that a photograph costs a quarter.
+It is like the paper's networks for CIFAR, whose first stage works at full size, but with a max-pool after the stem, so
+that a photograph costs a quarter.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Wide Residual Networks (Zagoruyko and Komodakis 2016), https://arxiv.org/abs/1605.07146.
 
-The function and the parameter names of RepDistiller's and mdistiller's wrn_16_1 ... wrn_40_2, so that their checkpoints
-load. Blocks are pre-activated: what a stage hands on is a sum, and the next one begins with batch norm and ReLU.
+They compute the same functions under the same parameter names as wrn_16_1 ... wrn_40_2 of RepDistiller and mdistiller,
+so that their checkpoints load. Blocks are pre-activated: the output of a stage is a sum, and the next stage begins with
+batch norm and ReLU.
 
-The maps are theirs, f0 ... f2 as sums, but for the last: f3 is a sum too, and here it is the one that the classifier's
-pool reads, behind the last batch norm and ReLU (the ReLU of the f3 that they return with ``preact=True``). So the
-classifier can be asked about the last map, which kd=simkd and kd=catkd do.
+The maps are theirs, f0 ... f2 as sums, except for the last: their f3 is a sum too; here it is the map that the
+classifier's pool reads, after the last batch norm and ReLU (the ReLU of the f3 that they return with ``preact=True``).
+So the classifier applies to the last map, which kd=simkd and kd=catkd need.
 """
 
 from __future__ import annotations
@@ -66,4 +67,4 @@ class Block(nn.Module):
 
 
 def _layer(blocks: nn.Sequential) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layer=blocks))  # the name that stands in published checkpoints
+    return nn.Sequential(OrderedDict(layer=blocks))  # the name in published checkpoints

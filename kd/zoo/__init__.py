@@ -1,5 +1,5 @@
-"""What there is to choose from, read from the configs themselves: ``python -m kd.zoo``.
+"""List the options of the config groups, read from the configs: ``python -m kd.zoo``.
 
-``pages`` reads a yaml; ``methods``, ``networks`` and ``data`` make an entry of one, ``counting`` counts what is built;
-``groups`` lists the groups; ``tables`` shows entries.
+``options`` reads a yaml; ``methods``, ``networks`` and ``data`` make an entry of it, ``counting`` counts a network;
+``groups`` lists the groups; ``tables`` formats entries.
 """

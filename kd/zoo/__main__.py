@@ -1,7 +1,7 @@
-"""What there is to choose from: ``python -m kd.zoo``, ``… students``, ``… students tiny_cnn``.
+"""List methods, networks and data sets: ``python -m kd.zoo``, ``… students``, ``… students tiny_cnn``.
 
-All of it is read from the yaml files of the config groups and from the classes they name, so a new file is listed by
-being there. Networks are built to be counted, which imports torch and timm: that is most of the time an answer takes.
+The command reads the yaml files of the config groups and the classes they name, so a new file needs no registration. It
+builds each network to count it, which imports torch and timm and takes most of the time.
 """
 
 from __future__ import annotations
@@ -14,65 +14,71 @@ from pathlib import Path
 
 from kd.config.paths import conf_dir
 from kd.runtime.streams import open_streams
-from kd.zoo.counting import Case, alone
-from kd.zoo.groups import GROUPS, Group, default_case, entries, known, pages_of
-from kd.zoo.pages import Entry
-from kd.zoo.tables import markdown, overview, plain, terminal, whole_page
+from kd.zoo.counting import Case, count_backbone
+from kd.zoo.groups import GROUPS, Group, check_name, default_case, entries, option_files
+from kd.zoo.options import Entry
+from kd.zoo.tables import describe_entry, markdown, overview, plain, terminal
 
-BRIEF = "methods"  # too many for the overview: it says how many there are
+BRIEF = "methods"  # too many for the overview, which gives their number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 2: a name that there is not. 1: a page that cannot be read or built, beside those that can."""
+    """Run the command; return 2 for an unknown name, and 1 if an option cannot be read or built (others are listed)."""
     open_streams()
-    given = parsed(arguments)
+    given = parse_arguments(arguments)
     folder = Path(conf_dir())
     try:
-        groups = GROUPS if given.group is None else {given.group: GROUPS[known(given.group, GROUPS, "group")]}
+        groups = GROUPS if given.group is None else {given.group: GROUPS[check_name(given.group, GROUPS, "group")]}
         case = case_of(given, groups, folder)
         if given.group is None:
-            groups = {name: group for name, group in GROUPS.items() if name != BRIEF and pages_of(group, folder)}
+            groups = {name: group for name, group in GROUPS.items() if name != BRIEF and option_files(group, folder)}
         read = {name: entries(group, folder, given.name, case) for name, group in groups.items()}
     except ValueError as error:
         print(f"kd.zoo: {error}", file=sys.stderr)
         return 2
     found = {name: listed for name, (listed, _) in read.items()}
     if given.json:
-        made = {name: [plain(entry) for entry in listed] for name, listed in found.items()}
-        one = made if given.group is None else made[given.group]
+        plains = {name: [plain(entry) for entry in listed] for name, listed in found.items()}
+        one = plains if given.group is None else plains[given.group]
         print(json.dumps(one[0] if given.name and one else one, indent=2, ensure_ascii=False))
     elif given.group is None:
-        print(whole(found, case, folder, given.markdown))
+        print(format_all(found, case, folder, given.markdown))
     elif found[given.group]:
-        print(told(found[given.group], GROUPS[given.group], given.name, case, given.markdown))
+        print(format_group(found[given.group], GROUPS[given.group], given.name, case, given.markdown))
     wrong = [line for _, lines in read.values() for line in lines]
     for line in wrong:
         print(f"kd.zoo: {line}", file=sys.stderr)
     return 1 if wrong else 0
 
 
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m kd.zoo",
-        description="What there is to choose from, read from the configs themselves.",
+        description="List methods, networks, attentions and data sets, read from the configs.",
         epilog="groups: " + "; ".join(f"{name} ({group.about})" for name, group in GROUPS.items()),
     )
-    parser.add_argument("group", nargs="?", help="what to list; without it, everything, a line each")
-    parser.add_argument("name", nargs="?", help="one of the group: all that its page says")
+    parser.add_argument(
+        "group", nargs="?", help="the group to list; without it, everything but the methods, a line each"
+    )
+    parser.add_argument("name", nargs="?", help="an option of the group: all about it")
     style = parser.add_mutually_exclusive_group()
-    style.add_argument("--markdown", action="store_true", help="a markdown table, for a page")
-    style.add_argument("--json", action="store_true", help="for programs, with every comment")
-    parser.add_argument("--size", type=int, help="side of the image that networks are counted at, in pixels")
-    parser.add_argument("--classes", type=int, help="classes that they tell apart; both are the default data set's")
-    parser.add_argument("--backbone", help="what attentions are put on: a teacher, a student or timm's name")
+    style.add_argument("--markdown", action="store_true", help="print markdown tables")
+    style.add_argument("--json", action="store_true", help="print JSON, with every comment")
+    parser.add_argument("--size", type=int, help="side of the image for the counts of networks, in pixels")
+    parser.add_argument(
+        "--classes", type=int, help="number of classes for these counts; both default to the default data set's"
+    )
+    parser.add_argument(
+        "--backbone", help="the network that attentions are added to: a teacher, a student or timm's name"
+    )
     return parser.parse_args(arguments)
 
 
 def case_of(given: argparse.Namespace, groups: dict[str, Group], folder: Path) -> Case:
-    """What numbers are for.
+    """Return the image size, the number of classes and the backbone for the counts.
 
     Raises:
-        ValueError: an option that changes nothing in the group, or a value that cannot be.
+        ValueError: an option without effect in the group, or a value that is not possible.
     """
     options = {"size": given.size, "classes": given.classes, "backbone": given.backbone}
     options = {name: value for name, value in options.items() if value is not None}
@@ -84,22 +90,22 @@ def case_of(given: argparse.Namespace, groups: dict[str, Group], folder: Path) -
     fields = {"size": "image_size", "classes": "num_classes", "backbone": "backbone"}
     case = default_case(folder)._replace(**{fields[name]: value for name, value in options.items()})
     if given.backbone:
-        alone(case, str(folder))  # a name that there is not is said once, and not by every attention
+        count_backbone(case, str(folder))  # reports an unknown name once, and not for every attention
     return case
 
 
-def told(found: Sequence[Entry], group: Group, name: str | None, case: Case, as_markdown: bool) -> str:
+def format_group(found: Sequence[Entry], group: Group, name: str | None, case: Case, as_markdown: bool) -> str:
     if as_markdown:
         return markdown(found, group)
-    return whole_page(found[0], group) if name else f"{terminal(found, group)}\n{legend(group, case)}"
+    return describe_entry(found[0], group) if name else f"{terminal(found, group)}\n{legend(group, case)}"
 
 
 def legend(group: Group, case: Case) -> str:
     return group.legend.format(**case._asdict())
 
 
-def whole(found: dict[str, list[Entry]], case: Case, folder: Path, as_markdown: bool) -> str:
-    """Every group but the methods, one after the other."""
+def format_all(found: dict[str, list[Entry]], case: Case, folder: Path, as_markdown: bool) -> str:
+    """Format every group but the methods."""
     parts = []
     for name, listed in found.items():
         group = GROUPS[name]
@@ -111,11 +117,11 @@ def whole(found: dict[str, list[Entry]], case: Case, folder: Path, as_markdown: 
         return "\n\n".join(parts)
     size, methods = case.image_size, GROUPS[BRIEF]
     parts.append(
-        f"Numbers at {size} x {size} pixels and {case.num_classes} classes (--size, --classes), what an attention adds "
-        f"on {case.backbone} (--backbone).\n"
-        f"{BRIEF}: {len(pages_of(methods, folder))}, {methods.about}; python -m kd.zoo {BRIEF} lists them.\n"
+        f"Numbers at {size} x {size} pixels and {case.num_classes} classes (--size, --classes); attentions on "
+        f"{case.backbone} (--backbone).\n"
+        f"{BRIEF}: {len(option_files(methods, folder))}, {methods.about}; python -m kd.zoo {BRIEF} lists them.\n"
         f"python -m kd.zoo GROUP lists one of {', '.join(GROUPS)} with settings and papers,\n"
-        "python -m kd.zoo GROUP NAME all that there is to say of one."
+        "python -m kd.zoo GROUP NAME shows all about one."
     )
     return "\n\n".join(parts)
 

@@ -1,6 +1,6 @@
-"""What a network costs, counted on one that is built, and what it shows.
+"""Count the cost of a network, and list the sizes of its maps, by building it.
 
-It is built on torch's meta device, which knows shapes and no values: ResNet-18 takes 0.1 s and no memory.
+The network is built on torch's meta device, which has shapes and no values: ResNet-18 takes 0.1 s and no memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """What is counted: one image of this size."""
+    """The image size, classes and backbone that counts are for."""
 
     image_size: int = 48
     num_classes: int = 6
-    backbone: str = "resnet18"  # what attentions are put on: an option of teacher or student, or timm's name
+    backbone: str = "resnet18"  # the network for attentions: an option of teacher or student, or timm's name
 
 
 class Counts(NamedTuple):
@@ -35,14 +35,14 @@ class Counts(NamedTuple):
 
 
 def count(spec: Mapping[str, Any], case: Case, tried: bool = True) -> Counts | None:
-    """Count the network of ``spec``, as ``build_network`` takes it; None of one that is empty until it is read.
+    """Count the network of ``spec``, the argument of ``build_network``; None for an exported program without a file.
 
     Raises:
-        ValueError: what it said, if it cannot be built or does not take the image.
+        ValueError: the network cannot be built or does not take the image; with its message.
     """
     chosen = {"network": dict(spec["network"]), "attention": spec.get("attention")}
     if chosen["network"].get("pretrained"):
-        chosen["network"]["pretrained"] = False  # nothing is fetched to be counted
+        chosen["network"]["pretrained"] = False  # a count needs no download
     return _count(json.dumps(chosen), case.image_size, case.num_classes, tried)
 
 
@@ -57,40 +57,40 @@ def _count(spec: str, image_size: int, num_classes: int, tried: bool) -> Counts 
         try:
             with torch.device("meta"):
                 return counted()
-        except Exception:  # one that looks at values; or one that fails anyway, and then says why
+        except Exception:  # a network that reads values, or one that fails anyway: this gives its message
             return counted()
     except Exception as error:
-        raise ValueError(sentence(error)) from error
+        raise ValueError(error_line(error)) from error
 
 
 def counts_of(network: nn.Module, image_size: int) -> Counts | None:
-    """Count ``network``, which is used up, on the device that it is on; None if it has no parameters."""
+    """Count ``network``, which is changed by it, on its device; None if it has no parameters."""
     from kd.evaluation.cost import macs, params
 
     if next(network.parameters(), None) is None:
         return None
-    shown: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
 
     def in_two_steps(image: Tensor) -> Tensor:
-        shown["last"], shown["maps"] = network.forward_intermediates(image)
-        shown["logits"] = network.forward_head(shown["last"])
-        return shown["logits"]
+        outputs["last"], outputs["maps"] = network.forward_intermediates(image)
+        outputs["logits"] = network.forward_head(outputs["last"])
+        return outputs["logits"]
 
     network.eval().requires_grad_(True)
-    network.forward = in_two_steps  # which forward equals: so one pass counts and shows
+    network.forward = in_two_steps  # equal to forward: so one pass counts and returns the maps
     count = macs(network, image_size)
-    embedding = network.forward_head(shown["last"], pre_logits=True)
+    embedding = network.forward_head(outputs["last"], pre_logits=True)
     return Counts(
         params=params(network),
-        live=live_params(network, shown["logits"]),
+        live=live_params(network, outputs["logits"]),
         macs=count,
         embedding=None if embedding is None else embedding.shape[-1],
-        maps=tuple(tuple(one.shape[1:]) for one in shown["maps"]),
+        maps=tuple(tuple(one.shape[1:]) for one in outputs["maps"]),
     )
 
 
 def live_params(network: nn.Module, logits: Tensor) -> int:
-    """Count the parameters where the graph behind ``logits`` ends: those that a backward pass would reach."""
+    """Count the parameters that a backward pass from ``logits`` reaches."""
     waiting, seen = [logits.grad_fn], set()
     while waiting:
         node = waiting.pop()
@@ -101,11 +101,11 @@ def live_params(network: nn.Module, logits: Tensor) -> int:
     return sum(p.numel() for p in network.parameters() if id(p) in ends)
 
 
-def alone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
+def count_backbone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
     """Return the backbone's node, from the configs in ``folder`` or else timm's, and its counts without attention.
 
     Raises:
-        ValueError: a backbone that there is not, or one that does not take the image.
+        ValueError: an unknown backbone, or one that does not take the image.
     """
     node = _backbone(case.backbone, folder)
     try:
@@ -113,20 +113,20 @@ def alone(case: Case, folder: str) -> tuple[dict[str, Any], Counts]:
     except ValueError as error:
         raise ValueError(f"{error} (--backbone {case.backbone} --size {case.image_size})") from error
     if counts is None:
-        raise ValueError(f"--backbone {case.backbone} is empty until it is read: nothing can be put on it")
+        raise ValueError(f"--backbone {case.backbone} is an exported program: it takes no attention")
     return node, counts
 
 
 @cache
 def _backbone(name: str, folder: str) -> dict[str, Any]:
-    """``folder`` is where ``names`` looks."""
+    """Return the node; ``folder`` is the config folder of ``names``, here as a key of the cache."""
     if name in [*names("teacher"), *names("student")]:
         return network_of(name, ("teacher", "student"), "--backbone")["network"]
     return {"_target_": "kd.models.backbone.build", "name": name, "pretrained": False, "stem": "auto"}
 
 
-def sentence(error: BaseException) -> str:
-    """The first line of what went wrong, without what Hydra wraps around it."""
+def error_line(error: BaseException) -> str:
+    """Return the first line of an error, without Hydra's wrappers."""
     while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
     return first_line(error)

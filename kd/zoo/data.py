@@ -1,4 +1,4 @@
-"""The group `data`: what a data set's page says of it. Nothing is loaded."""
+"""The group `data`: facts from the yaml of a data set. No data are loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd.zoo.pages import Entry, entry, read_page, settings_of
+from kd.zoo.options import Entry, entry, read_option, settings_of
 
 FACTS = re.compile(
     r"(?P<classes>[\d,]+) classes, (?P<train>[\d,]+) \+ (?P<test>[\d,]+) images, "
@@ -18,23 +18,23 @@ COMMON = frozenset({"seed", "augment"})
 
 
 def dataset(path: Path, *_: Any) -> Entry:
-    """A data set, from its page in conf/data. Of images of one's own the page says "As found"."""
-    page = read_page(path, "data")
-    facts, found = facts_of(page.header), any(line.startswith("As found") for line in page.header)
+    """Return the entry of a data set, from its yaml in conf/data; for own images the yaml says "As found"."""
+    option = read_option(path, "data")
+    facts, is_own = facts_of(option.header), any(line.startswith("As found") for line in option.header)
     counts = {name: number(facts[name]) if name in facts else None for name in ("classes", "train", "test")}
     return entry(
         path,
-        page,
-        settings=settings_of(page.node),
+        option,
+        settings=settings_of(option.node),
         common=COMMON,
-        cells={column: facts.get(name, "as found" if found else "–") for name, column in COLUMNS.items()},
+        cells={column: facts.get(name, "as found" if is_own else "–") for name, column in COLUMNS.items()},
         facts={column: [facts[name]] for name, column in COLUMNS.items() if name in facts},
         data={**counts, "pixels": facts.get("pixels"), "licence": facts.get("licence")},
     )
 
 
 def facts_of(header: Sequence[str]) -> dict[str, str]:
-    """Read "10 classes, 60,000 + 10,000 images, 28 x 28 grey, MIT licence." where a line of the header says so."""
+    """Parse the header line "10 classes, 60,000 + 10,000 images, 28 x 28 grey, MIT licence.", if there is one."""
     matches = filter(None, map(FACTS.match, header))
     return next((match.groupdict() for match in matches), {})
 

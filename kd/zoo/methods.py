@@ -1,4 +1,4 @@
-"""The group `methods`: what a method of distillation reads of the teacher, and what its loss is made of."""
+"""The group `methods`: the outputs of the teacher that a method reads, and the terms of its loss."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.zoo.pages import Entry, Page, entry, read_page
+from kd.zoo.options import Entry, OptionFile, entry, read_option
 
-SHOWN = ("logits", "embedding", "features", "class_maps")  # of ``Outputs``, as a teacher shows them
+OUTPUTS = ("logits", "embedding", "features", "class_maps")  # of a teacher, as in ``kd.interfaces.Outputs``
 NO_SETTINGS = {"terms", "weights", "schedule"}
 
 
 def method(path: Path, *_: Any) -> Entry:
-    """A method of distillation, from its page in conf/kd.
+    """Return the entry of a method, from its yaml in conf/kd.
 
     Raises:
-        ValueError, ImportError, AttributeError: a class that there is not, or one that does not say what it reads.
+        ValueError, ImportError, AttributeError: a class that does not exist, or one without ``needs``.
     """
     from kd.interfaces import LOGITS_ONLY  # imports torch
 
-    page = read_page(path, "kd")
-    needs, loss, terms = contents(page, path)
-    reads = [name for name in SHOWN if name in needs]
+    option = read_option(path, "kd")
+    needs, loss, terms = contents(option, path)
+    reads = [name for name in OUTPUTS if name in needs]
     cached = needs <= LOGITS_ONLY if needs else None
     cells = {"reads": ", ".join(reads) or "nothing", "cached": {True: "yes", False: "no", None: "–"}[cached]}
     return entry(
         path,
-        page,
-        settings={key: value for key, value in page.node.items() if key not in NO_SETTINGS},
+        option,
+        settings={key: value for key, value in option.node.items() if key not in NO_SETTINGS},
         cells=cells,
         facts={**{name: [text] for name, text in cells.items()}, "loss": loss},
         data={"reads": reads, "cached": cached, "terms": terms},
     )
 
 
-def contents(page: Page, path: Path) -> tuple[set[str], list[str], dict[str, str]]:
-    """Return what a method reads, its loss, a line a term, and the class of each term."""
-    terms, weights = page.node.get("terms") or {}, page.node.get("weights") or {}
-    if isinstance(terms, list):  # a page that combines methods by their names
+def contents(option: OptionFile, path: Path) -> tuple[set[str], list[str], dict[str, str]]:
+    """Return the outputs that a method reads, its loss with a line for each term, and the class of each term."""
+    terms, weights = option.node.get("terms") or {}, option.node.get("weights") or {}
+    if isinstance(terms, list):  # an option that combines methods by their names
         listed = [method(path.with_name(f"{name}.yaml")) for name in terms]
         needs = {name for found in listed for name in found.data["reads"]}
         return needs, [part for found in listed for part in found.facts["loss"]], {e.name: e.name for e in listed}
-    # as in the objective: what weighs nothing is left out, and reads nothing
-    asked = (term for name, term in terms.items() if number(weights.get(name), page.node) != 0)
-    loss = [f"{spoken(weights.get(name))} × {name}: {named(term)}" for name, term in terms.items()]
-    return set().union(*map(needs_of, asked)), loss, {name: named(term) for name, term in terms.items()}
+    # as in the objective: a term of weight 0 is left out and reads nothing
+    active = (term for name, term in terms.items() if number(weights.get(name), option.node) != 0)
+    loss = [f"{format_weight(weights.get(name))} × {name}: {target_of(term)}" for name, term in terms.items()]
+    return set().union(*map(needs_of, active)), loss, {name: target_of(term) for name, term in terms.items()}
 
 
 def needs_of(node: Any) -> set[str]:
-    """What a term reads: its class says so, or, of a term around others, theirs do."""
+    """Return the outputs that a term reads, from its class; for a term around others, from theirs."""
     if isinstance(node, dict) and "_target_" in node:
         module, _, name = node["_target_"].rpartition(".")
         found = getattr(getattr(importlib.import_module(module), name), "needs", None)
@@ -66,18 +66,18 @@ def needs_of(node: Any) -> set[str]:
 
 
 def number(value: Any, node: Mapping[str, Any]) -> Any:
-    """A weight as the defaults have it; what is more than a setting, or one minus it, stays as it is."""
+    """Return the default value of a weight that is a setting or one minus a setting, else the weight as it is."""
     match = re.fullmatch(r"\$\{(?P<rest>one_minus:\$\{)?\.\.(?P<name>\w+)\}+", str(value))
     if not match or not isinstance(node.get(match["name"]), int | float):
         return value
     return 1 - node[match["name"]] if match["rest"] else node[match["name"]]
 
 
-def spoken(weight: Any) -> str:
-    """``${one_minus:${..alpha}}`` as (1 - alpha)."""
+def format_weight(weight: Any) -> str:
+    """Format a weight: ``${one_minus:${..alpha}}`` becomes (1 - alpha)."""
     text = re.sub(r"\$\{\.+(\w+)\}", r"\1", str(weight))
     return re.sub(r"\$\{one_minus:(\w+)\}", r"(1 - \1)", text)
 
 
-def named(node: Any) -> str:
+def target_of(node: Any) -> str:
     return str(node.get("_target_", "?")) if isinstance(node, dict) else "?"

@@ -1,4 +1,4 @@
-"""Entries for a terminal, for a page of markdown, for programs."""
+"""Format entries for a terminal, as markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import yaml
 
 from kd.report.text import escape
 from kd.zoo.groups import Group
-from kd.zoo.pages import MISSING, Entry
+from kd.zoo.options import MISSING, Entry
 
 WIDTH = 120
 RULE = "─" * WIDTH
 NUMBER = re.compile(r"[-\d.,]+|–|any|as found")
 
 
-def written(value: Any) -> str:
-    """A value as the command line takes it: true, null, [-2,-1], [{student:tiny_cnn,width:3}]."""
+def format_value(value: Any) -> str:
+    """Format a value for the command line: true, null, [-2,-1], [{student:tiny_cnn,width:3}]."""
     if isinstance(value, str) and ("${" in value or value == MISSING):
         return value
     text = yaml.safe_dump([value], default_flow_style=True, width=10**6).strip()[1:-1]
@@ -28,10 +28,10 @@ def written(value: Any) -> str:
 
 
 def choices(entry: Entry) -> list[str]:
-    """Settings and what is set elsewhere, ``name=default``; without those that follow from others or that all have."""
+    """Return ``name=default`` of an entry's settings, without those that follow from others or that all have."""
     own = (item for item in entry.settings.items() if item[0].partition(".")[0] not in entry.common)
     free = [(key, value) for key, value in own if "${" not in str(value)]
-    return [f"{key}={written(value)}" for key, value in (*free, *entry.elsewhere.items())]
+    return [f"{key}={format_value(value)}" for key, value in (*free, *entry.elsewhere.items())]
 
 
 def columns(found: Sequence[Entry]) -> list[str]:
@@ -43,7 +43,7 @@ def numeric(found: Sequence[Entry], column: str) -> bool:
 
 
 def terminal(found: Sequence[Entry], group: Group) -> str:
-    """The table, 120 columns wide, with a line for each family."""
+    """Format a table, 120 columns wide, with a line for each family."""
     extra = columns(found)
     widths = [max(len(entry.name) for entry in found) + 2, *(breadth(found, column) for column in extra)]
     rest = WIDTH - sum(widths) - 2 * len(widths) - 2
@@ -53,14 +53,14 @@ def terminal(found: Sequence[Entry], group: Group) -> str:
 
     def more(entry: Entry) -> list[list[str]]:
         paper, source = entry.paper, widths[-1]
-        told = [*wrapped(str(paper), source), paper.link] if paper else textwrap.wrap(entry.about, source)
-        return [packed(choices(entry), settings), told]
+        lines = [*wrapped(str(paper), source), paper.link] if paper else textwrap.wrap(entry.about, source)
+        return [packed(choices(entry), settings), lines]
 
-    return laid_out(found, [group.noun, *extra, "settings and defaults", group.source], widths, more)
+    return lay_out(found, [group.noun, *extra, "settings and defaults", group.source], widths, more)
 
 
 def overview(found: Sequence[Entry], group: Group) -> str:
-    """A line an entry: what it is and its numbers."""
+    """Format a table with one line for each entry: its description and its numbers."""
     extra = columns(found)
     widths = [max(len(entry.name) for entry in found) + 2, *(breadth(found, column, 0) for column in extra)]
     widths.append(WIDTH - sum(widths) - 2 * len(widths))
@@ -70,18 +70,18 @@ def overview(found: Sequence[Entry], group: Group) -> str:
         tail = f" ({paper.authors} {paper.year})" if paper else ""
         return [[cut(paper.title if paper else entry.about, widths[-1] - len(tail)) + tail]]
 
-    return laid_out(found, [group.noun, *extra, group.source], widths, more)
+    return lay_out(found, [group.noun, *extra, group.source], widths, more)
 
 
 def breadth(found: Sequence[Entry], column: str, most: int = 24) -> int:
-    """Columns of the terminal that ``column`` takes; text of more than ``most`` is broken between words, 0: never."""
+    """Return the width of ``column``; text longer than ``most`` breaks between words, with 0 never."""
     cells = [entry.cells.get(column, "") for entry in found]
     whole = max(map(len, cells))
     widest = whole if numeric(found, column) or whole <= most or not most else 0
     return max([widest, *map(len, column.split()), *(len(word) for cell in cells for word in cell.split())])
 
 
-def laid_out(found: Sequence[Entry], heads: Sequence[str], widths: Sequence[int], more: Any) -> str:
+def lay_out(found: Sequence[Entry], heads: Sequence[str], widths: Sequence[int], more: Any) -> str:
     extra = columns(found)
     right = {column for column in extra if numeric(found, column)}
     names = [
@@ -111,7 +111,7 @@ def cut(text: str, width: int) -> str:
 
 
 def packed(words: Sequence[str], width: int) -> list[str]:
-    """As many words a line as fit, two spaces apart; a longer word is cut."""
+    """Fill lines with words, two spaces apart; break a word that is longer than a line."""
     lines: list[str] = []
     for word in words:
         if lines and len(lines[-1]) + 2 + len(word) <= width:
@@ -128,7 +128,7 @@ def row(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
 
 
 def markdown(found: Sequence[Entry], group: Group) -> str:
-    """The table for a page: papers are links, settings code."""
+    """Format a markdown table: papers are links, settings are code."""
     extra = columns(found)
     lines = [["family", group.noun, *extra, "settings and defaults", group.source]]
     lines.append([":--", ":--", *("--:" if numeric(found, column) else ":--" for column in extra), ":--", ":--"])
@@ -141,31 +141,32 @@ def markdown(found: Sequence[Entry], group: Group) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def whole_page(entry: Entry, group: Group) -> str:
-    """All that the page of one option says."""
-    near = entry.file.is_relative_to(Path.cwd())
-    file = entry.file.relative_to(Path.cwd()) if near else entry.file
+def describe_entry(entry: Entry, group: Group) -> str:
+    """Format all about one entry: comments, facts, settings and a command."""
+    is_below = entry.file.is_relative_to(Path.cwd())
+    file = entry.file.relative_to(Path.cwd()) if is_below else entry.file
     lines = [entry.name, RULE, *entry.comments, ""]
     facts = {"file": [str(file)], **entry.facts}
     label = max(8, *map(len, facts))
     for name, texts in facts.items():
         lines += [f"{name if k == 0 else '':<{label}}  {text}" for k, text in enumerate(texts)]
     rows = [
-        (f"{group.folder}.{key}", written(value), entry.notes.get(key, "")) for key, value in entry.settings.items()
+        (f"{group.folder}.{key}", format_value(value), entry.notes.get(key, ""))
+        for key, value in entry.settings.items()
     ]
-    rows += [(key, written(value), entry.notes.get(key, "")) for key, value in entry.elsewhere.items()]
+    rows += [(key, format_value(value), entry.notes.get(key, "")) for key, value in entry.elsewhere.items()]
     if rows:
         widths = [max(len(cells[k]) for cells in (("setting", "default"), *rows)) for k in (0, 1)]
         widths.append(max(WIDTH - sum(widths) - 4, 30))
         lines += ["", *row([["setting"], ["default"], []], widths), RULE]
         for name, value, note in rows:
             lines += row([[name], [value], wrapped(note, widths[-1])], widths)
-    asked = [f" {group.folder}.{key}=…" for key, value in entry.settings.items() if value == MISSING]
-    return "\n".join([*lines, "", f"python -m kd.run {group.folder}={entry.name}{''.join(asked)}"])
+    required = [f" {group.folder}.{key}=…" for key, value in entry.settings.items() if value == MISSING]
+    return "\n".join([*lines, "", f"python -m kd.run {group.folder}={entry.name}{''.join(required)}"])
 
 
 def plain(entry: Entry) -> dict[str, Any]:
-    """An entry for programs."""
+    """Return an entry as plain values for JSON."""
     return {
         "name": entry.name,
         "family": entry.family,

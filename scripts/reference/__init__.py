@@ -1,1 +1,1 @@
-"""The pages under Reference of the documentation, made from the configs and the code."""
+"""Write the Reference pages of the documentation from the configs and the code."""

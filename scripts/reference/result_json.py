@@ -1,4 +1,4 @@
-"""The page of ``result.json``: every field with its unit. tests/pipeline/test_run.py compares it with a run's."""
+"""Write the page of ``result.json``: every field with its unit; tests/pipeline/test_run.py compares it with a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROLES = ("teacher", "baseline", "student")
 
 
 class Field(NamedTuple):
-    path: str  # <role>, <class>, <n>, <group>, <part>, <measure> and <split> stand for names
+    path: str  # <role>, <class>, <n>, <group>, <part>, <measure> and <split> are placeholders
     unit: str
     meaning: str
 
@@ -47,20 +47,24 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             Field(
                 "<role>.per_class.<class>.precision",
                 "0 to 1",
-                "right ones among the predictions of this class; 0/0 is 0, here and below",
+                "share of correct ones among the predictions of this class; 0/0 is 0, here and below",
             ),
-            Field("<role>.per_class.<class>.recall", "0 to 1", "right ones among the images of this class"),
+            Field("<role>.per_class.<class>.recall", "0 to 1", "share of correct ones among the images of this class"),
             Field(
                 "<role>.per_class.<class>.specificity",
                 "0 to 1",
-                "images of other classes that are not taken for this one",
+                "share of the images of other classes that are not predicted as this one",
             ),
             Field("<role>.per_class.<class>.f1", "0 to 1", "harmonic mean of precision and recall"),
             Field("<role>.per_class.<class>.mcc", "-1 to 1", "Matthews correlation, one class against the rest"),
             Field("<role>.per_class.<class>.support", "images", "test images of this class"),
             Field("<role>.confusion", "images", "K lists of K counts: rows are true classes, columns predicted ones"),
             Field("<role>.params", "number", "parameters of the network as deployed"),
-            Field("<role>.params_published", "number", "with those of the published class that no forward pass uses"),
+            Field(
+                "<role>.params_published",
+                "number",
+                "the same plus those of the published class that no forward pass uses",
+            ),
             Field("<role>.macs", "number", "multiply-accumulates of convolutions and matrix products for one image"),
             Field("<role>.size_mb", "MB of 2^20 bytes", "the network as a safetensors file"),
             Field(
@@ -94,36 +98,38 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             Field("assistants.name", "text", "`assistant_1` and so on"),
             Field("assistants.accuracy", "0 to 1", "on the test split"),
             Field("assistants.params", "number", "parameters"),
-            Field("assistants.training", "mapping", "as of the networks above"),
+            Field("assistants.training", "mapping", "as for the networks above"),
         ],
     ),
     "Comparison": (
         "Fields that need the baseline are null without one.",
         [
-            Field("comparison.accuracy_difference", "-1 to 1", "student less teacher"),
-            Field("comparison.accuracy_gain", "-1 to 1 or null", "student less baseline: what distillation gained"),
+            Field("comparison.accuracy_difference", "-1 to 1", "student minus teacher"),
+            Field("comparison.accuracy_gain", "-1 to 1 or null", "student minus baseline: the gain by distillation"),
             Field(
                 "comparison.gain_recovered",
                 "ratio or null",
-                "that gain over teacher less baseline; misleading where the teacher is no better than the baseline",
+                "that gain divided by teacher minus baseline; misleading if the teacher is no better than the baseline",
             ),
             Field("comparison.mcnemar_p", "0 to 1 or null", "exact two-sided p, student against baseline, same images"),
             Field("comparison.agreement", "0 to 1", "share of test images on which student and teacher predict alike"),
-            Field("comparison.baseline_agreement", "0 to 1 or null", "the same of baseline and teacher"),
-            Field("comparison.speed_up.batch_<n>", "ratio", "the teacher's median latency over the student's"),
+            Field("comparison.baseline_agreement", "0 to 1 or null", "the same for baseline and teacher"),
+            Field("comparison.speed_up.batch_<n>", "ratio", "the teacher's median latency divided by the student's"),
             Field("comparison.speed_up_one_thread.batch_<n>", "ratio", "on one CPU thread; null on a GPU"),
-            Field("comparison.size_ratio", "ratio", "the teacher's megabytes over the student's"),
-            Field("comparison.params_ratio", "ratio", "the teacher's parameters over the student's"),
-            Field("comparison.params_reduction", "below 1", "1 less the student's parameters over the teacher's"),
-            Field("comparison.macs_ratio", "ratio", "the teacher's multiply-accumulates over the student's"),
+            Field("comparison.size_ratio", "ratio", "the teacher's megabytes divided by the student's"),
+            Field("comparison.params_ratio", "ratio", "the teacher's parameters divided by the student's"),
+            Field(
+                "comparison.params_reduction", "below 1", "1 minus the student's parameters divided by the teacher's"
+            ),
+            Field("comparison.macs_ratio", "ratio", "the teacher's multiply-accumulates divided by the student's"),
         ],
     ),
     "Machine": (
         "",
         [
             Field("machine.device", "text", "cpu, cuda or mps"),
-            Field("machine.device_name", "text", "as the system names it"),
-            Field("machine.threads", "number", "CPU threads of torch"),
+            Field("machine.device_name", "text", "name of the device in the system"),
+            Field("machine.threads", "number", "number of CPU threads of torch"),
             Field("machine.torch", "text", "version"),
             Field("machine.python", "text", "version"),
             Field("machine.precision", "text", "of training: float32 or bfloat16"),
@@ -132,16 +138,14 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
     "Data": (
         "",
         [
-            Field("data.name", "text", "of the data set"),
-            Field("data.classes", "list of text", "in the order of the logits"),
-            Field("data.image_size", "pixels", "side of the square that every image has"),
-            Field("data.train", "images", "trained on"),
-            Field("data.val", "images", "that pick the epoch"),
-            Field("data.test", "images", "every number above is of these"),
+            Field("data.name", "text", "name of the data set"),
+            Field("data.classes", "list of text", "names of the classes, in the order of the logits"),
+            Field("data.image_size", "pixels", "side of the square images"),
+            Field("data.train", "images", "number of training images"),
+            Field("data.val", "images", "number of validation images, which pick the epoch"),
+            Field("data.test", "images", "number of test images, for every number above"),
             Field("data.content.<split>", "text", "fingerprint of pixels, labels and order of `val` and `test`"),
-            Field(
-                "data.notes", "mapping", "what was noticed: files left out, images in two splits, scale of 16-bit files"
-            ),
+            Field("data.notes", "mapping", "remarks: files left out, images in two splits, scale of 16-bit files"),
         ],
     ),
 }
@@ -158,25 +162,25 @@ def result_page(intro: str) -> str:
 
 
 def unlike(result: Mapping[str, Any]) -> tuple[set[str], set[str]]:
-    """Compare with a run's: (fields that the page lacks, fields of the page that the run lacks)."""
+    """Compare with the result of a run: (fields that the page lacks, fields that the result lacks)."""
     described = {field.path for _, fields in SECTIONS.values() for field in fields}
-    there = set(_fields(result))
-    return there - described, described - there
+    actual = set(_fields(result))
+    return actual - described, described - actual
 
 
 def _fields(node: Any, path: str = "") -> Iterator[str]:
-    """The fields of a result, as the page writes them; of a list of mappings those of its first."""
+    """Yield the fields of a result as on the page; of a list of mappings those of the first."""
     if isinstance(node, Mapping) and node and path not in OPAQUE:
         for name, value in node.items():
             yield from _fields(value, _general(path, name))
     elif isinstance(node, list) and node and isinstance(node[0], Mapping):
         yield from _fields(node[0], path)
-    elif node or not isinstance(node, list):  # an empty list says nothing of what it might hold
+    elif node or not isinstance(node, list):  # an empty list does not show its fields
         yield path
 
 
 def _general(path: str, name: str) -> str:
-    """``student`` as ``<role>``, ``batch_64`` as ``batch_<n>``: a field's path with what differs from run to run."""
+    """Return the path of a field with placeholders: ``student`` is ``<role>``, ``batch_64`` is ``batch_<n>``."""
     if not path:
         return "<role>" if name in ROLES else name
     if path in ("choices", "seconds", "<role>.per_class", "data.content"):

@@ -1,4 +1,4 @@
-"""The page of all settings that are not one option's own: defaults, what each may be, what it means."""
+"""Write the page of the settings that do not belong to one option: defaults, allowed values, meanings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from kd.config.initialize import initialize_hydra
 from kd.config.settings import uses
-from kd.zoo.pages import Loader, notes_of, overrides, read_page, settings_of
-from kd.zoo.tables import written
+from kd.zoo.options import Loader, notes_of, overrides, read_option, settings_of
+from kd.zoo.tables import format_value
 from reference.text import code, fence, prose, remarks, table
 
 ROOT = "config"  # the root of the configs
@@ -24,7 +24,7 @@ def settings_page(intro: str, root: Path, pages: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
-        pages: of a group, the page that lists its options, as ``{"kd": "methods.md"}``.
+        pages: by group, the page that lists its options: ``{"kd": "methods.md"}``.
     """
     conf = root / "conf"
     rules = allowed()
@@ -43,20 +43,20 @@ def settings_page(intro: str, root: Path, pages: Mapping[str, str]) -> str:
 
 
 def allowed() -> dict[str, str]:
-    """Of each setting of the default command, what it may be, in words."""
+    """Return the allowed values of each setting of the default command, in words."""
     with initialize_hydra():
         raw = OmegaConf.to_container(compose("config"))
     return {key: rule.right for key, rule in uses(raw)}
 
 
 def _defaults(conf: Path) -> dict[str, str]:
-    """Every group of ``conf/config.yaml`` and the option that it chooses, "null" where it chooses none."""
+    """Return the groups of ``conf/config.yaml`` and the option that each chooses; "null" for none."""
     listed = yaml.load((conf / f"{ROOT}.yaml").read_text(encoding="utf-8"), Loader)["defaults"]
     found = {}
     for item in listed:
         for name, value in item.items() if isinstance(item, dict) else ():
             if not name.startswith("override ") and "@" not in name:
-                found[name] = written(value)
+                found[name] = format_value(value)
     return found
 
 
@@ -79,7 +79,7 @@ def _rows(node: Mapping[str, Any], notes: Mapping[str, str], rules: Mapping[str,
         if isinstance(value, str) and value.startswith("${teacher."):
             continue
         where = f"{prefix}{key}"
-        shown = code(written(value)) if value != "" else "empty"
+        shown = code(format_value(value)) if value != "" else "empty"
         rows.append([code(where), shown, prose(rules.get(where, "")), prose(notes.get(key, ""), words=True)])
     return rows
 
@@ -89,12 +89,12 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def _of_the_root(conf: Path, rules: Mapping[str, str]) -> str:
-    page = read_page(conf / f"{ROOT}.yaml", "")
+    option = read_option(conf / f"{ROOT}.yaml", "")
     groups = _defaults(conf)
-    node = {key: value for key, value in page.node.items() if key not in groups and key != "hydra"}
-    text = _table(_rows(node, page.notes, rules, ""))
+    node = {key: value for key, value in option.node.items() if key not in groups and key != "hydra"}
+    text = _table(_rows(node, option.notes, rules, ""))
     above = [
-        f"{code(key)}: {prose(note)}" for key, note in page.notes.items() if key in node and _is_mapping(node[key])
+        f"{code(key)}: {prose(note)}" for key, note in option.notes.items() if key in node and _is_mapping(node[key])
     ]
     return "\n\n".join([text, *(f"- {each}" for each in above)])
 
@@ -104,9 +104,9 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _shared(conf: Path, group: str, rules: Mapping[str, str], page: str) -> Iterator[str]:
-    """What all options of a group take, whichever file says so."""
-    read = {path.stem: read_page(path, group) for path in _options(conf, group)}
-    root = read_page(conf / f"{ROOT}.yaml", "")
+    """Format the settings that all options of a group have, whichever file sets them."""
+    read = {path.stem: read_option(path, group) for path in _options(conf, group)}
+    root = read_option(conf / f"{ROOT}.yaml", "")
     own, notes = root.node.get(group) or {}, _below(root.notes, group)
     chosen = settings_of(read[_defaults(conf)[group]].node)
     nodes = [settings_of(each.node) for each in read.values()]
@@ -115,10 +115,10 @@ def _shared(conf: Path, group: str, rules: Mapping[str, str], page: str) -> Iter
     for key in common:
         if key.split(".")[0] in ("terms", "weights", "wrap", "network"):
             continue
-        values = {written(node[key]) for node in nodes}
-        said = Counter(each.notes[key] for each in read.values() if key in each.notes).most_common(1)
-        note = said[0][0] if said else ""
-        default = code(values.pop()) if len(values) == 1 else f"{code(written(chosen[key]))}, by option"
+        values = {format_value(node[key]) for node in nodes}
+        notes_of_key = Counter(each.notes[key] for each in read.values() if key in each.notes).most_common(1)
+        note = notes_of_key[0][0] if notes_of_key else ""
+        default = code(values.pop()) if len(values) == 1 else f"{code(format_value(chosen[key]))}, by option"
         where = f"{group}.{key}"
         rows.append([code(where), default, prose(rules.get(where, "")), prose(note, words=True)])
     yield f"[All {len(read)} options with their own settings]({page})."
@@ -130,17 +130,17 @@ def _below(notes: Mapping[str, str], group: str) -> dict[str, str]:
 
 
 def _whole(conf: Path, group: str, rules: Mapping[str, str]) -> Iterator[str]:
-    """A group whose options are the same settings with other values: the default whole, the others as what differs."""
+    """Format a group whose options differ in values alone: the default in full, the others by their differences."""
     chosen = _defaults(conf)[group]
-    page = read_page(conf / group / f"{chosen}.yaml", group)
+    option = read_option(conf / group / f"{chosen}.yaml", group)
     yield f"### {group}={chosen}"
-    yield remarks(page.header)
-    yield _table(_rows(page.node, page.notes, rules, f"{group}."))
-    base = settings_of(page.node)
+    yield remarks(option.header)
+    yield _table(_rows(option.node, option.notes, rules, f"{group}."))
+    base = settings_of(option.node)
     for path in _options(conf, group):
         if path.stem == chosen:
             continue
-        other = read_page(path, group)
+        other = read_option(path, group)
         differs = {
             key: value for key, value in settings_of(other.node).items() if key not in base or base[key] != value
         }
@@ -151,7 +151,7 @@ def _whole(conf: Path, group: str, rules: Mapping[str, str]) -> Iterator[str]:
 
 
 def _experiments(conf: Path) -> Iterator[str]:
-    yield "An experiment is a file of overrides. The command line still has the last word."
+    yield "An experiment is a file of overrides. Overrides on the command line take precedence."
     for path in _options(conf, "experiment"):
         text = path.read_text(encoding="utf-8")
         header = _header(text)
@@ -181,7 +181,7 @@ def _is_option(path: Path) -> bool:
 
 
 def _hydra(files: list[Path], conf: Path) -> Iterator[str]:
-    """Launchers and sweepers: the settings that a comment explains; the others are the plugin's."""
+    """Format launchers and sweepers, with the settings that a comment explains; the plugin explains the others."""
     for path in files:
         text = path.read_text(encoding="utf-8")
         node = yaml.load(text, Loader)

@@ -1,4 +1,4 @@
-"""Comments and docstrings as Markdown."""
+"""Format comments and docstrings as Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 LINK = re.compile(r"<?(https?://[^\s<>]*[^\s<>.,;:)])>?")
-# a setting with its value, a command, a file of the repository: words that are code wherever they occur in a comment
+# a setting with its value, a command, a file of the repository: code wherever they occur in a comment
 WORD = re.compile(
     r"(?<![\w`/.])("
     r"(?:python -m [\w.]+|[A-Za-z][\w./@]*=(?!=)[^\s,;:()]*[^\s,;:().])"
@@ -21,15 +21,15 @@ FILE = re.compile(r"(?:kd|conf|docs|tests|experiments)/[\w./-]+|[\w-]+\.(?:py|md
 
 
 def escape(text: str) -> str:
-    """Text that means nothing to Markdown."""
+    """Escape the characters that Markdown would interpret."""
     return re.sub(r"([\\*_\[\]|])", r"\\\1", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
 def prose(text: str, words: bool = False) -> str:
-    """A comment or a docstring's paragraph: code and links stay, everything else is escaped.
+    """Format a comment or a paragraph of a docstring: code and links stay, everything else is escaped.
 
     Args:
-        words: make code of settings, commands and files that the author did not mark, as in a yaml comment.
+        words: format settings, commands and files without backticks as code too, as for a yaml comment.
     """
     parts, end = [], 0
     for match in CODE.finditer(text):
@@ -54,14 +54,14 @@ def _words(text: str, words: bool) -> str:
 
 
 def code(text: Any) -> str:
-    """Inline code, also of text that holds a backtick."""
+    """Format inline code, also for text with a backtick."""
     one_line = " ".join(str(text).split())
     fence = "``" if "`" in one_line else "`"
     return f"{fence}{one_line}{fence}"
 
 
 def cell(text: str) -> str:
-    """A table's cell: in code, too, a bar would end it."""
+    """Format a cell of a table; a bar would end it, in code too."""
     return re.sub(r"(?<!\\)\|", r"\|", " ".join(text.split()))
 
 
@@ -71,13 +71,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def remarks(lines: Sequence[str]) -> str:
-    """The comment at the head of a yaml: paragraphs at "Costs", "Defaults", "Expect"; indented commands as code."""
+    """Format the header comment of a yaml: paragraphs at "Costs", "Defaults", "Expect"; indented commands as code."""
     blocks: list[list[str]] = []
     for line in lines:
         indented = line.startswith("  ")
-        fresh = not blocks or indented != blocks[-1][0].startswith("  ") or PARAGRAPH.match(line)
-        blocks += [[line]] if fresh else []
-        blocks[-1] += [] if fresh else [line]
+        is_new = not blocks or indented != blocks[-1][0].startswith("  ") or PARAGRAPH.match(line)
+        blocks += [[line]] if is_new else []
+        blocks[-1] += [] if is_new else [line]
     shown = []
     for block in blocks:
         if block[0].startswith("  "):
@@ -96,7 +96,7 @@ SECTION = re.compile(r"(Args|Returns|Yields|Raises):\s*$")
 
 
 def docstring(text: str | None, names: Sequence[str] = ()) -> str:
-    """A docstring's body as Markdown: paragraphs, lists, and what follows "Args:" as an item a name.
+    """Format the body of a docstring: paragraphs, lists, and the sections "Args:" and so on with an item for each name.
 
     Args:
         names: of the parameters, to find those that share a line: ``size: of it. classes: of them.``

@@ -1,4 +1,4 @@
-"""What a convolution, a batch norm and a sigmoid are, one number at a time: references for the tests beside."""
+"""Reference convolution, batch norm and sigmoid, one number at a time, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def numbers(x: torch.Tensor) -> np.ndarray:
 
 
 def shaken(layer: nn.Module, seed: int = 0) -> nn.Module:
-    """``layer`` in double precision and eval mode, with every weight and statistic drawn anew: no zeros, no ones."""
+    """Return ``layer`` in double precision and eval mode, with random weights and statistics: no zeros, no ones."""
     generator = torch.Generator().manual_seed(seed)
     layer = layer.double().eval()
     for name, x in [*layer.named_parameters(), *layer.named_buffers()]:
@@ -65,7 +65,7 @@ def drawn(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def agrees(layer: nn.Module, reference: Callable[[np.ndarray], np.ndarray], x: torch.Tensor) -> None:
-    """``layer`` gives of each image of ``x`` what ``reference`` gives, [C, H, W] -> [C, H, W]."""
+    """Assert that ``layer`` equals ``reference``, [C, H, W] -> [C, H, W], for each image of ``x``."""
     with torch.no_grad():
         given = layer(x)
     expected = torch.from_numpy(np.stack([reference(numbers(image)) for image in x]))

@@ -1,4 +1,4 @@
-"""Where stages are cut, and which networks are refused, by name and before anything is trained."""
+"""Where ``attach`` cuts stages, and which networks it refuses, by name and before any training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_stages_of_a_resnet_are_its_stem_and_its_four_layers():
     assert [channels for _, channels in stages] == [64, 64, 128, 256, 512]
 
 
-def test_a_pool_opens_the_stage_behind_it_where_it_does_not_close_the_stem():
+def test_a_pool_opens_the_stage_after_it_where_it_does_not_close_the_stem():
     paths = [paths for paths, _ in stages_of(network("vgg"))]
     assert paths[:2] == [["features.0", "features.1", "features.2"], ["features.3", "features.4"]]
     assert paths[2][0] == "features.5" and paths[-1] == ["features.20"]
@@ -45,7 +45,7 @@ def test_a_stage_that_is_not_there_is_named():
         attach(build("resnet18", 6, 64), lambda stage, channels: stage, [7])
 
 
-def test_the_trial_changes_nothing_of_the_outcome():
+def test_the_check_does_not_change_the_network():
     made, states = [network("regnetx_002"), network("regnetx_002")], []
     for plain, size in zip(made, (None, 64), strict=True):
         torch.manual_seed(3)
@@ -73,14 +73,14 @@ def channels_last() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "shows"),
     [
-        (tokens, r"test_vit shows \[1, 17, 64\] behind stage 1, where \[1, 64, 4, 4\]"),
-        (windows, r"swin_tiny_patch4_window7_224 shows \[1, 8, 8, 32\] behind stage 1, where \[1, 32, 8, 8\]"),
-        (channels_last, r"test_mambaout shows \[1, 8, 8, 32\] behind stage 1"),
+        (tokens, r"test_vit has \[1, 17, 64\] after stage 1, not \[1, 64, 4, 4\]"),
+        (windows, r"swin_tiny_patch4_window7_224 has \[1, 8, 8, 32\] after stage 1, not \[1, 32, 8, 8\]"),
+        (channels_last, r"test_mambaout has \[1, 8, 8, 32\] after stage 1"),
     ],
 )
 @pytest.mark.parametrize("option", ["vea", "cbam"])
 def test_a_network_without_maps_is_refused_by_name(make, shows, option):
-    with pytest.raises(ValueError, match=rf"wants maps \[B, C, H, W\] .*{shows}.*\n.*take it: resnet18, convnext_atto"):
+    with pytest.raises(ValueError, match=rf"needs maps \[B, C, H, W\] .*{shows}.*\n.*take it: resnet18, convnext_atto"):
         attach(make(), wrap(option), [1, 2], 64)
 
 
@@ -124,7 +124,7 @@ class NoChain(Two):
 
 
 class GoesPast(Two):
-    """Its forward calls a method of the module, not the module."""
+    """Its forward calls a method of the module and not the module itself."""
 
     def forward(self, image):
         stem = self.first(image)
@@ -151,9 +151,9 @@ class Halving(nn.Module):
     ("make", "attention", "text"),
     [
         (NoChain, wrap("se"), r"stages \[1\] of NoChain are not chains of modules, and cannot be cut out"),
-        (GoesPast, wrap("se"), "GoesPast goes past what stands at its stage 1, second"),
-        (Bare, wrap("se"), "Bare has no stage behind its stem to stand on: attention=none"),
-        (Two, Halving, r"makes \[1, 8, 8, 8\] of stage 1 of Two, which is \[1, 8, 16, 16\]"),
+        (GoesPast, wrap("se"), "GoesPast does not call the module at its stage 1, second"),
+        (Bare, wrap("se"), "Bare has no stage after its stem to attach attention to; use attention=none"),
+        (Two, Halving, r"changes the shape of stage 1 of Two, from \[1, 8, 16, 16\] to \[1, 8, 8, 8\]"),
         (Two, lambda stage, channels: nn.Sequential(stage, nn.Conv2d(9, 8, 1)), "attention.wrap does not fit Two: "),
     ],
 )
@@ -162,6 +162,6 @@ def test_what_would_be_lost_in_training_is_refused_before(make, attention, text)
         attach(make(), attention, None, 16)
 
 
-def test_a_image_that_is_too_small_is_named():
+def test_an_image_that_is_too_small_is_named():
     with pytest.raises(ValueError, match="dla46x_c cannot take images of 16 x 16 pixels"):
         attach(network("dla46x_c"), wrap("se"), None, 16)

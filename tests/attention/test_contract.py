@@ -1,4 +1,4 @@
-"""Any attention on any convolutional backbone: same shapes, gradients everywhere, observe equals forward."""
+"""Any attention on any convolutional backbone: same shapes, gradients everywhere, both forward passes agree."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ def shapes(family: str) -> list[torch.Size]:
 
 
 def loss(logits: Tensor) -> Tensor:
-    """Not their sum, which a batch norm behind them would take the gradient of."""
+    """A weighted sum of logits; a plain sum has no gradient where a batch norm follows."""
     return (logits * torch.arange(logits.numel()).view_as(logits)).sum()
 
 
 def tried(option: str, family: str, seed: int) -> list[str]:
-    """Hold one draw of the attention's weights to the contract; return those weights that no gradient reaches."""
+    """Check the contract for one initialisation of the attention; return the weights without a gradient."""
     plain, stages = network(family), variant(option).stages
     own = {id(p) for p in plain.parameters()}
     torch.manual_seed(seed)
     changed = attach(plain, wrap(option), stages).eval()
     added = {name: p for name, p in changed.named_parameters() if id(p) not in own}
     with torch.no_grad():
-        for p in added.values():  # what begins as zero (nl, gca) hides what is before it until the first step
+        for p in added.values():  # weights that start at zero (nl, gca) hide those before them until the first step
             if not p.any():
                 p.normal_(std=0.1)
     shown = extract_outputs(changed, IMAGE, frozenset())
     with torch.no_grad():
-        assert torch.equal(shown.logits, changed(IMAGE)), "observe is forward, and eval mode is one and the same twice"
-    first = 1 if stages and 0 in stages else 0  # a pool behind the stem belongs to it, its map is shown behind both
+        assert torch.equal(shown.logits, changed(IMAGE)), "both forward passes agree, and eval mode is deterministic"
+    first = 1 if stages and 0 in stages else 0  # a pool after the stem belongs to it: its map comes after both
     assert [f.shape for f in shown.features][first:] == shapes(family)[first:]
     assert shown.features[0].shape[:2] == shapes(family)[0][:2]
     loss(shown.logits).backward()
     silent = [name for name, p in changed.named_parameters() if p.grad is None]
-    assert not silent, "a parameter that takes no part in the forward pass is not counted as ours"
-    # a bias may well have a gradient of 0: a softmax over places (gc, nl) takes no notice of one
+    assert not silent, "every parameter takes part in the forward pass"
+    # a bias may have a gradient of 0: a softmax over places (gc, nl) does not depend on it
     return [name for name, p in added.items() if p.ndim > 1 and not p.grad.any()]
 
 
@@ -64,13 +64,13 @@ def test_every_attention_fits_every_family(option, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_can_be_cut(family):
-    """The trial looks for what the test above could not see: a stage that is not the chain of its modules."""
+    """The check covers what the test above does not see: a stage that is not the chain of its modules."""
     plain = network(family)
     before, modes = stages_of(plain), [m.training for m in plain.modules()]
     attach(plain, lambda stage, channels: stage, range(len(before)), SIZE)
     assert stages_of(plain) == before
     changed = attach(network(family), wrap("cbam"), None, SIZE)
-    assert stages_of(changed) == before, "gates are found again by the place that they were put at"
+    assert stages_of(changed) == before, "a gate stays at the path of its stage"
     assert [m.training for m in network(family).modules()] == modes
     maps = gate_maps(changed, IMAGE)
     assert list(maps) == [f"stage {number}" for number in range(1, len(before))]

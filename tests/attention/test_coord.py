@@ -1,4 +1,4 @@
-"""Coordinate attention is its paper's formulas."""
+"""Coordinate attention agrees with the formulas of its paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a spatial gate lets through is what it let through."""
+"""Maps of spatial gates: their values, and that reading them changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_vision_eagle_shows_its_scan_at_the_size_of_what_it_gates():
 
 
 class Checkered(nn.Module):
-    """Lets nothing, a half or all of a place through, whatever the channel."""
+    """Lets nothing, a half or all of a place through, in every channel."""
 
     def gate(self, x):
         rows, columns = torch.arange(x.shape[2]), torch.arange(x.shape[3])
@@ -59,12 +59,11 @@ def test_a_gate_of_one_number_a_place_is_shown_as_it_is():
     torch.testing.assert_close(rms_ratio(seen, layer(seen)), layer.gate(IMAGE).expand(2, 32, 32))
 
 
-def test_a_share_is_the_ratio_of_rms_over_channels():
+def test_rms_ratio_is_taken_over_channels():
     before = torch.tensor([[3.0, 4.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)  # two channels, two places
     after = torch.tensor([[0.3, 0.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)
-    torch.testing.assert_close(
-        rms_ratio(before, after), torch.tensor([[[0.06, 0.0]]])
-    )  # 0.3 of 5, and nothing of nothing
+    expected = torch.tensor([[[0.06, 0.0]]])  # 0.3 of 5; 0 where both are 0
+    torch.testing.assert_close(rms_ratio(before, after), expected)
     assert rms_ratio(before.half(), after.half()).dtype == torch.float32
     assert rms_ratio(before * 0, after).eq(0).all()
 
@@ -88,7 +87,7 @@ def test_looking_changes_nothing(option):
     assert not any(m._forward_hooks for m in eagle.modules())
 
 
-def test_a_image_that_does_not_fit_leaves_no_hook_behind():
+def test_an_image_that_does_not_fit_leaves_no_hook():
     eagle = student("cbam", [1]).train()
     with pytest.raises(RuntimeError):
         gate_maps(eagle, torch.rand(2, 4, 32, 32))

@@ -1,4 +1,4 @@
-"""SimAM is its paper's closed form."""
+"""SimAM agrees with the closed form of its paper."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_number_is_gated_by_the_papers_energy(lam):
     agrees(SimAM(lam), lambda x: reference(x, lam), drawn(2, 3, 4, 5))
 
 
-def test_one_that_stands_out_counts_most():
+def test_a_neuron_that_differs_from_its_channel_has_the_largest_gate():
     x = torch.tensor([0.0, 0, 0, 4], dtype=torch.float64).view(1, 1, 2, 2)  # mean 1, variance 3
     torch.testing.assert_close(
         energy(x, 1e-12).flatten(), torch.tensor([7 / 12, 7 / 12, 7 / 12, 15 / 12], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""timm's layers are what their papers say, and yaml can set what they take."""
+"""timm's layers agree with the formulas of their papers, and yaml can set their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tests.attention.variants import variant
 from tests.conftest import options
 
 C = 16
-WIDE = {"rd_ratio": 0.25, "rd_divisor": 1}  # a bottleneck of 4: one channel of 1/16 would hide what is in a wrong place
+WIDE = {
+    "rd_ratio": 0.25,
+    "rd_divisor": 1,
+}  # a bottleneck of 4: with a single channel of 1/16 a wrong order would not show
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -32,8 +35,8 @@ def se(layer):
 
 def ese(layer):
     def formula(x):
-        spoken = dense(x.mean((1, 2)), layer.fc)
-        return np.stack([x[c] * min(max(spoken[c] + 3, 0), 6) / 6 for c in range(len(x))])
+        scores = dense(x.mean((1, 2)), layer.fc)
+        return np.stack([x[c] * min(max(scores[c] + 3, 0), 6) / 6 for c in range(len(x))])
 
     return formula
 
@@ -44,13 +47,13 @@ def eca(layer, ring: bool = False):
 
     def formula(x):
         mean = x.mean((1, 2))
-        spoken = np.zeros(len(x))
+        scores = np.zeros(len(x))
         for c in range(len(x)):
             for k, w in enumerate(weight):
                 neighbour = c + k - reach
                 if ring or 0 <= neighbour < len(x):
-                    spoken[c] += w * mean[neighbour % len(x)]
-        return gated(x, spoken)
+                    scores[c] += w * mean[neighbour % len(x)]
+        return gated(x, scores)
 
     return formula
 
@@ -76,8 +79,8 @@ def light_cbam(layer):
 
 
 def spatially(x, pooled, layer):
-    spoken = normalise(convolve(pooled, numbers(layer.conv.conv.weight))[None], layer.conv.bn)[0]
-    return x * np.vectorize(sigmoid)(spoken)
+    scores = normalise(convolve(pooled, numbers(layer.conv.conv.weight))[None], layer.conv.bn)[0]
+    return x * np.vectorize(sigmoid)(scores)
 
 
 def context(layer, mlp):

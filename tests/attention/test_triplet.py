@@ -1,4 +1,4 @@
-"""Triplet attention is its paper's three branches."""
+"""Triplet attention agrees with the three branches of its paper."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.attention.slow import agrees, convolve, drawn, normalise, numbers, sh
 def branch(x: np.ndarray, gate: nn.Module) -> np.ndarray:
     """Z-pool over the first axis, convolution, batch norm, sigmoid, product."""
     pooled = np.stack((x.max(0), x.mean(0)))
-    spoken = normalise(convolve(pooled, numbers(gate.conv.weight))[None], gate.bn)[0]
-    return x * np.vectorize(sigmoid)(spoken)
+    scores = normalise(convolve(pooled, numbers(gate.conv.weight))[None], gate.bn)[0]
+    return x * np.vectorize(sigmoid)(scores)
 
 
 def reference(layer: TripletAttention):

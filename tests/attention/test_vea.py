@@ -17,7 +17,7 @@ GOLDEN = golden("vea_resnet18")
 
 
 def unit(count: int, position: int) -> torch.Tensor:
-    """The formula that weights and images are made of: numbers in [-sqrt 3, sqrt 3]."""
+    """Return pseudo-random numbers in [-sqrt 3, sqrt 3], for weights and images, by a fixed formula."""
     k = torch.arange(count, dtype=torch.int64)
     u = ((40503 * k**2 + 65537 * k + 7919 * (position + 1)) % 1000003) / torch.tensor(1000003.0, dtype=torch.float64)
     return (2 * u - 1) * 3**0.5
@@ -37,11 +37,11 @@ def weight(name: str, position: int, like: torch.Tensor) -> torch.Tensor:
 
 
 STEM = {"conv1": "0", "bn1": "1"}
-OURS = {"1": "conv1", "2": "layer1", "3": "layer2"}  # scan number -> where its stage stands
+OURS = {"1": "conv1", "2": "layer1", "3": "layer2"}  # scan number -> its stage here
 
 
 def ours(name: str) -> str:
-    """The published class's name of a tensor, as it is called here."""
+    """Return the name here of a tensor of the published class."""
     if name.startswith("head."):
         return name.replace("head.", "fc.")
     if scan := re.match(r"scan(\d)\.(.*)", name):

@@ -1,4 +1,4 @@
-"""Options of the group ``attention``, and one small network of each family that they are tried on."""
+"""Options of the config group ``attention``, and one small network of each family to try them on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from kd.models.backbone import build
 from tests.conftest import CONF
 
-SIZE = 64  # pixels: 2 x 2 places are left behind the last stage
+SIZE = 64  # pixels: the map after the last stage has 2 x 2 places
 
 
 @functools.cache
@@ -30,7 +30,7 @@ def wrap(option: str) -> Callable[[nn.Module, int], nn.Module] | None:
 
 
 def vgg() -> nn.Module:
-    """timm's class with few channels and without the head of 119 M parameters."""
+    """Return timm's VGG with few channels and without the head of 119 M parameters."""
     with torch.device("meta"):
         network = VGG([8, "M", 16, "M", 24, 24, "M", 32, 32, "M", 32, 32, "M"], num_classes=6)
     network.pre_logits, network.head = nn.Identity(), ClassifierHead(32, 6)
@@ -71,5 +71,5 @@ def _made(family: str) -> nn.Module:
 
 
 def network(family: str) -> nn.Module:
-    """A copy, so that it may be changed."""
+    """Return a copy, which the test may change."""
     return copy.deepcopy(_made(family))

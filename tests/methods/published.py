@@ -1,4 +1,4 @@
-"""Values and gradients that published implementations computed: tests/golden/losses.json says which and how."""
+"""Values and gradients from published implementations; tests/golden/losses.json names the code and the inputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DTYPES = [torch.float64, torch.float32]
 
 @cache
 def inputs() -> dict[str, np.ndarray]:
-    """The arrays that entries name; floats are kept in float32 and lose nothing there."""
+    """Return the arrays that entries name; floats are stored in float32 without loss."""
     with np.load(GOLDEN / "losses.npz") as file:
         return {name: file[name] for name in file.files}
 
 
 def array(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """An input by its name: floats as ``dtype``, integers as int64."""
+    """Return an input by its name: floats as ``dtype``, integers as int64."""
     values = torch.tensor(inputs()[name])  # a copy: a test may write into it
     return values.to(dtype) if values.is_floating_point() else values
 

@@ -1,4 +1,4 @@
-"""The boundary loss agrees with the paper's cases; boundaries come first and labels after them; what is refused."""
+"""AB: the loss agrees with the paper's cases, the order of boundaries and labels, and errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_sampled_relu_keeps_its_boundaries_where_a_pooled_one_would_not():
 
 
 def test_there_is_a_connector_even_between_maps_of_one_shape():
-    """Behind a ReLU a student's map alone could never be below -margin."""
+    """A student's map after a ReLU could never be below -margin without a connector."""
     term = AB()
     term.setup(showing(draw(2, 3, 4, 4)), showing(draw(2, 3, 4, 4)))
     (connector,) = term.connectors

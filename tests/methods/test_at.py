@@ -1,4 +1,4 @@
-"""Attention transfer: the published values, what it does not see, and maps that carry no attention."""
+"""Attention transfer: published values, invariances, and maps without attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_sum_over_stages_is_the_published_one(entry, dtype):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("p", [1, 2, 3, 4])
 def test_it_is_what_loops_make_of_the_formula(variant, p):
-    """An odd p sees the size of an activation, not its sign."""
+    """An odd p depends on the size of an activation, not on its sign."""
     student, teacher = torch.randn(2, 3, 5, 2, 2, dtype=torch.float64).unbind()
     total = 0.0
     for ours, theirs in zip(student.tolist(), teacher.tolist(), strict=True):
@@ -105,7 +105,7 @@ def test_a_pair_of_maps_of_a_single_place_is_left_out_and_said():
         method.setup(shown(*student), shown(*teacher))
     expected = attention_transfer(student[0], teacher[0])
     torch.testing.assert_close(method(shown(*student), shown(*teacher), None), expected)
-    with pytest.raises(ValueError, match="kd=at compares where .* single place: take shallower kd.stages"):
+    with pytest.raises(ValueError, match="kd=at compares where .* single place: use shallower kd.stages"):
         AttentionTransfer(stages=[-1]).setup(shown(*student), shown(*teacher))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

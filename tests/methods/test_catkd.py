@@ -1,4 +1,4 @@
-"""Class attention agrees with a slow reference and with logits where it must; which heads are refused or warned of."""
+"""CAT-KD: class maps agree with a slow reference and with the logits; heads that are refused or cause a warning."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_small_map_repeats_its_places():
 
 
 def test_pooled_to_one_place_class_maps_are_logits():
-    """The mean of class activation maps over places are the logits behind a global average pool and a linear layer."""
+    """With a global average pool and a linear layer, the mean of class maps over places is the logits."""
     torch.manual_seed(0)
     student, teacher = TinyCNN(6, 32, width=0.25).eval(), TinyCNN(6, 32, width=0.5).eval()
     image = torch.rand(4, 3, 32, 32)
@@ -114,7 +114,7 @@ def test_a_stack_of_students_runs_under_vmap(normalize):
 
 
 class NormedHead(TinyCNN):
-    """A layer norm behind the pool, as in ConvNeXt."""
+    """A layer norm after the pool, as in ConvNeXt."""
 
     def forward_head(self, last, pre_logits=False):
         pooled = nn.functional.layer_norm(last.mean((2, 3)), last.shape[1:2])
@@ -138,9 +138,9 @@ def around(teacher: nn.Module) -> Context:
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "vgg11"])
-def test_a_head_of_more_than_pool_and_linear_is_found_before_anything_is_trained(name):
+def test_a_head_of_more_than_pool_and_linear_is_refused_before_the_training(name):
     teacher = timm.create_model(name, num_classes=6)
-    with pytest.raises(ValueError, match="not so: its head is more than a global average pool"):
+    with pytest.raises(ValueError, match="has none: its head is more than a global average pool"):
         CATKD().bind(around(teacher))
 
 
@@ -149,9 +149,9 @@ def test_heads_of_pool_and_linear_are_taken(name):
     assert CATKD().bind(around(timm.create_model(name, num_classes=6))) is None
 
 
-def test_a_single_place_is_told_of():
+def test_a_single_place_causes_a_warning():
     small = Outputs(torch.zeros(2, 3), class_maps=torch.zeros(2, 3, 1, 1))
-    with pytest.warns(UserWarning, match="a single place, so its class maps say no more than its logits"):
+    with pytest.warns(UserWarning, match="a single place, so its class maps hold no more than its logits"):
         CATKD().setup(small, small)
 
 

@@ -1,4 +1,4 @@
-"""CC: published values of both forms, a kernel in loops, what their values depend on, and refusals."""
+"""CC: published values of both forms, a kernel in loops, what the values depend on, and errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_kernels_are_the_published_ones_and_the_norm_is_squared(entry, dtype):
 
 
 def reference(student: np.ndarray, teacher: np.ndarray, gamma: float, order: int) -> float:
-    """The paper's loss of rows of length 1, pair by pair."""
+    """Return the paper's loss of rows of length 1, pair by pair."""
 
     def kernel(a, b):
         dot = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
@@ -152,7 +152,7 @@ def test_value_and_gradient_are_finite(case, variant):
 
 
 def test_without_layers_too_a_student_that_is_its_teacher_has_no_gradient():
-    """torchdistill's root of the norm has none that is defined there; the square's is 0."""
+    """The gradient of torchdistill's root is undefined there; that of the square is 0."""
     teacher = array("cc_t")
     student = teacher.clone().requires_grad_()
     gaussian_congruence(student, teacher).backward()
@@ -184,9 +184,9 @@ def test_the_yaml_weighs_labels_and_congruence():
     objective.double()
     loss, _ = objective(own, given, Batch(None, target, None))
     term = objective.terms["cc"]
-    behind = [layer(x).detach().numpy() for layer, x in ((term.student, student), (term.teacher, teacher))]
+    projected = [layer(x).detach().numpy() for layer, x in ((term.student, student), (term.teacher, teacher))]
     hard = F.cross_entropy(logits, target).item()
-    assert loss.item() == pytest.approx(0.5 * hard + 2 * reference(*behind, 0.7, 3), rel=1e-10)
+    assert loss.item() == pytest.approx(0.5 * hard + 2 * reference(*projected, 0.7, 3), rel=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which maps of two networks go together, and what cannot."""
+"""Pairing the maps of two networks, and the errors of the shared checks."""
 
 from __future__ import annotations
 

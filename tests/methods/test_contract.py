@@ -1,4 +1,4 @@
-"""Every yaml of the group `kd` keeps the contract of a method; a new one is enrolled by being there."""
+"""Every yaml of the group `kd` keeps the contract of a method; a new yaml is tested without registration."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def see(model, image, show):
 
 @cache
 def chosen(method: str, *overrides: str):
-    """The group `kd` as this option makes it; composing takes longer than learning."""
+    """Return the config group `kd` for this option; cached, because composing takes longer than the test."""
     from kd.config.combine import expand_combination
 
     return expand_combination(compose(f"kd={method}", *overrides), {})[0].kd
 
 
 class Lesson:
-    """One method with a student, a teacher and a batch of twelve images, as the loop would bring them together."""
+    """One method with a student, a teacher and a batch of twelve images, set up as in the training loop."""
 
     def __init__(self, method: str, *overrides: str, alone: bool = False, teacher: str | None = None, side: int = 16):
         from kd.build import build_objective
@@ -85,7 +85,7 @@ def test_twenty_steps_lower_what_a_method_adds_to_the_labels(method):
     memories = copy.deepcopy(dict(lesson.objective.named_buffers()))
     losses = []
     for _ in range(20):
-        for name, memory in lesson.objective.named_buffers():  # held still, or the loss is another one at every step
+        for name, memory in lesson.objective.named_buffers():  # kept fixed; otherwise the loss changes with every step
             memory.copy_(memories[name])
         loss, parts = lesson.loss()
         optimizer.zero_grad()
@@ -101,7 +101,7 @@ def test_twenty_steps_lower_what_a_method_adds_to_the_labels(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_gradient_reaches_student_and_adapters(method):
     lesson = Lesson(method)
-    for progress in (0.25, 0.75):  # what a schedule keeps apart
+    for progress in (0.25, 0.75):  # both parts of a schedule
         lesson.batch = lesson.batch._replace(progress=progress)
         lesson.loss()[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in lesson.learned())
@@ -113,7 +113,7 @@ def test_the_gradient_reaches_student_and_adapters(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_teacher_of_another_kind_teaches_too(method):
-    """A ResNet: five maps of other sizes and widths than the student's three, behind a stem and a max-pool."""
+    """A ResNet: five maps, after a stem and a max-pool, in other sizes and widths than the student's three."""
     lesson = Lesson(method, teacher="resnet10t", side=48)
     optimizer = torch.optim.AdamW(lesson.learned(), 1e-3)
     for _ in range(3):
@@ -148,7 +148,7 @@ def alike(outputs: Outputs) -> Outputs:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("extreme", [far, empty, alike])
 def test_a_method_stays_finite_on_extreme_outputs(method, extreme):
-    """|z| = 60, networks that show zeros alone, and a batch of one image twelve times: of student, teacher and both."""
+    """Logits of 60, outputs of zeros, and twelve copies of one image: in the student, the teacher and both."""
     lesson = Lesson(method)
     plain = lesson.shown()
     for of_student, of_teacher in ((True, False), (False, True), (True, True)):
@@ -204,7 +204,7 @@ def test_a_yaml_says_family_title_authors_year_link_costs_and_defaults(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_term_reads_is_all_that_it_needs(method):
-    """The lesson shows nothing but what ``needs`` names; who needs nothing is not even given a teacher."""
+    """The method gets only the outputs that ``needs`` names; a method that needs none gets no teacher."""
     lesson = Lesson(method)
     assert lesson.objective.needs <= {"logits", "embedding", "features", "class_maps"}
     if not lesson.objective.needs:
@@ -214,9 +214,9 @@ def test_what_a_term_reads_is_all_that_it_needs(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_needs_maps_says_so_where_there_are_none(method):
     lesson = Lesson(method)
-    asked = lesson.objective.needs & {"features", "class_maps", "embedding"}
+    reads = lesson.objective.needs & {"features", "class_maps", "embedding"}
     bare = Outputs(lesson.answer.logits)
-    if not asked:
+    if not reads:
         lesson.objective.setup(lesson.shown(), bare)
         return
     with pytest.raises(ValueError, match="teacher"):
@@ -225,7 +225,7 @@ def test_a_method_that_needs_maps_says_so_where_there_are_none(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_setting_of_a_method_is_read(method):
-    """No dead settings: each top-level value of the yaml is used by a term, a weight or a schedule."""
+    """No dead settings: a term, a weight or a schedule uses each top-level value of the yaml."""
     raw = (CONF / "kd" / f"{method}.yaml").read_text(encoding="utf-8")
     top = re.findall(r"^(\w+):", raw, flags=re.M)
     elsewhere = {"terms", "weights", "schedule", "defaults", "assistants", "kd", "data", "train", *METHODS}
@@ -239,7 +239,7 @@ def test_every_python_file_of_a_method_has_a_yaml():
         plain = OmegaConf.to_container(chosen(method), resolve=False)
         named |= {get_object(node["_target_"]).__module__.rpartition(".")[2] for _, node in targets(plain)}
     files = {path.stem for path in (CONF.parent / "kd" / "methods").glob("*.py")}
-    assert files - named == {"__init__", "features", "precise"}
+    assert files - named == {"__init__", "_common", "_precise"}
 
 
 def test_a_term_of_weight_zero_is_left_out():

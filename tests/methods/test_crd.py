@@ -1,4 +1,4 @@
-"""CRD: published values through the module, its negatives, its memories, what is saved, and several processes."""
+"""CRD: published values through the module, negatives, memories, saved state, and several processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shown(count: int, seed: int = 0, dtype=torch.float64) -> tuple[Outputs, Outp
 
 @entries("CRD")
 def test_the_loss_is_the_published_one(entry, dtype):
-    """Given layers, memories and negatives; Z as of a first batch, or as it is given."""
+    """A CRD term with given layers, memories and negatives; Z from the first batch, or as given."""
     settings = entry["settings"]
     everything = torch.arange(settings["N"])
 
@@ -130,13 +130,13 @@ def test_z_is_that_of_the_first_batch_for_ever():
 
 @pytest.mark.parametrize(("negatives", "count"), [(4, 4), (6, 6), (16384, 6)])
 def test_negatives_are_different_training_images_of_other_classes(negatives, count):
-    """At most 6: outside of the largest class there are no more."""
+    """At most 6: the largest class leaves no more images of other classes."""
     term = built(negatives=negatives)
-    asked = [0, 2, 15, 4]
+    indices = [0, 2, 15, 4]
     for epoch in range(50):
-        rows = term.rows(batch(asked, epoch))
-        assert rows[:, 0].tolist() == asked and rows.shape == (4, 1 + count)
-        for image, negative in zip(asked, rows[:, 1:].tolist(), strict=True):
+        rows = term.rows(batch(indices, epoch))
+        assert rows[:, 0].tolist() == indices and rows.shape == (4, 1 + count)
+        for image, negative in zip(indices, rows[:, 1:].tolist(), strict=True):
             assert len(set(negative)) == count and set(negative) <= set(TRAIN.tolist())
             assert all(TARGETS[other] != TARGETS[image] for other in negative)
     if count == 6:
@@ -155,7 +155,7 @@ def test_all_images_of_other_classes_are_equally_likely():
 
 
 def test_draws_are_those_of_integers_without_a_bound():
-    """The hash as splitmix64 defines it, on numbers modulo 2^64; then one number a stratum, and a turn."""
+    """The hash follows splitmix64, on numbers modulo 2^64; then one number a stratum, and a rotation."""
     top = 2**64
 
     def mix(x):
@@ -199,7 +199,7 @@ def test_a_training_goes_on_as_it_would_have():
 
 
 def test_the_student_learns_to_be_recognised():
-    """Two students, of which one shows what the teacher's memory holds of the image."""
+    """Compare two students, one of which returns the row of the image in the teacher's memory."""
     term = built((8, 8), dim=8)
     index = [0, 2, 15, 4]
     for layer in (term.student, term.teacher):
@@ -233,11 +233,11 @@ def test_value_and_gradient_are_finite(case):
         assert loss.isfinite() and all(x.grad.isfinite().all() for x in (own, *term.parameters()))
 
 
-class Meeting:
-    """Stands for torch.distributed: each thread is a process, its name the rank."""
+class FakeDistributed:
+    """A fake of torch.distributed: each thread is a process, its name the rank."""
 
     def __init__(self, size: int):
-        self.size, self.said, self.barrier = size, [None] * size, threading.Barrier(size, timeout=20)
+        self.size, self.sent, self.barrier = size, [None] * size, threading.Barrier(size, timeout=20)
 
     def is_available(self):
         return True
@@ -248,11 +248,11 @@ class Meeting:
         return self.size
 
     def all_gather(self, found, own):
-        self.said[int(threading.current_thread().name)] = own.clone()
+        self.sent[int(threading.current_thread().name)] = own.clone()
         self.barrier.wait()
-        assert len({x.shape for x in self.said}) == 1  # as NCCL and gloo ask
-        for place, said in zip(found, self.said, strict=True):
-            place.copy_(said)
+        assert len({x.shape for x in self.sent}) == 1  # as NCCL and gloo require
+        for place, sent in zip(found, self.sent, strict=True):
+            place.copy_(sent)
         self.barrier.wait()
 
 
@@ -270,7 +270,7 @@ def test_memories_of_several_processes_stay_those_of_one(monkeypatch):
             part = [Outputs(None, x.embedding[slices[rank]]) for x in outputs]
             losses[epoch][rank] = terms[rank](*part, batch(index[slices[rank]], epoch)).item() * len(slices[rank]) / 5
 
-    monkeypatch.setattr(crd, "dist", Meeting(size))
+    monkeypatch.setattr(crd, "dist", FakeDistributed(size))
     threads = [threading.Thread(target=process, args=(rank,), name=str(rank)) for rank in range(size)]
     for thread in threads:
         thread.start()
@@ -319,7 +319,7 @@ def test_what_cannot_work_is_refused():
     for silent in (None, Outputs(torch.zeros(2, 3))):
         with pytest.raises(ValueError, match=r"the teacher shows none.*teacher.source=auto"):
             CRD().setup(own, silent)
-    with pytest.raises(RuntimeError, match="call enter before setup"):
+    with pytest.raises(RuntimeError, match="call bind before setup"):
         CRD().setup(own, given)
     with pytest.raises(ValueError, match="all training images are of one class"):
         CRD().bind(context(torch.tensor([0, 0, 1]), torch.tensor([0, 1])))

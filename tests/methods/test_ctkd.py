@@ -1,4 +1,4 @@
-"""CTKD: Hinton's term at a learned temperature; both gradients, by finite differences too, the curriculum, bounds."""
+"""CTKD: Hinton's term at a learned temperature; gradients by finite differences, curriculum, bounds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def loss(term: CTKD, student, teacher, progress: float = 1.0) -> torch.Tensor:
 
 
 def slope(term: CTKD, parameter: torch.nn.Parameter, student, teacher) -> torch.Tensor:
-    """The true derivative of the loss by a parameter, by central differences of its value."""
+    """Return the derivative of the loss with respect to a parameter, by central differences."""
     found = torch.zeros_like(parameter)
     with torch.no_grad():
         for place in range(parameter.numel()):
@@ -63,7 +63,7 @@ def test_at_the_start_it_is_hintons_term_at_15_6():
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("progress", "strength"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.9, 1.0)])
 def test_theta_goes_up_the_loss_with_the_strength_of_the_curriculum(variant, progress, strength):
-    """An optimiser goes against the gradient that it is given: here -lambda times the true one."""
+    """The optimiser gets -lambda times the true gradient."""
     student, teacher = pair()
     term = built(variant, curriculum=0.1)
     loss(term, student, teacher, progress).backward()
@@ -78,7 +78,7 @@ def test_theta_goes_up_the_loss_with_the_strength_of_the_curriculum(variant, pro
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("progress", [0.0, 1.0])
 def test_the_student_goes_down_the_loss_and_cannot_see_how_the_temperature_is_made(variant, progress):
-    """Its gradient is that of Hinton's term at the temperatures as they are."""
+    """The student's gradient is that of Hinton's term at the current temperatures."""
     student, teacher = pair()
     student.requires_grad_()
     term = built(variant)

@@ -1,4 +1,4 @@
-"""DIST: published values, what a correlation forgets, what its eps leaves, and where its parts have no gradient."""
+"""DIST: published values, invariances of a correlation, the effect of eps, and parts without a gradient."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_positive_affine_maps_of_a_row_or_column_do_not_matter(along):
 
 
 def test_a_student_half_as_sure_as_its_teacher_is_not_blamed():
-    """Probabilities half way to even ones are an affine map of each row and of each column."""
+    """Probabilities half way to uniform ones are an affine map of each row and of each column."""
     _, teacher = lesson()
     even = (0.5 * teacher.softmax(-1) + 0.5 / 6).log()
     assert dist(even, teacher, 1.0).item() == pytest.approx(0, abs=1e-6)
@@ -98,7 +98,7 @@ def test_of_two_classes_the_inter_part_has_no_gradient_and_the_term_says_so():
 
 
 def flat(student, teacher):
-    """One row of the student, another of the teacher are constant, and all its images are alike."""
+    """One row of the student and another of the teacher are constant, and all images are alike."""
     student, teacher = student.clone(), teacher.clone()
     student[0], teacher[1] = 0, 0
     yield student, teacher

@@ -1,4 +1,4 @@
-"""DKD: published values, its identity with Hinton's term, what each part ignores, float32 where the peer overflows."""
+"""DKD: published values, identity with Hinton's term, invariances, float32 where the published code overflows."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_what_stands_beside_the_target():
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_far_logits_stay_finite_in_float32(temperature):
-    """At T = 1 the published logarithm of a softmax is infinite here, and its gradient not a number."""
+    """At T = 1 the published logarithm of a softmax is infinite for these logits, and its gradient NaN."""
     student, teacher = (array(name, torch.float32) for name in ("z_s_ext", "z_t_ext"))
     target, term = array("y_ext"), DKD(temperature, 1.0, 8.0)
     exact = called(term, student.double(), teacher.double(), target)

@@ -26,7 +26,7 @@ def test_the_students_gradient_is_that_of_labels_and_peer_and_not_of_the_peers_l
     logits = shown.logits.detach().requires_grad_()
     lesson.loss(shown._replace(logits=logits))[0].backward()
     with torch.no_grad():
-        peer = term.see(term.peer.train(), lesson.batch.image, frozenset()).logits
+        peer = term.forward_network(term.peer.train(), lesson.batch.image, frozenset()).logits
     again = logits.detach().requires_grad_()
     labels = torch.nn.functional.cross_entropy(again, lesson.batch.target)
     (labels + 0.5 * soft_label_kl(again, peer, 2.0)).backward()

@@ -1,4 +1,4 @@
-"""FitNets: the published values, the regressors, and who learns in which of the two stages."""
+"""FitNets: published values, the regressors, and the trained parameters in each of the two stages."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_through_a_convolution(entry, dtype):
     agrees(entry, dtype, loss)
 
 
-@pytest.mark.filterwarnings("ignore:the teacher's maps have negative values")  # as no map behind a ReLU has
+@pytest.mark.filterwarnings("ignore:the teacher's maps have negative values")  # no map after a ReLU has any
 @entries("FitNets_ConvReg")
 def test_through_convolution_norm_and_relu(entry, dtype):
     def loss(student, teacher, weight, bias, gamma, beta):
-        if weight.shape[-1] > 1:  # the peer's strided convolution, where the method pools
+        if weight.shape[-1] > 1:  # a strided convolution in the published code, where this method pools
             regressed = F.conv2d(student, weight, bias, stride=2, padding=1)
             return hint(F.batch_norm(regressed, None, None, gamma, beta, training=True).relu(), teacher)
         method = made("conv_norm_relu", student, teacher)
@@ -93,7 +93,7 @@ def test_a_stack_of_students_learns_as_separate_students_do():
 
 
 def test_a_regressor_of_none_wants_equal_channels():
-    with pytest.raises(ValueError, match="student has 4 and the teacher 6: take kd.adapter=conv"):
+    with pytest.raises(ValueError, match="student's map has 4 channels and the teacher's 6: use kd.adapter=conv"):
         made("none", torch.rand(2, 4, 3, 3), torch.rand(2, 6, 3, 3))
 
 
@@ -102,14 +102,14 @@ def test_an_unknown_regressor_is_refused():
         FitNet("linear")
 
 
-def test_maps_that_a_relu_cannot_answer_are_named():
+def test_maps_that_a_relu_cannot_match_cause_a_warning():
     student, teacher = torch.rand(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
-    with pytest.warns(UserWarning, match="no ReLU can answer: kd.adapter=conv can"):
+    with pytest.warns(UserWarning, match="which a ReLU cannot match; kd.adapter=conv can"):
         made("conv_norm_relu", student, teacher)
 
 
 class Stage:
-    """The gradients of kd=fitnet_two_stage at one point of the training."""
+    """Return the gradients of kd=fitnet_two_stage at one point of the training."""
 
     def __init__(self, progress: float, *overrides: str):
         from hydra.utils import instantiate
@@ -133,8 +133,8 @@ class Stage:
 def test_the_first_stage_is_the_hint_alone_and_teaches_up_to_the_guided_layer():
     stage = Stage(0.29)
     torch.testing.assert_close(stage.loss, stage.parts["hint"])
-    first, guided, above = stage.student.stages
-    assert stage.learns(first) and stage.learns(guided) and stage.learns(stage.objective.terms["hint"])
+    first, hinted, above = stage.student.stages
+    assert stage.learns(first) and stage.learns(hinted) and stage.learns(stage.objective.terms["hint"])
     assert not stage.learns(above) and not stage.learns(stage.student.classifier)
 
 

@@ -1,4 +1,4 @@
-"""Factor transfer: the published distances, who learns from which part, and the share of the training that waits."""
+"""Factor transfer: published distances, the parameters that each part trains, and the warmup."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_opposite_factors_are_two_apart():
 @pytest.mark.parametrize("case", ["zero sample", "equal", "both zero"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_value_and_gradient_stay_finite_and_small(variant, p, case, dtype):
-    """A sample of zeros has no direction: F.normalize would send gradients of 1e12 through it, a plain norm NaN."""
+    """A sample of zeros has no direction: F.normalize would give it gradients of 1e12, a plain norm NaN."""
     student, teacher = array("fac_s", dtype).clone(), array("fac_t", dtype).clone()
     if case != "equal":
         student[0] = 0
@@ -90,7 +90,7 @@ def test_directions_have_length_one_or_zero():
 
 
 def test_no_parameter_learns_from_both_parts():
-    """The distance teaches student and translator, the reconstruction encoder and decoder."""
+    """The distance trains student and translator, the reconstruction trains encoder and decoder."""
     student = torch.randn(3, 4, 6, 6, requires_grad=True)
     teacher = torch.rand(3, 8, 6, 6)
     method = made(student.detach(), teacher)
@@ -146,7 +146,7 @@ def test_the_paraphraser_learns_to_reconstruct():
 def test_maps_of_a_single_place_have_directions_but_no_attention():
     student, teacher = torch.randn(2, 4, 2, 2), torch.randn(2, 8, 1, 1)
     assert made(student, teacher)(shown(student), shown(teacher), at(1)).isfinite()
-    with pytest.raises(ValueError, match="kd.variant=repdistiller .* take kd.variant=paper"):
+    with pytest.raises(ValueError, match="kd.variant=repdistiller .* use kd.variant=paper"):
         made(student, teacher, variant="repdistiller")
 
 

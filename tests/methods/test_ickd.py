@@ -1,4 +1,4 @@
-"""Channel correlations are the published ones in value and gradient, in both of the authors' scalings."""
+"""ICKD: value and gradient agree with both of the published scalings."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_equal_maps_have_no_distance():
 
 @pytest.mark.parametrize("zeros", [False, True])
 def test_few_places_are_computed_otherwise_and_come_to_the_same(zeros):
-    """Repeated places change every inner product by one factor, and so no row of length 1; but now there are many."""
+    """Repeated places scale every inner product by one factor, which normalised rows do not see."""
     student, teacher = draw(3, 7, 2, 3), draw(3, 7, 2, 2)
     if zeros:
         student[:, 2], teacher[:, 4] = 0, 0
@@ -117,7 +117,7 @@ def test_extreme_maps_leave_value_and_gradient_finite(which, dtype, side):
     loss = channel_correlation_loss(student, teacher)
     loss.backward()
     assert loss.isfinite() and student.grad.isfinite().all()
-    assert student.grad.abs().max() < 10  # peers': up to 1e12 where a channel is 0
+    assert student.grad.abs().max() < 10  # in published code up to 1e12 where a channel is 0
 
 
 def test_a_stack_of_students_runs_under_vmap():

@@ -1,4 +1,4 @@
-"""LSKD: published values with two terms inside, what a z-score forgets, and that the wrapper passes everything on."""
+"""LSKD: published values with two terms inside, invariances of a z-score, and what the wrapper passes on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def called(term, student, teacher, target=None):
 @entries("LSKD")
 def test_lskd_is_the_published_one(entry, dtype):
     term = Standardized(Hinton(entry["settings"]["T"]))
-    two = entry["inputs"][0].endswith("c2")  # whose gradient is an effect of eps: in float32 nothing of it is left
+    two = entry["inputs"][0].endswith("c2")  # the gradient is an effect of eps: in float32 it vanishes
     agrees(entry, dtype, lambda *given: called(term, *given), gradient=not two)
 
 

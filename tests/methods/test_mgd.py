@@ -1,4 +1,4 @@
-"""Masked generation agrees with a slow reference; what is masked, how often, and what a mask depends on."""
+"""MGD: agreement with a slow reference, the units of a mask, their frequency, and what a mask depends on."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_term_agrees_with_a_slow_reference(masked, channels):
 
 
 def test_the_loss_is_a_sum_over_the_map_and_a_mean_over_the_batch():
-    """By hand: with an identity for a generator, 2 images, differences 3 and 1 and one hidden place."""
+    """By hand: the identity as generator, 2 images, differences 3 and 1, one hidden place."""
     student = torch.tensor([[[[5.0, 2.0]]], [[[1.0, 1.0]]]], dtype=torch.float64)
     teacher = torch.tensor([[[[2.0, 1.0]]], [[[1.0, 1.0]]]], dtype=torch.float64)
     keep = torch.tensor([[[[1.0, 1.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)

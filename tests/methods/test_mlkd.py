@@ -1,4 +1,4 @@
-"""MLKD: published values, the paper's variant against loops, how levels grow with the batch, and refusals."""
+"""MLKD: published values, the paper's variant against loops, levels over the batch size, and errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_objective_of_two_views_is_the_published_one(entry, dtype):
 
 
 def test_the_module_is_what_the_published_objective_makes_of_the_weak_view():
-    """The gradient of all published parts but the labels, where the strong view says nothing."""
+    """Return the gradient of all published parts except the labels, where the strong view has no effect."""
     student, teacher = pair()
     views = [student.clone().requires_grad_(), student.clone().requires_grad_()]
     parts = code_total((views[0], teacher), pair(), torch.arange(8) % 6, soft=0.9)
@@ -61,7 +61,7 @@ def test_the_module_is_what_the_published_objective_makes_of_the_weak_view():
 
 
 def reference(student: np.ndarray, teacher: np.ndarray, temperatures) -> float:
-    """The variant ``paper`` in loops, number by number."""
+    """Return the variant ``paper``, computed in loops."""
     count, classes = student.shape
 
     def softmax(row, t):
@@ -103,7 +103,7 @@ def test_marked_are_the_images_and_classes_that_the_teacher_is_least_sure_of():
 
 
 def test_variants_agree_where_every_image_and_class_is_marked():
-    """A teacher that is equally unsure of all: then factors are 1 and nothing is left out."""
+    """With a teacher of equal confidence in all images and classes, all factors are 1."""
     student, teacher = pair()[0], torch.zeros(8, 6, dtype=torch.float64)
     paper, parts = alignment(student, teacher, [3.0, 5.0]), code_loss(student, teacher, [3.0, 5.0], [])
     assert paper.item() == pytest.approx(sum(parts).item(), rel=1e-12)

@@ -1,4 +1,4 @@
-"""NKD: published values, its relation to DKD, and what is left of it with two classes."""
+"""NKD: published values, its relation to DKD, and two classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lesson(classes: int = 6, count: int = 8):
 
 
 def target_part(student, teacher, target):
-    """Written with probabilities: -p_teacher log p_student of the target, mean over the batch."""
+    """Return -p_teacher log p_student of the target, mean over the batch, from probabilities."""
     rows = torch.arange(len(target))
     return -(teacher.softmax(-1)[rows, target] * student.softmax(-1)[rows, target].log()).mean()
 
@@ -34,7 +34,7 @@ def test_nkd_is_the_published_one(entry, dtype):
 
 def test_without_the_others_the_target_is_left():
     given = lesson()
-    for temperature in (1.0, 4.0):  # which is not the target's
+    for temperature in (1.0, 4.0):  # the target has T = 1
         assert normalized_kd(*given, temperature, 0.0).item() == pytest.approx(target_part(*given).item(), abs=1e-13)
 
 

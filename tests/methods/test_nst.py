@@ -1,4 +1,4 @@
-"""Neuron selectivity transfer: the published values, both orders of the sum, what it does not see."""
+"""Neuron selectivity transfer: published values, both orders of the sum, invariances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_one_pair_of_maps_is_the_published_one(entry, dtype):
 
 @pytest.mark.parametrize(("ours", "theirs", "places"), [(2, 3, 5), (4, 3, 2), (1, 1, 4), (6, 6, 1)])
 def test_both_orders_of_the_sum_are_the_mean_of_the_kernel(ours, theirs, places):
-    """Few channels take the table of channels, few places that of places."""
+    """With few channels the sum uses the matrix of channels, with few places that of places."""
     u = torch.randn(2, ours, places, dtype=torch.float64)
     v = torch.randn(2, theirs, places, dtype=torch.float64)
     expected = [

@@ -1,4 +1,4 @@
-"""The partial L2 distance agrees with the paper's cases, the margin with its definition; what is refused."""
+"""OFD: the partial L2 distance agrees with the paper's cases, the margin with its definition; errors."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_it_agrees_with_the_paper_number_by_number(margins, relu):
 @pytest.mark.parametrize(
     ("student", "teacher", "expected"),
     [
-        (3.0, 2.0, 1.0),  # active: pulled from above
-        (-1.0, 2.0, 9.0),  # and from below
+        (3.0, 2.0, 1.0),  # active: pulled down
+        (-1.0, 2.0, 9.0),  # pulled up
         (1.0, -3.0, 4.0),  # silent below the margin of -1: pulled down to the margin
-        (-2.0, -3.0, 0.0),  # and left alone below it
-        (0.5, -0.5, 1.0),  # silent above the margin: pulled down to where the teacher is
-        (-0.7, -0.5, 0.0),  # and left alone below
+        (-2.0, -3.0, 0.0),  # no loss below it
+        (0.5, -0.5, 1.0),  # silent above the margin: pulled down to the teacher
+        (-0.7, -0.5, 0.0),  # no loss below
         (0.3, 0.0, 0.09),  # a ReLU's 0
         (-0.3, 0.0, 0.0),
     ],
@@ -87,7 +87,7 @@ def test_the_margin_is_the_mean_of_what_is_negative_in_all_that_was_seen():
 
 
 def test_the_margin_is_what_the_paper_takes_from_a_batch_norm():
-    """Of values that a batch norm made, N(bias, weight^2), it is E[x | x < 0] = b - w phi(b / w) / Phi(-b / w)."""
+    """After a batch norm, N(bias, weight^2), the margin is E[x | x < 0] = b - w phi(b / w) / Phi(-b / w)."""
     weight, bias = torch.tensor([0.5, 1.0, 2.0]), torch.tensor([0.3, -0.2, 1.0])
     x = torch.randn(64, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * weight.view(1, 3, 1, 1)
     seen = Margin(3)(x + bias.view(1, 3, 1, 1))

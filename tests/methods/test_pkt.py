@@ -1,4 +1,4 @@
-"""PKT: published values, an independent reference in loops, what its value may depend on, and embeddings of zeros."""
+"""PKT: published values, an independent reference in loops, invariances, and embeddings of zeros."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_value_and_gradient_are_finite_and_of_ordinary_size(case, dtype):
 
 
 def test_an_image_of_zeros_counts_as_unlike_all_and_is_left_alone():
-    """Its cosines are 0, as in the published forward pass, and the others still learn."""
+    """The cosines of a zero embedding are 0, as in the published forward pass; the other images still learn."""
     student, teacher = array("e_s").clone(), array("e_t")
     student[2] = 0
     slightly = student.clone()

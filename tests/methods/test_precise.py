@@ -1,4 +1,4 @@
-"""What is logged of a soft term is what it is, at every temperature: float32 against float64, never below 0."""
+"""The logged value of a soft term is precise at every temperature: float32 against float64, never below 0."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.conftest import compose, options
 TEMPERATURES = (0.1, 1.0, 4.0, 100.0, 1e5)
 CLASSES = (2, 10, 1000)
 APART = (1e-3, 1.0, 30.0)  # of the student's logits from the teacher's
-WARM = ("temperature", "temperatures", "lowest")  # what settings of a temperature are called
+WARM = ("temperature", "temperatures", "lowest")  # names of settings of a temperature
 
 
 @cache
 def pages(method: str) -> dict:
-    """The terms of a method that read logits and have a temperature, theirs or that of a term inside."""
+    """Return the terms of a method that read logits and have a temperature, their own or that of a term inside."""
     terms = OmegaConf.to_container(compose(f"kd={method}"), resolve=True)["kd"]["terms"]
     return {name: page for name, page in terms.items() if isinstance(terms, dict) and warmed(page, 0.37) != page}
 
@@ -45,12 +45,12 @@ def warmed(page: dict, temperature: float) -> dict:
     }
 
 
-OTHERS = ("crd", "dml")  # which read embeddings, and have no teacher: below
+OTHERS = ("crd", "dml")  # they read embeddings or have no teacher; tested below
 METHODS = [method for method in options("kd") if method not in OTHERS and pages(method)]
 
 
 def logits(classes: int, apart: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Student's, teacher's, targets: in float32, as training has them."""
+    """Return logits of student and teacher and targets, in float32 as in training."""
     generator = torch.Generator().manual_seed(classes)
     teacher = 3 * torch.randn(32, classes, generator=generator)
     student = teacher + apart * torch.randn(32, classes, generator=generator)
@@ -62,7 +62,7 @@ def test_the_methods_with_a_temperature_are_enrolled():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_soft_term_is_worth_what_float64_says_and_never_less_than_nothing(method):
+def test_a_soft_term_agrees_with_float64_and_is_never_negative(method):
     for temperature in TEMPERATURES:
         for page in pages(method).values():
             with torch.random.fork_rng():
@@ -71,13 +71,13 @@ def test_a_soft_term_is_worth_what_float64_says_and_never_less_than_nothing(meth
                 assert term.needs == LOGITS_ONLY
             for classes, apart, mixed in product(CLASSES, APART, (False, True)):
                 student, teacher, target = logits(classes, apart)
-                batch = Batch(student, target, target)  # of no image is anything read
-                if mixed:  # as autocast hands them on
+                batch = Batch(student, target, target)  # no term reads the image
+                if mixed:  # as after autocast
                     student, teacher = (
                         Outputs(x.bfloat16()).to_float32(LOGITS_ONLY).logits for x in (student, teacher)
                     )
                 own, given = Outputs(student), Outputs(teacher)
-                with warnings.catch_warnings(action="ignore"):  # advice for two classes
+                with warnings.catch_warnings(action="ignore"):  # the warning about two classes
                     term.setup(own, given)
                 value = term(own, given, batch).item()
                 own, given = Outputs(student.double()), Outputs(teacher.double())
@@ -85,7 +85,7 @@ def test_a_soft_term_is_worth_what_float64_says_and_never_less_than_nothing(meth
                 term.float()
                 case = f"T={temperature}, K={classes}, {apart} apart: {value} and in float64 {right}"
                 assert value >= 0, case
-                # Gram matrices have three digits there, all else has five and more
+                # Gram matrices have three digits there, everything else at least five
                 assert value == pytest.approx(right, rel=2e-3, abs=1e-12), case
 
 
@@ -103,7 +103,7 @@ def test_so_are_the_terms_on_embeddings(apart, images):
     teacher = torch.randn(images, 32, generator=torch.Generator().manual_seed(images)).relu()
     student = teacher + apart * torch.randn(images, 32, generator=torch.Generator().manual_seed(1))
     value, right = neighbour_loss(student, teacher).item(), neighbour_loss(student.double(), teacher.double()).item()
-    assert value >= 0 and value == pytest.approx(right, rel=1e-2, abs=1e-12)  # a cosine has digits of its own to lose
+    assert value >= 0 and value == pytest.approx(right, rel=1e-2, abs=1e-12)  # a cosine loses digits of its own
     scores = torch.nn.functional.normalize(student, dim=-1) @ torch.nn.functional.normalize(teacher, dim=-1).T / 0.07
     assert contrast(scores, torch.tensor(20.0), 1000).item() >= 0
 
@@ -120,7 +120,7 @@ def test_the_gradient_is_that_of_the_loss_as_it_is_written_to_the_bit(temperatur
 
 
 def test_what_is_not_finite_stays_so():
-    """A training that diverged must show."""
+    """A training that diverged must still report it."""
     student, teacher, _ = logits(10, 1.0)
     student[3, 4] = torch.nan
     assert soft_label_kl(student, teacher, 4.0).isnan()
@@ -132,13 +132,13 @@ def near(value: float):
 
 
 def test_both_forms_of_a_divergence_meet_where_they_change():
-    """Series and exact form, and what is far apart: no step in the value where one takes over from the other."""
+    """The value has no step where the series ends and the exact form begins."""
     teacher = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for scale in torch.linspace(0.05, 40, 400, dtype=torch.float64):
         apart = scale * torch.tensor([[1.0, -0.3, 0.2, -1.2, 0.7]], dtype=torch.float64)
         own, given = (teacher + apart).log_softmax(-1), teacher.log_softmax(-1)
         written = (given.exp() * (given - own)).sum(-1, keepdim=True)
-        found = kl(apart, teacher, 1.0, torch.full_like(written, torch.nan))  # NaN: where it would take what is written
+        found = kl(apart, teacher, 1.0, torch.full_like(written, torch.nan))  # NaN would show its use
         assert found.isnan() == (written.expm1() >= 1) and found.nan_to_num(written.item()).item() == near(
             written.item()
         )

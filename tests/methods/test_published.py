@@ -1,4 +1,4 @@
-"""No published value goes untested."""
+"""Every published value has a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever method teaches: a training that is broken off anywhere and gone on with ends with the same bits."""
+"""Every method: a training that is interrupted anywhere and resumed ends with the same bits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.methods.test_contract import METHODS, chosen, see
 
 
 class Killed(Exception):
-    """Like a kill: nothing is written because of it."""
+    """Like SIGKILL: the process writes nothing because of it."""
 
 
 class Killing(CheckpointFolder):
-    """Writes a checkpoint behind every step, and with the last of ``writes`` all is over."""
+    """Write a checkpoint after every step, and stop the training after ``writes`` of them."""
 
     writes = 0
 
@@ -56,7 +56,7 @@ def train(
         image_size=16,
     )
     student, rows = objective.bind(context), []
-    torch.manual_seed(torch.initial_seed() + 1)  # a process that goes on has drawn other numbers before
+    torch.manual_seed(torch.initial_seed() + 1)  # a resuming process has another random state
     fit(
         student,
         objective,
@@ -86,7 +86,7 @@ def test_so_it_does_where_rare_classes_count_more(balance, dataset, machine, tmp
 def broken_off(method, dataset, machine, tmp_path, **how):
     weights, rows = train(method, dataset, machine, **how)
     checkpoints = Killing(tmp_path / "student", minutes=0)
-    for checkpoints.writes in (3, 2, 1):  # behind the last step of the first epoch, within the second, and a step on
+    for checkpoints.writes in (3, 2, 1):  # after the last step of the first epoch, within the second, and a step later
         with pytest.raises(Killed):
             train(method, dataset, machine, checkpoints, **how)
     weights_of_pieces, rows_of_pieces = train(method, dataset, machine, checkpoints, **how)

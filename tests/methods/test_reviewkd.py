@@ -1,4 +1,4 @@
-"""HCL is the published one in value and gradient; fusion and the chain agree with a slow reference; what is refused."""
+"""ReviewKD: HCL has the published value and gradient; fusion and chain agree with a slow reference; errors."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def slow_convolution(x: np.ndarray, weight: torch.Tensor) -> np.ndarray:
 
 
 def slow_resize(x: np.ndarray, side: int) -> np.ndarray:
-    """Repeat where it grows, average where it shrinks; whole factors."""
+    """Resize by whole factors: repeat pixels to grow, average them to shrink."""
     old = x.shape[-1]
     if side >= old:
         return x.repeat(side // old, 2).repeat(side // old, 3)
@@ -131,7 +131,7 @@ def slow_fusion(fusion: Fusion, x: np.ndarray, above: np.ndarray | None, side: i
 
 
 def randomize(module: torch.nn.Module) -> None:
-    """No gain of 1 and no bias of 0 that could hide a mistake."""
+    """Set random gains and biases: 1 and 0 could hide a mistake."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim == 1:
@@ -170,7 +170,7 @@ def test_every_setting_is_used():
 def test_convolutions_start_as_wide_as_the_authors():
     """Uniform in +-sqrt(3 / fan-in), whose variance is 1 / fan-in; torch's own default is a third of that."""
     torch.manual_seed(0)
-    fusion = Fusion(20, 30, 40, alone=False)
+    fusion = Fusion(20, 30, 40, is_first=False)
     for convolution, inputs in ((fusion.enter[0], 20), (fusion.leave[0], 30 * 9)):
         assert convolution.weight.var().item() * inputs == pytest.approx(1, rel=0.1)
 

@@ -1,4 +1,4 @@
-"""RKD: published values, an independent reference in loops, what its value may depend on, and images in one place."""
+"""RKD: published values, an independent reference in loops, invariances, and images in the same place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rotation(width: int) -> torch.Tensor:
 @entries("RKD_distance", "RKD_angle", "RKD")
 def test_distances_and_angles_are_the_published_ones(entry, dtype):
     weights = {name: entry["settings"][f"{name}_weight"] for name in ("distance", "angle")}
-    # the peers were given flattened maps too, which are long embeddings
+    # published code was also run on flattened maps, which are long embeddings
     agrees(entry, dtype, lambda student, teacher: through(student.flatten(1), teacher.flatten(1), **weights))
 
 
@@ -47,7 +47,7 @@ def huber(x: float) -> float:
 
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float]:
-    """Pair by pair and triplet by triplet, as the paper writes them, with means."""
+    """Return the losses pair by pair and triplet by triplet, as in the paper, with means."""
     count = len(student)
 
     def distances(x):
@@ -77,7 +77,7 @@ def test_losses_are_those_of_a_loop_over_pairs_and_triplets(count):
 
 
 def test_a_right_angle_against_a_line():
-    """Three images: in the teacher's eyes on a line, 1 apart, in the student's at a right angle."""
+    """Three images: on a line, 1 apart, in the teacher; at a right angle in the student."""
     student = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     teacher = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
     distances, angles = relation_losses(student, teacher)
@@ -153,7 +153,7 @@ def test_images_in_one_place_have_no_pull_on_each_other():
 
 
 def test_float32_far_from_the_origin_is_as_good_as_float64():
-    """Behind a ReLU all embeddings share a large mean, which a Gram matrix would square and subtract."""
+    """After a ReLU all embeddings share a large mean, which a Gram matrix would square and subtract."""
     student, teacher = pair()
     student = (student * 0.01 + 100).float().double()
     exact, single = through(student, teacher), through(student.float(), teacher.float())

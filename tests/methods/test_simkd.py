@@ -1,4 +1,4 @@
-"""A student with its teacher's classifier: what is deployed, what is frozen, what is counted."""
+"""SimKD: the deployed network, its frozen head, and its counted parameters."""
 
 from __future__ import annotations
 

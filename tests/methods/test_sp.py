@@ -1,4 +1,4 @@
-"""SP: published values, an independent reference in loops, what its value may depend on, and maps of zeros."""
+"""SP: published values, an independent reference in loops, invariances, and maps of zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variational information distillation: the published values, its bounds, and variances far out."""
+"""VID: published values, bounds, and extreme variances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WSLD: published values, the closed form of its gradient, and which images count."""
+"""WSLD: published values, the closed form of its gradient, and the weights of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CIFAR networks of KD papers agree with RepDistiller's, number for number and name for name."""
+"""The CIFAR networks of KD papers agree with RepDistiller's in every number and every name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kd.interfaces import extract_outputs
 from tests.conftest import CONF, golden
 
 GOLDEN = golden("cifar")
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((CONF / "student").glob("*.yaml"))}
-CIFAR = [name for name, page in PAGES.items() if page.startswith("# CIFAR: ")]
+OPTIONS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((CONF / "student").glob("*.yaml"))}
+CIFAR = [name for name, text in OPTIONS.items() if text.startswith("# CIFAR: ")]
 SMALL = {  # one of each class, quick to run
     "resnet8": {},
     "wrn_16_1": {},
@@ -33,7 +33,7 @@ SMALL = {  # one of each class, quick to run
 
 
 def build(name: str, num_classes: int = 100, image_size: int = 32, device: str = "cpu", **settings) -> torch.nn.Module:
-    option = yaml.safe_load(PAGES[name]) | settings
+    option = yaml.safe_load(OPTIONS[name]) | settings
     with torch.device(device):
         return get_object(option.pop("_target_"))(num_classes=num_classes, image_size=image_size, **option)
 
@@ -44,14 +44,14 @@ NUMBERS = (2 * ((40503 * K**2 + 65537 * K) % PERIOD).double() / PERIOD - 1) * 3*
 
 
 def unit(count: int, position: int) -> torch.Tensor:
-    """The formula that weights and images are made of: numbers in [-sqrt 3, sqrt 3], of variance 1."""
+    """Return pseudo-random numbers in [-sqrt 3, sqrt 3] of variance 1, for weights and images."""
     start = 7919 * position % PERIOD
     rounds = math.ceil((start + count) / PERIOD)
     return (NUMBERS if rounds == 1 else NUMBERS.repeat(rounds))[start : start + count]
 
 
 def weight(name: str, position: int, like: torch.Tensor) -> torch.Tensor:
-    """Large enough for every layer to be heard in the logits, small enough for 110 of them."""
+    """Return weights large enough that every layer affects the logits, and small enough for 110 layers."""
     w = unit(like.numel(), position).reshape(like.shape)
     if name.endswith("num_batches_tracked"):
         return torch.zeros((), dtype=torch.int64)
@@ -65,24 +65,24 @@ def weight(name: str, position: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def fill(network: torch.nn.Module) -> torch.nn.Module:
-    """Give a network on the meta device the weights of the formula in float64, by their position in the state dict."""
+    """Load the weights of the formula, in float64, into a network on the meta device."""
     drawn = {name: weight(name, at, like) for at, (name, like) in enumerate(network.state_dict().items())}
     network.load_state_dict(drawn, assign=True)
     return network.eval()
 
 
-def picture(size: int) -> torch.Tensor:
+def image_of(size: int) -> torch.Tensor:
     return unit(2 * 3 * size**2, 100_000).reshape(2, 3, size, size)
 
 
 def digest(network: torch.nn.Module) -> str:
-    """A digest of names and shapes in the state dict."""
+    """Return a digest of the names and shapes in the state dict."""
     lines = [f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def summary(x: torch.Tensor) -> dict:
-    """What a golden file keeps of a tensor: its first numbers, and its mean and size along a wave."""
+    """Return what a golden file stores of a tensor: its first numbers, its mean, and its product with a wave."""
     flat = x.double().flatten()
     wave = torch.cos(torch.arange(flat.numel(), dtype=torch.float64))
     first = flat[:4].tolist()
@@ -95,7 +95,7 @@ def test_logits_maps_and_names_are_the_published_ones(case):
     assert digest(network) == case["state_dict"], "a published checkpoint would not load"
     assert params(network) == case["params"]
     with torch.no_grad():
-        shown = extract_outputs(fill(network), picture(case["image_size"]))
+        shown = extract_outputs(fill(network), image_of(case["image_size"]))
     for found, expected in zip((*shown.features, shown.logits), (*case["features"], case["logits"]), strict=True):
         found = summary(found)
         assert found["shape"] == expected["shape"]
@@ -109,15 +109,15 @@ def test_every_network_of_the_family_has_a_golden_case():
 
 
 @pytest.mark.parametrize("name", CIFAR)
-def test_costs_are_those_that_the_page_names(name):
+def test_costs_are_those_in_the_yaml(name):
     network = build(name, device="meta")
-    page = re.search(r"Costs ([\d,]+) parameters at 100 classes, ([\d.]+) ([MG]) multiply-accumulates", PAGES[name])
-    assert params(network) == int(page[1].replace(",", ""))
-    assert macs(network, 32) == pytest.approx(float(page[2]) * {"M": 1e6, "G": 1e9}[page[3]], rel=5e-3)
+    stated = re.search(r"Costs ([\d,]+) parameters at 100 classes, ([\d.]+) ([MG]) multiply-accumulates", OPTIONS[name])
+    assert params(network) == int(stated[1].replace(",", ""))
+    assert macs(network, 32) == pytest.approx(float(stated[2]) * {"M": 1e6, "G": 1e9}[stated[3]], rel=5e-3)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_observe_is_forward_and_the_last_map_is_what_the_head_reads(name):
+def test_both_forward_passes_agree_and_the_head_reads_the_last_map(name):
     network = build(name, 10, **SMALL[name]).eval()
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
@@ -181,10 +181,10 @@ def test_wrong_settings_are_answered_with_what_would_be_right(name, settings, me
 
 @pytest.mark.parametrize("name", ["resnet8", "vgg8", "mobilenetv2", "resnet50_cifar"])
 def test_width_multiplies_every_channel_count(name):
-    own = yaml.safe_load(PAGES[name])["width"]
+    own = yaml.safe_load(OPTIONS[name])["width"]
     one, two = (build(name, device="meta", width=width * own) for width in (1, 2))
     channels = [[m.out_channels for m in net.modules() if isinstance(m, torch.nn.Conv2d)] for net in (one, two)]
-    if name == "mobilenetv2":  # what the pool reads stays, as published
+    if name == "mobilenetv2":  # the channels that the pool reads stay, as published
         assert (channels[0].pop(), channels[1].pop()) == (1280, 1280)
     assert [2 * count for count in channels[0]] == channels[1]
 

@@ -1,4 +1,4 @@
-"""Several teachers as one."""
+"""Ensembles of teachers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kd.models.ensemble import RULES, Ensemble, combine
 from tests.methods.test_contract import network
 
 
-def test_the_rules_are_what_they_are_called():
+def test_the_rules_compute_what_their_names_say():
     logits = torch.randn(3, 4, 5, dtype=torch.float64)
     torch.testing.assert_close(combine(logits, "probabilities").exp(), logits.softmax(-1).mean(0))
     torch.testing.assert_close(combine(logits, "log_mean_exp"), logits.exp().mean(0).log())
@@ -27,7 +27,7 @@ def test_far_apart_logits_stay_finite_and_copies_agree_with_the_one(rule):
     torch.testing.assert_close(one.softmax(-1), logits.softmax(-1))
 
 
-def test_logits_are_all_that_it_shows():
+def test_an_ensemble_has_logits_alone():
     members = [network(0.25).eval(), network(0.5).eval()]
     image = torch.rand(2, 3, 16, 16)
     shown = extract_outputs(Ensemble(members), image, {"embedding", "features", "class_maps"})

@@ -1,4 +1,4 @@
-"""A torch.export program as a teacher: the same answers, no maps, and opened for nobody who does not trust it."""
+"""A torch.export program as a teacher: the same logits, no maps, and loaded only if the user trusts it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def saved(path: Path, network: nn.Module, open_batch: bool = True, most: int | N
 
 @pytest.fixture(scope="module")
 def transformer() -> nn.Module:
-    """What no feature method and no attention could take."""
+    """Return a network without maps [B, C, H, W], which no feature method and no attention takes."""
     torch.manual_seed(0)
     kind = {"img_size": SIZE, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
     return timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES, **kind).eval()
@@ -77,17 +77,17 @@ def test_programs_for_other_data_are_refused(program, tmp_path):
     with pytest.raises(ValueError, match=r"does not take images \[B, 3, 24, 24\]"):
         black_box(program, size=24)
     with pytest.raises(
-        ValueError, match=r"answers 3 images with \[3, 6\]; the data's 10 classes want logits \[3, 10\]"
+        ValueError, match=r"returns \[3, 6\] for 3 images; the data has 10 classes, so it must return logits \[3, 10\]"
     ):
         black_box(program, classes=10)
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     fixed = saved(tmp_path / "fixed.pt2", pool, open_batch=False)
-    with pytest.raises(ValueError, match="with the batch left open"):
+    with pytest.raises(ValueError, match="with a dynamic batch size"):
         black_box(fixed)
 
 
 class Harm:
-    """Unpickled, it makes a folder: what a stranger's file would do is up to the stranger."""
+    """Makes a folder when it is unpickled, in place of any code that a stranger's file could run."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -96,36 +96,36 @@ class Harm:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_program_is_code_and_opened_for_nobody_who_does_not_say_so(program, tmp_path):
+def test_a_program_is_code_and_is_not_loaded_without_trust(program, tmp_path):
     hostile, harm, pickled = tmp_path / "hostile.pt2", tmp_path / "harm", io.BytesIO()
     torch.save({"args": Harm(harm)}, pickled)
     with zipfile.ZipFile(program) as old, zipfile.ZipFile(hostile, "w") as new:
         for name in old.namelist():
             new.writestr(name, pickled.getvalue() if name.endswith("sample_inputs/model.pt") else old.read(name))
-    with pytest.raises(ValueError, match="may run any code.* say teacher.trusted=true"):
+    with pytest.raises(ValueError, match="may run any code.* set teacher.trusted=true"):
         black_box(hostile, trusted=False)
     assert not harm.exists()
-    with pytest.raises(ValueError, match="is no program"):
+    with pytest.raises(ValueError, match="is not a program"):
         black_box(hostile)
-    assert harm.exists(), "torch opens what it carries: that is why it must be trusted"
+    assert harm.exists(), "torch unpickles its contents: that is why it must be trusted"
 
 
 def test_a_program_that_was_exported_while_it_trained_is_refused(tmp_path):
     pool = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
-    with pytest.raises(ValueError, match="exported while it was training. Export network.eval()"):
+    with pytest.raises(ValueError, match="exported in train mode. Export network.eval()"):
         black_box(saved(tmp_path / "train.pt2", pool, training=True))
 
 
 def test_a_program_whose_weights_are_not_finite_is_refused(tmp_path):
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     nn.init.constant_(pool[2].weight, torch.nan)
-    with pytest.raises(ValueError, match="answers images with logits that are NaN or infinite"):
+    with pytest.raises(ValueError, match="returns logits that are NaN or infinite"):
         black_box(saved(tmp_path / "nan.pt2", pool))
 
 
 def test_a_batch_that_is_open_to_a_few_images_only_is_refused(tmp_path):
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
-    with pytest.raises(ValueError, match="takes 8 images at most; Export it .* with the batch left open"):
+    with pytest.raises(ValueError, match="takes 8 images at most; Export it .* with a dynamic batch size"):
         black_box(saved(tmp_path / "few.pt2", pool, most=8))
 
 
@@ -148,7 +148,7 @@ def test_the_graph_goes_where_the_weights_go(tmp_path):
 def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
     from tests.pipeline.test_run import run
 
-    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)  # what is measured is kept, however busy the machine
+    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)  # keep the measurement on a busy machine too
     monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
 
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
@@ -162,7 +162,7 @@ def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
 
 @contextmanager
 def seen(caplog):
-    """Fails where torch's log says something, which does not propagate to where pytest listens."""
+    """Fail if torch logs a warning; its logger does not propagate to pytest's handler."""
     logging.getLogger("torch").addHandler(caplog.handler)
     yield
     logging.getLogger("torch").removeHandler(caplog.handler)
@@ -170,7 +170,7 @@ def seen(caplog):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "error::UserWarning")
-def test_what_is_no_program_is_told_so(program, tmp_path, caplog):
+def test_an_error_names_the_kind_of_a_file_that_is_not_a_program(program, tmp_path, caplog):
     (tmp_path / "a.pt2").write_bytes(b"not even a zip")
     (tmp_path / "cut.pt2").write_bytes(program.read_bytes()[:-100])
     torch.save({"a": torch.ones(2)}, tmp_path / "b.pt2")
@@ -180,16 +180,16 @@ def test_what_is_no_program_is_told_so(program, tmp_path, caplog):
             if not name.endswith("weight_0"):
                 new.writestr(name, old.read(name))
     for name, says in {
-        "a.pt2": "it is no such zip file",
-        "cut.pt2": "it is no such zip file",
-        "b.pt2": "it holds tensors, .*\nFor weights name the network that they are of",
-        "c.pt": "it is a TorchScript archive\nExport the network that it was made of",
+        "a.pt2": "it is not a zip file of torch",
+        "cut.pt2": "it is not a zip file of torch",
+        "b.pt2": "it holds tensors, .*\nFor weights name their network",
+        "c.pt": "it is a TorchScript archive\nExport the original network",
         "damaged.pt2": ".*weight_0",
     }.items():
-        wanted = f"{name} is no program that torch.export.save wrote: {says}"
-        with seen(caplog), pytest.raises(ValueError, match=wanted) as told:
+        wanted = f"{name} is not a program of torch.export.save: {says}"
+        with seen(caplog), pytest.raises(ValueError, match=wanted) as caught:
             black_box(tmp_path / name)
-        assert len(str(told.value).splitlines()) <= 2
+        assert len(str(caught.value).splitlines()) <= 2
 
 
 def test_a_program_is_known_by_what_is_in_it(program, transformer, tmp_path, caplog):
@@ -200,11 +200,11 @@ def test_a_program_is_known_by_what_is_in_it(program, transformer, tmp_path, cap
         torch.testing.assert_close(black_box(other)(image), transformer(image), rtol=0, atol=1e-6)
     network = Normalized(nn.Linear(2, 2), (0.0,) * 3, (1.0,) * 3)
     for path in (program, other):
-        with pytest.raises(ValueError, match="is a program, not weights: say teacher=exported teacher.checkpoint="):
+        with pytest.raises(ValueError, match="is a program, not weights: use teacher=exported teacher.checkpoint="):
             load_external(network, path)
 
 
-def test_a_whole_run_is_taught_by_it_from_its_bank_or_live(program, tmp_path):
+def test_a_whole_run_learns_from_it_live_or_from_cached_logits(program, tmp_path):
     from tests.pipeline.test_run import run
 
     how = ["teacher=exported", f"teacher.checkpoint={program}", "teacher.trusted=true", "report=false"]

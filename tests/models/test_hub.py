@@ -1,4 +1,4 @@
-"""timm's pretrained weights: taken where they lie, and refused in time where nobody sends them."""
+"""timm's pretrained weights: local files are used, and a silent server causes an error in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REVISION = "0" * 40
 
 @pytest.fixture
 def silent(monkeypatch, tmp_path):
-    """A hub that takes calls and says nothing, and an empty cache."""
+    """A hub that accepts connections and does not answer, and an empty cache."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -33,7 +33,7 @@ def silent(monkeypatch, tmp_path):
 
 
 def put(folder: Path, network: torch.nn.Module) -> None:
-    """What ``hf download`` leaves of the weights of a network of timm."""
+    """Write the weights of a network of timm as ``hf download`` does."""
     place = folder / f"models--{network.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
     (place / "snapshots" / REVISION).mkdir(parents=True)
     (place / "refs").mkdir()
@@ -41,10 +41,10 @@ def put(folder: Path, network: torch.nn.Module) -> None:
     safetensors.torch.save_file(network.state_dict(), place / "snapshots" / REVISION / "model.safetensors")
 
 
-def test_a_hub_that_says_nothing_is_told_with_what_to_do(silent):
-    with pytest.raises(ValueError) as told:
+def test_an_error_about_a_silent_hub_says_what_to_do(silent):
+    with pytest.raises(ValueError) as caught:
         build("resnet10t", 6, 64, pretrained=True)
-    first, second = str(told.value).splitlines()
+    first, second = str(caught.value).splitlines()
     assert first.startswith(
         "the pretrained weights of resnet10t are not on this machine and cannot be fetched from http"
     )
@@ -53,7 +53,7 @@ def test_a_hub_that_says_nothing_is_told_with_what_to_do(silent):
     assert f"models--timm--resnet10t.c3_in1k, there in ~/.cache/huggingface/hub, to {constants.HF_HUB_CACHE}" in second
 
 
-def test_without_a_network_or_with_offline_said_nothing_is_waited_for(silent, monkeypatch):
+def test_without_a_network_or_in_offline_mode_the_error_comes_at_once(silent, monkeypatch):
     silent.close()
     with pytest.raises(ValueError, match="refused"):
         build("resnet10t", 6, 64, pretrained=True)
@@ -62,7 +62,7 @@ def test_without_a_network_or_with_offline_said_nothing_is_waited_for(silent, mo
         build("resnet10t", 6, 64, pretrained=True)
 
 
-def test_weights_that_were_copied_here_are_taken_and_nobody_is_asked(silent, tmp_path):
+def test_local_weights_are_used_without_a_request(silent, tmp_path):
     torch.manual_seed(1)
     published = timm.create_model("resnet10t", num_classes=1000)
     put(tmp_path / "hub", published)
@@ -75,8 +75,8 @@ def test_weights_that_were_copied_here_are_taken_and_nobody_is_asked(silent, tmp
         silent.accept()
 
 
-def test_weights_that_lie_on_another_server_are_asked_for_there(silent, monkeypatch, tmp_path):
-    """A few old networks of timm; a stall of theirs would last for ever."""
+def test_weights_on_another_server_are_requested_there(silent, monkeypatch, tmp_path):
+    """A few old networks of timm, whose download has no timeout of its own."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("kd.runtime.connection.PATIENCE", 0.2)
     url = f"{constants.ENDPOINT}/old.pth"
@@ -91,7 +91,7 @@ def test_weights_that_lie_on_another_server_are_asked_for_there(silent, monkeypa
     assert hub.find_pretrained("resnet10t") == {}
 
 
-def test_a_network_that_timm_has_no_weights_of_is_told_so(silent):
+def test_an_error_names_a_network_without_pretrained_weights(silent):
     with pytest.raises(
         ValueError, match="timm has no pretrained weights of convnext_atto_rms: train from scratch with"
     ):
@@ -100,7 +100,7 @@ def test_a_network_that_timm_has_no_weights_of_is_told_so(silent):
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_a_command_is_refused_in_time_and_before_anything_is_written(silent, monkeypatch, tmp_path, role):
-    """With Python's start, as a user types it. It was 52 seconds without a network, and minutes with a silent one."""
+    """With Python's start, as for a user. It took 52 seconds without a network, and minutes with a silent one."""
     monkeypatch.setenv("HF_ENDPOINT", constants.ENDPOINT)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     how = [f"{role}=timm", f"{role}.name=resnet10t", f"{role}.pretrained=true", "tracking=disabled"]

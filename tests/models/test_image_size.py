@@ -1,4 +1,4 @@
-"""A network that cannot take the images says what it would take, and nothing that would not help."""
+"""The error for a network that cannot take the images names settings that help, and no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from tests.conftest import compose
 from tests.pipeline.test_run import command
 
-OF_TIMM = [  # name, settings, what is advised
+OF_TIMM = [  # name, settings, advice
     ("vit_tiny_patch16_224", "image_size=32", "data.image_size=224"),
     ("vit_tiny_patch16_224", "image_size=32 stem=large", "data.image_size=224"),
     ("vit_tiny_patch16_224", "image_size=320", "data.image_size=224"),
@@ -27,16 +27,16 @@ def test_what_is_advised_helps(role, name, settings, helps):
     from kd.build import build_network, check_input_size
     from kd.models.normalized import Normalized
 
-    said = dict(word.split("=") for word in settings.split())
-    size = int(said.pop("image_size"))
-    whole = compose(f"{role}=timm", f"{role}.name={name}", *(f"{role}.{key}={value}" for key, value in said.items()))
+    given = dict(word.split("=") for word in settings.split())
+    size = int(given.pop("image_size"))
+    whole = compose(f"{role}=timm", f"{role}.name={name}", *(f"{role}.{key}={value}" for key, value in given.items()))
     spec = {"network": dict(whole.student if role == "student" else whole.teacher.network)}
-    with torch.device("meta"), pytest.raises(ValueError) as told:
+    with torch.device("meta"), pytest.raises(ValueError) as caught:
         network = Normalized(build_network(spec, 6, size), [0.0] * 3, [1.0] * 3)
         check_input_size(network, spec, role, 6, size)
-    first, second = str(told.value).splitlines()
+    first, second = str(caught.value).splitlines()
     assert first.startswith(f"the {role} cannot take images of {size} x {size} pixels: ")
-    assert second == f"Say {helps.format(role=role)}, or choose another network."
+    assert second == f"Use {helps.format(role=role)}, or choose another network."
 
 
 @pytest.mark.parametrize(
@@ -45,30 +45,30 @@ def test_what_is_advised_helps(role, name, settings, helps):
         (
             "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 teacher.stem=large",
             "kd: the teacher cannot take images of 32 x 32 pixels: Input height (32) doesn't match model (224).\n"
-            "It takes 224 x 224 pixels, in which these data do not come: choose other data or another network.",
+            "It takes 224 x 224 pixels, which this data set does not have: choose other data or another network.",
         ),
         (
             "student=timm student.name=vgg11 data.image_size=16 student.stem=large",
-            "Output size is too small\nSay data.image_size=32, or choose another network.",
+            "Output size is too small\nUse data.image_size=32, or choose another network.",
         ),
         (
             "teacher=timm teacher.name=mixer_s16_224 data.image_size=224 data=folder data.root={root} attention=se",
-            "kd: attention.wrap wants maps [B, C, H, W] behind each stage; mixer_s16_224 shows",
+            "kd: attention.wrap needs maps [B, C, H, W] after each stage; mixer_s16_224 has",
         ),
         (
             "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 data=folder data.root={root}",
-            "match model (224).\nSay data.image_size=224, or choose another network.",
+            "match model (224).\nUse data.image_size=224, or choose another network.",
         ),
         (
             "teacher=timm teacher.name=naflexvit_base_patch16_gap data.image_size=32",
-            "there is no convolution in this network that could shrink less: say stem=large",
+            "this network has no convolution that could shrink less; use stem=large",
         ),
     ],
 )
-def test_the_command_says_it(tmp_path, line, says):
-    for name in [f"{label}/{number}.png" for label in ("dark", "jitter") for number in range(3)]:
+def test_the_command_gives_the_advice(tmp_path, line, says):
+    for name in [f"{label}/{number}.png" for label in ("dark", "light") for number in range(3)]:
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "root" / name).touch()  # nothing is opened yet
+        (tmp_path / "root" / name).touch()  # the check opens no file
     done = command(*line.format(root=tmp_path / "root").split(), outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
     assert done.returncode == 2 and says in done.stderr, done.stderr
     assert not (tmp_path / "outputs").exists()

@@ -1,4 +1,4 @@
-"""Students and teachers: sizes that were promised, one interface for all."""
+"""Students and teachers: documented sizes, and one interface for all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kd.config.generated import student_option
+from kd.config.generated import generate, student_option
 from kd.config.networks import names
 from kd.interfaces import extract_outputs
 from kd.models.backbone import build
@@ -49,10 +48,10 @@ def test_every_student_shows_what_methods_ask_for(option):
 def test_every_student_is_a_teacher_too_under_its_own_name_with_its_settings():
     assert set(options("student")) < set(names("teacher"))
     for option in set(options("student")) - set(options("teacher")):
-        of_timm, page = student_option(CONF / "student" / f"{option}.yaml")
-        node = OmegaConf.create({"teacher": ConfigStore.instance().repo["teacher"][f"{option}.yaml"].node})
+        of_timm, node_of_student = student_option(CONF / "student" / f"{option}.yaml")
+        node = OmegaConf.create({"teacher": generate("teacher", option)})
         made = OmegaConf.to_container(node, resolve=not of_timm)["teacher"]
-        assert {"name": made.get("name")} == page if of_timm else made["network"] == page
+        assert {"name": made.get("name")} == node_of_student if of_timm else made["network"] == node_of_student
     for option in ("resnet8x4", "mobilenetv4_conv_small"):
         student, teacher = compose(f"student={option}").student, compose(f"teacher={option}").teacher
         assert teacher.network == student and teacher.checkpoint is None
@@ -67,7 +66,7 @@ TINY = [option for option in options("student") if option.startswith("tiny_")]
 
 @pytest.mark.parametrize("option", TINY)
 def test_the_tiny_ones_are_comparable(option):
-    """At width 1 each has at most 0.1 M parameters, and nearly as many as it may; width changes every layer."""
+    """At width 1 each has nearly 0.1 M parameters, and not more; width changes every layer."""
 
     def size(*overrides: str) -> int:
         network = instantiate(compose(f"student={option}", *overrides).student, num_classes=10, image_size=32)
@@ -107,7 +106,7 @@ def test_a_network_carries_its_own_normalisation():
     image = torch.rand(2, 3, 4, 4)
     out = Normalized(network, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))(image)
     torch.testing.assert_close(out[:, 1], (image[:, 1] - 0.2) / 0.6)
-    network.input_statistics = ((0.0,) * 3, (0.5,) * 3)  # what pretrained weights bring wins
+    network.input_statistics = ((0.0,) * 3, (0.5,) * 3)  # statistics of pretrained weights take precedence
     torch.testing.assert_close(Normalized(network, (0.1,) * 3, (0.3,) * 3)(image), 2 * image)
 
 
@@ -127,7 +126,7 @@ def test_wrong_names_are_answered_with_near_ones():
 
 
 def test_pretrained_weights_keep_what_they_know_and_what_they_were_normalised_with(tmp_path, monkeypatch):
-    """timm's own loading, of a file of this machine in the place of one that would be fetched."""
+    """timm's own loading, of a local file instead of a download."""
     torch.manual_seed(1)
     published = timm.create_model("resnet10t", num_classes=1000).eval()
     safetensors.torch.save_file(published.state_dict(), tmp_path / "published.safetensors")
@@ -146,7 +145,7 @@ def test_pretrained_weights_keep_what_they_know_and_what_they_were_normalised_wi
     assert normalized.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_told_with_what_to_do(tmp_path, monkeypatch):
+def test_an_error_about_pretrained_weights_says_what_to_do(tmp_path, monkeypatch):
     cfg = replace(timm.get_pretrained_cfg("resnet10t"), file=str(tmp_path / "nowhere.safetensors"))
     known = timm.models._registry._model_pretrained_cfgs
     for name in [name for name in known if name.partition(".")[0] == "resnet10t"]:

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: what is taken, under which names, and what is refused."""
+"""Checkpoint files of other programs: the weights that load, their names, and errors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CLASSES, SIZE = 6, 16
 
 
 @cache
-def page() -> DictConfig:
+def option() -> DictConfig:
     return compose("student=resnet8").student
 
 
 def network(seed: int = 0) -> Normalized:
     torch.manual_seed(seed)
-    made = instantiate(page(), num_classes=CLASSES, image_size=SIZE)
+    made = instantiate(option(), num_classes=CLASSES, image_size=SIZE)
     return Normalized(made, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)).eval()
 
 
@@ -44,7 +44,7 @@ def bare(prefix: str = "", seed: int = 1) -> dict[str, torch.Tensor]:
 
 
 def renamed(prefix: str, head: str) -> dict[str, torch.Tensor]:
-    """With the classifier under another name."""
+    """Return weights with the classifier under another name."""
     return {name.replace(f"{prefix}fc.", prefix + head): value for name, value in bare(prefix).items()}
 
 
@@ -82,12 +82,12 @@ WRITTEN = {
 
 
 def without_counts(prefix: str) -> dict[str, torch.Tensor]:
-    """As torch wrote them before 0.4.1."""
+    """Return weights as torch wrote them before 0.4.1."""
     return {name: value for name, value in bare(prefix).items() if not name.endswith("num_batches_tracked")}
 
 
 def lightning() -> dict[str, object]:
-    """What a Trainer writes for a module whose __init__ says self.model = ... and self.save_hyperparameters()."""
+    """Return the checkpoint of a module whose __init__ calls self.model = ... and self.save_hyperparameters()."""
     module = nn.Module()
     module.model = network(1).network
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
@@ -107,7 +107,7 @@ def lightning() -> dict[str, object]:
 
 
 def by_timm(path: Path) -> None:
-    """What timm's training script writes."""
+    """Write the checkpoint of timm's training script."""
     trained = network(1).network
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
     args = argparse.Namespace(model="resnet8", lr=0.1, data=Path("images"), mean=None, opt_betas=[0.9, 0.999])
@@ -124,35 +124,35 @@ def test_weights_are_taken_under_the_names_that_trainers_give_them(tmp_path, nam
     load_external(taken, tmp_path / name)
     assert torch.equal(taken(image), network(1)(image))
     passed = torch.serialization.get_safe_globals()
-    assert "Unmade" not in str(passed), "what is let pass here is let pass nowhere else"
+    assert "StubObject" not in str(passed), "torch.load elsewhere does not accept these classes"
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_half_precision_is_converted(tmp_path, kind):
     safetensors.torch.save_file(as_type(kind), tmp_path / "half.safetensors")
     taken = network()
-    load_external(taken, tmp_path / "half.safetensors", told=True)
+    load_external(taken, tmp_path / "half.safetensors", has_statistics=True)
     assert {value.dtype for value in taken.state_dict().values()} == {torch.float32, torch.int64}
     assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight.to(kind).float())
 
 
 def test_a_file_that_leaves_something_open_is_taken_with_a_word(tmp_path):
     torch.save({"model": bare(), "model_ema": AVERAGED}, tmp_path / "two.pt")
-    with pytest.warns(KdWarning) as said:
+    with pytest.warns(KdWarning) as caught:
         load_external(network(), tmp_path / "two.pt")
-    assert "weights under model are taken; teacher.checkpoint_prefix=model_ema takes those under model_ema" in str(
-        said[0].message
+    assert "uses the weights under model; teacher.checkpoint_prefix=model_ema uses those under model_ema" in str(
+        caught[0].message
     )
-    assert "mean [0.5,0.4,0.3] and std [0.2,0.3,0.4]" in str(said[1].message)
+    assert "mean [0.5,0.4,0.3] and std [0.2,0.3,0.4]" in str(caught[1].message)
     torch.save(bare(), tmp_path / "one.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_external(network(), tmp_path / "one.pt", told=True)
+        load_external(network(), tmp_path / "one.pt", has_statistics=True)
 
 
 ONE = torch.ones(2)
 TRACED = {f"layer1.{n}": ONE[0] for n in ("total_ops", "total_params")}
-BESIDE = {  # what stands in a file beside the network, and what is named of it
+BESIDE = {  # tensors in a file beside the network, and the warning about them
     "criterion.ckpt": (
         {"state_dict": {**bare("model."), "criterion.weight": ONE}},
         "under model.; left out: criterion.w",
@@ -183,13 +183,13 @@ BESIDE = {  # what stands in a file beside the network, and what is named of it
     ),
     "inherited.ckpt": (
         {"state_dict": {**bare(), "criterion.weight": ONE, "val_acc.tp": ONE}},
-        "as they stand; left out: criterion.weight, val_acc.tp",
+        "without a prefix; left out: criterion.weight, val_acc.tp",
     ),
     "other_words.ckpt": (
         {"state_dict": {**bare(), "class_weights": torch.ones(6), "ce.weight": torch.ones(6), "confmat.confmat": ONE}},
-        "as they stand; left out: class_weights, ce.weight, confmat.confmat",
+        "without a prefix; left out: class_weights, ce.weight, confmat.confmat",
     ),
-    "traced.pth": ({**bare(), **TRACED}, "as they stand; left out: layer1.total_ops, layer1.total_params"),
+    "traced.pth": ({**bare(), **TRACED}, "without a prefix; left out: layer1.total_ops, layer1.total_params"),
     "loss.pth": ({"net": bare(), "criterion": {"weight": ONE}}, "under net.; left out: criterion.weight"),
     "alias.ckpt": ({"state_dict": {**bare("model."), **bare("best.")}}, r"under model.; left out: best.\* \("),
 }
@@ -197,19 +197,19 @@ BESIDE = {  # what stands in a file beside the network, and what is named of it
 
 @pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.filterwarnings("ignore:.*does not say how its input was normalised")
-def test_what_stands_beside_the_network_is_left_out_in_a_line_that_names_it(tmp_path, name):
+def test_tensors_beside_the_network_are_left_out_with_a_warning_that_names_them(tmp_path, name):
     held, says = BESIDE[name]
     torch.save(held, tmp_path / name)
     taken = network()
     with pytest.warns(KdWarning, match=f"{name}: the network's weights are those {says}"):
         load_external(taken, tmp_path / name)
     with pytest.warns(KdWarning, match=says):
-        check_checkpoint(network(), tmp_path / name)  # where "best" is infinite: only what is taken must be numbers
+        check_checkpoint(network(), tmp_path / name)  # "best" is infinite: only weights that load must be finite
     assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight)
 
 
 def other(width: int) -> dict[str, torch.Tensor]:
-    """A network of the same names."""
+    """Return the weights of a network with the same names."""
     wide = instantiate(compose("student=resnet8x4").student, num_classes=width, image_size=SIZE)
     return {f"student.{name}": value for name, value in wide.state_dict().items()}
 
@@ -224,34 +224,34 @@ SEVERAL = {
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-@pytest.mark.parametrize("said", ["teacher", "teacher."])
-def test_of_two_networks_the_one_that_is_meant_is_taken(tmp_path, name, said):
+@pytest.mark.parametrize("prefix", ["teacher", "teacher."])
+def test_a_prefix_chooses_one_of_two_networks(tmp_path, name, prefix):
     torch.save(SEVERAL[name], tmp_path / name)
     taken = network()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_external(taken, tmp_path / name, told=True, prefix=said)
+        load_external(taken, tmp_path / name, has_statistics=True, prefix=prefix)
     assert torch.equal(taken.network.fc.weight, network(1).network.fc.weight)
 
 
-def test_a_prefix_that_is_none_is_told_with_those_that_there_are(tmp_path):
+def test_an_error_about_a_prefix_names_the_prefixes_of_the_file(tmp_path):
     torch.save(SEVERAL["bare.ckpt"], tmp_path / "bare.ckpt")
     bare_one = network()
-    load_external(bare_one, tmp_path / "bare.ckpt", told=True, prefix="")
+    load_external(bare_one, tmp_path / "bare.ckpt", has_statistics=True, prefix="")
     assert torch.equal(bare_one.network.fc.weight, network(2).network.fc.weight), "the one without a prefix"
     with pytest.raises(
-        ValueError, match=r"under no prefix, teacher\.\nSay .*prefix= or teacher.checkpoint_prefix=teach"
+        ValueError, match=r"under no prefix, teacher\.\nChoose one with .*prefix= or teacher.checkpoint_prefix=teach"
     ):
         load_external(network(), tmp_path / "bare.ckpt")
     torch.save(SEVERAL["both.ckpt"], tmp_path / "both.ckpt")
     with pytest.raises(
-        ValueError, match=r"prefix=studnt: no name in both.ckpt begins so; there are student\.\* \(\d+\), te"
+        ValueError, match=r"prefix=studnt: no name in both.ckpt begins with it; there are student\.\* \(\d+\), te"
     ):
         load_external(network(), tmp_path / "both.ckpt", prefix="studnt")
 
 
 @pytest.mark.filterwarnings("ignore::kd.runtime.user_warnings.KdWarning")
-def test_two_networks_of_the_same_names_are_told_apart_by_their_shapes(tmp_path):
+def test_shapes_choose_one_of_two_networks_with_the_same_names(tmp_path):
     torch.save({"state_dict": other(CLASSES) | bare("teacher.")}, tmp_path / "shapes.ckpt")
     taken = network()
     load_external(taken, tmp_path / "shapes.ckpt")
@@ -262,7 +262,7 @@ def test_two_networks_of_the_same_names_are_told_apart_by_their_shapes(tmp_path)
 def test_a_prefix_is_another_teacher_and_none_leaves_keys_as_they_were(tmp_path):
     torch.save({"state_dict": bare("student.", 2) | bare("teacher.")}, tmp_path / "both.ckpt")
     how = ["teacher=resnet8", f"teacher.checkpoint={tmp_path / 'both.ckpt'}", "report=false", "baseline=false"]
-    with pytest.raises(ValueError, match="Say which one is meant: teacher.checkpoint_prefix=student or"):
+    with pytest.raises(ValueError, match="Choose one with teacher.checkpoint_prefix=student or"):
         run(tmp_path / "a", *how)
     _, one = run(tmp_path / "a", *how, "teacher.checkpoint_prefix=teacher.")
     _, two = run(tmp_path / "a", *how, "teacher.checkpoint_prefix=student")
@@ -279,7 +279,7 @@ class Harm:
 
 
 def statistics(**values: float):
-    """Ours, with other statistics of the input."""
+    """Return a writer of our checkpoint with other statistics of the input."""
     buffers = {name: torch.full((3, 1, 1), value) for name, value in values.items()}
     return lambda path: safetensors.torch.save_file(network(1).state_dict() | buffers, path)
 
@@ -290,7 +290,7 @@ def truncated(path: Path) -> None:
 
 
 def lying(length: int | None = None, **entries: tuple[int, int]):
-    """A .safetensors file whose header says what is not so."""
+    """Return a writer of a .safetensors file with a wrong header."""
 
     def write(path: Path) -> None:
         about = {name: {"dtype": "F32", "shape": [2], "data_offsets": list(where)} for name, where in entries.items()}
@@ -302,7 +302,7 @@ def lying(length: int | None = None, **entries: tuple[int, int]):
 
 def scripted(path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls it old
+        warnings.simplefilter("ignore")  # torch calls it deprecated
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
 
 
@@ -374,7 +374,7 @@ REFUSED = {
     "more.pt": (lambda path: torch.save(changed(gate=torch.ones(2)), path), "another network: gate is not known"),
     "classes.pt": (
         lambda path: torch.save(changed(fc__weight=torch.ones(10, 64), fc__bias=torch.ones(10)), path),
-        r"knows other classes: its classifier has 10 classes, the data has 6 \(fc.weight; fc.bias\)",
+        r"has other classes: its classifier has 10 classes, the data has 6 \(fc.weight; fc.bias\)",
     ),
     "shape.pt": (
         lambda path: torch.save(changed(fc__weight=torch.ones(6, 32)), path),
@@ -401,7 +401,7 @@ REFUSED = {
     "meta.pt": (lambda path: torch.save(changed(conv1__weight=CONV.to("meta")), path), "not a readable|no numbers"),
     "pixels.safetensors": (
         statistics(mean=123.7, std=58.4),
-        "pixels.safetensors brings .*divide those .* by 255",
+        "pixels.safetensors contains .*divide those .* by 255",
     ),
     "flat.safetensors": (statistics(std=0.0), "std above 0"),
     "unknown.safetensors": (statistics(mean=torch.nan), "three numbers each"),
@@ -411,14 +411,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore::kd.runtime.user_warnings.KdWarning")
-def test_what_is_no_such_network_is_refused_and_never_executed(tmp_path, monkeypatch, name):
+def test_a_file_of_another_kind_or_network_is_refused_and_never_executed(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write, says = REFUSED[name]
     write(tmp_path / name)
-    warnings.filterwarnings("error", ".*TorchScript", UserWarning)  # torch's, before the one message
-    with pytest.raises((ValueError, FileNotFoundError), match=says) as told:
+    warnings.filterwarnings("error", ".*TorchScript", UserWarning)  # torch's warning, before our error
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
         load_external(network(), tmp_path / name)
-    assert len(str(told.value).splitlines()) <= 2 and len(str(told.value)) < 500, "few lines"
+    assert len(str(caught.value).splitlines()) <= 2 and len(str(caught.value)) < 500, "few lines"
     assert not (tmp_path / "harm").exists()
 
 
@@ -435,8 +435,8 @@ def test_a_checkpoint_brings_the_statistics_that_it_was_trained_with(tmp_path):
     assert data["teacher"]["nll"] != own["teacher"]["nll"], "other statistics are another teacher"
     safetensors.torch.save_file(network(1).state_dict(), tmp_path / "ours.safetensors")
     how[1] = f"teacher.checkpoint={tmp_path / 'ours.safetensors'}"
-    _, said = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
-    assert said["teacher"]["nll"] == own["teacher"]["nll"], "what is said counts more than what a file brings"
+    _, explicit = run(tmp_path / "a", *how, "teacher.mean=[0,0,0]", "teacher.std=[1,1,1]")
+    assert explicit["teacher"]["nll"] == own["teacher"]["nll"], "settings count more than the file's statistics"
     for wrong in (
         "teacher.mean=[0,0,0]",
         "teacher.std=[1,1,0] teacher.mean=[0,0,0]",

@@ -1,4 +1,4 @@
-"""The list of what there is: every page is in it, with what it says itself, in all three forms."""
+"""kd.zoo lists every option with its own comments, in all three forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from reference.options import END
-from reference_pages import GROUPS as PAGES
+from reference_pages import GROUPS as PAGE_OF
 
 from kd.build import build_network
 from kd.config.combine import expand_combination
@@ -25,13 +25,13 @@ from kd.evaluation.cost import macs, params
 from kd.interfaces import LOGITS_ONLY, extract_outputs
 from kd.models.tiny_cnn import TinyCNN
 from kd.train.objective import Objective
-from kd.zoo.__main__ import main, whole
+from kd.zoo.__main__ import format_all, main
 from kd.zoo.counting import Case, counts_of, live_params
 from kd.zoo.groups import GROUPS, default_case
 from kd.zoo.groups import entries as read
 from kd.zoo.methods import NO_SETTINGS
-from kd.zoo.pages import FAMILIES, Entry, read_page
-from kd.zoo.tables import WIDTH, choices, markdown, plain, terminal, whole_page
+from kd.zoo.options import FAMILIES, Entry, read_option
+from kd.zoo.tables import WIDTH, choices, describe_entry, markdown, plain, terminal
 from tests import quickly
 from tests.conftest import CONF, compose, options
 
@@ -39,14 +39,14 @@ METHODS = options("kd")
 COUNTED = [name for name in GROUPS if name != "methods"]
 
 
-def said(capsys, *arguments: str) -> str:
+def printed(capsys, *arguments: str) -> str:
     assert main([*arguments]) == 0
     return capsys.readouterr().out
 
 
 @pytest.fixture
 def configs(tmp_path, monkeypatch) -> Path:
-    """A copy of conf/ that KD_CONF_DIR names, with two methods in it."""
+    """Make a copy of conf/ with two methods the config folder (KD_CONF_DIR)."""
     folder = tmp_path / "conf"
     (folder / "kd").mkdir(parents=True)
     shutil.copy(CONF / "config.yaml", folder)
@@ -58,7 +58,7 @@ def configs(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def networks(tmp_path, monkeypatch) -> Path:
-    """A copy of conf/ that KD_CONF_DIR names, with few networks in it."""
+    """Make a copy of conf/ with few networks the config folder (KD_CONF_DIR)."""
     folder = tmp_path / "conf"
     shutil.copytree(CONF, folder)
     kept = {
@@ -83,7 +83,7 @@ def entries() -> dict[str, Entry]:
 
 @pytest.fixture(scope="module")
 def listed() -> dict[str, list[Entry]]:
-    """Everything that there is, but the methods: read and counted once."""
+    """All entries but the methods, read and counted once."""
     found = {}
     for name in COUNTED:
         found[name], wrong = read(GROUPS[name], CONF)
@@ -116,7 +116,7 @@ def test_what_a_method_reads_is_what_its_objective_needs(entries, method):
 
 
 def test_the_table_fits_a_terminal_and_names_every_method_setting_and_paper(capsys, entries):
-    text = said(capsys, "methods")
+    text = printed(capsys, "methods")
     lines = text.splitlines()
     assert all(len(line) <= WIDTH for line in lines if "https://" not in line)
     place = {entry.family: lines.index(entry.family) for entry in entries.values()}
@@ -129,7 +129,7 @@ def test_the_table_fits_a_terminal_and_names_every_method_setting_and_paper(caps
 
 
 def test_the_markdown_has_a_row_a_method_and_links_that_lead_to_the_papers(capsys, entries):
-    head, rule, *rows = said(capsys, "methods", "--markdown").splitlines()
+    head, rule, *rows = printed(capsys, "methods", "--markdown").splitlines()
     cells = [re.split(r"(?<!\\)\|", row)[1:-1] for row in (head, rule, *rows)]
     assert {len(row) for row in cells} == {6} and set(cells[1]) == {" :-- "}
     listed = {row[1].strip(" `"): row for row in cells[2:]}
@@ -140,19 +140,19 @@ def test_the_markdown_has_a_row_a_method_and_links_that_lead_to_the_papers(capsy
 
 
 def test_json_holds_values_and_not_text(capsys):
-    listed = {method["name"]: method for method in json.loads(said(capsys, "methods", "--json"))}
+    listed = {method["name"]: method for method in json.loads(printed(capsys, "methods", "--json"))}
     assert set(listed) == set(METHODS)
     hinton = listed["hinton"]
     assert hinton["reads"] == ["logits"] and hinton["cached"] is True
     assert hinton["settings"].keys() == {"temperature", "alpha"} and hinton["settings"]["temperature"] > 0
     assert hinton["paper"]["year"] == 2015 and hinton["paper"]["authors"] == "Hinton et al."
     assert listed["supervised"]["reads"] == [] and listed["supervised"]["cached"] is None
-    assert json.loads(said(capsys, "methods", "hinton", "--json")) == hinton
+    assert json.loads(printed(capsys, "methods", "hinton", "--json")) == hinton
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_method_is_shown_with_all_that_its_page_says(capsys, method):
-    text = said(capsys, "methods", method)
+def test_one_method_is_shown_with_all_of_its_comments(capsys, method):
+    text = printed(capsys, "methods", method)
     for line in (CONF / "kd" / f"{method}.yaml").read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and not line.startswith("# @package"):
             assert line.removeprefix("#").strip() in text
@@ -162,7 +162,7 @@ def test_one_method_is_shown_with_all_that_its_page_says(capsys, method):
     assert f"{method}.yaml" in text and f"python -m kd.run kd={method}" in text
 
 
-PAGE = """\
+OPTION = """\
 # Logits: A Title (with Brackets): and a Colon (One & Two 2031), https://example.org/a_b.
 # Costs nothing.
 # Defaults: none | at all.
@@ -171,7 +171,7 @@ alpha: 1e-3
 places: [-2, -1]  # which
   # of two
 # what is
-# said above
+# written above
 names: [{student: tiny_cnn, width: 3}]
 mode: null
 half: ${.alpha}
@@ -187,9 +187,9 @@ weights:
 """
 
 
-def test_a_new_page_is_listed_by_being_there(configs, capsys):
-    (configs / "new.yaml").write_text(PAGE)
-    (new,) = (method for method in json.loads(said(capsys, "methods", "--json")) if method["name"] == "new")
+def test_a_new_file_is_listed_without_registration(configs, capsys):
+    (configs / "new.yaml").write_text(OPTION)
+    (new,) = (method for method in json.loads(printed(capsys, "methods", "--json")) if method["name"] == "new")
     assert new["family"] == "Logits"
     assert new["paper"] == {
         "title": "A Title (with Brackets): and a Colon",
@@ -199,26 +199,26 @@ def test_a_new_page_is_listed_by_being_there(configs, capsys):
     }
     values = {"temperature": 2, "alpha": 0.001, "places": [-2, -1], "names": [{"student": "tiny_cnn", "width": 3}]}
     assert new["settings"] == {**values, "mode": None, "half": "${.alpha}"}
-    assert new["notes"] == {"temperature": "of both", "places": "which of two", "names": "what is said above"}
-    table = said(capsys, "methods")
+    assert new["notes"] == {"temperature": "of both", "places": "which of two", "names": "what is written above"}
+    table = printed(capsys, "methods")
     assert "temperature=2  alpha=0.001" in table and "names=[{student:tiny_cnn,width:3}]" in table
     assert "half" not in table  # it follows from alpha
-    assert "(1 - alpha) × hard: kd.methods.supervised.CrossEntropy" in said(capsys, "methods", "new")
+    assert "(1 - alpha) × hard: kd.methods.supervised.CrossEntropy" in printed(capsys, "methods", "new")
 
 
-def test_a_page_may_stand_on_another_and_set_what_is_elsewhere(configs, capsys):
+def test_an_option_may_extend_another_and_set_values_elsewhere(configs, capsys):
     (configs / "based.yaml").write_text("# words\ndefaults: [hinton]\ntemperature: 9.0\n")
     wide = "# @package _global_\n# words\nkd:\n  weights: {hard: 1.0}\n  terms: {hard: {_target_: kd.methods.supervised"
     wide += ".CrossEntropy}}\n  size: 3  # how large\ntrain:\n  student:\n    epochs: 60  # ten times\n"
     (configs / "wide.yaml").write_text(wide)
-    based, wide = (json.loads(said(capsys, "methods", name, "--json")) for name in ("based", "wide"))
-    alpha = json.loads(said(capsys, "methods", "hinton", "--json"))["settings"]["alpha"]
+    based, wide = (json.loads(printed(capsys, "methods", name, "--json")) for name in ("based", "wide"))
+    alpha = json.loads(printed(capsys, "methods", "hinton", "--json"))["settings"]["alpha"]
     assert based["settings"] == {"temperature": 9.0, "alpha": alpha} and based["reads"] == ["logits"]
     assert based["comments"] == ["words"] and based["family"] == "Others" and based["paper"] is None
     assert wide["settings"] == {"size": 3} and wide["elsewhere"] == {"train.student.epochs": 60}
     assert wide["notes"] == {"size": "how large", "train.student.epochs": "ten times"}
-    assert "train.student.epochs=60" in said(capsys, "methods")
-    assert "| Others | `based` |" in said(capsys, "methods", "--markdown")
+    assert "train.student.epochs=60" in printed(capsys, "methods")
+    assert "| Others | `based` |" in printed(capsys, "methods", "--markdown")
 
 
 @pytest.mark.parametrize(("soft", "reads"), [("1.0", ["logits"]), ("0.0", []), ("${..weight}", [])])
@@ -226,17 +226,17 @@ def test_a_term_of_weight_zero_reads_nothing_and_a_wrapper_what_is_inside(config
     inside = "{_target_: kd.methods.hinton.Hinton, temperature: 1.0}"
     wrapper = f"{{_target_: kd.methods.lskd.Standardized, term: {inside}}}"
     (configs / "new.yaml").write_text(f"weight: 0\nterms: {{a: {wrapper}}}\nweights:\n  a: {soft}\n")
-    assert json.loads(said(capsys, "methods", "new", "--json"))["reads"] == reads
+    assert json.loads(printed(capsys, "methods", "new", "--json"))["reads"] == reads
 
 
-def test_a_page_that_cannot_be_read_hides_no_other(configs, capsys):
+def test_a_file_that_cannot_be_read_hides_no_other(configs, capsys):
     (configs / "torn.yaml").write_text("terms: {a: [")
     (configs / "gone.yaml").write_text("terms: {a: {_target_: kd.methods.nowhere.Term}}")
     (configs / "mute.yaml").write_text("terms: {a: {_target_: torch.nn.Identity}}")
     assert main(["methods"]) == 1
-    said = capsys.readouterr()
-    assert "hinton" in said.out and "temperature=" in said.out
-    torn, gone, mute = (said.err.partition(f"{name}.yaml: ")[2] for name in ("torn", "gone", "mute"))
+    printed = capsys.readouterr()
+    assert "hinton" in printed.out and "temperature=" in printed.out
+    torn, gone, mute = (printed.err.partition(f"{name}.yaml: ")[2] for name in ("torn", "gone", "mute"))
     assert (
         "expected" in torn and "kd.methods.nowhere" in gone and "torch.nn.Identity does not say what it reads" in mute
     )
@@ -251,7 +251,7 @@ def test_a_page_that_cannot_be_read_hides_no_other(configs, capsys):
         (["methods", "xyz"], "there is no method 'xyz'; there are hinton, supervised"),
     ],
 )
-def test_a_name_that_there_is_not_is_answered_with_the_nearest(configs, capsys, arguments, sentence):
+def test_the_error_for_an_unknown_name_gives_the_nearest(configs, capsys, arguments, sentence):
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"kd.zoo: {sentence}\n"
 
@@ -281,8 +281,8 @@ def test_the_command_answers_alone_in_any_folder_and_any_alphabet(tmp_path):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_no_row_of_the_reference_is_stale(entries, listed, group):
-    """An option of one's own needs no row there; what is there is what `kd.zoo GROUP --markdown` prints."""
-    page = (CONF.parent / "docs" / PAGES[group]).read_text(encoding="utf-8")
+    """Every row of the page is one that `kd.zoo GROUP --markdown` prints; a user's own option needs no row."""
+    page = (CONF.parent / "docs" / PAGE_OF[group]).read_text(encoding="utf-8")
     _, marker, shown = page.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
     rows = shown.partition(END)[0].strip().splitlines()
     found = [*entries.values()] if group == "methods" else listed[group]
@@ -290,17 +290,17 @@ def test_no_row_of_the_reference_is_stale(entries, listed, group):
     assert marker and len(rows) - 2 >= least and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
 
 
-def test_a_page_that_combines_methods_reads_what_they_read(configs):
-    page = "# Logits: A Paper (Somebody 2026), https://arxiv.org/abs/2601.00001.\n# Costs both.\n"
-    page += "defaults: [combine, _self_]\n"
-    (configs / "both.yaml").write_text(page + "terms: [hinton, supervised]\nhinton:\n  temperature: 3.0\n", "utf-8")
+def test_an_option_that_combines_methods_reads_what_they_read(configs):
+    header = "# Logits: A Paper (Author 2026), https://arxiv.org/abs/2601.00001.\n# Costs both.\n"
+    header += "defaults: [combine, _self_]\n"
+    (configs / "both.yaml").write_text(header + "terms: [hinton, supervised]\nhinton:\n  temperature: 3.0\n", "utf-8")
     found, wrong = read(GROUPS["methods"], configs.parent)
     (both,) = [entry for entry in found if entry.name == "both"]
     assert not wrong and both.data["reads"] == ["logits"] and both.settings == {"hinton": {"temperature": 3.0}}
 
 
 def numbers(capsys, *arguments: str) -> dict:
-    return json.loads(said(capsys, *arguments, "--json"))
+    return json.loads(printed(capsys, *arguments, "--json"))
 
 
 @pytest.mark.parametrize("group", COUNTED)
@@ -313,7 +313,7 @@ def test_every_option_is_listed_in_all_three_forms(listed, group):
     head, _, *rows = (re.split(r"(?<!\\)\|", row)[1:-1] for row in markdown(found, GROUPS[group]).splitlines())
     assert {row[1].strip(" `") for row in rows} == names and {len(row) for row in rows} == {len(head)}
     for entry in found:
-        page, data = whole_page(entry, GROUPS[group]), plain(entry)
+        page, data = describe_entry(entry, GROUPS[group]), plain(entry)
         assert all(line in page for line in entry.comments)
         assert all(f"{GROUPS[group].folder}.{name} " in page for name in entry.settings)
         assert json.loads(json.dumps(data)) == data and data["settings"] == entry.settings
@@ -321,16 +321,16 @@ def test_every_option_is_listed_in_all_three_forms(listed, group):
 
 
 def test_without_a_group_everything_is_shown_a_line_each(listed):
-    lines = whole(listed, default_case(CONF), CONF, False).splitlines()
+    lines = format_all(listed, default_case(CONF), CONF, False).splitlines()
     assert all(len(line) <= WIDTH for line in lines)
     shown = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert sorted(shown) == sorted(entry.name for found in listed.values() for entry in found)
     assert f"methods: {len(METHODS)}," in "\n".join(lines)
     assert all(f"\n{name}: " in "\n" + "\n".join(lines) for name in GROUPS)
-    assert whole(listed, Case(), CONF, True).count("\n| :-- |") == len(COUNTED)
+    assert format_all(listed, Case(), CONF, True).count("\n| :-- |") == len(COUNTED)
 
 
-def test_what_hydra_makes_of_a_page_is_what_is_shown():
+def test_an_entry_shows_what_hydra_composes():
     based = {
         group: [name for name in options(group) if "defaults:" in (CONF / group / f"{name}.yaml").read_text("utf-8")]
         for group in ("student", "teacher", "attention", "data")
@@ -339,7 +339,7 @@ def test_what_hydra_makes_of_a_page_is_what_is_shown():
         chosen = {group: names[k] for group, names in based.items() if k < len(names)}
         cfg = compose(*(f"{group}={name}" for group, name in chosen.items()))
         for group, name in chosen.items():
-            node, made = read_page(CONF / group / f"{name}.yaml", group).node, OmegaConf.to_container(cfg[group])
+            node, made = read_option(CONF / group / f"{name}.yaml", group).node, OmegaConf.to_container(cfg[group])
             assert node == made
 
 
@@ -379,11 +379,11 @@ def test_what_no_forward_pass_touches_is_not_live():
     assert (counts.live, counts.params) == (whole, whole + 12)
 
 
-def test_size_classes_and_backbone_are_what_they_are_said_to_be(networks, capsys):
+def test_counts_follow_size_classes_and_backbone(networks, capsys):
     tiny = numbers(capsys, "students", "tiny_cnn", "--size", "32", "--classes", "100")
     assert tiny["params"] == 94_470 + 94 * 129 and tiny["macs"] == 10_334_720
     assert tiny["maps"] == [[32, 16, 16], [64, 8, 8], [128, 4, 4]]
-    text = said(capsys, "students", "--size", "32", "--classes", "100")
+    text = printed(capsys, "students", "--size", "32", "--classes", "100")
     assert "32 x 32 pixels and 100 classes" in text and "10.33" in text and "any" in text
     for name in ("tiny_cnn", "mobilenetv3_small_050"):  # an option, and a name of timm
         vea, none = (numbers(capsys, "attentions", each, "--backbone", name) for each in ("vea", "none"))
@@ -403,14 +403,14 @@ def test_pixels_and_classes_are_the_default_data_sets(networks):
 NEW = {
     "student": "# Tiny: small.\n# Costs little.\ndefaults: [tiny_cnn, _self_]\nwidth: 0.5  # half\n",
     "teacher": "# Tiny: small.\ndefaults: [tiny_cnn, _self_]\nwidth: 0.5  # half\n",
-    "attention": "# Channel: A Gate (Somebody 2031), https://example.org/gate.\n"
+    "attention": "# Channel: A Gate (Author 2031), https://example.org/gate.\n"
     "defaults: [vea, _self_]\nstages: [1]  # half\n",
     "data": "# Objects: things.\n# 12 classes, 1,200 + 300 images, 64 x 64 RGB, MIT licence.\nimage_size: 64  # half\n",
 }
 
 
 @pytest.mark.parametrize("group", COUNTED)
-def test_a_new_file_is_listed_by_being_there_and_a_torn_one_hides_no_other(networks, capsys, group):
+def test_a_new_file_is_listed_and_a_damaged_one_hides_no_other(networks, capsys, group):
     folder = GROUPS[group].folder
     (networks / folder / "new.yaml").write_text(NEW[folder], "utf-8")
     new = numbers(capsys, group, "new")
@@ -423,22 +423,22 @@ def test_a_new_file_is_listed_by_being_there_and_a_torn_one_hides_no_other(netwo
     assert {key: new[key] for key in expected} == expected and "half" in new["notes"].values()
     (networks / folder / "torn.yaml").write_text("a: [", "utf-8")
     gone = "{_target_: kd.models.nowhere.Net}"
-    pages = {
+    texts = {
         "student": "_target_: kd.models.nowhere.Net\n",
         "teacher": f"defaults: [tiny_cnn, _self_]\nnetwork: {gone}\n",
     }
     attention = f"wrap: {gone}\nstages: null\n"
-    (networks / folder / "gone.yaml").write_text(pages.get(folder, attention), "utf-8")
+    (networks / folder / "gone.yaml").write_text(texts.get(folder, attention), "utf-8")
     assert main([group]) == 1
-    heard = capsys.readouterr()
-    assert "new" in heard.out and "gone" in heard.out and "torn.yaml: " in heard.err
-    assert group == "data" or "kd.models.nowhere" in heard.err.partition("gone.yaml: ")[2]
+    printed = capsys.readouterr()
+    assert "new" in printed.out and "gone" in printed.out and "torn.yaml: " in printed.err
+    assert group == "data" or "kd.models.nowhere" in printed.err.partition("gone.yaml: ")[2]
 
 
 def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys):
     assert main(["students", "--size", "4"]) == 1
-    heard = capsys.readouterr()
-    assert re.search(r"tiny_cnn +– +–", heard.out) and "data.image_size must be 8 or more, got 4" in heard.err
+    printed = capsys.readouterr()
+    assert re.search(r"tiny_cnn +– +–", printed.out) and "data.image_size must be 8 or more, got 4" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys
         (["students", "--classes", "0"], "--classes must be 1 or more, got 0"),
     ],
 )
-def test_what_cannot_be_is_answered_in_a_sentence(networks, capsys, arguments, sentence):
+def test_a_wrong_argument_causes_an_error_in_one_sentence(networks, capsys, arguments, sentence):
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"kd.zoo: {sentence}")
 
@@ -469,10 +469,10 @@ def test_every_data_set_says_what_it_holds(listed):
 
 
 def test_a_network_that_the_command_line_must_name_is_any(networks, capsys):
-    (timm,) = (entry for entry in json.loads(said(capsys, "students", "--json")) if entry["name"] == "timm")
+    (timm,) = (entry for entry in json.loads(printed(capsys, "students", "--json")) if entry["name"] == "timm")
     assert timm["params"] is None and timm["settings"]["name"] == "???"
-    assert "python -m kd.run student=timm student.name=…" in said(capsys, "students", "timm")
-    assert re.search(r"timm +any +any +any +any +name=\?\?\?", said(capsys, "students"))
+    assert "python -m kd.run student=timm student.name=…" in printed(capsys, "students", "timm")
+    assert re.search(r"timm +any +any +any +any +name=\?\?\?", printed(capsys, "students"))
 
 
 def test_a_teacher_shows_its_attention_and_not_what_every_teacher_has(listed):

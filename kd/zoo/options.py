@@ -1,4 +1,4 @@
-"""A yaml of a config group, read with its comments; Hydra would drop those."""
+"""Read a yaml of a config group with its comments, which Hydra drops."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import yaml
 
 from kd.runtime.values import flatten
 
-HEADER = re.compile(r"(\w+): (.+) \((.+) (\d{4})\), (https://\S+)\.$")  # the first comment of a page
-PLAIN = re.compile(r"(\w+): (.+)\.$")  # and where there is no paper
+HEADER = re.compile(r"(\w+): (.+) \((.+) (\d{4})\), (https://\S+)\.$")  # the first comment of an option
+PLAIN = re.compile(r"(\w+): (.+)\.$")  # of an option without a paper
 FAMILIES = (
     *("Labels", "Logits", "Features", "Relations", "Contrastive", "Schemes"),  # in the order of the tables
     *("None", "Channel", "Spatial", "Context"),
     *("Tiny", "CIFAR", "timm"),
     *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Own"),
 )
-MISSING = "???"  # Hydra's: the command line must say it
+MISSING = "???"  # Hydra's mark: the command line must set it
 
 
 class Paper(NamedTuple):
@@ -33,39 +33,39 @@ class Paper(NamedTuple):
         return f"{self.title} ({self.authors} {self.year})"
 
 
-class Page(NamedTuple):
-    """A yaml file with what its ``defaults`` bring; interpolations are as they are written."""
+class OptionFile(NamedTuple):
+    """A yaml file merged with its ``defaults``; interpolations are not resolved."""
 
     node: dict[str, Any]
     elsewhere: dict[str, Any]
     header: list[str]
     notes: dict[str, str]
-    shared: dict[str, Any] = {}  # of the node, what pages of another folder set
+    shared: dict[str, Any] = {}  # values of the node from files of another folder
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One option of a group. ``cells`` are the columns that only this group has; ``data`` is the same for programs."""
+    """One option of a group. ``cells`` are the columns that only this group has; ``data`` is the same for JSON."""
 
     name: str
     file: Path
     family: str
-    comments: list[str]  # the page's own words, line by line
+    comments: list[str]  # lines of the header comment
     settings: dict[str, Any]  # with their defaults
-    notes: dict[str, str]  # what the page says of a setting
+    notes: dict[str, str]  # comments of the settings
     paper: Paper | None = None
-    about: str = ""  # what it is, where there is no paper
+    about: str = ""  # the description of an option without a paper
     elsewhere: dict[str, Any] = field(default_factory=dict)  # set outside its group: {"train.student.epochs": 60}
-    common: frozenset[str] = frozenset()  # settings that all of the group have: the tables leave them out
+    common: frozenset[str] = frozenset()  # settings that all of the group have; tables omit them
     cells: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, list[str]] = field(default_factory=dict)  # what its page shows beside the comments
+    facts: dict[str, list[str]] = field(default_factory=dict)  # shown for one entry, beside the comments
     data: dict[str, Any] = field(default_factory=dict)
     trouble: str = ""  # why there are no numbers
 
 
-def entry(path: Path, page: Page, **more: Any) -> Entry:
-    """What every page says in its header, and ``more``."""
-    first = page.header[0] if page.header else ""
+def entry(path: Path, option: OptionFile, **more: Any) -> Entry:
+    """Return an entry from the header of an option, and ``more`` fields."""
+    first = option.header[0] if option.header else ""
     cited, plain = HEADER.match(first), PLAIN.match(first)
     paper = Paper(cited[2], cited[3], int(cited[4]), cited[5]) if cited else None
     known = cited or (plain if plain and plain[1] in FAMILIES else None)
@@ -73,26 +73,26 @@ def entry(path: Path, page: Page, **more: Any) -> Entry:
         name=path.stem,
         file=path,
         family=known[1] if known else "Others",
-        comments=page.header,
-        notes=page.notes,
+        comments=option.header,
+        notes=option.notes,
         paper=paper,
         about="" if paper else known[2] if known else first,
-        elsewhere=page.elsewhere,
+        elsewhere=option.elsewhere,
         **more,
     )
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-7 as a number, as Hydra does."""
+    """A yaml loader that reads 1e-7 as a number, as Hydra does."""
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
 
 
-def read_page(path: Path, group: str) -> Page:
-    """Read a yaml of a group, and below it what its ``defaults`` take into the same place.
+def read_option(path: Path, group: str) -> OptionFile:
+    """Read a yaml of a group, merged over the files that its ``defaults`` put into the same node.
 
-    A page of package ``_global_`` has the group's node under the group's name and may set what is elsewhere.
+    A file of package ``_global_`` has the group's node under the group's name, and may set values elsewhere.
     """
     text = path.read_text(encoding="utf-8")
     whole = yaml.load(text, Loader) or {}
@@ -102,18 +102,18 @@ def read_page(path: Path, group: str) -> Page:
     package = [line for line in lines[:end] if line.startswith("# @package")]
     header = [line.removeprefix("#").removeprefix(" ") for line in lines[:end] if line and line not in package]
     notes = dict(notes_of(yaml.compose(text, Loader), lines, end))
-    page = Page(whole, dict(overrides(listed)), header, notes)
+    option = OptionFile(whole, dict(overrides(listed)), header, notes)
     if any("_global_" in line for line in package):
         notes = {name.removeprefix(f"{group}."): note for name, note in notes.items()}
-        page = Page(whole.pop(group, {}), {**page.elsewhere, **dict(flatten(whole))}, header, notes)
-    below = Page({}, {}, header, {})
+        option = OptionFile(whole.pop(group, {}), {**option.elsewhere, **dict(flatten(whole))}, header, notes)
+    below = OptionFile({}, {}, header, {})
     for name in [*listed, *([] if "_self_" in listed else ["_self_"])]:
         base = path if name == "_self_" else base_of(name, path)
         if base is None:
             continue
-        above = page if name == "_self_" else read_page(base, group)
+        above = option if name == "_self_" else read_option(base, group)
         shared = above.shared if base.parent == path.parent else above.node
-        below = Page(
+        below = OptionFile(
             merged(below.node, above.node),
             {**below.elsewhere, **above.elsewhere},
             header,
@@ -132,9 +132,9 @@ def overrides(listed: Sequence[Any]) -> Iterator[tuple[str, str]]:
 
 
 def base_of(item: Any, path: Path) -> Path | None:
-    """Return the file that an item of a defaults list puts below the page, if there is one.
+    """Return the file that an item of a defaults list puts below this one, if there is one.
 
-    Such are a page of the same folder (``timm``) and one at the root of the configs (``/every_teacher@_here_``).
+    It is a file of the same folder (``timm``), or one at the root of the configs (``/every_teacher@_here_``).
     """
     if not isinstance(item, str):
         return None
@@ -146,11 +146,11 @@ def base_of(item: Any, path: Path) -> Path | None:
 
 
 def notes_of(root: yaml.Node | None, lines: Sequence[str], start: int, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ("train.student.epochs", its comment): behind a key, above it in its column, or further in below it."""
+    """Yield ("train.student.epochs", its comment): after a key, above it in its column, or indented below it."""
     for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
-        behind = key.end_mark if isinstance(value, yaml.CollectionNode) and not value.flow_style else value.end_mark
-        column, above, below = key.start_mark.column, key.start_mark.line - 1, behind.line + 1
-        found = [lines[behind.line][behind.column :].removeprefix(":")] if behind.line < len(lines) else []
+        end = key.end_mark if isinstance(value, yaml.CollectionNode) and not value.flow_style else value.end_mark
+        column, above, below = key.start_mark.column, key.start_mark.line - 1, end.line + 1
+        found = [lines[end.line][end.column :].removeprefix(":")] if end.line < len(lines) else []
         while above >= start and re.match(rf" {{{column}}}# ", lines[above]):
             found.insert(0, lines[above])
             above -= 1
@@ -170,5 +170,5 @@ def merged(below: Any, above: Any) -> Any:
 
 
 def settings_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What the command line may set of a node of classes: ``{"wrap.ratio": 0.0625, "stages": None}``."""
+    """Return the settings of a node that the command line may set: ``{"wrap.ratio": 0.0625, "stages": None}``."""
     return {name: value for name, value in flatten(node) if not name.rpartition(".")[2].startswith("_")}
