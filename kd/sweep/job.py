@@ -43,11 +43,11 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     exit_with_parent(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
     swept = [override for override in job.overrides.task if key_of(override) in plan["swept"]]
     try:
-        with job_entry(folder, swept) as page:
-            from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger shows the job by now
+        with job_entry(folder, swept) as entry:
+            from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger already shows the job
 
             outcome = run(cfg, choices, None, command)
-            page.ran(outcome.folder, outcome.result, outcome.reused)
+            entry.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:
         if is_search:  # its sweeper decides what a failed job means
