@@ -44,7 +44,7 @@ def test_a_signal_ends_it_behind_a_checkpoint_from_which_it_goes_on(tmp_path, se
     took = time.monotonic() - began
     assert command.returncode == 128 + sent
     stopped = re.search("^teacher stops behind (.*), where a checkpoint is$", said, re.MULTILINE).group(1)
-    assert told.splitlines()[-1] == "kd: interrupted; the same command goes on from here"
+    assert told.splitlines()[-1] == "kd: interrupted; the same command resumes from here"
     assert "Traceback" not in told and took < 10  # below two seconds where the cores are ours
     reader, writer = os.pipe()
     again = start(outputs, stdout=writer)
