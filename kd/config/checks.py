@@ -181,7 +181,7 @@ def _describe_missing(raw: Tree, key: str) -> str:
         if not first_missing(raw, above) and not isinstance(get_path(raw, above), Mapping):
             return f"{above} must be {MAPPING.right}, got {quote_value(get_path(raw, above))}"
     if group not in raw and parents:
-        return f"{group} is missing: choose one, {'kd@' if group == 'baseline' else ''}{group}=..."
+        return f"{group} is missing: choose one, {'kd@' if group == 'baseline_kd' else ''}{group}=..."
     return f"{key} is missing: set {key}=..."
 
 
