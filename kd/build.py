@@ -1,4 +1,4 @@
-"""From a config node to the object that it describes: a network, an objective, a data set."""
+"""Make the object that a config node describes: a network, an objective, a data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kd.models.normalized import Normalized
     from kd.train.objective import Objective
 
-PEER = 1_000_000  # between the seeds of a student and of each of its peers
+PEER = 1_000_000  # distance between the seeds of a student and of each of its peers
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,19 @@ class ModelBuilder:
     """Makes the networks of one run, by role, for its data set."""
 
     dataset: ImageDataset
-    specs: Mapping[str, Mapping[str, Any]]  # by role, see ``build_network``; with "seed" and, of teachers, "checkpoint"
-    combine: str | None  # how the teachers of an ensemble are combined; None where there is one teacher
+    specs: Mapping[
+        str, Mapping[str, Any]
+    ]  # by role, see ``build_network``; with "seed" and, for teachers, "checkpoint"
+    combine: str | None  # how the teachers of an ensemble are combined; None for a single teacher
 
     def build(self, role: str, number: int = 0) -> Normalized:
-        """Make the network of ``role`` with the initial weights of its seed, or with those of its checkpoint.
+        """Make the network of ``role`` with initial weights from its seed, or with the weights of its checkpoint.
 
         Args:
-            number: of a peer, which is the same network from another seed.
+            number: 0, or the number of a peer: the same network from another seed.
 
         Raises:
-            ValueError: settings that do not go together, images that the network cannot take.
+            ValueError: settings are incompatible, or the network cannot take the images.
         """
         import torch
 
@@ -54,14 +56,14 @@ class ModelBuilder:
         torch.manual_seed(spec["seed"] + PEER * number)
         try:
             network = build_network(spec, len(dataset.classes), dataset.image_size)
-        except InstantiationException as error:  # of a setting of the network
+        except InstantiationException as error:  # the network refuses a setting
             raise ValueError(f"{role}: {error.__cause__ or error}") from error
         network = Normalized(network, dataset.mean, dataset.std)
         has_statistics = spec.get("mean") is not None or spec.get("std") is not None
         if spec.get("checkpoint"):
             path = Path(spec["checkpoint"]).expanduser()
             load_external(network, path, has_statistics, spec.get("checkpoint_prefix"))
-        if has_statistics:  # they overrule those of a checkpoint
+        if has_statistics:  # they override those of the checkpoint
             network.normalize_by(spec.get("mean"), spec.get("std"))
         return check_input_size(network, spec, role, len(dataset.classes), dataset.image_size)
 
@@ -76,14 +78,14 @@ def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tr
     """Make the network of ``spec["network"]`` with the attention of ``spec["attention"]``, if it has one.
 
     Args:
-        spec: plain values, as ``network_of`` returns them. The attention may be as its yaml file writes it.
-        tried: run the network with and without attention, to refuse what does not go together.
+        spec: plain values, as ``network_of`` returns them. The attention may be unresolved.
+        tried: run the network with and without attention, to refuse an attention that does not fit.
     """
     from kd.attention.attach import attach  # imports torch
 
     network = instantiate(spec["network"], num_classes=num_classes, image_size=image_size)
     if spec.get("attention"):
-        whole = OmegaConf.create({"attention": spec["attention"]})  # resolves what the attention refers to in itself
+        whole = OmegaConf.create({"attention": spec["attention"]})  # resolves the attention's references to itself
         attention = OmegaConf.to_container(whole, resolve=True)["attention"]
         attach(
             network, instantiate(attention["wrap"], _convert_="all"), attention["stages"], image_size if tried else None
@@ -99,13 +101,13 @@ def check_input_size(
     image_size: int,
     has_size: Callable[[int], bool] = lambda size: True,
 ) -> Any:
-    """Return a ``Normalized`` of ``build_network`` if it takes images of this size.
+    """Return ``network`` if it takes images of this size.
 
     Args:
-        has_size: whether the data set comes in a size.
+        network: a ``Normalized`` of ``build_network``. has_size: whether the data set is available in a size.
 
     Raises:
-        ValueError: with the settings under which it would take them.
+        ValueError: names the settings with which the network takes the images.
     """
     from kd.models.image_size import suggest_settings
     from kd.models.normalized import check_forward
@@ -140,21 +142,21 @@ def build_baseline_objective(method: DictConfig) -> Objective:
     """Make the objective of the baseline, which has no teacher.
 
     Raises:
-        ValueError: a method that reads more than labels.
+        ValueError: the method reads more than labels.
     """
-    labels = isinstance(method.get("terms"), DictConfig) and build_objective(method)
-    if not labels or labels.needs or any(hasattr(term, "bind") for term in labels.terms.values()):
+    objective = isinstance(method.get("terms"), DictConfig) and build_objective(method)
+    if not objective or objective.needs or any(hasattr(term, "bind") for term in objective.terms.values()):
         raise ValueError(BASELINE)
-    return labels
+    return objective
 
 
 def instantiate_node(node: DictConfig, **given: Any) -> Any:
-    """Make the object of a config node that has a ``_target_``; ``given`` are arguments that no config holds."""
+    """Make the object of a config node with a ``_target_``; ``given`` are arguments that are not settings."""
     return instantiate(node, **given)
 
 
 def _describe_import_error(key: str, target: str, error: BaseException) -> str:
-    """Tell a name that does not exist from one that exists and fails to import."""
+    """Return a message that distinguishes a name that does not exist from one that fails to import."""
     while error.__cause__:
         error = error.__cause__
     unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{target}.".startswith(f"{error.name}.")
@@ -165,17 +167,17 @@ def _describe_import_error(key: str, target: str, error: BaseException) -> str:
 
 @contextmanager
 def name_setting(cfg: DictConfig, node: str | None = None) -> Iterator[None]:
-    """Put the setting before what a constructor says about its arguments.
+    """Prefix the error message of a constructor with the setting that it concerns.
 
     Args:
-        node: key of the config node that is instantiated inside, if it is one.
+        node: key of the config node that the block instantiates, if there is one.
 
     Raises:
-        ValueError: in place of anything that a constructor raises.
+        ValueError: in place of any error that the block raises.
     """
     try:
         yield
-    except Exception as error:  # Hydra 1.3 wraps it, and 1.4 does not
+    except Exception as error:  # Hydra 1.3 wraps it, Hydra 1.4 does not
         cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
         found = re.search(r"full_key: (\S+)", str(error))
         raw, key = OmegaConf.to_container(cfg), found[1] if found else node

@@ -1,12 +1,12 @@
-"""Kill runs at random and look whether anything was lost: ``python -m kd.chaos --runs 100 --seed 0``.
+"""Kill runs at random and check that nothing is lost: ``python -m kd.chaos --runs 100 --seed 0``.
 
-A few small runs, each of another method, are made once in peace. Then each is made again, in a folder of its own, by a
-process that is killed (``kill -9``) again and again: after a random while, at the very moment when a file of a kind
-that is drawn begins to be written, or by itself when no file may be larger than a number that is drawn (a full disk).
-The same command goes on each time. In the end everything must be as if nothing had happened, to the bit: weights,
-teachers' answers, predictions, ``metrics.jsonl``, ``result.json`` and what W&B was told; but for what a clock measures.
+A few small runs, each of another method, run once undisturbed. Then each runs again in its own folder, and its process
+is ended again and again: with ``kill -9`` after a random time, with ``kill -9`` when a randomly chosen kind of file
+first appears, or by a random limit on the size of files (a full disk). Each time the same command resumes the run. In
+the end everything must be equal bit for bit, except what a clock measures: weights, cached logits, predictions,
+``metrics.jsonl``, ``result.json`` and what W&B logged.
 
-Exit code 0: it is. 1: it is not, and the folders are left for you to look at.
+Exit code 0: everything is equal. 1: something differs; the folders are kept for inspection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from kd.runtime.console import display_folder
 from kd.runtime.streams import open_streams
 
-SMALL = [  # a run of a second, with a teacher that is good enough to teach
+SMALL = [  # a run of a second; allow_weak accepts any teacher
     "data.train_images=150",
     "data.test_images=60",
     "data.image_size=16",
@@ -46,7 +46,7 @@ SMALL = [  # a run of a second, with a teacher that is good enough to teach
     "latency.seconds=0.02",
     "latency.batch=8",
 ]
-STORIES = {  # what is killed: a logit cache, an average of weights, memories, a second student, a chain of students, adapters
+STORIES = {  # runs with a logit cache, an EMA, memories, a second student, a chain of students, adapters
     "logit_cache": ["kd=hinton"],
     "average and memory": ["kd=crd", "train.student.ema=0.9", "tracking=disabled", "report=false"],
     "second student": ["kd=dml", "tracking=disabled", "report=false"],
@@ -59,7 +59,7 @@ STORIES = {  # what is killed: a logit cache, an average of weights, memories, a
         "report=false",
     ],
 }
-AIMS = (  # files whose first appearance is a moment to kill at
+AIMS = (  # kinds of files; a process may be killed when one first appears
     "unfinished/*/.*",
     "unfinished/*/*.pt",
     "unfinished/logits-*/epochs.sha256",
@@ -84,21 +84,21 @@ FULL = "disk full"
 
 
 class Killed(NamedTuple):
-    """One kill, or one run that ended by itself on a full disk."""
+    """One killed process, or one that ended on a full disk."""
 
-    moment: str  # what was aimed at, or when
-    stage: str  # what the run was at, by what it had published
+    moment: str  # the kind of file that appeared, or when
+    stage: str  # the step that the run was in, by the files that it had published
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     parser = argparse.ArgumentParser(prog="python -m kd.chaos", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--runs", type=int, default=100, help="how many processes are killed (default: 100)")
-    parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and said where it is not given")
+    parser.add_argument("--runs", type=int, default=100, help="number of processes to kill (default: 100)")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the moments (default: random, and printed)")
     parser.add_argument(
-        "--folder", type=display_folder, default=None, help="where the runs go (default: a temporary folder)"
+        "--folder", type=display_folder, default=None, help="folder of the runs (default: a temporary folder)"
     )
-    parser.add_argument("--stories", type=int, default=len(STORIES), help="how many kinds of runs (default: all)")
+    parser.add_argument("--stories", type=int, default=len(STORIES), help="number of kinds of runs (default: all)")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, e.g. kd.temperature=4")
     given = parser.parse_args(arguments)
     if given.runs < 1 or not 1 <= given.stories <= len(STORIES):
@@ -122,7 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def chaos(
     folder: Path, runs: int, seed: int, overrides: Sequence[str] = (), stories: int = len(STORIES)
 ) -> tuple[list[str], list[Killed]]:
-    """Kill ``runs`` processes, and fill some disks beside; return what differs from runs in peace, and all ends."""
+    """Kill ``runs`` processes and fill some disks besides.
+
+    Returns:
+        What differs from the undisturbed runs, and every process that was ended.
+    """
     import_everything()
     draw, lost, kills = random.Random(seed), [], []
     shares = [runs // stories + (number < runs % stories) for number in range(stories)]
@@ -137,21 +141,21 @@ def chaos(
         done, round_ = 0, 0
         while done < share:
             war = folder / f"{name.partition(' ')[0].strip(',')}-killed-{round_}"
-            # each folder takes a few kills, so that all parts of a run are met
+            # few kills per folder, so that they reach all parts of a run
             planned = min(share - done, draw.randint(2, 8))
-            found = _kill_often(settings, war, planned, length, draw)
-            done, round_ = done + sum(kill.moment != FULL for kill in found), round_ + 1
-            kills += found
+            new = _kill_often(settings, war, planned, length, draw)
+            done, round_ = done + sum(kill.moment != FULL for kill in new), round_ + 1
+            kills += new
             lost += [f"{name}, {war.name}: {line}" for line in differences(peace, war)]
             print(f"{name}: {done} of {share} killed, {len(lost)} differences", flush=True)
     return lost, kills
 
 
 def _kill_often(settings: list[str], outputs: Path, times: int, length: float, draw: random.Random) -> list[Killed]:
-    """End up to ``times`` processes that make one run, then let one finish it.
+    """End up to ``times`` processes of one run, then let one process finish it.
 
     Raises:
-        SystemExit: a run that nobody killed failed.
+        SystemExit: a process failed that was not killed.
     """
     kills: list[Killed] = []
     for _ in range(times):
@@ -171,17 +175,17 @@ def _kill_often(settings: list[str], outputs: Path, times: int, length: float, d
             time.sleep(0.0005)
         if not _ended(pid):
             os.kill(pid, signal.SIGKILL)
-        if code_of(pid, outputs, codes=(0, -signal.SIGKILL)):  # else it was quicker than we
+        if code_of(pid, outputs, codes=(0, -signal.SIGKILL)):  # else it finished before the kill
             kills.append(Killed(aim or "after a while", _stage(outputs)))
     code_of(start(settings, outputs), outputs)
     return kills
 
 
 def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
-    """Start the command in a child that has everything imported; return its process.
+    """Start the command in a child process that has everything imported; return its id.
 
     Args:
-        limit: bytes beyond which no file may grow.
+        limit: largest size of a file in bytes.
     """
     outputs.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -191,12 +195,12 @@ def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
     code = 70
     try:
         with (outputs / "log.txt").open("ab") as log:
-            # the limit is not the log's: a process of its own writes it
+            # a process of its own writes the log, so that the limit does not apply to it
             writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log).stdin if limit else log
             os.dup2(writer.fileno(), 1)
             os.dup2(writer.fileno(), 2)
         if limit:
-            import resource  # there is none on Windows, where this file is imported, too
+            import resource  # not on Windows, where this file is imported, too
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         sys.argv = ["kd.run", *settings, f"outputs={outputs}"]
@@ -210,7 +214,7 @@ def start(settings: list[str], outputs: Path, limit: int | None = None) -> int:
         os._exit(code)
 
 
-_statuses: dict[int, int] = {}  # of children that were seen to have ended
+_statuses: dict[int, int] = {}  # exit statuses of children that have ended
 
 
 def _ended(pid: int) -> bool:
@@ -224,12 +228,12 @@ def code_of(pid: int, outputs: Path, codes: Sequence[int] = (0,)) -> int:
     status = _statuses.pop(pid) if _ended(pid) else os.waitpid(pid, 0)[1]
     code = os.waitstatus_to_exitcode(status)
     if code not in codes:
-        raise SystemExit(f"a run that nobody killed ended with exit code {code}: {outputs / 'log.txt'}")
+        raise SystemExit(f"a run that was not killed ended with exit code {code}: {outputs / 'log.txt'}")
     return code
 
 
 def _stage(outputs: Path) -> str:
-    """What a killed run was at."""
+    """Return the step in which a run was killed."""
     if not list(outputs.glob("data/[!.]*")):
         return "data"
     if not list(outputs.glob("teachers/[!.]*")):
@@ -244,7 +248,7 @@ def _stage(outputs: Path) -> str:
 
 
 def differences(peace: Path, war: Path) -> list[str]:
-    """What two outputs folders of the same command do not have in common, but for what a clock measures."""
+    """Return the differences between two outputs folders of the same command, except what a clock measures."""
     found = []
     ours, theirs = contents(peace), contents(war)
     for name in sorted(set(ours) | set(theirs)):
@@ -256,7 +260,7 @@ def differences(peace: Path, war: Path) -> list[str]:
 
 
 def contents(outputs: Path) -> dict[str, Any]:
-    """By name, what a run computed and what W&B was told of it; and whatever should not be there any more."""
+    """Return by name what a run computed, what W&B logged, and any file that the run should have removed."""
     found: dict[str, Any] = {}
     for kind in ("data", "teachers", "students", "logits"):
         for path in sorted(outputs.glob(f"{kind}/*/*")):
@@ -274,8 +278,8 @@ def contents(outputs: Path) -> dict[str, Any]:
         if ".locks" not in str(path):
             found[f"half-made {path.relative_to(outputs)}"] = "there"
     for path in sorted(outputs.glob("wandb/offline-run-*")):
-        about, history = _tracked(path)
-        found[f"W&B {about}"] = [*found.get(f"W&B {about}", []), *history]  # as wandb sync joins them
+        run_id, history = _tracked(path)
+        found[f"W&B {run_id}"] = [*found.get(f"W&B {run_id}", []), *history]  # joined as wandb sync does
     return found
 
 
@@ -294,20 +298,20 @@ def _read(path: Path, place: str = "") -> Any:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _tracked(piece: Path) -> tuple[str, Any]:
-    """Which run a piece of W&B's is of, and its history."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
+def _tracked(segment: Path) -> tuple[str, Any]:
+    """Return the run id and the history of one W&B run segment."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(segment)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    history, about = [], piece.name.rpartition("-")[2]
+    history, run_id = [], segment.name.rpartition("-")[2]
     for line in done.stdout.splitlines():
         record = json.loads(line)
         if record.get("history"):
             item = record["history"]["item"]
             shown = {name.removesuffix("._type") for name in item if name.endswith("._type")}
-            # figures and tables hold latencies, and artifacts have random names: that they are there must do
+            # figures and tables hold latencies, and artifacts have random names: only their existence is compared
             numbers = {name: value for name, value in item.items() if name.partition(".")[0] not in shown}
             history.append(_without_clock(numbers) | dict.fromkeys(shown, "there"))
-    return about, history
+    return run_id, history
 
 
 def _without_clock(value: Any) -> Any:
@@ -318,7 +322,7 @@ def _without_clock(value: Any) -> Any:
 
 
 def import_everything() -> None:
-    """So that a child begins to work at once. Nothing is computed here: threads would not survive the fork."""
+    """Import everything, so that a child starts at once. It computes nothing: threads would not survive the fork."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import importlib
 

@@ -21,7 +21,10 @@ RULES = {"project": WANDB_PATH, "entity": or_null(WANDB_PATH), "name": GROUP_OF_
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 2: W&B refuses a name, or the extra, the key or the server is missing; the message says which."""
+    """Build and save the workspace; return the exit code.
+
+    It is 2 if W&B refuses a name, or if the extra, the key or the server is missing. The message says which.
+    """
     open_streams()
     given = _parser().parse_args(arguments)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # as for runs, see kd.tracking.wandb_environment
@@ -52,9 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     project, entity = (os.environ.get(f"WANDB_{name}", "").strip() for name in ("PROJECT", "ENTITY"))
     parser.add_argument("--project", default=project or "kd", help="default: WANDB_PROJECT, or kd, as in conf/tracking")
-    parser.add_argument("--entity", default=entity or None, help="default: WANDB_ENTITY, or that of your account")
-    parser.add_argument("--name", default="Distillation", help="of the workspace; default: Distillation")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be built, without network or key")
+    parser.add_argument(
+        "--entity", default=entity or None, help="default: WANDB_ENTITY, or your account's default entity"
+    )
+    parser.add_argument("--name", default="Distillation", help="name of the workspace; default: Distillation")
+    parser.add_argument("--dry-run", action="store_true", help="print the workspace, without network or key")
     return parser
 
 

@@ -3,16 +3,18 @@
 The steps of a run, in this order:
 
 1. ``main`` reads the arguments, and Hydra composes the config from ``conf/``.
-2. ``kd.pipeline.preflight.check_run`` tries every object before anything is written (Hydra calls it, see ``conf/``).
+2. ``kd.pipeline.preflight.check_run`` makes every object once, before the run writes anything (``conf/config.yaml``
+   makes Hydra call it).
 3. ``kd.pipeline.prepare.prepare`` makes the ``RunPlan``: data, networks, methods, content keys. With
-   ``train.batch_size=auto``, ``kd.pipeline.batch_size`` finds the micro-batches, and the plan is made once more.
+   ``train.batch_size=auto``, ``kd.pipeline.batch_size`` finds the micro-batches, and ``prepare`` makes the plan again.
 4. ``kd.pipeline.execute.execute`` carries it out: ``find_finished``; ``run_stages`` trains or reuses teacher, baseline
    and student (``kd.pipeline.distill``, ``kd.pipeline.stage``); ``write_results``; ``report``; ``track``.
 5. ``show`` prints the table.
 
-In a multirun, ``kd.sweep.callback`` checks the jobs in place of step 2, and ``kd.sweep.job`` runs steps 3 and 4 for each.
+In a multirun, ``kd.sweep.callback`` checks the jobs in place of step 2, and ``kd.sweep.job`` runs steps 3 and 4 for
+each.
 
-Everything heavy is imported when it is needed, so that ``--help`` and ``--cfg job`` answer at once.
+Heavy modules are imported when they are needed, so that ``--help`` and ``--cfg job`` answer at once.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from kd.runtime.user_warnings import show_plainly
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
 
-# our yaml of a launcher hides the plugin's of the same name, and is checked against it: that is meant
+# our yaml file of a launcher overrides the plugin's of the same name on purpose, and Hydra warns of it
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
@@ -55,7 +57,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def show(outcome: RunResult) -> None:
-    """Print the table of a run, and where its files are."""
+    """Print the table of a run, and the path of its report."""
     from kd.report.run.tables import terminal_table
     from kd.runtime.console import print_line
 
@@ -66,13 +68,15 @@ def show(outcome: RunResult) -> None:
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
-    """Make the run, or the job of a multirun, of a composed config; explain in a line what went wrong."""
+    """Execute a run, or one job of a multirun, from a composed config; print an expected error in one line."""
     restore_hydra_errors()
-    open_streams()  # of a launcher's worker
+    open_streams()  # again, for the worker of a launcher
     job = HydraConfig.get()
     if "sweep" not in job.callbacks:
         name = job.job.config_name
-        raise SystemExit(f"kd: {name}.yaml is no main config: such a file begins with 'defaults: [config, _self_]'")
+        raise SystemExit(
+            f"kd: {name}.yaml is not a main config: a main config begins with 'defaults: [config, _self_]'"
+        )
     choices = {group: job.runtime.choices[group] for group in GROUPS if job.runtime.choices.get(group)}
     own = [o for o in job.overrides.task if not o.startswith("outputs=")]
     command = "python -m kd.run " + shlex.join(own)
@@ -96,7 +100,7 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         print(
-            f"kd: {explain_os_error(cause, cfg.outputs)}\n(HYDRA_FULL_ERROR=1 shows where this was found.)",
+            f"kd: {explain_os_error(cause, cfg.outputs)}\n(Set HYDRA_FULL_ERROR=1 to see the traceback.)",
             file=sys.stderr,
         )
         raise SystemExit(2) from error
@@ -107,25 +111,25 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
 
 
 def read_arguments() -> None:
-    """Rewrite the arguments as Hydra's grammar wants them; name the blanks that it drops."""
+    """Rewrite the arguments for Hydra's grammar; report the blanks that Hydra drops."""
     if sys.getfilesystemencoding() != "utf-8" and any(any("\udc80" <= c <= "\udcff" for c in w) for w in sys.argv):
-        locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or "this one"
-        print(f"kd: Python reads no such letters in the locale {locale}: say PYTHONUTF8=1 before it", file=sys.stderr)
+        locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or "of this shell"
+        print(f"kd: Python cannot read these letters in the locale {locale}: set PYTHONUTF8=1", file=sys.stderr)
         raise SystemExit(2)
     typed, sys.argv[1:] = sys.argv[1:], hydra_arguments(sys.argv[1:])
-    for sentence in trim_text(typed, sys.argv[1:]):
-        print(f"kd: {sentence}", file=sys.stderr)
+    for message in trim_text(typed, sys.argv[1:]):
+        print(f"kd: {message}", file=sys.stderr)
 
 
 def main() -> None:
     """The entry point of ``python -m kd.run`` and ``kd-run``."""
     failed, interrupted = 0, False
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # else every process prints a warning of DDP about what is intended
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # else DDP warns in every process about an intended setting
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     show_plainly()
     open_streams()
     install_handlers()
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse requires it first
     read_arguments()
     try:
         with friendly_errors():
@@ -142,8 +146,8 @@ def main() -> None:
         if multirun:
             failed = multirun.finish(report=not interrupted)
     if interrupted:
-        print("kd: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
-        if not sweeps:  # whose launcher has processes to end
+        print("kd: interrupted; the same command resumes from here", file=sys.stderr, flush=True)
+        if not sweeps:  # a sweep's launcher must end its processes first
             exit_now()
         raise SystemExit(128 + (received_signal() or signal.SIGINT))
     exit_silently()

@@ -1,4 +1,4 @@
-"""What tests share: a small data set of real pixels, a machine, and the golden numbers."""
+"""Shared by the tests: a small data set of real pixels, a device, and the golden numbers."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("WANDB_MODE", "offline")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's background job, whose children would ignore it too
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # in a script's background job; child processes would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests at once, each on a core of its own
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel, each on its own core
 
 GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"
-TINY = [  # overrides of a whole run that is over in seconds
+TINY = [  # overrides for a whole run in seconds
     "data.train_images=150",
     "data.test_images=60",
     "data.image_size=16",
     "data.val_fraction=0.2",
     "student.width=0.25",
     "train.batch_size=32",
-    "teacher.allow_weak=true",  # seconds of training may leave it below the commonest class
+    "teacher.allow_weak=true",  # after seconds of training it may be below the majority class
 ]
 
 
-# of a finished run: what is written again where its latencies were taken on a busy machine and are taken again
+# files of a finished run that are written again when latencies from a busy machine are measured again
 TIMES = ("result.json", "sizes.json", "report.md", "figures")
 
 
 def stamps(folder: Path, pattern: str = "*") -> dict[Path, int]:
-    """When each file below was written, but for those that only say how long something takes."""
+    """Return when each file below was written, except files that depend on latencies."""
     files = [path for path in folder.rglob(pattern) if path.is_file() and not set(TIMES) & {*path.parts}]
     return {path: path.stat().st_mtime_ns for path in files}
 
@@ -42,7 +44,7 @@ LONG = ("test_chaos", "test_run", "test_callback", "test_zoo", "test_rubbish", "
 
 
 def pytest_collection_modifyitems(items):
-    """The long files first: whoever runs one last lets the other processes wait."""
+    """Run the long files first: a process that starts one last makes the others wait."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
@@ -51,7 +53,7 @@ def golden(name: str) -> dict:
 
 
 def options(group: str) -> list[str]:
-    """Every yaml of a config group: a new option is enrolled by being there."""
+    """Return every option of a config group that has a yaml file; a new file is tested automatically."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 

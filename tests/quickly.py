@@ -1,13 +1,13 @@
 """``python -m kd.run`` without the 3 to 5 s that it takes to import torch, timm, wandb and seaborn.
 
-A process that has imported what is heavy, and nothing of kd, forks itself for every command. It is started when it is
-first needed, one for each worker of pytest; where a process cannot fork, commands are started as ever.
+A server process has imported the heavy libraries, and nothing of kd, and forks itself for every command. The first
+command starts it, once for each worker of pytest. If a process cannot fork, commands start normally.
 
-A command gets its own arguments, folder, environment, streams and exit code. What Python and libraries read from the
-environment as they start is not read again: PYTHONHASHSEED, PYTHONUTF8, LC_ALL, OMP_NUM_THREADS (it is 1); but for
-PYTHONIOENCODING. Commands whose start is the thing that is tested are for ``subprocess``.
+A command gets its own arguments, folder, environment, streams and exit code. Python and libraries do not read these
+variables again, which they read at their start: PYTHONHASHSEED, PYTHONUTF8, LC_ALL, OMP_NUM_THREADS (it is 1).
+PYTHONIOENCODING does take effect. Tests of the start itself use ``subprocess``.
 
-Run as a script, this file is the process that forks.
+Run as a script, this file is the server process.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ HEAVY = ("torch", "torchvision", "timm.optim", "seaborn", "hydra.main", "safeten
 
 
 def run(module: str, *arguments: str, timeout: float = 300, **how: Any) -> subprocess.CompletedProcess:
-    """``python -m module arguments``, as ``subprocess.run`` that captures text; ``how`` as for ``start``."""
-    going = start(module, *arguments, **how)
+    """Run ``python -m module arguments`` like ``subprocess.run`` that captures text; ``how`` as for ``start``."""
+    command = start(module, *arguments, **how)
     try:
-        out, err = going.communicate(timeout=timeout)
+        out, err = command.communicate(timeout=timeout)
     except BaseException:
-        going.kill()
-        going.wait()
+        command.kill()
+        command.wait()
         raise
-    return subprocess.CompletedProcess(going.args, going.returncode, out, err)
+    return subprocess.CompletedProcess(command.args, command.returncode, out, err)
 
 
 def start(
@@ -54,34 +54,34 @@ def start(
     stdout: int | None = None,
     forked: bool = hasattr(os, "fork"),
 ) -> Started | subprocess.Popen:
-    """Start ``python -m module arguments``, with nothing to read from stdin.
+    """Start ``python -m module arguments`` with an empty stdin.
 
     Args:
-        env: the whole environment. stdout: a file descriptor; None captures it, as stderr always is.
-        forked: False for a process that Python starts in, where that matters.
+        env: the whole environment. stdout: a file descriptor; None captures it. stderr is always captured.
+        forked: False starts a new Python process, for tests that need one.
     """
     args = [sys.executable, "-m", module, *arguments]
     if not forked:
         stdout, pipe = subprocess.PIPE if stdout is None else stdout, subprocess.PIPE
         return subprocess.Popen(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=pipe, text=True)
-    line, theirs = socket.socketpair()
-    how = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}  # of what a command says in another encoding
+    line, child_end = socket.socketpair()
+    how = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}  # a command may write in another encoding
     out, err = (tempfile.TemporaryFile(**how) for _ in range(2))  # noqa: SIM115  see Started
-    with theirs:
+    with child_end:
         streams = [out.fileno() if stdout is None else stdout, err.fileno()]
-        socket.send_fds(_server(), [b"."], [theirs.fileno(), *streams])
-    asked = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env)}
-    line.sendall(json.dumps(asked).encode())
+        socket.send_fds(_server(), [b"."], [child_end.fileno(), *streams])
+    request = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env)}
+    line.sendall(json.dumps(request).encode())
     line.shutdown(socket.SHUT_WR)
     return Started(args, line, out, err)
 
 
 class Started:
-    """A command on its way: as much of ``subprocess.Popen`` as tests need."""
+    """A running command: as much of ``subprocess.Popen`` as tests need."""
 
     def __init__(self, args: list[str], line: socket.socket, stdout: IO[str], stderr: IO[str]):
         self.args, self.returncode, self._streams = args, None, (stdout, stderr)
-        self._line = line.makefile("rb", buffering=0)  # what is read ahead, select does not see
+        self._line = line.makefile("rb", buffering=0)  # select does not see data that a buffer has read ahead
         self.pid = int(self._line.readline())
 
     def poll(self) -> int | None:
@@ -113,16 +113,16 @@ class Started:
 
 @functools.cache
 def _server() -> socket.socket:
-    """The line to the process that forks."""
-    ours, theirs = socket.socketpair()
+    """Start the server process; return the socket to it."""
+    ours, server_end = socket.socketpair()
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    with theirs:
-        number = theirs.fileno()
+    with server_end:
+        number = server_end.fileno()
         server = subprocess.Popen([sys.executable, "-P", __file__, str(number)], env=env, pass_fds=[number], **quiet)
 
     def end() -> None:
-        ours.close()  # it ends when nobody is left to ask
+        ours.close()  # the server ends when the socket closes
         server.wait()
 
     atexit.register(end)
@@ -130,44 +130,44 @@ def _server() -> socket.socket:
 
 
 def serve(door: socket.socket) -> dict[str, Any]:
-    """Fork for everyone who asks; return in the new process, with what it is to be. The old one ends with the door."""
+    """Fork for every request; return in the child, with the request. The server ends when ``door`` closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while fds := socket.recv_fds(door, 1, 3)[1]:
         if not os.fork():
             door.close()
-            return overseen(*fds)
+            return fork_command(*fds)
         for fd in fds:
             os.close(fd)
-        _bury()
-    _bury()
+        _reap()
+    _reap()
     os._exit(0)
 
 
-def _bury() -> None:
-    """Wait for those that have ended; what they cost is then counted as ours, and pytest's."""
+def _reap() -> None:
+    """Wait for children that have ended, so that their cost counts as the server's, and as pytest's."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-def overseen(line: int, stdout: int, stderr: int) -> dict[str, Any]:
-    """Fork once more: one tells of the process and of its end, the other is the command."""
-    with socket.socket(fileno=line) as talk, talk.makefile("rw") as told:
-        asked = json.load(told)
+def fork_command(line: int, stdout: int, stderr: int) -> dict[str, Any]:
+    """Fork once more: the parent reports process id and exit code of the child, and the child becomes the command."""
+    with socket.socket(fileno=line) as talk, talk.makefile("rw") as channel:
+        request = json.load(channel)
         if pid := os.fork():
-            print(pid, file=told, flush=True)
-            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=told, flush=True)
+            print(pid, file=channel, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=channel, flush=True)
             os._exit(0)
     for number, stream in enumerate((stdout, stderr), 1):
         os.dup2(stream, number)
         os.close(stream)
-    return asked
+    return request
 
 
 def become(module: str, arguments: list[str], cwd: str, env: dict[str, str]) -> int:
-    """Run a module as ``python -m`` would; return the exit code, or minus the signal to end by."""
+    """Run a module as ``python -m`` would; return the exit code, or minus the signal that ends the process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    importlib.import_module("numpy").random.seed()  # or all commands would draw the same
+    importlib.import_module("numpy").random.seed()  # else all commands would draw the same numbers
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -191,11 +191,11 @@ def become(module: str, arguments: list[str], cwd: str, env: dict[str, str]) -> 
 
 
 if __name__ == "__main__":
-    for name in HEAVY:  # nothing is computed: threads would not survive a fork
+    for name in HEAVY:  # imports only: threads would not survive a fork
         importlib.import_module(name)
-    gc.freeze()  # nor are pages copied to count what is in use
+    gc.freeze()  # else the garbage collector makes the children copy memory pages
     code = become(**serve(socket.socket(fileno=int(sys.argv[1]))))
-    # what Python does at an end, but for taking apart all that was imported, which takes a second
+    # Python's exit without the clean-up of imported modules, which takes a second
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, or run out of disk, end as if nothing had happened."""
+"""Runs that are killed at random moments, or run out of disk, end with the same results bit for bit."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def twenty(tmp_path_factory):
 
 
 def test_twenty_kills_lose_nothing(twenty):
-    """Without figures and W&B, which take most of the time: the hundred have them."""
+    """Without figures and W&B, which take most of the time: the test of a hundred kills has them."""
     assert re.search(r"^20 killed, \d disks full, 0 differences \(--seed 6\)$", twenty[1], re.MULTILINE)
     met = re.search("killed by stage: (.*)", twenty[1]).group(1)
-    assert len(met.split(", ")) >= 4, met  # else the moments say little
+    assert len(met.split(", ")) >= 4, met  # fewer stages would test little
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_difference_would_be_seen(twenty, tmp_path):
     war = tmp_path / "war"
     shutil.copytree(peace, war)
     (run,) = (war / "runs").iterdir()
-    for name in ("config.yaml", "result.json"):  # they name the folder
+    for name in ("config.yaml", "result.json"):  # they name the outputs folder
         text = (run / name).read_text(encoding="utf-8")
         (run / name).write_text(text.replace(str(peace), str(war)), encoding="utf-8")
     assert not differences(peace, war)

@@ -1,4 +1,4 @@
-"""What is built is what is used: the configs travel with the package."""
+"""The wheel and the console script: both find the configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Hydra calls before it makes a folder for a single run; and how a callback ends the command."""
+"""The callback that Hydra calls before it makes a folder for a single run; and how a callback ends the command."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kd.config.errors import explain_error, restore_hydra_errors, show_traceback
 
 
 class BeforeRun(Callback):
-    """``hydra.callbacks.run``: calls ``check`` with the composed config, Hydra's part included.
+    """``hydra.callbacks.run``: calls ``check`` with the composed config, including Hydra's part.
 
     Args:
-        check: dotted name of a function that raises an error for what cannot become a run.
+        check: dotted name of a function that raises an error if the config cannot become a run.
     """
 
     def __init__(self, check: str):
@@ -35,7 +35,7 @@ class BeforeRun(Callback):
 
 @contextmanager
 def refusing(prefix: str = "") -> Iterator[None]:
-    """End the command if an error is raised inside: Hydra would turn an error of a callback into a warning."""
+    """End the command if the block raises an error. Hydra would turn an error of a callback into a warning."""
     try:
         yield
     except Exception as error:

@@ -13,17 +13,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from kd.config.paths import conf_dir
 from kd.runtime.text import did_you_mean
 
-HARD = "hard"  # the term of the labels, in every method's yaml
+HARD = "hard"  # name of the label term in every method's yaml file
 
 
 def expand_combination(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
-    """Return config and choices with ``kd=combine`` written out: terms, weights and schedules of the methods listed.
+    """Return config and choices with ``kd=combine`` expanded to terms, weights and schedules of the listed methods.
 
-    The labels count as little as the method that trusts them least lets them, or as much as ``kd.hard`` says. The order
-    of the list means nothing.
+    The weight of the labels is the lowest of the listed methods, or ``kd.hard`` if set. The order of the list does not
+    matter.
 
     Raises:
-        ValueError: a method that there is not, one listed twice, or methods that contradict each other.
+        ValueError: an unknown method, a method listed twice, or methods that contradict each other.
     """
     if not isinstance(cfg.kd.terms, ListConfig):
         return cfg, dict(choices)
@@ -31,65 +31,63 @@ def expand_combination(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dic
     for name in listed:
         if not isinstance(cfg.kd.get(name), DictConfig):
             known = [key for key, value in cfg.kd.items() if isinstance(value, DictConfig)]
-            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}."
+            hint = did_you_mean(name, known) or f"; the choices are {', '.join(known)}."
             raise ValueError(
-                f"kd.terms lists {name!r}, which is no method that can be combined{hint} "
-                "(One that sets more than its terms, as function_matching does, cannot.)"
+                f"kd.terms lists {name!r}, which is not a method that can be combined{hint} "
+                "(A method that sets more than its terms, such as function_matching, cannot be combined.)"
             )
     if len(set(listed)) < len(listed) or not listed:
-        raise ValueError(f"kd.terms={listed}: list at least one method, and each once")
+        raise ValueError(f"kd.terms={listed}: list at least one method, and each only once")
     methods = {name: OmegaConf.to_container(cfg.kd[name], resolve=True) for name in listed}
-    written = _combined(methods, cfg.kd.hard)
+    combined = _combine(methods, cfg.kd.hard)
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
-        cfg.kd = written
+        cfg.kd = combined
     return cfg, {**choices, "kd": "+".join(listed)}
 
 
-def _combined(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[str, Any]:
+def _combine(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[str, Any]:
     whole: dict[str, Any] = {"terms": {}, "weights": {}, "schedule": {}}
     for name, method in methods.items():
         own = [term for term in method["terms"] if term != HARD]
         for term in own:
-            # a method's only term goes by the method's name; two methods may have terms of one name
+            # a method's only term takes the method's name, because two methods may have terms of the same name
             place = term if len(methods) == 1 else name if len(own) == 1 else f"{name}_{term}"
             whole["terms"][place], whole["weights"][place] = method["terms"][term], method["weights"][term]
             if term in method.get("schedule", {}):
                 whole["schedule"][place] = method["schedule"][term]
         whole[name] = {key: value for key, value in method.items() if key not in ("terms", "weights", "schedule")}
-    labels = _agreed("learn from the labels", {n: m["terms"][HARD] for n, m in methods.items() if HARD in m["terms"]})
-    when = _agreed("count the labels", {n: m.get("schedule", {}).get(HARD) for n, m in methods.items()})
-    between = _agreed("put networks between", {n: m["assistants"] for n, m in methods.items() if "assistants" in m})
+    labels = _agreed_value("the label term", {n: m["terms"][HARD] for n, m in methods.items() if HARD in m["terms"]})
+    schedule = _agreed_value("the label schedule", {n: m.get("schedule", {}).get(HARD) for n, m in methods.items()})
+    assistants = _agreed_value("assistants", {n: m["assistants"] for n, m in methods.items() if "assistants" in m})
     if labels:
         lowest = min(method["weights"].get(HARD, 0.0) for method in methods.values())
         whole["terms"][HARD], whole["weights"][HARD] = labels, lowest if hard is None else hard
     elif hard:
-        raise ValueError(
-            f"kd.hard={hard}: {', '.join(methods)} has no term of the labels to weigh; list supervised too"
-        )
-    if when:
-        whole["schedule"][HARD] = when
-    if between:
-        whole["assistants"] = between
+        raise ValueError(f"kd.hard={hard}: {', '.join(methods)} has no label term to weight; list supervised too")
+    if schedule:
+        whole["schedule"][HARD] = schedule
+    if assistants:
+        whole["assistants"] = assistants
     return whole
 
 
-def _agreed(what: str, said: Mapping[str, Any]) -> Any:
-    """What all methods say of one thing."""
-    different = {repr(value): name for name, value in said.items()}
+def _agreed_value(what: str, by_method: Mapping[str, Any]) -> Any:
+    """Return the value that all methods set, or None; raise if they differ."""
+    different = {repr(value): name for name, value in by_method.items()}
     if len(different) > 1:
-        raise ValueError(f"kd.terms: {' and '.join(different.values())} {what} differently, so they do not combine")
-    return next(iter(said.values()), None)
+        raise ValueError(f"kd.terms: {' and '.join(different.values())} set {what} differently and cannot be combined")
+    return next(iter(by_method.values()), None)
 
 
 def combination() -> dict[str, Any]:
-    """The content of ``kd=combine``: every method's settings under its name, of which those listed are used."""
+    """Return the content of ``kd=combine``: the settings of every method under its name; the listed ones are used."""
     return {"terms": ["hinton", "at"], HARD: None, **_methods(conf_dir())}
 
 
 @functools.cache
 def _methods(folder: str) -> dict[str, dict[str, Any]]:
-    """The methods that can be combined, by name. 33 files take 0.1 s to read, and a sweep composes every job."""
+    """Return the methods that can be combined, by name. Cached: 33 files take 0.1 s, and a sweep composes every job."""
     methods = {}
     for path in sorted((Path(folder) / "kd").glob("*.yaml")):
         option = OmegaConf.load(path)

@@ -1,7 +1,7 @@
-"""What is typed, made readable for Hydra: homes (``~/images``), letters and signs that its grammar does not know.
+"""Make arguments readable for Hydra: homes (``~/images``), letters and signs that its grammar does not know.
 
-Whatever Hydra can read stays as it is. A word that it cannot read is quoted where it can only be text; where it may be
-meant otherwise (brackets, quotes) the command is refused, with the argument to type (``as_argument``).
+An argument that Hydra can read stays as it is. A word that it cannot read is quoted if it can only be text. If it has
+brackets or quotes it may have another meaning: the command is refused with the argument to type (``as_argument``).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd.runtime.values import flatten
 
-OF_A_FOLDER = ("--config-d", "-cd", "--config-p", "-cp", "--experimental-r")  # options, as argparse lets them be cut
-OF_HYDRA = ("run", "sweep", "launcher", "sweeper", "job_logging", "output_subdir")  # its pages that hold places
+OF_A_FOLDER = ("--config-d", "-cd", "--config-p", "-cp", "--experimental-r")  # options; argparse accepts abbreviations
+OF_HYDRA = ("run", "sweep", "launcher", "sweeper", "job_logging", "output_subdir")  # its config nodes that hold paths
 HOME = re.compile(r"(?P<kind>(?:file|sqlite):/{2,3})?(?P<home>~[^/\\]*)(?=[/\\]|$)")
-# of Hydra's grammar: what is escaped, what is one piece, what divides, and of what else a word may consist
+# Hydra's grammar: escapes, tokens that are never divided, separators, and what else a word may hold
 ESCAPED, BACKSLASH = re.compile(r"\\([\\()\[\]{}:=, \t])"), r"\\(?![\\()\[\]{}:=, \t])"
 QUOTED, REFERENCE = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", r"\$\{[^}]+\}"
 TOKEN = re.compile(rf"(?P<mark>[\[\](){{}},])|{QUOTED}|{REFERENCE}|{ESCAPED.pattern}|.", re.DOTALL)
 READABLE = re.compile(rf"(?:[\w/+.$%*@?|: \t-]|{REFERENCE}|{ESCAPED.pattern}|{BACKSLASH})*", re.ASCII)
-PATH = re.compile(r"[\w.-]*/[\w./-]*", re.ASCII)  # and never a number, or null
+PATH = re.compile(r"[\w.-]*/[\w./-]*", re.ASCII)  # which can be neither a number nor null
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command as Hydra can read them."""
-    found, before = [], ""
+    """Return the arguments of a command in a form that Hydra can read."""
+    readable, before = [], ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if before.startswith(OF_A_FOLDER) and "=" not in before:
@@ -42,29 +42,31 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
             argument = f"{name}{equals}{expand_home(value)}"
         elif equals and not name.startswith("-"):
             argument = quote_override(argument)
-        found.append(argument)
+        readable.append(argument)
         before = argument
-    return found
+    return readable
 
 
 def quote_override(override: str) -> str:
-    """``key=value`` with the words quoted that Hydra cannot read, homes written out; as it is where it can read all, or
-    could not even so."""
+    """Return ``key=value`` with homes expanded and unreadable words quoted.
+
+    Returns ``override`` unchanged if Hydra can read it, or cannot read it even when quoted.
+    """
     key, _, value = override.partition("=")
-    changed = override if parsed(override) else f"{key}={''.join(_pieces(value))}"
+    changed = override if parsed(override) else f"{key}={''.join(_tokens(value))}"
     found = parsed(changed)
     if found is None:
         return override
     choice = found.value()
     if isinstance(choice, ChoiceSweep) and not (choice.simple_form or choice.shuffle or choice.tags):
-        values = [*found.sweep_string_iterator()]  # Hydra takes the quotes off, and cannot read the cells then
+        values = [*found.sweep_string_iterator()]  # without the quotes, and Hydra cannot read the jobs' overrides then
         if any(parsed(f"{key}={value}") is None for value in values):
             return f"{key}={','.join(map(_quoted, values))}"
     return changed
 
 
-def _pieces(value: str) -> Iterator[str]:
-    """The words of a value, quoted where that is needed, and the marks between them."""
+def _tokens(value: str) -> Iterator[str]:
+    """Yield the words of a value, quoted if needed, and the separators between them."""
     word, inside = "", []
     for token in TOKEN.finditer(value):
         if not token["mark"] and token[0] != {"{": ":", "(": "="}.get("".join(inside[-1:])):
@@ -88,7 +90,7 @@ def _quoted(word: str) -> str:
 
 
 def expand_home(text: str) -> str:
-    """A place, its home written out as a shell does: ``~/x``, ``~user/x``, ``sqlite:///~/x``; else as it is."""
+    """Expand the home in a path as a shell does: ``~/x``, ``~user/x``, ``sqlite:///~/x``; keep other text."""
     found = HOME.match(text)
     if found is None:
         return text
@@ -96,17 +98,17 @@ def expand_home(text: str) -> str:
 
 
 def expand_homes(config: DictConfig) -> None:
-    """Write homes out in the places of a composed config where Hydra makes folders: it would make one called ``~``.
+    """Expand homes in the paths of a composed config where Hydra makes folders: it would make one called ``~``.
 
-    They come from KD_OUTPUTS, from a page of one's own, or quoted from the command line.
+    Such paths come from KD_OUTPUTS, from your own config file, or quoted from the command line.
     """
     hydra = OmegaConf.to_container(config.hydra)
-    places: dict[str, Any] = {"hydra": {name: hydra[name] for name in OF_HYDRA if name in hydra}}
-    with suppress(OmegaConfBaseException):  # an interpolation that leads nowhere is told elsewhere
-        places["outputs"] = config.outputs
-    params = places["hydra"]["sweeper"].pop("params", None) or {}  # read as overrides that are typed
+    paths: dict[str, Any] = {"hydra": {name: hydra[name] for name in OF_HYDRA if name in hydra}}
+    with suppress(OmegaConfBaseException):  # another check reports broken interpolations
+        paths["outputs"] = config.outputs
+    params = paths["hydra"]["sweeper"].pop("params", None) or {}  # Hydra reads them like typed overrides
     with read_write(config), read_write(config.hydra):  # which Hydra 1.4 closes
-        for name, value in flatten(places, keep_empty=True):
+        for name, value in flatten(paths, keep_empty=True):
             if isinstance(value, str) and expand_home(value) != value:
                 OmegaConf.update(config, name, expand_home(value))
         for name, value in params.items():
@@ -115,17 +117,17 @@ def expand_homes(config: DictConfig) -> None:
 
 
 def parsed(override: str) -> Override | None:
-    """What Hydra reads in an argument; None where it cannot, of which it will speak itself."""
+    """Return what Hydra reads in an argument, or None if it cannot read it; Hydra then raises its own error."""
     with suppress(Exception):
         return OverridesParser.create().parse_override(override)
     return None
 
 
 def trim_text(typed: Sequence[str], read: Sequence[str]) -> Iterator[str]:
-    """A sentence on each text whose blanks at an end Hydra drops: part of a folder's name, perhaps.
+    """Yield a message for each text whose leading or trailing blank Hydra drops: it may belong to a folder's name.
 
     Args:
-        read: what ``readable`` made of what was typed.
+        read: what ``hydra_arguments`` made of ``typed``.
     """
     for argument, override in zip(typed, read, strict=True):
         name, equals, value = argument.partition("=")
@@ -138,12 +140,12 @@ def trim_text(typed: Sequence[str], read: Sequence[str]) -> Iterator[str]:
 
 
 def as_value(text: str) -> str:
-    """Text as a value of Hydra's grammar; a plain path stays plain."""
+    """Return text as a value of Hydra's grammar; a plain path stays plain."""
     return text if PATH.fullmatch(text) else _in_quotes(text)
 
 
 def as_argument(override: str) -> str:
-    """``key=value`` as it is typed in a shell when all behind the first ``=`` is text."""
+    """Return ``key=value`` as you type it in a shell if all after the first ``=`` is text."""
     key, _, value = override.partition("=")
     return shlex.quote(f"{key}={_in_quotes(value)}")
 

@@ -1,4 +1,4 @@
-"""What Hydra composed, checked, as plain values."""
+"""Check the config that Hydra composed, and return it as plain values."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from kd.config.keys import did_you_mean_key, first_missing, get_path, key_of, qu
 from kd.config.settings import overridable_keys, override_key
 
 CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
-OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, perhaps in a folder of its group, and no way elsewhere
+OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, which may have folders inside its group but no ..
 
 
 def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
-    """Return what a job will get of a config with Hydra's part: itself, its plain values, the option of each group.
+    """Return the parts of a full config that a job gets: the config, its plain values, the option of each group.
 
     Raises:
-        ValueError: keys that nobody reads or that are missing, values that cannot be.
+        ValueError: a key that is missing or that nothing reads, or a value that its setting cannot take.
     """
     whole, before = copy.deepcopy(config), HydraConfig.instance().cfg
-    with read_write(whole), open_dict(whole):  # as in a job, for who refers to it: ${hydra:job.num}
+    with read_write(whole), open_dict(whole):  # as in a job, for settings that refer to it: ${hydra:job.num}
         whole.hydra.job.update({"id": "0", "num": 0})
         whole.hydra.runtime.output_dir = "."
     choices = {group: name for group, name in whole.hydra.runtime.choices.items() if name}
     for group in CHOSEN:
         if not re.fullmatch(OPTION, str(choices.get(group, ""))):
             if group not in choices:
-                raise ValueError(f"{group} is not there: choose one, {group}=...")
+                raise ValueError(f"{group} is missing: choose one, {group}=...")
             raise ValueError(f"{group} must be the name of one option, got {choices[group]!r}")
     HydraConfig.instance().set_config(whole)
     try:
@@ -50,25 +50,25 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
         HydraConfig.instance().cfg = before
     check_values(raw, settings)
     if "attention.wrap" in typed and get_path(raw, "attention.wrap") is None and choices["attention"] != "none":
-        raise ValueError("attention.wrap=null leaves nothing of the attention: say attention=none")
+        raise ValueError("attention.wrap=null leaves no attention: use attention=none")
     return cfg, settings, choices
 
 
 def as_written(cfg: DictConfig) -> dict[str, Any]:
-    """The plain values of a config, interpolations as they are written."""
+    """Return the plain values of a config, with unresolved interpolations."""
     return OmegaConf.to_container(cfg)
 
 
 def as_yaml(settings: dict[str, Any]) -> str:
-    """Plain values as the text of ``config.yaml``."""
+    """Return plain values as the text of ``config.yaml``."""
     return OmegaConf.to_yaml(OmegaConf.create(settings))
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The plain values of a config.
+    """Return the plain values of a config, with resolved interpolations.
 
     Raises:
-        ValueError: with the key, for what is not said and for interpolations that lead nowhere.
+        ValueError: a setting has no value, or an interpolation cannot be resolved; names the key.
     """
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -82,12 +82,12 @@ def _unresolved(error: OmegaConfBaseException, raw: dict[str, Any]) -> str:
     key = (error.full_key or "").partition("[")[0]
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         key = override_key(raw, key)
-        return f"{key} must be said: {key}=…; python -m kd.zoo shows what there is"
+        return f"{key} must be set: {key}=…; python -m kd.zoo lists the choices"
     used = list(references(get_path(raw, key), key))
     for name in used if isinstance(error, InterpolationKeyError) else ():
         if first_missing(raw, name):
-            return f"{name} is not there, and {key} refers to it{did_you_mean_key(name, overridable_keys(raw))}"
+            return f"{name} is missing, and {key} refers to it{did_you_mean_key(name, overridable_keys(raw))}"
     own = override_key(raw, used[0]) if used and not first_missing(raw, used[0]) else key
-    said = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
+    message = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).partition("\n")[0])
     value = get_path(raw, own)
-    return f"{own}={value if isinstance(value, str) else quote_value(value)}: {said}"
+    return f"{own}={value if isinstance(value, str) else quote_value(value)}: {message}"

@@ -1,6 +1,6 @@
-"""What ``python -m kd.run --help`` shows: resolvers of conf/hydra/help/kd.yaml.
+"""Text of ``python -m kd.run --help``: resolvers of conf/hydra/help/kd.yaml.
 
-The text asks Hydra for options and the composed config for values, so it shows those of the very command:
+The options come from Hydra and the values from the composed config, so they are those of the command:
 ``--help kd=dkd`` lists DKD's settings.
 """
 
@@ -16,14 +16,14 @@ from kd.config.networks import names
 from kd.runtime.values import format_value
 
 WIDTH = 100
-INDENT = 2  # of every line, in the yaml
+INDENT = 2  # of every line in the yaml file
 LABEL = 22  # columns of a group and its chosen option
 KEY = 30  # columns of a setting and its value
-ABSENT = "???"  # Hydra's own sign for a value that the command line must give
+ABSENT = "???"  # how Hydra marks a value that the command line must set
 
 
 def help_group(group: str, *known: str, _root_: DictConfig) -> str:
-    """A line of help on a config group: the chosen option, then as many of the others as fit, and their number.
+    """Return a line on a config group: the chosen option, then as many others as fit, then the number of all options.
 
     Args:
         known: options to name first.
@@ -36,12 +36,12 @@ def help_group(group: str, *known: str, _root_: DictConfig) -> str:
 
 
 def help_setting(key: str, _root_: DictConfig) -> str:
-    """A setting and its value, padded for what it means to follow."""
+    """Return a setting and its value, padded so that its description can follow."""
     return _escape(f"{key}={_text(OmegaConf.select(_root_, key, default=ABSENT))}".ljust(KEY - 1) + " ")
 
 
 def help_chosen(group: str, _root_: DictConfig) -> str:
-    """The settings of a group's chosen option, without those that are computed from others."""
+    """Return the settings of a group's chosen option, without those that are computed from others."""
     option = OmegaConf.to_container(_root_[group])
     own = {name: value for name, value in option.items() if not name.startswith("_") and _is_plain(value)}
     label = f"of {group}={_chosen(_root_, group)}:".ljust(KEY - 1)
@@ -55,7 +55,7 @@ def _chosen(root: DictConfig, group: str) -> str:
 
 
 def _first(words: Sequence[str], width: int, more: str) -> str:
-    """As many words as fit, followed by ``more`` where that is not all."""
+    """Join as many words as fit, followed by ``more`` if some are left out."""
     for count in range(len(words), 0, -1):
         text = ", ".join(words[:count]) + (more if count < len(words) else "")
         if len(text) <= width:
@@ -79,5 +79,5 @@ def _wrap(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """For ``string.Template``, with which Hydra reads the text: a folder may have a dollar sign."""
+    """Escape for ``string.Template``, with which Hydra fills the text: a folder's name may have a dollar sign."""
     return text.replace("$", "$$")

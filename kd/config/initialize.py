@@ -1,4 +1,4 @@
-"""Start Hydra in a script as the command does."""
+"""Initialize Hydra in a script as the command does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kd.config.paths import conf_dir
 
 
 def initialize_hydra() -> AbstractContextManager[Any]:
-    """Hydra as the command has it, else, in a script, with our configs."""
+    """Return a context with Hydra initialized: as the command did it, or in a script with our configs."""
     if GlobalHydra.instance().is_initialized():
         return nullcontext()
-    from kd.config.register import register  # which wants options, too
+    from kd.config.register import register  # imported here because it lists options, too
 
     register()
     return initialize_config_dir(conf_dir(), version_base="1.3")

@@ -1,4 +1,4 @@
-"""Dotted keys in nested plain values: what stands where, what refers to what, and how it is shown."""
+"""Dotted keys in nested plain values: look them up, follow their interpolations, quote their values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from kd.runtime.text import MOST, closest, suggestion
 
 Tree = Mapping[str, Any]
-SIMILAR = 0.75  # of dotted keys, which have much in common anyway
+SIMILAR = 0.75  # lowest similarity of dotted keys; higher than for words, since keys share their prefixes
 
 
 def get_path(tree: Any, key: str) -> Any:
-    """The value at a dotted key, or None."""
+    """Return the value at a dotted key, or None."""
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
@@ -25,9 +25,9 @@ def key_of(override: str) -> str:
 
 
 def first_missing(tree: Any, key: str) -> bool:
-    """Whether there is no such key at all."""
-    *way, last = key.split(".")
-    node = get_path(tree, ".".join(way)) if way else tree
+    """Whether a key does not exist; a key with the value None exists."""
+    *parents, last = key.split(".")
+    node = get_path(tree, ".".join(parents)) if parents else tree
     return not isinstance(node, Mapping) or last not in node
 
 
@@ -37,7 +37,7 @@ def is_within(key: str, owner: str) -> bool:
 
 
 def expand(tree: Tree, pattern: str, prefix: str = "") -> Iterator[str]:
-    """The keys that a pattern matches: ``kd.weights.*``."""
+    """Yield the keys that a pattern matches: ``kd.weights.*``."""
     first, _, rest = pattern.partition(".")
     for name in [*tree] if first == "*" else [first] if first in tree else []:
         if not rest:
@@ -54,10 +54,10 @@ ALONE = re.compile(r"\$\{\s*([^:{}]+?)\s*\}")
 
 
 def references(value: Any, key: str) -> Iterator[str]:
-    """The keys that the interpolations of a value refer to; of one that is put together, ``${kd.${name}}``, its start.
+    """Yield the keys that the interpolations of a value refer to; of a nested one, ``${kd.${name}}``, also its start.
 
     Args:
-        value: text, or lists and mappings with text in them. key: where it stands.
+        value: text, or lists and mappings with text in them. key: the key of ``value``.
     """
     if isinstance(value, Mapping):
         for name, child in value.items():
@@ -71,7 +71,7 @@ def references(value: Any, key: str) -> Iterator[str]:
 
 
 def absolute(reference: str, key: str) -> str:
-    """``...temperature`` as seen from ``kd.terms.soft.temperature``: ``kd.temperature``."""
+    """Resolve a relative key: ``...temperature`` at ``kd.terms.soft.temperature`` is ``kd.temperature``."""
     name = re.sub(r"\[(\w+)\]", r".\1", reference)
     own = name.lstrip(".")
     up = len(name) - len(own)
@@ -80,7 +80,7 @@ def absolute(reference: str, key: str) -> str:
 
 
 def did_you_mean_key(key: str, known: Iterable[str]) -> str:
-    """``; did you mean kd.temperature?``: the keys that are similar, or whose last part is; "" where there are none."""
+    """Return ``; did you mean kd.temperature?``: keys that are similar or have a similar last part; "" if none has."""
     known, last = list(dict.fromkeys(known)), key.rpartition(".")[2]
     found = [own for own in known if own.rpartition(".")[2] == last]
     found += closest(key, known, cutoff=SIMILAR)
@@ -91,7 +91,7 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
 
 
 def quote_value(value: Any) -> str:
-    """A value as it is typed, cut where it is long."""
+    """Return a value as you type it, truncated to 80 characters."""
     word = {None: "null", True: "true", False: "false"}.get(value, "") if isinstance(value, bool | None) else ""
     text = word or repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

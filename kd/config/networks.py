@@ -1,4 +1,4 @@
-"""What the config groups offer, and the networks that a setting chooses by name."""
+"""Options of the config groups, and the networks that a list names."""
 
 from __future__ import annotations
 
@@ -16,36 +16,32 @@ from kd.config.initialize import initialize_hydra
 from kd.config.rules import SEED
 from kd.runtime.text import did_you_mean
 
-ASSISTANT = 1_000  # what the seeds of a chain of assistants are apart
-NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of a teacher that are the run's
-TRAINED = (
-    "seed",
-    "checkpoint",
-    "checkpoint_prefix",
-    "pretrained",
-)  # an assistant is trained in the run, from the seed of its place
+ASSISTANT = 1_000  # distance between the seeds of the assistants of a chain
+NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of the whole ensemble
+# settings that an assistant cannot have: the run trains it, from a seed that depends on its place in the chain
+TRAINED = ("seed", "checkpoint", "checkpoint_prefix", "pretrained")
 
 
 def names(group: str) -> list[str]:
-    """Every option of a group, those of ``--config-dir`` too."""
+    """Return every option of a group, including those of ``--config-dir``."""
     with initialize_hydra():
         return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
 
 
 def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, Any]:
-    """Compose the network that a list names: ``teacher.ensemble`` and ``kd.assistants`` say which options and how.
+    """Compose the network that an entry of ``teacher.ensemble`` or ``kd.assistants`` names.
 
     Args:
         entry: the name of an option, ``resnet34``, or its name under its group with settings,
-            ``{student: tiny_cnn, width: 3}``. groups: where a bare name is looked for, in this order.
-        setting: where the entry stands, for messages.
+            ``{student: tiny_cnn, width: 3}``. groups: searched for a bare name, in this order.
+        setting: the list that holds the entry, for error messages.
 
     Returns:
-        ``{"name", "group", "network", "attention"}`` and, of a teacher, "seed", "checkpoint", "checkpoint_prefix",
+        ``{"name", "group", "network", "attention"}`` and, for a teacher, "seed", "checkpoint", "checkpoint_prefix",
         "mean" and "std": plain values.
 
     Raises:
-        ValueError: a name or a setting that there is not.
+        ValueError: a name or a setting does not exist.
     """
     settings = dict(entry) if isinstance(entry, Mapping) else {}
     group = next((group for group in groups if group in settings), None)
@@ -53,47 +49,49 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     group = group or next((group for group in groups if name in names(group)), None)
     if not isinstance(name, str) or group is None or name not in names(group):
         known = [option for each in groups for option in names(each)]
-        hint = did_you_mean(str(name), known) or f": there are {', '.join(dict.fromkeys(known))}"
-        raise ValueError(f"{setting} names {name!r}, which is no option of {' or '.join(groups)}{hint}")
+        hint = did_you_mean(str(name), known) or f": the options are {', '.join(dict.fromkeys(known))}"
+        raise ValueError(f"{setting} names {name!r}, which is not an option of {' or '.join(groups)}{hint}")
     with initialize_hydra():
         cfg = compose("config", [f"{group}={name}"])
     own = [key for key in cfg[group] if key not in NOT_OF_A_MEMBER and (groups[0] == "teacher" or key not in TRAINED)]
     unknown = sorted(set(settings) - set(own))
     if unknown:
-        raise ValueError(f"{setting}: {group}={name} takes no {', '.join(unknown)} here; it takes {', '.join(own)}")
+        raise ValueError(
+            f"{setting}: {group}={name} does not take {', '.join(unknown)} here; it takes {', '.join(own)}"
+        )
     for key, value in settings.items():
         OmegaConf.update(cfg, f"{group}.{key}", value)
     raw = OmegaConf.to_container(cfg)
-    if "???" not in raw[group].values():  # which is told below
+    if "???" not in raw[group].values():  # reported below
         try:
             check_keys(raw)
             check_values(raw, OmegaConf.to_container(cfg, resolve=True))
         except ValueError as error:
             raise ValueError(f"{setting}: {error}") from None
     try:
-        found = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+        network = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         missing = error.full_key.rpartition(".")[2]
         if missing in TRAINED and missing not in own:
-            text = f"{setting}: {name} comes trained, and what stands here is trained in the run"
+            text = f"{setting}: {name} is already trained, but the run trains every network of this list itself"
             raise ValueError(text) from None
-        text = f"{setting}: {group}={name} wants its {missing} said: {{{group}: {name}, {missing}: ...}}"
+        text = f"{setting}: {group}={name} requires {missing}: use {{{group}: {name}, {missing}: ...}}"
         raise ValueError(text) from None
     if group == "student":
-        return {"name": name, "group": group, "network": found, "attention": None}
+        return {"name": name, "group": group, "network": network, "attention": None}
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
-    kept = {key: found[key] for key in ("network", "seed", "checkpoint", "checkpoint_prefix", "mean", "std")}
+    kept = {key: network[key] for key in ("network", "seed", "checkpoint", "checkpoint_prefix", "mean", "std")}
     return {"name": name, "group": group, "attention": attention, **kept}
 
 
 def members_of(settings: Mapping[str, Any], choice: str) -> list[dict[str, Any]]:
-    """The teachers that ``teacher.ensemble`` lists, as ``network_of`` says; none where it is empty.
+    """Return the teachers that ``teacher.ensemble`` lists, in the form of ``network_of``; [] if it is empty.
 
     Args:
         settings: the resolved config. choice: the option of the group `teacher`.
 
     Raises:
-        ValueError: an entry that is neither a seed of the chosen teacher nor another option.
+        ValueError: an entry is neither a seed of the chosen teacher nor an option.
     """
     return [_member(entry, settings, choice) for entry in _listed(settings["teacher"]["ensemble"], "teacher.ensemble")]
 
@@ -106,23 +104,25 @@ def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, A
         return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
     for name in ("checkpoint", "checkpoint_prefix", "pretrained", "mean", "std"):
         if chosen.get(name):
-            raise ValueError(f"teacher.{name} is not a named member's: say [{{teacher: {entry}, {name}: ...}}]")
+            raise ValueError(
+                f"teacher.{name} does not apply to a named member: use [{{teacher: {entry}, {name}: ...}}]"
+            )
     spec = network_of(entry, ("teacher",), "teacher.ensemble")
     return {**spec, "seed": entry.get("seed", chosen["seed"]) if isinstance(entry, Mapping) else chosen["seed"]}
 
 
 def assistants_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The networks that ``kd.assistants`` lists; "student" is another one like the run's. Each has its own seed."""
-    found = []
+    """Return the networks that ``kd.assistants`` lists; "student" is a copy of the run's student, with its own seed."""
+    assistants = []
     for number, entry in enumerate(_listed(settings["kd"].get("assistants", []), "kd.assistants"), start=1):
-        alike = {"name": entry, "network": settings["student"], "attention": None}
-        spec = alike if entry == "student" else network_of(entry, ("student", "teacher"), "kd.assistants")
-        found.append({**spec, "seed": settings["seed"] + ASSISTANT * number})
-    return found
+        copy = {"name": entry, "network": settings["student"], "attention": None}
+        spec = copy if entry == "student" else network_of(entry, ("student", "teacher"), "kd.assistants")
+        assistants.append({**spec, "seed": settings["seed"] + ASSISTANT * number})
+    return assistants
 
 
 def name_of(members: Sequence[Mapping[str, Any]]) -> str:
-    """``vea_resnet18_x3``, ``resnet18+resnet34``."""
+    """Return the name of an ensemble: ``vea_resnet18_x3``, ``resnet18+resnet34``."""
     each = Counter(spec["name"] for spec in members)
     return "+".join(f"{name}_x{count}" if count > 1 else name for name, count in each.items())
 

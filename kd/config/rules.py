@@ -1,4 +1,4 @@
-"""What a value may be: in words, and as a test."""
+"""Rules for values: what a value must be, in words and as a test."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kd.config.timm_names import is_mentioned, offered
 from kd.config.wandb_names import FORBIDDEN, NAME_LENGTH, TAG_LENGTH
 from kd.runtime.values import is_number
 
-NAME_BYTES = 255  # that the usual file systems take
+NAME_BYTES = 255  # longest name that the usual file systems take
 
 
 class Rule(NamedTuple):
-    """What a value must be: in words, behind "must be", and as a test."""
+    """What a value must be: in words, to follow "must be", and as a test."""
 
     right: str
     good: Callable[[Any], bool]
-    parts: bool = False  # whether what is inside has rules of its own
-    names: Callable[[], Iterable[str]] | None = None  # of which one may have been meant
+    parts: bool = False  # whether its entries have rules of their own
+    names: Callable[[], Iterable[str]] | None = None  # the valid names, to suggest one
 
 
 def number(least: float = -math.inf, most: float = math.inf, above: float = -math.inf, below: float = math.inf) -> Rule:
-    """A finite number, from ``least`` to ``most``, ``above`` and ``below`` themselves left out."""
+    """A finite number from ``least`` to ``most`` (inclusive), above ``above`` and below ``below`` (exclusive)."""
 
     def good(value: Any) -> bool:
         return is_number(value) and least <= value <= most and above < value < below
@@ -69,7 +69,7 @@ def list_of(rule: Rule, count: int | None = None) -> Rule:
 
 
 def different(rule: Rule) -> Rule:
-    """A list of at least one value, none of them twice."""
+    """A list of at least one value, without duplicates."""
     good = list_of(rule).good
     return Rule(f"a list of different values, each {rule.right}", lambda v: good(v) and 0 < len(v) == len(set(v)))
 
@@ -80,7 +80,7 @@ def any_of(rules: Sequence[Rule]) -> Rule:
 
 
 def is_line(value: Any) -> bool:
-    """Whether this is text in one line that can be written down."""
+    """Whether this is text in one line, without control characters or lone surrogates."""
     return (
         isinstance(value, str)
         and bool(value)
@@ -89,7 +89,7 @@ def is_line(value: Any) -> bool:
 
 
 def line(most: int, without: str = "") -> Rule:
-    """Text in one line, of at most so many characters, none of which is in ``without``."""
+    """Text in one line of at most ``most`` characters, none of which is in ``without``."""
 
     def good(value: Any) -> bool:
         return is_line(value) and bool(value.strip()) and len(value) <= most and not set(value) & set(without)
@@ -98,26 +98,26 @@ def line(most: int, without: str = "") -> Rule:
     return Rule(f"text in one line{signs}, of 1 to {most} characters", good)
 
 
-def too_long(way: str, most: int = NAME_BYTES) -> bool:
+def too_long(path: str, most: int = NAME_BYTES) -> bool:
     """Whether a part of a path has more bytes than file systems take; "é" has two, "図" three."""
-    return any(len(name.encode("utf-8", "replace")) > most for name in way.split("/"))
+    return any(len(name.encode("utf-8", "replace")) > most for name in path.split("/"))
 
 
 def is_option_node(node: Any) -> bool:
     return isinstance(node, Mapping) and is_line(node.get("_target_"))
 
 
-def _is_place(value: Any, there: Callable[[Path], bool]) -> bool:
+def _is_path(value: Any, exists: Callable[[Path], bool]) -> bool:
     try:
-        return is_line(value) and there(Path(value).expanduser())
-    except (OSError, RuntimeError, ValueError):  # too long a name, a home that nobody has
+        return is_line(value) and exists(Path(value).expanduser())
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, the home of an unknown user
         return False
 
 
 ANYTHING = Rule("anything", lambda value: True)
 NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
-LINE = Rule("text in one line", is_line)  # a number is text when it is quoted: data.train_dir='"2024"'
+LINE = Rule("text in one line", is_line)  # a quoted number is text: data.train_dir='"2024"'
 PREFIX = Rule("text in one line, which may be empty", lambda value: value == "" or is_line(value))
 WANDB_PATH = line(NAME_LENGTH, FORBIDDEN)  # a project, an entity
 GROUP_OF_WANDB = line(NAME_LENGTH)
@@ -126,13 +126,15 @@ LIST = Rule("a list", lambda value: isinstance(value, list))
 MAPPING = Rule("a mapping, {name: value}", lambda value: isinstance(value, Mapping))
 NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)
 OPTION_NODE = Rule("settings with a _target_", lambda value: is_option_node(value), parts=True)
-FOLDER = Rule("a folder that is there", lambda value: _is_place(value, Path.is_dir))
-FILE = Rule("a file that is there", lambda value: _is_place(value, Path.is_file))
+FOLDER = Rule("an existing folder", lambda value: _is_path(value, Path.is_dir))
+FILE = Rule("an existing file", lambda value: _is_path(value, Path.is_file))
 NAME = Rule(
     f"the name of a folder, without / and of at most {NAME_BYTES} bytes",
     lambda v: is_line(v) and "/" not in v and v not in (".", "..") and not too_long(v),
 )
-WAY = Rule(f"a folder whose name has at most {NAME_BYTES} bytes", lambda v: not too_long(str(v)))  # 2024 is one, too
+WAY = Rule(
+    f"a folder whose name has at most {NAME_BYTES} bytes", lambda v: not too_long(str(v))
+)  # the number 2024 is one, too
 DEVICE = Rule(
     "auto, cuda, cuda:0, mps or cpu",
     lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d\d?)?", v)),

@@ -1,6 +1,6 @@
-"""What a search is told of a run: numbers of result.json, none of which the test split has had a say in.
+"""The metrics that a search may optimise: numbers of result.json that do not depend on the test split.
 
-``optimized_metric=student.training.best_val_accuracy`` is one such number; a list of several is a search for trade-offs.
+``optimized_metric=student.training.best_val_accuracy`` names one; a list of several searches for trade-offs.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# known where train.pick_by says so
+# exist only with this train.pick_by
 PICKED = re.compile(r"student\.training\.(?:best|last)_val_(balanced_accuracy|macro_f1)")
-BETTER = {  # numbers of the student
+DIRECTIONS = {  # numbers of the student
     "student.training.best_val_accuracy": "maximize",
     "student.training.last_val_accuracy": "maximize",
     "student.training.best_val_balanced_accuracy": "maximize",
@@ -29,40 +29,40 @@ BETTER = {  # numbers of the student
 }
 
 
-def directions(objective: str | Sequence[str]) -> str | list[str]:
-    """Return whether each number is to grow or to shrink: ``maximize`` or ``minimize``.
+def directions(optimized_metric: str | Sequence[str]) -> str | list[str]:
+    """Return the direction of each metric: ``maximize`` or ``minimize``.
 
     Raises:
-        ValueError: for what the test split decides, and for what is no number of a student.
+        ValueError: a metric depends on the test split, or is not a number of the student.
     """
-    if not isinstance(objective, str):
-        return [str(directions(name)) for name in objective]
-    found = BETTER.get(re.sub(r"\.batch_[1-9]\d*\.", ".batch_*.", objective))
-    if found is None:
-        right = ", ".join(BETTER).replace("*", "1")
+    if not isinstance(optimized_metric, str):
+        return [str(directions(name)) for name in optimized_metric]
+    direction = DIRECTIONS.get(re.sub(r"\.batch_[1-9]\d*\.", ".batch_*.", optimized_metric))
+    if direction is None:
+        right = ", ".join(DIRECTIONS).replace("*", "1")
         raise ValueError(
-            f"optimized_metric={objective} cannot guide a search, for the test split never picks; take {right}"
+            f"optimized_metric={optimized_metric} cannot be optimised: the test split never picks; use one of {right}"
         )
-    return found
+    return direction
 
 
-def metric_values(result: Mapping[str, Any], objective: str | Sequence[str]) -> float | tuple[float, ...]:
-    """Return the number, or the numbers, that ``objective`` names.
+def metric_values(result: Mapping[str, Any], optimized_metric: str | Sequence[str]) -> float | tuple[float, ...]:
+    """Return the number or numbers of a result that ``optimized_metric`` names.
 
     Raises:
-        KeyError: when the result has no such number.
+        KeyError: the result has no such number.
     """
-    if not isinstance(objective, str):
-        return tuple(float(metric_values(result, name)) for name in objective)  # type: ignore[arg-type]
-    found: Any = result
-    for part in objective.split("."):
-        if part not in found:
-            raise KeyError(f"optimized_metric={objective}: there is {', '.join(found)}, but no {part}")
-        found = found[part]
-    return float(found)
+    if not isinstance(optimized_metric, str):
+        return tuple(float(metric_values(result, name)) for name in optimized_metric)  # type: ignore[arg-type]
+    value: Any = result
+    for part in optimized_metric.split("."):
+        if part not in value:
+            raise KeyError(f"optimized_metric={optimized_metric}: the result has {', '.join(value)}, but no {part}")
+        value = value[part]
+    return float(value)
 
 
-def needs_latency(objective: str | Sequence[str]) -> list[str]:
-    """Those of the numbers that a busy machine falsifies."""
-    names = [objective] if isinstance(objective, str) else objective
+def needs_latency(optimized_metric: str | Sequence[str]) -> list[str]:
+    """Return the metrics that a busy machine distorts."""
+    names = [optimized_metric] if isinstance(optimized_metric, str) else optimized_metric
     return [name for name in names if "latency_ms" in name or "throughput" in name]

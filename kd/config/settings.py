@@ -1,8 +1,8 @@
-"""What settings there are, who reads them, and what each may be.
+"""All settings: what reads each, and what values it may have.
 
-A setting is read when the constructor of its page takes it (``PAGES``), when the program does (``READ``, ``MAY_STAND``)
-or when another one that is read refers to it, ``${kd.temperature}``. Whatever else stands in a config is refused.
-A setting that the program begins to read gets its line here.
+A setting is read if the constructor of its config node takes it (``NODES``), if the program reads it (``READ``,
+``READ_IF_PRESENT``), or if another setting that is read refers to it, ``${kd.temperature}``. All others are refused.
+If you make the program read a new setting, add its line here.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from kd.config.rules import (
 from kd.config.signatures import signature_of
 from kd.runtime.values import flatten
 
-AUTO = 64  # images of a batch where train.batch_size=auto
+AUTO = 64  # batch size of train.batch_size=auto
 HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-# Read by the program itself, and there in every run. ``*`` stands for any name.
+# Read by the program itself, and required in every run.
 READ: dict[str, Rule] = {
     "seed": SEED,
     "baseline": FLAG,
@@ -85,16 +85,16 @@ READ: dict[str, Rule] = {
     "kd.terms": any_of([NAMED, LIST]),
     "baseline_kd.terms": NAMED,
 }
-# Read where they stand.
-MAY_STAND: dict[str, Rule] = {
+# Read by the program if the config has them.
+READ_IF_PRESENT: dict[str, Rule] = {
     "tracking.project": WANDB_PATH,
     "tracking.entity": or_null(WANDB_PATH),
     "tracking.tags": list_of(TAG_OF_WANDB),
     "tracking.timeout": number(above=0, most=3600),
     "tracking.system_stats": FLAG,
 }
-# The same of kd, of baseline and of each method that kd=combine lists.
-OF_A_METHOD: dict[str, Rule] = {
+# The same for kd, baseline_kd and each method that kd=combine lists. ``*`` matches any name.
+METHOD_SETTINGS: dict[str, Rule] = {
     "weights": NAMED,
     "weights.*": number(0),
     "schedule": or_null(NAMED),
@@ -104,9 +104,9 @@ OF_A_METHOD: dict[str, Rule] = {
     "schedule.*.rise": SHARE,
     "assistants": LIST,
 }
-# Pages: whoever is named by their _target_ takes their settings, and gets this from the program beside them.
+# Config nodes with a _target_. Its constructor takes their settings and, from the program, the arguments listed here.
 NETWORK = ("num_classes", "image_size")
-PAGES: dict[str, Sequence[str]] = {
+NODES: dict[str, Sequence[str]] = {
     "data": ("store",),
     "attention.wrap": ("stage", "channels"),
     "student": NETWORK,
@@ -114,9 +114,9 @@ PAGES: dict[str, Sequence[str]] = {
     "train.teacher": (),
     "train.student": (),
 }
-# The ranges of settings of our own constructors, by name, where a name means one thing. The constructors check them,
-# too (kd/data/checks.py for data sets), on purpose: here the command line is refused before anything slow is imported,
-# there a call from Python is. If you change a range, change both.
+# The ranges of settings of our own constructors, by name. The constructors check them too (kd/data/checks.py for data
+# sets), on purpose: this refuses a command line before anything slow is imported, the constructors refuse a call from
+# Python. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
     "optimizer": OPTIMIZER,
@@ -161,14 +161,14 @@ OURS: dict[str, Rule] = {
 
 
 def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
-    """(key, rule) of everything that is read, but for what is only referred to."""
-    rules = READ | MAY_STAND
-    rules |= {f"{owner}.{name}": rule for owner in methods(raw) for name, rule in OF_A_METHOD.items()}
+    """Yield (key, rule) of every setting that is read, except those that are only referred to."""
+    rules = READ | READ_IF_PRESENT
+    rules |= {f"{owner}.{name}": rule for owner in methods(raw) for name, rule in METHOD_SETTINGS.items()}
     if isinstance(get_path(raw, "kd.terms"), list):  # kd=combine
         rules["kd.hard"] = or_null(number(0))
     for pattern, rule in rules.items():
         yield from ((key, rule) for key in expand(raw, pattern))
-    for key in _places(raw):
+    for key in _node_keys(raw):
         yield key, or_null(OPTION_NODE) if key == "attention.wrap" else OPTION_NODE
     for key, node, given in option_nodes(raw):
         signature = signature_of(node["_target_"])
@@ -183,9 +183,9 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
 
 
 def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
-    """(key, page, what it is given beside its settings) of all that will be made, pages inside of pages too."""
-    waiting = [(key, get_path(raw, key), values_given_to(key)) for key in _places(raw)]
-    for key, node, given in waiting:  # grows while it is walked
+    """Yield (key, config node, arguments from the program) of every object that the run makes, nested ones too."""
+    waiting = [(key, get_path(raw, key), values_given_to(key)) for key in _node_keys(raw)]
+    for key, node, given in waiting:  # the loop appends to it
         if is_option_node(node):
             yield key, node, given
             signature = signature_of(node["_target_"])
@@ -193,16 +193,16 @@ def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
             waiting += [(f"{key}.{name}", node[name], ()) for name in known]
 
 
-def _places(raw: Tree) -> list[str]:
-    return [*PAGES, *(key for owner in methods(raw) for key in expand(raw, f"{owner}.terms.*"))]
+def _node_keys(raw: Tree) -> list[str]:
+    return [*NODES, *(key for owner in methods(raw) for key in expand(raw, f"{owner}.terms.*"))]
 
 
 def values_given_to(pattern: str) -> Sequence[str]:
-    return PAGES.get(pattern, ())
+    return NODES.get(pattern, ())
 
 
 def methods(raw: Tree) -> list[str]:
-    """Where methods stand: baseline, and kd or, of kd=combine, each that it lists."""
+    """Return the keys of the methods: baseline_kd, and kd or, for kd=combine, each that it lists."""
     terms = get_path(raw, "kd.terms")
     if not isinstance(terms, list):
         return ["baseline_kd", "kd"]
@@ -210,7 +210,7 @@ def methods(raw: Tree) -> list[str]:
 
 
 def unlisted(raw: Tree) -> list[str]:
-    """The methods that kd=combine offers and does not list."""
+    """Return the keys of the methods that kd=combine offers and does not list."""
     if not isinstance(get_path(raw, "kd.terms"), list):
         return []
     offered = {f"kd.{name}" for name, node in raw["kd"].items() if isinstance(node, Mapping)}
@@ -218,7 +218,7 @@ def unlisted(raw: Tree) -> list[str]:
 
 
 def overridable_keys(raw: Tree) -> list[str]:
-    """The keys that one may type, with the groups."""
+    """Return the keys that you may override, including the groups."""
     found = [
         key
         for key, value in flatten(raw, keep_empty=True)
@@ -229,12 +229,12 @@ def overridable_keys(raw: Tree) -> list[str]:
 
 
 def override_key(raw: Tree, key: str) -> str:
-    """The key at which one says what arrives at ``key``: ``kd.temperature`` for ``kd.terms.soft.temperature``.
+    """Return the key that you override to change ``key``: ``kd.temperature`` for ``kd.terms.soft.temperature``.
 
-    A key that is read for itself is not the place: what is wrong at ``teacher.stem=${sweep}`` is not ``sweep``.
+    A key that is read for itself is not followed: an error at ``teacher.stem=${sweep}`` is not an error of ``sweep``.
     """
     known = {own for own, _ in uses(raw)}
-    for _ in range(9):  # a circle is somebody else's to tell
+    for _ in range(9):  # another check reports a circle
         value = get_path(raw, key)
         only = ALONE.fullmatch(value) if isinstance(value, str) else None
         if only is None or absolute(only[1], key) in known:

@@ -1,4 +1,4 @@
-"""What a class or function takes, read from its source: importing it may take seconds."""
+"""Signatures of classes and functions, read from their source: importing them may take seconds."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kd.config.rules import ANYTHING, FLAG, LINE, MAPPING, NULL, Rule, any_of, l
 
 
 class Signature(NamedTuple):
-    """What a callable takes."""
+    """Arguments of a callable."""
 
     takes: dict[str, Rule]
-    needs: frozenset[str]  # those without a default
-    open: bool  # whether it takes others too
+    needs: frozenset[str]  # arguments without a default
+    open: bool  # whether it takes any keyword
 
 
 @cache
 def signature_of(target: str) -> Signature | None:
-    """Read the signature of a dotted name from its source, without importing it; None where that does not tell."""
+    """Read the signature of a dotted name from its source, without an import; None if the source does not show it."""
     module, _, name = target.rpartition(".")
     path = source_of(module)
     try:
         body = ast.parse(path.read_bytes()).body if path else []
-    except (OSError, SyntaxError, ValueError):  # told by who imports it
+    except (OSError, SyntaxError, ValueError):  # importing it reports the error
         return None
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
@@ -35,13 +35,13 @@ def signature_of(target: str) -> Signature | None:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _of_class(node)
         if isinstance(node, ast.ImportFrom) and not node.level and name in [a.asname or a.name for a in node.names]:
-            (found,) = [alias.name for alias in node.names if (alias.asname or alias.name) == name]
-            return signature_of(f"{node.module}.{found}")
+            (original,) = [alias.name for alias in node.names if (alias.asname or alias.name) == name]
+            return signature_of(f"{node.module}.{original}")
     return None
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a module."""
+    """Return the source file of a module, or None."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
@@ -77,7 +77,7 @@ LISTS = ("Sequence", "list", "tuple", "Iterable")
 
 
 def rule_of(annotation: ast.expr | None) -> Rule:
-    """What a type says of a plain value: ``int``, ``float | None``, ``Sequence[int]``; ANYTHING of other types."""
+    """Return the rule of a type: ``int``, ``float | None``, ``Sequence[int]``; ANYTHING for other types."""
     if isinstance(annotation, ast.BinOp):
         both = [rule_of(side) for side in (annotation.left, annotation.right) if ast.unparse(side) != "Tensor"]
         return ANYTHING if ANYTHING in both else both[0] if len(both) == 1 else any_of(both)

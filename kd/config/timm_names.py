@@ -1,6 +1,6 @@
-"""Networks and optimisers of timm, by name, read from its sources: importing it takes seconds.
+"""Names of timm's networks and optimisers, read from its source: importing timm takes seconds.
 
-What these files do not mention is no name; timm itself has the last word on what they do.
+A name that the source does not mention is refused here; timm itself refuses a name that is mentioned but not usable.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ OFFERED = {"models": re.compile(r"@register_model\s+def (\w+)\("), "optim": re.c
 
 
 def is_mentioned(name: str, part: str) -> bool:
-    """Whether timm's ``models`` or ``optim`` mention a name; of ``resnet18.a1_in1k`` the first part is one."""
+    """Whether timm's ``models`` or ``optim`` mention a name; of ``resnet18.a1_in1k``, the first part."""
     known = _mentioned(part)
     return not known or name.partition(".")[0] in known
 
 
 def offered(part: str) -> list[str]:
-    """The names that they offer."""
+    """Return the names that timm's ``models`` or ``optim`` register."""
     return OFFERED[part].findall(_source(part))
 
 
@@ -32,7 +32,7 @@ def _mentioned(part: str) -> frozenset[str]:
 
 @cache
 def _source(part: str) -> str:
-    found = importlib.util.find_spec("timm")
-    places = found.submodule_search_locations if found else ()
-    paths = [path for place in places for path in sorted(Path(place, part).glob("*.py"))]
+    spec = importlib.util.find_spec("timm")
+    folders = spec.submodule_search_locations if spec else ()
+    paths = [path for folder in folders for path in sorted(Path(folder, part).glob("*.py"))]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)

@@ -1,11 +1,11 @@
-"""Limits of names in W&B. wandb refuses a bad project or tag as it starts; a bad group only the server refuses."""
+"""Limits of names in W&B. wandb refuses a bad project or tag when it starts; only the server refuses a bad group."""
 
 from __future__ import annotations
 
 import hashlib
 
 NAME_LENGTH, TAG_LENGTH = 128, 64  # characters
-FORBIDDEN = "/\\#?%:"  # in a project, and in an entity, which precedes it in an address
+FORBIDDEN = "/\\#?%:"  # in a project, and in an entity, which precedes the project in a URL
 
 
 def as_group(name: str) -> str:

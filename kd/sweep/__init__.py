@@ -1,1 +1,1 @@
-"""A sweep: the ledger of its cells, and the report that is made of it."""
+"""A sweep (Hydra multirun): its name, the callback that checks and follows it, and its jobs."""

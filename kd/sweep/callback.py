@@ -1,8 +1,8 @@
-"""What a multirun adds to a run: a name, a ledger, progress and a report.
+"""The callback of a multirun: it checks the jobs, names the sweep, follows its ledger and makes the report.
 
-Hydra 1.3 neither goes on to ``on_multirun_end`` after a failed job nor shows more than the first failure. So the cells
-keep a ledger of files (``kd/records/ledger.py``), this process watches it whatever launcher the cells run under, and
-``finish`` is called by the callback and once more when the command ends.
+Hydra 1.3 skips ``on_multirun_end`` after a failed job, and shows only the first failure. So each job writes its outcome
+to a ledger of files (``kd/records/ledger.py``), this process watches the ledger under any launcher, and ``finish`` is
+called both by the callback and when the command ends.
 """
 
 from __future__ import annotations
@@ -38,17 +38,16 @@ from kd.sweep.monitor import SweepMonitor, progress_of
 from kd.sweep.naming import ASIDE, command_of, grid_cells, sweep_name
 from kd.tracking.wandb_environment import find_agent
 
-# as in run.py, which a launcher's workers do not import
+# as in kd/run.py, which the workers of a launcher do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
-TRIED = 24  # values of one setting: each takes a tenth of a second
-MOST = 100_000  # cells of a sweep
-_watch: SweepMonitor | None = None  # of the multirun that this process has started
-_failed = 0  # its cells that failed, once it is over
+TRIED = 24  # values of one setting that are checked: each takes a tenth of a second
+MOST = 100_000  # jobs of a sweep
+_monitor: SweepMonitor | None = None  # of the multirun that this process has started
+_failed = 0  # how many of its jobs failed or are missing, once it is over
 
 
 class SweepCallback(Callback):
-    """``hydra.callbacks.sweep``: checks the jobs of a multirun; names it, writes down its cells, follows them, makes
-    the report."""
+    """``hydra.callbacks.sweep``: checks the jobs of a multirun, names it, begins its ledger, follows it, reports it."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         restore_hydra_errors()
@@ -61,24 +60,24 @@ class SweepCallback(Callback):
 
 
 def preflight_values(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
-    """Check every value of a sweep once, with the others at their first; of many values ``TRIED``.
+    """Check every value of each swept setting, with the other settings at their first value; at most ``TRIED`` each.
 
     Raises:
-        ValueError: as of ``check_jobs``.
+        ValueError: as for ``check_jobs``.
     """
     from kd.pipeline.preflight import check_jobs
 
     for o in swept:
         if o.get_key_element() in ("outputs", "sweep"):
-            raise ValueError(f"{o.input_line}: a sweep has one folder; start one for each")
+            raise ValueError(f"{o.input_line}: a sweep has one folder; start one sweep for each")
     values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
     for o in swept:
         if not values[o.get_key_element()]:
             raise ValueError(f"{o.input_line} has no value")
     if math.prod(map(len, values.values())) > MOST:
         raise ValueError(f"the sweep has more than {MOST:,} cells")
-    first = {key: found[0] for key, found in values.items()}
-    cells = [first, *({**first, key: value} for key, found in values.items() for value in sample_values(found))]
+    first = {key: own[0] for key, own in values.items()}
+    cells = [first, *({**first, key: value} for key, own in values.items() for value in sample_values(own))]
     name = config.hydra.job.config_name
     of_hydra = [o for o in config.hydra.overrides.hydra if key_of(o) != "hydra.mode"]
 
@@ -93,51 +92,56 @@ def preflight_values(config: DictConfig, swept: Sequence[Override], fixed: Seque
 
 
 def sample_values(values: Sequence[str]) -> Sequence[str]:
-    """The values behind the first; of many ``TRIED`` or fewer, evenly and to the last."""
+    """Return the values after the first; at most ``TRIED``, evenly spaced, including the last."""
     return values[: 0 : -max(1, -(-(len(values) - 1) // TRIED))]
 
 
 def _start(config: DictConfig) -> None:
-    """Name the sweep, settle where it lies, write its cells down, watch them."""
-    global _watch
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may say MULTIRUN without -m
-        text = "kd: torchrun shares one run; of a multirun, start every cell with a torchrun of its own"
+    """Check the sweep, name it, fix its folder, begin its ledger and follow it."""
+    global _monitor
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # an experiment may set MULTIRUN without -m
+        text = "kd: torchrun runs one run; start each cell of a multirun with its own torchrun"
         raise SystemExit(text if os.environ.get("RANK", "0") == "0" else 1)
     if find_agent() and config.tracking.mode != "disabled":
         raise ValueError(
-            "a wandb agent (WANDB_SWEEP_ID in the environment) hands out one run at a time: leave -m and the values "
-            "away, or say tracking=disabled"
+            "a wandb agent (WANDB_SWEEP_ID in the environment) starts one run at a time: leave out -m and the values, "
+            "or use tracking=disabled"
         )
-    for part in (config.hydra.sweeper, config.hydra.launcher):  # what is wrong there is told before any folder is made
+    for part in (
+        config.hydra.sweeper,
+        config.hydra.launcher,
+    ):  # refuses a wrong value there before Hydra makes a folder
         OmegaConf.to_container(part, resolve=True)
-    task = OmegaConf.to_container(config.hydra.overrides.task)  # as typed, interpolations too
+    task = OmegaConf.to_container(config.hydra.overrides.task)  # as typed, interpolations unresolved
     given = [*config.hydra.overrides.hydra, *task]
     params = config.hydra.sweeper.get("params") or {}
-    written = [f"{name}={value}" for name, value in params.items()] + task
+    lines = [f"{name}={value}" for name, value in params.items()] + task
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = list({o.get_key_element(): o for o in parser.parse_overrides(written)}.values())
+    overrides = list({o.get_key_element(): o for o in parser.parse_overrides(lines)}.values())
     is_search = "BasicSweeper" not in config.hydra.sweeper._target_
     swept = [o for o in overrides if o.is_sweep_override() or (is_search and o.get_key_element() in params)]
     fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if o not in swept]
     for o in swept:
         if o.is_interval_sweep() and not is_search:
-            raise ValueError(f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid wants values")
+            raise ValueError(
+                f"{o.input_line} is for a search, hydra/sweeper=optuna_study: a grid needs a list of values"
+            )
     if own := [o for o in given if key_of(o) == "hydra.sweep.dir"]:
-        check_length(config.hydra.sweep.dir, key_of(own[0]))  # before seconds go into networks
+        check_length(config.hydra.sweep.dir, key_of(own[0]))  # before the checks of networks, which take seconds
     for key in ("output_subdir", "sweep.subdir"):
         check_length(str(OmegaConf.select(config.hydra, key) or ""), f"hydra.{key}")
     check_outputs(config.outputs)
-    if is_search and (apart := [o.get_key_element() for o in swept if is_of_images(o.get_key_element())]):
+    if is_search and (data_keys := [o.get_key_element() for o in swept if is_of_images(o.get_key_element())]):
         from kd.runtime.user_warnings import warn_user
 
         warn_user(
-            f"the search takes cells of several data sets for one another: {', '.join(apart)} changes the images that "
-            "validate, and with them what validation accuracy means. Search within one data set"
+            f"the search compares cells of different data sets: {', '.join(data_keys)} changes the validation images, "
+            "so validation accuracies are not comparable. Search within one data set"
         )
     preflight_values(config, swept, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
-        raise ValueError(f"outputs={outputs} would be read as an interpolation; take a folder without ${{ in its name")
+        raise ValueError(f"Hydra reads outputs={outputs} as an interpolation; use a folder without ${{ in its name")
     if any(key_of(o) == "hydra.sweep.dir" for o in given):
         folder = Path(config.hydra.sweep.dir).expanduser().absolute()
     else:
@@ -146,7 +150,7 @@ def _start(config: DictConfig) -> None:
         folder = outputs / "sweeps" / name
     check_outputs(str(folder), "hydra.sweep.dir")
     command = command_of(given, outputs, folder)
-    _settle(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs), **of_environment(config.tracking)})
+    _fix_paths(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs), **of_environment(config.tracking)})
     before = len(list((folder / "cells").glob("*.json")))
     trials = before + config.hydra.sweeper.n_trials if is_search else None
     keys = [key_of(o.get_key_element()) for o in swept]
@@ -155,90 +159,94 @@ def _start(config: DictConfig) -> None:
     user_warnings.forget_shown(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
     os.environ[LEADER] = str(os.getpid())
-    _watch = SweepMonitor(folder, outputs, tracking | {"group": tracking["group"] or as_group(folder.name)})
+    _monitor = SweepMonitor(folder, outputs, tracking | {"group": tracking["group"] or as_group(folder.name)})
 
 
-def _settle(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str]) -> None:
-    """Write absolute places into the overrides that every job is composed from: a job may run in another folder, in
-    another environment and on another machine, where ``outputs`` and ``KD_OUTPUTS`` mean something else."""
+def _fix_paths(config: DictConfig, hydra: Mapping[str, str], task: Mapping[str, str]) -> None:
+    """Write absolute paths into the overrides from which every job is composed.
+
+    A job may run in another folder, in another environment and on another machine, where ``outputs`` and ``KD_OUTPUTS``
+    name another folder.
+    """
     quoted = {name: f"{name}={as_value(value)}" for name, value in {**hydra, **task}.items()}
-    with read_write(config), read_write(config.hydra):  # which Hydra 1.4 closes before it asks us
+    with read_write(config), read_write(config.hydra):  # Hydra 1.4 makes both read-only before it calls this
         for name, value in {**hydra, **task}.items():
             OmegaConf.update(config, name, value)
         config.hydra.overrides.hydra.extend([quoted[name] for name in hydra])
-        typed = OmegaConf.to_container(config.hydra.overrides.task)  # interpolations too
+        typed = OmegaConf.to_container(config.hydra.overrides.task)  # interpolations unresolved
         config.hydra.overrides.task = [o for o in typed if key_of(o) not in task] + [quoted[name] for name in task]
 
 
 def of_environment(tracking: DictConfig) -> dict[str, str]:
-    """What the environment of this process says of project and entity, which that of a job may not say."""
-    written = OmegaConf.to_container(tracking)
-    found = [name for name, value in written.items() if FROM_ENVIRONMENT.match(str(value))]
-    return {f"tracking.{name}": tracking[name] for name in found if tracking[name] is not None}
+    """Return the overrides for settings from this process's environment, which a job's environment may lack."""
+    raw = OmegaConf.to_container(tracking)
+    names = [name for name, value in raw.items() if FROM_ENVIRONMENT.match(str(value))]
+    return {f"tracking.{name}": tracking[name] for name in names if tracking[name] is not None}
 
 
 def is_running() -> bool:
     """Whether this process has started a multirun that is not over."""
-    return _watch is not None
+    return _monitor is not None
 
 
 def finish(report: bool = True) -> int:
-    """Close the sweep of this process, if there is one: the last lines, the report. Returns how many cells failed, or
-    are missing."""
-    global _watch, _failed
-    if _watch is None:
+    """Close the sweep of this process, if any: print the summary, make the report.
+
+    Returns:
+        How many cells failed or are missing.
+    """
+    global _monitor, _failed
+    if _monitor is None:
         return _failed
-    watch, _watch, _failed = _watch, None, 1  # whatever happens now, nobody shall take it for a success
-    sweep = watch.stop()
+    monitor, _monitor, _failed = _monitor, None, 1  # an error below must not count as success
+    sweep = monitor.stop()
     missing = ("failed",) if sweep.trials else ("failed", "lost", "running", "waiting")
     _failed = sweep.count(*missing)
     from kd.runtime.console import display_path, print_line
 
-    if not any(map(watch.is_new, sweep.cells)):
-        print_line(f"{sweep.name}: no cell was begun")
+    if not any(map(monitor.is_new, sweep.cells)):
+        print_line(f"{sweep.name}: no cell started")
         return _failed
-    print_line(f"\n{sweep.name}: {progress_of(sweep, watch.is_new)}")
+    print_line(f"\n{sweep.name}: {progress_of(sweep, monitor.is_new)}")
     for cell in sweep.cells:
         if cell.status == "failed":
             print_line(f"failed: {' '.join(map(format_override, cell.overrides))}\n  {cell.error}")
     if _failed:
-        print_line(f"The same command does what is missing:\n  {sweep.command}")
+        print_line(f"The same command runs the missing cells:\n  {sweep.command}")
     if report:
         try:
-            _report(watch)
-        except Exception as error:  # the cells are safe, and the report is a command of its own
-            print_line(
-                f"The report could not be made: {error}\n  python -m kd.report {display_path(sweep.folder)} tries again."
-            )
+            _report(monitor)
+        except Exception as error:  # the runs are safe, and a command of its own makes the report
+            print_line(f"The report failed: {error}\n  To try again: python -m kd.report {display_path(sweep.folder)}")
     return _failed
 
 
-def _report(watch: SweepMonitor) -> None:
+def _report(monitor: SweepMonitor) -> None:
     from kd.report.sweep.aggregate import cell_rows, groups
     from kd.report.sweep.cells_csv import group_rows
     from kd.report.sweep.report import write_sweep_report
     from kd.report.sweep.view import front_rows, points, views
     from kd.runtime.console import display_path, print_line
 
-    made = write_sweep_report(watch.folder)
-    print_line(f"Report: {display_path(made['html'])}")
-    if watch.tracking["mode"] == "disabled":
+    files = write_sweep_report(monitor.folder)
+    print_line(f"Report: {display_path(files['html'])}")
+    if monitor.tracking["mode"] == "disabled":
         return
     from kd.tracking.sweep_report import publish_report
 
-    sweep = read_sweep(watch.folder)
+    sweep = read_sweep(monitor.folder)
     hint = publish_report(
-        watch.outputs,
+        monitor.outputs,
         run_id=digest({"sweep": sweep.name})[:20],
         name=f"report of {sweep.name}",
         config={"sweep": sweep.name},
-        figures={name: path for name, path in made.items() if path.suffix == ".png"},
+        figures={name: path for name, path in files.items() if path.suffix == ".png"},
         tables={
             "cells": cell_rows(sweep),
             "grid": group_rows(groups(sweep)),
-            "fronts": [row for shown in views(sweep) for row in front_rows(shown, points(shown))],
+            "fronts": [row for view in views(sweep) for row in front_rows(view, points(view))],
         },
         summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
-        **watch.tracking,
+        **monitor.tracking,
     )
-    print_line(f"{hint}\nsend all: wandb sync {display_path(watch.outputs / 'wandb')}")
+    print_line(f"{hint}\nsend all: wandb sync {display_path(monitor.outputs / 'wandb')}")

@@ -1,4 +1,4 @@
-"""One job of a multirun: a run whose outcome goes into the sweep's ledger."""
+"""One job of a multirun: a run that writes its outcome to the sweep's ledger."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from kd.runtime.values import format_override
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
 
-HEARTBEAT = 30.0  # seconds between the lines of a job that trains for long
+HEARTBEAT = 30.0  # seconds between the progress lines of a job
 
 
 def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> float | tuple[float, ...] | None:
-    """Make the run of one job and note its outcome in the ledger; see ``kd/sweep/callback.py``.
+    """Execute one job and write its outcome to the ledger; see ``kd/sweep/callback.py``.
 
     Returns:
         The values that a search optimises; None in a grid.
@@ -38,32 +38,33 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     plan = read_plan(folder)
     is_search = plan["cells"] is None
     slow_down(HEARTBEAT)
-    show_plainly()  # in a launcher's worker, too
+    show_plainly()  # again, for the worker of a launcher
     share_folder(folder)
-    exit_with_parent(int(os.environ.get(LEADER, 0)))  # a launcher's worker on this machine
+    exit_with_parent(int(os.environ.get(LEADER, 0)))  # the worker of a launcher on this machine
     swept = [override for override in job.overrides.task if key_of(override) in plan["swept"]]
     try:
-        with job_entry(folder, swept) as page:
-            from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger shows the job by now
+        with job_entry(folder, swept) as entry:
+            from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger already shows the job
 
             outcome = run(cfg, choices, None, command)
-            page.finish(outcome.folder, outcome.result, outcome.reused)
+            entry.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:
-        if is_search:  # its sweeper decides what a failed job means
+        if is_search:  # the sweeper decides what to do about a failed job
             raise
         if not is_recorded(folder, swept, error):
             print(
                 f"kd: {' '.join(map(format_override, swept))}: {explain_os_error(error, cfg.outputs)}", file=sys.stderr
             )
-        return None  # the ledger holds error and traceback; the other jobs go on, and the exit code tells
+        return None  # the ledger has error and traceback; the other jobs continue, and the exit code is 1 at the end
 
 
 def objective_values(outcome: RunResult, cfg: DictConfig) -> float | tuple[float, ...]:
-    """Return the values of ``objective`` in the result of a run; warn of latencies from a busy machine."""
-    objective = OmegaConf.to_container(cfg, resolve=True)["optimized_metric"]
-    if not is_calm(outcome.result["student"]) and (late := needs_latency(objective)):
+    """Return the values of ``optimized_metric`` in the result of a run; warn of latencies from a busy machine."""
+    optimized_metric = OmegaConf.to_container(cfg, resolve=True)["optimized_metric"]
+    if not is_calm(outcome.result["student"]) and (distorted := needs_latency(optimized_metric)):
         warn_user(
-            f"the search optimises {' and '.join(late)}, which was measured while something else used the machine"
+            f"the search optimises {' and '.join(distorted)}, measured while another program used the machine: "
+            "the value is unreliable"
         )
-    return metric_values(outcome.result, objective)
+    return metric_values(outcome.result, optimized_metric)

@@ -16,7 +16,7 @@ ASIDE = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do 
 
 
 def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
-    """What goes on with the sweep, from whatever folder it is typed in."""
+    """Return the command that resumes the sweep from any folder."""
     kept = [o for o in given if key_of(o) not in ("hydra.mode", "outputs", "hydra.sweep.dir")]
     if outputs != Path("outputs").absolute():
         kept.append(f"outputs={as_value(str(outputs))}")
@@ -28,15 +28,15 @@ def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
 def sweep_name(
     swept: Sequence[Override], fixed: Sequence[str], experiment: str | None, aside: Sequence[str] = ASIDE
 ) -> str:
-    """Name a sweep by what it computes: the same command, the same folder, so that it can be gone on with."""
-    said = [o.input_line for o in swept] + list(fixed)
-    kept = sorted(line for line in said if key_of(line).split(".")[0].split("/")[0] not in aside)
+    """Name a sweep by what it computes: the same command has the same folder and resumes the sweep."""
+    overrides = [o.input_line for o in swept] + list(fixed)
+    kept = sorted(line for line in overrides if key_of(line).split(".")[0].split("/")[0] not in aside)
     keys = [key_of(o.get_key_element()).split(".")[-1] for o in swept]
     return f"{shortened(experiment or '-'.join(keys) or 'sweep')}-{digest({'overrides': kept})[:6]}"
 
 
 def grid_cells(swept: Sequence[Override]) -> list[list[str]]:
-    """The overrides of every cell, in the order in which Hydra's own sweeper runs them."""
+    """Return the overrides of every cell, in the order in which Hydra's own sweeper runs them."""
     cells: list[list[str]] = [[]]
     for override in swept:
         key = override.get_key_element()

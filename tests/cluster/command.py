@@ -1,4 +1,4 @@
-"""Sweeps as a user starts them, and what these tests look at while they run."""
+"""Start sweeps as a user does, and inspect them while they run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import TINY
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *TINY,
-    "train.teacher.epochs=4",  # long enough for somebody to die in
+    "train.teacher.epochs=4",  # long enough to kill a process in
     "train.student.epochs=1",
     "train.threads=1",
     "latency.seconds=0.02",
@@ -45,13 +45,13 @@ def has(plugin: str) -> bool:
 
 
 def need(plugin: str) -> None:
-    """Skip the test, by name, where the Hydra plugin is not installed."""
+    """Skip the test if the Hydra plugin is not installed."""
     if not has(plugin):
         pytest.skip(f"the Hydra plugin of {plugin} is not installed: pip install -e '.[{PLUGINS[plugin]}]'")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Of a command that leaves nothing in anybody's home; Slurm's and Ray's own variables are the tests' to set."""
+    """Return an environment that keeps a command out of the user's home, without variables of Slurm, Ray and kd."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "RAY_", "KD_"))}
     fonts = {"MPLCONFIGDIR": str(home / "matplotlib"), "XDG_CACHE_HOME": str(home / "cache")}
     return kept | fonts | {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
@@ -59,10 +59,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(*overrides: str, cwd: Path, env: dict[str, str]) -> Iterator[subprocess.Popen]:
-    """A multirun that is running; its words go to ``cwd/said.txt``."""
-    with open(cwd / "said.txt", "ab") as said:
+    """Start a multirun; its output goes to ``cwd/output.txt``."""
+    with open(cwd / "output.txt", "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "kd.run", "-m", *overrides], cwd=cwd, env=env, stdout=said, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "kd.run", "-m", *overrides],
+            cwd=cwd,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield process
@@ -73,16 +77,16 @@ def started(*overrides: str, cwd: Path, env: dict[str, str]) -> Iterator[subproc
 
 
 def sweep(*overrides: str, cwd: Path, env: dict[str, str], code: int = 0, seconds: float = 240) -> str:
-    """Run a multirun to its end and return what it said."""
+    """Run a multirun to its end and return its output."""
     with started(*overrides, cwd=cwd, env=env) as process:
         process.wait(seconds)
-    said = (cwd / "said.txt").read_text(encoding="utf-8", errors="replace")
-    assert process.returncode == code, said
-    return said
+    output = (cwd / "output.txt").read_text(encoding="utf-8", errors="replace")
+    assert process.returncode == code, output
+    return output
 
 
 def wait_for(what: str, look: Callable[[], Any], process: subprocess.Popen | None = None, seconds: float = 180) -> Any:
-    """Return what ``look`` finds, asked many times a second."""
+    """Call ``look`` many times a second until it returns something, and return that."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = look()
@@ -109,9 +113,9 @@ def students(outputs: Path) -> dict[str, str]:
 
 
 def each_made_once(outputs: Path) -> bool:
-    """Whether one cell trained the teacher and one the baseline, and all others found them.
+    """Whether one cell trained the teacher, one trained the baseline, and all others reused them.
 
-    That one may have failed later, at its student, and left no result.
+    The cell that trained one may have failed later, at its student, and have no result.
     """
     (teacher,) = (outputs / "teachers").iterdir()
     (baseline,) = (
@@ -129,8 +133,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def teachers_trainer(outputs: Path) -> int | None:
-    """The process that trains the teacher now: it holds the lock."""
-    if not any((outputs / "teachers").glob(".*")):  # the folder that it fills, not published yet
+    """Return the process that trains the teacher now: it holds the lock."""
+    if not any((outputs / "teachers").glob(".*")):  # the folder of the teacher before it is published
         return None
     for lock in (outputs / ".locks").glob("teachers-*.lock"):
         try:
@@ -142,23 +146,23 @@ def teachers_trainer(outputs: Path) -> int | None:
 
 
 def kill_the_trainer(outputs: Path, process: subprocess.Popen) -> int:
-    """SIGKILL to whoever trains the teacher, in the middle of it."""
-    pid = wait_for("anybody who trains the teacher", lambda: teachers_trainer(outputs), process)
+    """Kill the process that trains the teacher, during the training; return its id."""
+    pid = wait_for("a process that trains the teacher", lambda: teachers_trainer(outputs), process)
     time.sleep(0.3)
-    assert teachers_trainer(outputs) == pid, "it was trained too fast for this test"
+    assert teachers_trainer(outputs) == pid, "the teacher was trained too fast for this test"
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that were started with ``KD_CLUSTER=mark`` in their environment, but for this one."""
-    told = subprocess.run(["ps", "axeww", "-o", "pid=,stat=,command="], capture_output=True, text=True, check=True)
-    found = [line.split() for line in told.stdout.splitlines() if f"KD_CLUSTER={mark}" in line.split()]
+    """Return the processes with ``KD_CLUSTER=mark`` in their environment, except this one."""
+    listing = subprocess.run(["ps", "axeww", "-o", "pid=,stat=,command="], capture_output=True, text=True, check=True)
+    found = [line.split() for line in listing.stdout.splitlines() if f"KD_CLUSTER={mark}" in line.split()]
     return [int(pid) for pid, stat, *_ in found if int(pid) != os.getpid() and not stat.startswith("Z")]
 
 
 def end(mark: str) -> None:
-    """End all that was started under ``mark``, daemons that left their parents too, and nothing else."""
+    """End all processes with ``mark``, including detached daemons, and no others."""
     for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
         for pid in marked(mark):
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Real clusters on this machine: ``pytest -m cluster tests/cluster``. Whatever a test starts is ended with it."""
+"""Real clusters on this machine: ``pytest -m cluster tests/cluster``. Each test ends the processes that it starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place():
-    """A folder with a short path, for sockets, which is also the mark of what is started; gone after the test."""
+    """A folder with a short path, for sockets; removed after the test. Its path marks the processes of the test."""
     folder = Path(tempfile.mkdtemp(prefix="kd-", dir="/tmp"))
     folder.chmod(0o755)
     try:
@@ -36,7 +36,7 @@ def place():
 
 @pytest.fixture(scope="session")
 def undisturbed(home, tmp_path_factory) -> tuple[Path, str]:
-    """A sweep of four cells, in two processes if it can be, none of which was killed: where it is, what it said."""
+    """Outputs folder and output of an undisturbed sweep of four cells, in two processes if joblib is installed."""
     cwd = tmp_path_factory.mktemp("undisturbed")
     launcher = "joblib" if has("joblib") else "basic"
     overrides = [f"hydra/launcher={launcher}", f"kd.temperature={TEMPERATURES}", *SMALL]

@@ -31,20 +31,20 @@ def joblib():
 
 
 def test_two_processes_share_one_teacher(undisturbed):
-    outputs, said = undisturbed
+    outputs, output = undisturbed
     assert list(cells(outputs)) == TEMPERATURES.split(",")
     assert all(cell.status == "done" for cell in cells(outputs).values())
     assert each_made_once(outputs)
     assert len(set(students(outputs).values())) == 4, "four temperatures, four students"
-    assert "UserWarning" not in said
+    assert "UserWarning" not in output
 
 
-def test_a_sweep_that_is_killed_takes_its_processes_along_and_goes_on(expected, home, place, tmp_path: Path):
+def test_a_killed_sweep_ends_its_processes_and_resumes(expected, home, place, tmp_path: Path):
     overrides = ["hydra/launcher=joblib", f"kd.temperature={TEMPERATURES}", "outputs=shared", *SMALL]
     env = environment(home, KD_CLUSTER=str(place))
     outputs = tmp_path / "shared"
     with started(*overrides, cwd=tmp_path, env=env) as process:
-        trainer = wait_for("anybody who trains the teacher", lambda: teachers_trainer(outputs), process)
+        trainer = wait_for("a process that trains the teacher", lambda: teachers_trainer(outputs), process)
         assert trainer != process.pid
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,4 +1,4 @@
-"""Searches, and that they are gone on with."""
+"""Searches run, and the same command resumes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cwd(tmp_path_factory):
 
 
 def the_study(cwd, name: str) -> tuple[list[tuple[str, list[float]]], list[tuple[float, ...]]]:
-    """(state, values) and parameters of each trial."""
+    """Return (state, values) and parameters of each trial."""
     (folder,) = (cwd / "outputs" / "sweeps").glob(name)
     with sqlite3.connect(folder / "study.db") as study:
         trials = study.execute("select trial_id, state from trials order by number").fetchall()
@@ -30,9 +30,9 @@ def the_study(cwd, name: str) -> tuple[list[tuple[str, list[float]]], list[tuple
     return [(state, value) for (_, state), value in zip(trials, values, strict=True)], params
 
 
-def test_a_study_that_is_started_again_goes_on_and_repeats_nothing(cwd, home):
+def test_a_study_that_is_started_again_resumes_and_repeats_nothing(cwd, home):
     for _ in range(2):
-        said = sweep("experiment=search_kd", "hydra.sweeper.n_trials=4", *SEARCH, cwd=cwd, env=environment(home))
+        output = sweep("experiment=search_kd", "hydra.sweeper.n_trials=4", *SEARCH, cwd=cwd, env=environment(home))
     trials, params = the_study(cwd, "search_kd-*")
     assert [state for state, _ in trials] == ["COMPLETE"] * 8
     assert len(set(params)) == 8 and all(len(found) == 3 for found in params)
@@ -40,13 +40,13 @@ def test_a_study_that_is_started_again_goes_on_and_repeats_nothing(cwd, home):
     validation = [cell.result["student"]["training"]["best_val_accuracy"] for cell in read_sweep(folder).cells]
     assert sorted(validation) == pytest.approx(sorted(value for _, (value,) in trials))
     best = max(value for _, (value,) in trials)
-    assert f"Best value: {best}" in said
+    assert f"Best value: {best}" in output
     assert len(list((cwd / "outputs" / "teachers").iterdir())) == 1
-    assert "alembic" not in said and "Warning" not in said
+    assert "alembic" not in output and "Warning" not in output
 
 
 def test_two_numbers_and_a_trial_that_fails(cwd, home):
-    overrides = ["experiment=search_kd_pareto", "hydra/sweeper/sampler=grid", "objective.1=student.macs"]
+    overrides = ["experiment=search_kd_pareto", "hydra/sweeper/sampler=grid", "optimized_metric.1=student.macs"]
     grid = ["kd.temperature=choice(1e-300,2)", "student.width=choice(0.25)", "kd.alpha=choice(0.7)"]
     small = [override for override in SEARCH if not override.startswith("student.width")]
     sweep(*overrides, *grid, "train.student.lr=choice(0.004)", *small, cwd=cwd, env=environment(home), code=1)

@@ -27,8 +27,10 @@ ADDRESSES = ("127.0.0.2", "127.0.0.3")
 
 @pytest.fixture
 def ray(place, home) -> dict[str, str]:
-    """The environment of who uses the cluster. Its nodes run elsewhere and know no KD_OUTPUTS. Never `ray stop`: that
-    would end every Ray of this machine."""
+    """The environment of a user of the cluster. Its nodes run in another folder, without KD_OUTPUTS.
+
+    Never `ray stop` here: it would end every Ray of this machine.
+    """
     need("ray")
     with socket.socket() as free:
         free.bind((ADDRESSES[0], 0))
@@ -51,9 +53,9 @@ def test_a_killed_worker_is_replaced_and_a_cell_that_fails_fails_alone(ray, expe
     with started(*launcher, *overrides, cwd=tmp_path, env=ray) as process:
         killed = kill_the_trainer(outputs, process)
         assert process.wait(240) == 1, "one cell failed"
-    said = (tmp_path / "said.txt").read_text(encoding="utf-8", errors="replace")
+    output = (tmp_path / "output.txt").read_text(encoding="utf-8", errors="replace")
     failed = cells(outputs)["1e-300"]
-    assert failed.status == "failed" and "not finite" in failed.error, said
-    assert students(outputs) == expected, "the same weights as of a sweep that nobody disturbed"
+    assert failed.status == "failed" and "not finite" in failed.error, output
+    assert students(outputs) == expected, "the same weights as of an undisturbed sweep"
     assert each_made_once(outputs)
-    assert f"pid={killed}" in said and f"ip={ADDRESSES[1]}" in said, "both machines took part"
+    assert f"pid={killed}" in output and f"ip={ADDRESSES[1]}" in output, "both machines took part"

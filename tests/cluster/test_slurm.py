@@ -60,7 +60,7 @@ PartitionName=all Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 
 @pytest.fixture
 def slurm(place, home) -> dict[str, str]:
-    """The environment of who uses the cluster."""
+    """The environment of a user of the cluster."""
     need("submitit")
     path = f"{Path(__file__).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     missing = [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if not shutil.which(name, path=path)]
@@ -88,7 +88,7 @@ def slurm(place, home) -> dict[str, str]:
 
 
 def ports() -> list[int]:
-    """Three free ports, the last two side by side."""
+    """Return three consecutive free ports."""
     for first in range(16817, 17817, 3):
         try:
             for port in range(first, first + 3):
@@ -117,13 +117,13 @@ def test_a_killed_cell_queues_again_and_a_cell_that_fails_fails_alone(slurm, exp
             return next((line for line in shown.splitlines() if "Restarts=1" in line and "=PENDING" in line), None)
 
         job = re.match(r"JobId=(\d+)", wait_for("a job that was queued again", queued_again, process)).group(1)
-        # Slurm lets it wait for two minutes, lest its node is not well
+        # by default Slurm waits two minutes, in case the node is faulty
         ask(slurm, "scontrol", "update", f"jobid={job}", "starttime=now")
         assert process.wait(240) == 1, "one cell failed"
-    said = (tmp_path / "said.txt").read_text(encoding="utf-8", errors="replace")
+    output = (tmp_path / "output.txt").read_text(encoding="utf-8", errors="replace")
     failed = cells(outputs)["1e-300"]
-    assert failed.status == "failed" and "not finite" in failed.error, said
-    assert students(outputs) == expected, "the same weights as of a sweep that nobody disturbed"
+    assert failed.status == "failed" and "not finite" in failed.error, output
+    assert students(outputs) == expected, "the same weights as of an undisturbed sweep"
     assert each_made_once(outputs)
     hosts = set(re.findall(r"NodeList=(n\d)", ask(slurm, "scontrol", "--oneliner", "show", "job")))
     assert hosts == {"n1", "n2"}, "both nodes took part"

@@ -1,4 +1,4 @@
-"""What is typed arrives: homes, letters of any script, signs that Hydra's grammar does not know."""
+"""Arguments arrive as typed: homes, letters of any script, signs that Hydra's grammar does not know."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def home():
     }.items(),
 )
 def test_what_can_only_be_text_is_read_as_such(typed, value):
-    assert parsed(typed) is None, "or Hydra could read it"
+    assert parsed(typed) is None, "Hydra alone cannot read it"
     assert parsed(quote_override(typed)).value() == value
 
 
@@ -83,7 +83,7 @@ def test_options_that_name_a_folder_take_a_home_and_deletions_are_none():
 @example("{a:~/x}")
 @example("'~/x")
 @example("a\\")
-@example("\\" * 60 + "é")  # which takes for ever where a sign may be read in two ways
+@example("\\" * 60 + "é")  # takes exponential time if a sign matches in two ways
 def test_what_hydra_can_read_is_left_alone_and_what_it_cannot_has_an_argument(value):
     override = f"data.root={value}"
     if parsed(override):
@@ -93,10 +93,14 @@ def test_what_hydra_can_read_is_left_alone_and_what_it_cannot_has_an_argument(va
         assert parsed(argument).value() == parsed(f"data.root={as_value(value)}").value() == value
 
 
-def test_a_blank_that_is_dropped_is_told_with_what_keeps_it():
+def test_a_dropped_blank_is_reported_with_what_keeps_it():
     typed = ["data.root=/a b ", "data.root=é ", "data.root=~/a,b ", "seed=3 ", "outputs=/a\\ ", "kd=hinton", "-m"]
-    said = [*trim_text(typed, hydra_arguments(typed))]
-    assert len(said) == 2 and """'data.root="/a b "' keeps it""" in said[0] and """'data.root="é "'""" in said[1]
+    messages = [*trim_text(typed, hydra_arguments(typed))]
+    assert (
+        len(messages) == 2
+        and """'data.root="/a b "' keeps it""" in messages[0]
+        and """'data.root="é "'""" in messages[1]
+    )
 
 
 @pytest.mark.parametrize("text", ["~/x", "~", "~/", "x~/y", "file:~/x", "http://~/x"])
@@ -130,11 +134,13 @@ QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=1", "tracking=disabled", "re
 
 @pytest.fixture(scope="module")
 def lived_in(tmp_path_factory):
-    """A run and a sweep with all places at home, typed as nobody's shell has expanded them."""
+    """A run with all paths in the home folder, typed with ``~`` that no shell has expanded."""
     home, cwd = tmp_path_factory.mktemp("at home"), tmp_path_factory.mktemp("elsewhere")
-    page = home / "mine" / "experiment" / "mine.yaml"
-    page.parent.mkdir(parents=True)
-    page.write_text("# @package _global_\nhydra: {sweeper: {params: {teacher.seed: '0,1'}}}\noutputs: ~/of a page\n")
+    option = home / "mine" / "experiment" / "mine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {teacher.seed: '0,1'}}}\noutputs: ~/of an option\n"
+    )
     env = os.environ | {"HOME": str(home), "KD_OUTPUTS": "~/o", "PYTHONPATH": str(CONF.parent)}
 
     def typed(*arguments: str, module: str = "kd.run"):
@@ -167,7 +173,7 @@ def test_a_folder_and_a_checkpoint_that_are_typed(lived_in, quote):
     assert Path(settings.outputs) == home / "o"
 
 
-def test_a_sweep_of_a_page_at_home(lived_in):
+def test_a_sweep_of_an_experiment_at_home(lived_in):
     home, typed, _ = lived_in
     typed("-m", "--config-dir=~/mine", "experiment=mine", "hydra.sweep.dir=~/été", *QUICK, "baseline=false")
-    assert len(list((home / "of a page" / "runs").iterdir())) == 2 and (home / "été" / "report.html").is_file()
+    assert len(list((home / "of an option" / "runs").iterdir())) == 2 and (home / "été" / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""Options made from other options: when they are made, and which file comes before them."""
+"""Options made from other options: when they are made, and that a user's file precedes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_listing_options_makes_none(monkeypatch):
     source = generated.GeneratedOptions("kd", "kd://generated")
     assert source.list("kd", None) == ["combine"] and "wrn_40_2" in source.list("teacher", None)
     assert source.is_config("teacher/wrn_40_2") and not source.is_config("teacher/resnet18")
-    assert vars(source) == {"provider": "kd", "path": "generated"}, "what is copied"
+    assert vars(source) == {"provider": "kd", "path": "generated"}, "Hydra copies only these"
 
 
 def test_an_option_is_made_when_it_is_chosen(monkeypatch):

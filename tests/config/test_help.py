@@ -1,4 +1,4 @@
-"""``--help``: it names what there is, shows what the command would take, imports nothing heavy and costs little."""
+"""``--help`` names existing options, shows the values of the command, imports nothing heavy and costs little."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GROUPS = ("data", "teacher", "attention", "student", "kd", "train", "tracking", 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What ``--help`` prints, by the rest of the command."""
+    """A function that returns what ``--help`` prints, given the other arguments."""
     place = tmp_path_factory.mktemp("elsewhere")
 
     def show(*arguments: str, flag: str = "--help") -> str:
@@ -78,7 +78,7 @@ def test_help_shows_the_values_that_the_command_would_take(shown, choices):
     cfg = resolved(compose(*choices))
     text = shown(*choices).partition("Settings:")[2]
     for key in settings:
-        assert not first_missing(cfg, key), f"{key} is no setting"
+        assert not first_missing(cfg, key), f"{key} is not a setting"
         value = re.search(rf"^  {re.escape(key)}=(\S+)  ?", text, re.M).group(1)
         assert parse_value(value) == get_path(cfg, key)
 
@@ -99,7 +99,7 @@ def test_a_dollar_sign_in_a_value_is_shown(shown):
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_is_a_command(example):
-    """Each swept setting with each of its values, the others with their first."""
+    """Each swept setting is checked at each of its values, the others at their first."""
     overrides = OverridesParser.create().parse_overrides(example.removeprefix("-m ").split())
     values = {o.key_or_group: [*o.sweep_string_iterator()] if o.is_sweep_override() else [o.value()] for o in overrides}
     assert any(len(taken) > 1 for taken in values.values()) is example.startswith("-m ")

@@ -1,5 +1,7 @@
-"""Command lines that make no sense, given to the very function that ``python -m kd.run`` calls: each is refused in a
-line that names the setting, with exit code 2, and leaves nothing behind."""
+"""Wrong command lines, given to the function that ``python -m kd.run`` calls.
+
+Each is refused in a line that names the setting, with exit code 2, and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,9 @@ REFUSED = {
     "kd@baseline_kd=supervisd": ("kd=supervisd", "did you mean supervised"),
     "studnet=tiny_cnn": ("no setting studnet; did you mean student?",),
     "kd@baseline_kd=hinton": ("the baseline learns from labels alone", "kd@baseline_kd=supervised"),
-    "student=null": ("student=null is no option of student", "tiny_cnn"),
-    "+student=tiny_cnn": ("student is there already", "without +"),
-    "~kd": ("kd is not there: choose one, kd=",),
+    "student=null": ("student=null is not an option of student", "tiny_cnn"),
+    "+student=tiny_cnn": ("student exists already", "without +"),
+    "~kd": ("kd is missing: choose one, kd=",),
     "--config-name=conf": ("conf",),
     # keys
     "kd.temperatur=4": ("no setting kd.temperatur; did you mean kd.temperature?",),
@@ -44,37 +46,37 @@ REFUSED = {
     "epochs=3": ("no setting epochs", "train.student.epochs"),
     "lr=0.1 widht=2": ("no setting lr", "train.student.lr", "no setting widht", "student.width"),
     "student={widht:2}": ("no setting student.widht; did you mean student.width",),
-    "+foo=1": ("foo is read by nothing",),
-    "++kd.foo=1": ("kd.foo is read by nothing",),
-    "+kd.temperatur=4": ("kd.temperatur is read by nothing; did you mean kd.temperature?",),
-    "+kd.schedule.soft.stop=0.5": ("kd.schedule.soft.stop is read by nothing",),
-    "kd=combine kd.terms=[hinton] kd.at.weight=3": ("kd.at.weight is read by nothing: kd.terms lists hinton",),
-    "kd.terms.soft.temperature=3": ("kd.temperature is read by nothing since kd.terms.soft.temperature was said",),
-    "+kd.temperature=3": ("kd.temperature is there already", "without +"),
-    "~kd.temperature": ("kd.temperature is not there", "kd.terms.soft.temperature"),
-    "~seed": ("seed is not there",),
-    "~train.student.epochs": ("train.student.epochs is not there: kd.train.recipe.Recipe needs it",),
-    # data that cannot be, or are not there
+    "+foo=1": ("nothing reads foo",),
+    "++kd.foo=1": ("nothing reads kd.foo",),
+    "+kd.temperatur=4": ("nothing reads kd.temperatur; did you mean kd.temperature?",),
+    "+kd.schedule.soft.stop=0.5": ("nothing reads kd.schedule.soft.stop",),
+    "kd=combine kd.terms=[hinton] kd.at.weight=3": ("nothing reads kd.at.weight: kd.terms lists hinton",),
+    "kd.terms.soft.temperature=3": ("nothing reads kd.temperature: kd.terms.soft.temperature replaces it",),
+    "+kd.temperature=3": ("kd.temperature exists already", "without +"),
+    "~kd.temperature": ("kd.temperature is missing", "kd.terms.soft.temperature"),
+    "~seed": ("seed is missing",),
+    "~train.student.epochs": ("train.student.epochs is missing: kd.train.recipe.Recipe requires it",),
+    # data that are wrong or missing
     "data.train_images=0": ("data.train_images must be at least 12",),
     "data=folder data.root=null": ("data=folder needs data.root",),
     "data=folder data.root=/": ("data.root",),
     "data=intel data.root=/": ("no folder seg_train/ in data.root=/",),
     "data=oracle_mnist data.root=/": ("data.root=/ does not hold the files", "train-images-idx3-ubyte"),
-    # what is missing
-    "student=timm": ("student.name must be said",),
-    "teacher=exported": ("teacher.checkpoint must be said",),
-    "data=folder": ("data.root must be said",),
+    # mandatory settings
+    "student=timm": ("student.name must be set",),
+    "teacher=exported": ("teacher.checkpoint must be set",),
+    "data=folder": ("data.root must be set",),
     # syntax
     "kd.temperature": ("cannot read 'kd.temperature'", "key=value"),
     "kd.temperature=[1,2": ("cannot read 'kd.temperature=[1,2'", "a list is kd.temperature=[a,b]"),
     "=3": ("no setting ''",),
     "kd.temperature==3": ("cannot read 'kd.temperature==3'", "one = is enough, kd.temperature=3"),
-    "data=folder data.root=run(1)": ("cannot read", "Unknown function 'run'", """typed 'data.root="run(1)"'"""),
-    "data=folder data.root=O'Brien": ('cannot read "data.root=O\'Brien"', """typed 'data.root="O'"'"'Brien"'"""),
-    # what Hydra cannot read and can only be text
-    "data=folder data.root=图片": ("data.root must be a folder that is there", "got '图片'"),
-    "data=folder data.root=/nowhere/a=b": ("data.root must be a folder that is there", "got '/nowhere/a=b'"),
-    "-m data=folder data.root=#1,été": ("data.root must be a folder that is there", "got '#1'"),
+    "data=folder data.root=run(1)": ("cannot read", "Unknown function 'run'", """type 'data.root="run(1)"'"""),
+    "data=folder data.root=O'Brien": ('cannot read "data.root=O\'Brien"', """type 'data.root="O'"'"'Brien"'"""),
+    # arguments that Hydra cannot read and that can only be text
+    "data=folder data.root=图片": ("data.root must be an existing folder", "got '图片'"),
+    "data=folder data.root=/nowhere/a=b": ("data.root must be an existing folder", "got '/nowhere/a=b'"),
+    "-m data=folder data.root=#1,été": ("data.root must be an existing folder", "got '#1'"),
     "teacher.ensemble=[{teacher:tiny_cnn,checkpoint:~no_one/été}]": ("teacher.checkpoint must", "got '~no_one/été'"),
     "kd.temperature=1;2": ("kd.temperature must be a number above 0, got '1;2'",),
     "student=été": ("student=été: there is no such option", "tiny_cnn"),
@@ -82,16 +84,16 @@ REFUSED = {
         "Hydra drops the blank around '/nowhere '",
         """'data.root="/nowhere "'""",
     ),
-    "outputs=~no_such_user/o": ("outputs must be a folder that can be written, got '~no_such_user/o'",),
-    "hydra.run.dir=~no_such_user/o": ("hydra.run.dir must be a folder that can be written",),
-    "-m seed=0,1 outputs=~no_such_user/o": ("outputs must be a folder that can be written",),
+    "outputs=~no_such_user/o": ("outputs must be a writable folder, got '~no_such_user/o'",),
+    "hydra.run.dir=~no_such_user/o": ("hydra.run.dir must be a writable folder",),
+    "-m seed=0,1 outputs=~no_such_user/o": ("outputs must be a writable folder",),
     f"data=folder data.root=. data.val_dir={'a' * 300}": ("data.val_dir must be", "at most 255 bytes"),
     f"data=folder data.root=. data.labels={'a' * 300}": ("data.labels must be", "at most 255 bytes"),
     f"hydra.output_subdir={'a' * 300}": ("hydra.output_subdir", "255 bytes"),
     f"-m seed=0,1 hydra.sweep.subdir={'a' * 300}": ("hydra.sweep.subdir", "255 bytes"),
-    "kd.temperature=1,2": ("kd.temperature=1,2 is several values: -m runs each",),
+    "kd.temperature=1,2": ("kd.temperature=1,2 has several values: use -m to run each",),
     # interpolations
-    "seed=${nowhere}": ("nowhere is not there, and seed refers to it",),
+    "seed=${nowhere}": ("nowhere is missing, and seed refers to it",),
     "seed=${seed}": ("seed=${seed}", "ecursive"),
     "seed=${tracking.project}": ("seed must be a whole number", "got 'kd'"),
     # types
@@ -162,11 +164,11 @@ REFUSED = {
         "latency.batch",
     ),
     "sweep=a/b": ("sweep must be the name of a folder", "got 'a/b'"),
-    # data and places
+    # data and folders
     "data.image_size=4": ("data.image_size must be a whole number in [8, 4096], got 4",),
     "data.image_size=16 student.depth=5": ("data.image_size must be 32 or more, got 16", "student.depth=5"),
     "data.val_fraction=0": ("data.val_fraction must be a number in (0, 1), got 0",),
-    "data=folder data.root=/nowhere": ("data.root must be a folder that is there", "got '/nowhere'"),
+    "data=folder data.root=/nowhere": ("data.root must be an existing folder", "got '/nowhere'"),
     "data=folder data.root=. data.white=0": ("data.white must be a number above 0", "got 0"),
     "data=folder data.root=. data.nested=maybe": ("data.nested must be true or false, got 'maybe'",),
     "data=folder data.root=. data.labels=nowhere.csv": ("data.labels=nowhere.csv: No such file or directory",),
@@ -174,8 +176,8 @@ REFUSED = {
     "data.balance=sampl": ("data.balance must be none, sample or weight, got 'sampl'",),
     "data.balence=sample": ("there is no setting data.balence; did you mean data.balance?",),
     "data.augment.flip=7": ("data.augment.flip must be a number in [0, 1], got 7",),
-    "teacher.checkpoint=/nowhere.pt": ("teacher.checkpoint must be a file that is there", "got '/nowhere.pt'"),
-    "outputs=/dev/null/x": ("outputs must be a folder that can be written, got '/dev/null/x'",),
+    "teacher.checkpoint=/nowhere.pt": ("teacher.checkpoint must be an existing file", "got '/nowhere.pt'"),
+    "outputs=/dev/null/x": ("outputs must be a writable folder, got '/dev/null/x'",),
     "student._target_=kd.models.tiny_cn.TinyCNN": ("student._target_=kd.models.tiny_cn.TinyCNN: there is no such",),
     # sweeps
     "-m kd.temperature=2,0": ("the sweep cannot begin: kd.temperature must be a number above 0, got 0",),
@@ -186,8 +188,8 @@ REFUSED = {
     "-m seed=range(0,1000000000)": ("the sweep cannot begin: the sweep has more than 100,000 cells",),
 }
 REFUSED |= {
-    # options that are no names
-    "data=[scenes]": ("data is not there: choose one, data=",),
+    # options that are not names
+    "data=[scenes]": ("data is missing: choose one, data=",),
     "teacher=../teacher/tiny_cnn": ("teacher must be the name of one option, got '../teacher/tiny_cnn'",),
     # methods by name
     "kd.terms=[hinton,at]": ("kd.terms must be a mapping", "kd=combine kd.terms=[hinton,at]"),
@@ -202,18 +204,18 @@ REFUSED |= {
     "teacher.ensemble=[resnet18,{teacher:resnet18,checkpoint:/nowhere}]": (
         "teacher.ensemble: teacher.checkpoint must",
     ),
-    "teacher.ensemble=[0,0]": ("names the same network twice",),
+    "teacher.ensemble=[0,0]": ("names one and the same network twice",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:wide}]": ("kd.assistants: student.width must be a number above 0",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:1e9}]": ("kd.assistants, number 1",),
     # teacher and attention
     "teacher.source=cached kd=at": ("teacher.source=cached holds logits",),
-    "teacher.mean=[0.5,0.5,0.5]": ("teacher.mean is said alone", "teacher.std"),
+    "teacher.mean=[0.5,0.5,0.5]": ("teacher.mean is set alone", "teacher.std"),
     "attention=eca attention.wrap.settings.gamma=0": ("attention.wrap.settings", "gamma"),
-    "attention=se attention.wrap=null": ("say attention=none",),
+    "attention=se attention.wrap=null": ("use attention=none",),
     "attention.stages=[1,1]": ("attention.stages must be a list of different values",),
     # folders
-    "hydra.run.dir=/dev/null/x": ("hydra.run.dir must be a folder that can be written, got '/dev/null/x'",),
-    "-m kd.temperature=1,2 hydra.sweep.dir=/dev/null/x": ("hydra.sweep.dir must be a folder that can be written",),
+    "hydra.run.dir=/dev/null/x": ("hydra.run.dir must be a writable folder, got '/dev/null/x'",),
+    "-m kd.temperature=1,2 hydra.sweep.dir=/dev/null/x": ("hydra.sweep.dir must be a writable folder",),
     "-m outputs=a,b": ("the sweep cannot begin: outputs=a,b: a sweep has one folder",),
     "student=resnet20 student.channels=16": ("student.channels must be a list, each a whole number, got 16",),
 }
@@ -234,27 +236,27 @@ REFUSED_TOO = {  # of the same kinds
     "train=defalt": ("did you mean default", "cifar"),
     "tracking=ofline": ("did you mean offline", "online", "disabled"),
     "hydra/launcher=jobli": ("hydra/launcher=jobli", "did you mean joblib"),
-    "+studnet=tiny_cnn": ("studnet is read by nothing; did you mean student?",),
+    "+studnet=tiny_cnn": ("nothing reads studnet; did you mean student?",),
     "kd@twn=hinton": ("kd@twn", "kd@baseline_kd"),
     "kd@baseline_kd=combine": ("the baseline learns from labels alone",),
-    "student=3": ("student=3 is no option of student", "tiny_cnn"),
+    "student=3": ("student=3 is not an option of student", "tiny_cnn"),
     "~student=vgg8": ("student=vgg8",),
     "--config-dir=/nowhere": ("/nowhere",),
     "trian.batch_size=3": ("no setting trian.batch_size; did you mean train.batch_size?",),
     "student=timm student.nam=resnet18": ("no setting student.nam; did you mean student.name",),
-    "+student.widht=2": ("student.widht is read by nothing; did you mean student.width",),
-    "+train.student.nesterov=true": ("train.student.nesterov is read by nothing",),
-    "+data.augment.rotate=3": ("data.augment.rotate is read by nothing",),
-    "+tracking.team=us": ("tracking.team is read by nothing",),
+    "+student.widht=2": ("nothing reads student.widht; did you mean student.width",),
+    "+train.student.nesterov=true": ("nothing reads train.student.nesterov",),
+    "+data.augment.rotate=3": ("nothing reads data.augment.rotate",),
+    "+tracking.team=us": ("nothing reads tracking.team",),
     "~kd.temperatur": ("no setting kd.temperatur; did you mean kd.temperature?",),
-    "~data.augment": ("data.augment is not there",),
+    "~data.augment": ("data.augment is missing",),
     "hydra.foo=3": ("no setting hydra.foo",),
-    "teacher=timm": ("teacher.name must be said",),
-    "data=oracle_mnist": ("data.root must be said",),
+    "teacher=timm": ("teacher.name must be set",),
+    "data=oracle_mnist": ("data.root must be set",),
     "température=3": ("cannot read", "key=value", "did you mean kd.temperature?"),
     "kd..temperature=3": ("cannot read 'kd..temperature=3'",),
-    "seed=range(0,3)": ("seed=range(0,3) is several values: -m runs each",),
-    "seed=${kd.temperatur}": ("kd.temperatur is not there, and seed refers to it; did you mean kd.temperature?",),
+    "seed=range(0,3)": ("seed=range(0,3) has several values: use -m to run each",),
+    "seed=${kd.temperatur}": ("kd.temperatur is missing, and seed refers to it; did you mean kd.temperature?",),
     "seed=${foo:3}": ("seed=${foo:3}", "Unsupported"),
     "seed=${oc.env:KD_NO_SUCH_THING}": ("KD_NO_SUCH_THING",),
     "seed=1.5": ("seed must be a whole number", "got 1.5"),
@@ -262,7 +264,7 @@ REFUSED_TOO = {  # of the same kinds
     "seed=[1]": ("seed must be a whole number", "got [1]"),
     "kd.temperature={a:1}": ("kd.temperature must be a number above 0, got {'a': 1}",),
     "latency=3": ("latency must be a mapping, {name: value}, got 3",),
-    "tracking.tags=[1,a]": ("tracking.tags must be a list", "got [1, 'a']; text is quoted", 'tracking.tags=["1", "a"]'),
+    "tracking.tags=[1,a]": ("tracking.tags must be a list", "got [1, 'a']; quote text", 'tracking.tags=["1", "a"]'),
     "tracking.tags=['']": ("tracking.tags must be a list, each text in one line, of 1 to 64 characters, got ['']",),
     "tracking.tags=one": ("tracking.tags must be a list", "got 'one'"),
     "tracking.project=": ("tracking.project must be text", "got ''"),
@@ -271,9 +273,9 @@ REFUSED_TOO = {  # of the same kinds
     f"tracking.group={'g' * 129}": ("tracking.group must be text in one line, of 1 to 128 characters, or null",),
     f"tracking=online tracking.group={'g' * 129}": ("tracking.group must be text in one line",),
     f"-m seed=0,1 tracking.tags=[{'a' * 65}]": ("the sweep cannot begin: tracking.tags must be a list",),
-    "--kd.temperature=4 seed=1": ("settings are typed without dashes: kd.temperature=4", "${args_no_hyphens}"),
-    "--kd.temperature 4 --seed 1": ("settings are typed without dashes: kd.temperature=4 seed=1",),
-    "-m --kd.temperature=1,2": ("settings are typed without dashes: kd.temperature=1,2",),
+    "--kd.temperature=4 seed=1": ("type settings without dashes: kd.temperature=4", "${args_no_hyphens}"),
+    "--kd.temperature 4 --seed 1": ("type settings without dashes: kd.temperature=4 seed=1",),
+    "-m --kd.temperature=1,2": ("type settings without dashes: kd.temperature=1,2",),
     "--baselin": ("there is no flag --baselin", "key=value, without dashes"),
     "--multirn seed=1,2": ("there is no flag --multirn; did you mean --multirun?",),
     "kd=mlkd kd.temperatures=4": ("kd.temperatures must be a list, each a number above 0, got 4",),
@@ -317,7 +319,7 @@ REFUSED_TOO = {  # of the same kinds
 
 @pytest.fixture(scope="module", autouse=True)
 def only_the_checks():
-    """The command as far as its checks, which it ends with exit code 0."""
+    """End the command after its checks, with exit code 0."""
     with pytest.MonkeyPatch.context() as patch:
         checked = BeforeRun.on_run_start
 
@@ -327,8 +329,8 @@ def only_the_checks():
 
         patch.setattr(BeforeRun, "on_run_start", on_run_start)
         patch.setattr(kd.sweep.callback, "begin_sweep", lambda *_: (_ for _ in ()).throw(SystemExit(0)))
-        # Hydra composes everything once more before, to ask hydra.mode, and copies all that it knows each time: neither
-        # says anything, and both take half of the time
+        # Hydra composes everything once more first, to read hydra.mode, and copies its whole store each time. Neither
+        # changes a message, and together they take half of the time
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
         repository = "hydra._internal.config_repository.ConfigRepository.__deepcopy__"
         patch.setattr(repository, lambda self, memo: copy.copy(self), raising=False)
@@ -337,14 +339,14 @@ def only_the_checks():
         yield
 
 
-def spoken(*arguments: str) -> tuple[int | str | None, str]:
-    """Exit code and stderr of the command with these arguments, in this process."""
-    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
+def run_checks(*arguments: str) -> tuple[int | str | None, str]:
+    """Return exit code and stderr of the command with these arguments, run in this process."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as stderr:
         patch.setattr(sys, "argv", ["kd", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
     assert "HYDRA_FULL_ERROR" not in os.environ
-    return end.value.code, said.getvalue()
+    return end.value.code, stderr.getvalue()
 
 
 def split(line: str) -> list[str]:
@@ -353,10 +355,10 @@ def split(line: str) -> list[str]:
 
 @pytest.mark.parametrize("line", [*REFUSED, *(pytest.param(line, marks=pytest.mark.slow) for line in REFUSED_TOO)])
 def test_it_is_refused_in_a_line_and_nothing_is_written(line, nowhere):
-    code, said = spoken(*split(line))
-    assert code == 2 and said.startswith("kd: ") and "Traceback" not in said, said
+    code, stderr = run_checks(*split(line))
+    assert code == 2 and stderr.startswith("kd: ") and "Traceback" not in stderr, stderr
     for part in (REFUSED | REFUSED_TOO)[line]:
-        assert part in said
+        assert part in stderr
     assert not list(nowhere.iterdir())
 
 
@@ -364,21 +366,21 @@ def test_it_is_refused_in_a_line_and_nothing_is_written(line, nowhere):
 @pytest.mark.parametrize(("variable", "key"), [("WANDB_PROJECT", "project"), ("WANDB_ENTITY", "entity")])
 def test_what_the_environment_says_to_wandb_is_held_to_the_same(variable, key, tracking, nowhere, monkeypatch):
     monkeypatch.setenv(variable, "my/proj:1")
-    code, said = spoken(f"tracking={tracking}")
-    assert code == 2 and f"tracking.{key} must be text" in said
-    assert f"got 'my/proj:1', which {variable} says in the environment" in said
-    assert spoken(f"tracking={tracking}", f"tracking.{key}=mine") == (0, "")
-    assert spoken("tracking=disabled") == (0, ""), "asks nobody for a project"
+    code, stderr = run_checks(f"tracking={tracking}")
+    assert code == 2 and f"tracking.{key} must be text" in stderr
+    assert f"got 'my/proj:1', from {variable} in the environment" in stderr
+    assert run_checks(f"tracking={tracking}", f"tracking.{key}=mine") == (0, "")
+    assert run_checks("tracking=disabled") == (0, ""), "needs no project"
     monkeypatch.setenv(variable, "")
-    assert spoken(f"tracking={tracking}") == (0, ""), "says nothing"
+    assert run_checks(f"tracking={tracking}") == (0, ""), "an empty variable counts as unset"
 
 
 def test_an_id_that_wandb_would_not_take_is_refused(nowhere, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "a/b")
-    assert spoken() == (0, ""), "without a sweep nobody asks for it"
+    assert run_checks() == (0, ""), "only a sweep uses it"
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
-    code, said = spoken()
-    assert code == 2 and "WANDB_RUN_ID in the environment must be an id without" in said
+    code, stderr = run_checks()
+    assert code == 2 and "WANDB_RUN_ID in the environment must be a run id without" in stderr
 
 
 def test_there_are_a_hundred_of_them():
@@ -396,49 +398,49 @@ def test_there_are_a_hundred_of_them():
     ],
 )
 def test_what_makes_sense_passes_and_nothing_is_written_by_the_checks(line, nowhere):
-    assert spoken(*line.split()) == (0, "")
+    assert run_checks(*line.split()) == (0, "")
     assert not list(nowhere.iterdir())
 
 
 @pytest.mark.parametrize("data", ["fashion_mnist", "cifar10", "cifar100"])
 def test_what_would_be_downloaded_is_not_refused_before(data, nowhere, monkeypatch):
     monkeypatch.setattr("kd.data.datasets.fashion_mnist.DEBIAN", Path("/nowhere"))
-    assert spoken(f"data={data}") == (0, "")
+    assert run_checks(f"data={data}") == (0, "")
     assert not list(nowhere.iterdir())
 
 
-def test_a_page_of_ones_own_is_held_to_the_same(tmp_path, nowhere):
-    page = tmp_path / "mine" / "student" / "own.yaml"
-    page.parent.mkdir(parents=True)
-    page.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepht: 2\n")
+def test_a_users_own_option_is_held_to_the_same(tmp_path, nowhere):
+    option = tmp_path / "mine" / "student" / "own.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepht: 2\n")
     mine = ["--config-dir", str(tmp_path / "mine")]
-    code, said = spoken(*mine, "student=own")
-    assert code == 2 and "student.depht is read by nothing" in said
-    page.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepth: 2\n")
-    assert spoken(*mine, "student=own") == (0, "")
-    assert "student=on: there is no such option; did you mean own" in spoken(*mine, "student=on")[1]
-    assert "student.depht; did you mean student.depth" in spoken(*mine, "student=own", "student.depht=2")[1]
-    page.write_text("width: [1.0\n")
-    code, said = spoken(*mine, "student=own")
-    assert code == 2 and "own.yaml" in said
+    code, stderr = run_checks(*mine, "student=own")
+    assert code == 2 and "nothing reads student.depht" in stderr
+    option.write_text("_target_: kd.models.tiny_cnn.TinyCNN\nwidth: 1.0\ndepth: 2\n")
+    assert run_checks(*mine, "student=own") == (0, "")
+    assert "student=on: there is no such option; did you mean own" in run_checks(*mine, "student=on")[1]
+    assert "student.depht; did you mean student.depth" in run_checks(*mine, "student=own", "student.depht=2")[1]
+    option.write_text("width: [1.0\n")
+    code, stderr = run_checks(*mine, "student=own")
+    assert code == 2 and "own.yaml" in stderr
 
 
-def test_the_values_of_a_sweep_in_a_page_are_no_dead_settings(tmp_path, nowhere):
-    page = tmp_path / "mine" / "experiment" / "seeds.yaml"
-    page.parent.mkdir(parents=True)
-    page.write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n")
+def test_the_values_of_a_sweep_in_an_experiment_are_no_dead_settings(tmp_path, nowhere):
+    option = tmp_path / "mine" / "experiment" / "seeds.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n")
     mine = ["--config-dir", str(tmp_path / "mine"), "experiment=seeds"]
-    code, said = spoken(*mine)
-    assert code == 2 and "hydra.sweeper.params is for sweeps" in said and "add -m" in said
-    assert spoken("-m", *mine) == (0, "")
+    code, stderr = run_checks(*mine)
+    assert code == 2 and "hydra.sweeper.params is for sweeps" in stderr and "add -m" in stderr
+    assert run_checks("-m", *mine) == (0, "")
 
 
-def test_a_page_whose_term_is_no_method_is_told(tmp_path, nowhere):
-    page = tmp_path / "mine" / "kd" / "plain.yaml"
-    page.parent.mkdir(parents=True)
-    page.write_text("terms: {soft: {_target_: torch.nn.KLDivLoss}}\nweights: {soft: 1.0}\n")
-    code, said = spoken("--config-dir", str(tmp_path / "mine"), "kd=plain")
-    assert code == 2 and "kd.terms.soft: KLDivLoss has no needs or no setup" in said
+def test_an_option_whose_term_is_no_method_is_refused(tmp_path, nowhere):
+    option = tmp_path / "mine" / "kd" / "plain.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("terms: {soft: {_target_: torch.nn.KLDivLoss}}\nweights: {soft: 1.0}\n")
+    code, stderr = run_checks("--config-dir", str(tmp_path / "mine"), "kd=plain")
+    assert code == 2 and "kd.terms.soft: KLDivLoss has no needs or no setup" in stderr
 
 
 def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
@@ -453,10 +455,10 @@ def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
 def test_what_is_there_and_cannot_be_imported_is_no_mistake_of_the_users(tmp_path, nowhere, monkeypatch):
     (tmp_path / "broken.py").write_text("raise ImportError('libjpeg.so.8: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    code, said = spoken("student._target_=broken.Network")
-    assert code == 2 and "student._target_=broken.Network cannot be imported: ImportError: libjpeg.so.8" in said
-    code, said = spoken("student._target_=broke.Network")
-    assert code == 2 and "student._target_=broke.Network: there is no such class or function" in said
+    code, stderr = run_checks("student._target_=broken.Network")
+    assert code == 2 and "student._target_=broken.Network cannot be imported: ImportError: libjpeg.so.8" in stderr
+    code, stderr = run_checks("student._target_=broke.Network")
+    assert code == 2 and "student._target_=broke.Network: there is no such class or function" in stderr
 
 
 def test_who_asks_for_the_traceback_gets_it(nowhere, monkeypatch, capsys):
@@ -467,8 +469,8 @@ def test_who_asks_for_the_traceback_gets_it(nowhere, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["kd", "kd.temperature=0"])
     with pytest.raises(SystemExit) as end:
         main()
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and "Traceback" in said and "kd: kd.temperature must be a number above 0" in said
+    stderr = capsys.readouterr().err
+    assert end.value.code == 2 and "Traceback" in stderr and "kd: kd.temperature must be a number above 0" in stderr
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
@@ -497,7 +499,7 @@ def test_as_a_process_of_its_own(line, tmp_path, record_property):
 
 @pytest.fixture(scope="module")
 def nowhere(tmp_path_factory):
-    """An empty folder that the command works in."""
+    """An empty folder as the working directory of the command."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("nowhere")
         patch.chdir(folder)
@@ -554,7 +556,7 @@ STRANGE += [
 
 
 def written(value: object) -> str:
-    """As one would type it."""
+    """Return a value as you would type it."""
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
     if isinstance(value, dict):
@@ -574,35 +576,35 @@ mangled = st.builds(
 )
 prefixes = st.sampled_from(["", "", "", "+", "++", "~"])
 overrides = st.builds("{}{}={}".format, prefixes, keys | mangled, values).filter(lambda line: not line.startswith("-"))
-PAGES = [
+OPTION_KEYS = [
     (f"{group}={option}", f"{group}.{key}")
     for group in ("data", "attention", "teacher", "student", "kd")
     for option in options(group)
     for key in OmegaConf.load(CONF / group / f"{option}.yaml")
 ]
-of_a_page = st.builds(lambda page, value: [page[0], f"{page[1]}={value}"], st.sampled_from(PAGES), values)
-once = st.lists(overrides, min_size=1, max_size=2) | of_a_page
+of_an_option = st.builds(lambda pair, value: [pair[0], f"{pair[1]}={value}"], st.sampled_from(OPTION_KEYS), values)
+once = st.lists(overrides, min_size=1, max_size=2) | of_an_option
 lines = once | once.map(lambda line: ["-m", *line])
 
 
-def stands(line: list[str], folder: Path) -> None:
-    code, said = spoken(*line)
-    assert code in (0, 2), (line, code, said)
-    assert "Traceback" not in said and (code == 0 or said.startswith("kd: ")), (line, said)
+def check_refused_or_accepted(line: list[str], folder: Path) -> None:
+    code, stderr = run_checks(*line)
+    assert code in (0, 2), (line, code, stderr)
+    assert "Traceback" not in stderr and (code == 0 or stderr.startswith("kd: ")), (line, stderr)
     assert not list(folder.iterdir()), line
 
 
 @settings(deadline=None, derandomize=True, max_examples=12, suppress_health_check=list(HealthCheck))
 @given(lines)
-@example(["teacher.stem=${sweep}"])  # what was wrong was said of sweep
+@example(["teacher.stem=${sweep}"])  # the error was blamed on sweep
 @example(["student=vgg19", "student.width=${data.image_size}"])  # 46 billion parameters
 @example(["~kd", "kd.x\u0007=1"])
 def test_whatever_is_typed_is_taken_or_refused(nowhere, line):
-    stands(line, nowhere)
+    check_refused_or_accepted(line, nowhere)
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
 @given(lines)
 def test_whatever_is_typed_is_taken_or_refused_at_length(nowhere, line):
-    stands(line, nowhere)
+    check_refused_or_accepted(line, nowhere)

@@ -1,4 +1,4 @@
-"""What guides a search."""
+"""The metrics that a search optimises."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def test_one_number_or_several_each_with_its_direction():
 
 
 def test_a_search_follows_what_validation_picks_by():
-    def objective(*said: str) -> str:
-        cfg = compose(*said)
+    def optimized_metric(*overrides: str) -> str:
+        cfg = compose(*overrides)
         check_values(OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True))
         return cfg.optimized_metric
 
-    assert objective() == "student.training.best_val_accuracy"
-    found = objective("train.pick_by=macro_f1")
-    assert found == "student.training.best_val_macro_f1" and directions(found) == "maximize"
-    assert objective("train.pick_by=macro_f1", "optimized_metric=student.training.best_val_accuracy")
-    with pytest.raises(ValueError, match="best_val_macro_f1 is known where train.pick_by=macro_f1 says so"):
-        objective("optimized_metric=student.training.best_val_macro_f1")
+    assert optimized_metric() == "student.training.best_val_accuracy"
+    metric = optimized_metric("train.pick_by=macro_f1")
+    assert metric == "student.training.best_val_macro_f1" and directions(metric) == "maximize"
+    assert optimized_metric("train.pick_by=macro_f1", "optimized_metric=student.training.best_val_accuracy")
+    with pytest.raises(ValueError, match="best_val_macro_f1 requires train.pick_by=macro_f1"):
+        optimized_metric("optimized_metric=student.training.best_val_macro_f1")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_the_test_split_never_picks(name):
         directions(name)
 
 
-def test_a_number_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(KeyError, match="there is batch_1, but no batch_64"):
+def test_a_missing_number_is_reported_with_those_that_exist():
+    with pytest.raises(KeyError, match="the result has batch_1, but no batch_64"):
         metric_values(RESULT, "student.latency_ms.batch_64.p50")

@@ -1,4 +1,4 @@
-"""What settings may be, and who reads them."""
+"""Values that settings may have, and the code that reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from kd.config.checks import check_keys, check_outputs
 from kd.config.keys import did_you_mean_key, references
 from kd.config.rules import ANYTHING, FLAG, LINE, NULL, list_of, number, or_null, whole
-from kd.config.settings import MAY_STAND, OF_A_METHOD, OURS, READ, override_key
+from kd.config.settings import METHOD_SETTINGS, OURS, READ, READ_IF_PRESENT, override_key
 from kd.config.signatures import signature_of, source_of
 from kd.tracking.wandb_run import MODES
 from tests.conftest import CONF, compose
@@ -23,8 +23,8 @@ KD = Path(__file__).parents[2] / "kd"
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train")
 
 
-def pages() -> list[tuple[str, dict]]:
-    """(target, settings) of every page with a _target_, inner ones too, as it is written."""
+def option_nodes() -> list[tuple[str, dict]]:
+    """Return (target, settings) of every config node with a _target_, nested ones too, unresolved."""
     waiting = [
         OmegaConf.to_container(OmegaConf.load(path)) for group in GROUPS for path in (CONF / group).glob("*.yaml")
     ]
@@ -36,7 +36,7 @@ def pages() -> list[tuple[str, dict]]:
     return found
 
 
-TARGETS = sorted({target for target, _ in pages()})
+TARGETS = sorted({target for target, _ in option_nodes()})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_value_is_blamed_on_the_key_that_one_types():
     assert override_key(raw, "kd.terms.soft.temperature") == "kd.temperature"
     assert override_key(raw, "teacher.network.name") == "teacher.name"
     assert override_key(raw, "kd.terms.hard.label_smoothing") == "kd.terms.hard.label_smoothing", (
-        "it has a reader of its own"
+        "it is read for itself"
     )
 
 
@@ -100,9 +100,9 @@ def test_the_nearest_key_is_the_one_that_ends_alike_or_is_spelt_alike():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_signature_is_read_without_an_import(target):
-    told, real = signature_of(target), inspect.signature(get_object(target)).parameters
-    assert set(told.takes) == set(real)
-    assert told.needs == {name for name, each in real.items() if each.default is inspect.Parameter.empty}
+    read, real = signature_of(target), inspect.signature(get_object(target)).parameters
+    assert set(read.takes) == set(real)
+    assert read.needs == {name for name, each in real.items() if each.default is inspect.Parameter.empty}
 
 
 def test_types_are_read_from_signatures():
@@ -118,18 +118,18 @@ def test_types_are_read_from_signatures():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_constructor_uses_all_that_it_takes(target):
-    """A setting that is taken and forgotten is as dead as one that nobody takes."""
+    """A setting that the constructor takes and ignores is as dead as one that it does not take."""
     tree = ast.parse(inspect.getsource(get_object(target)))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of a dataclass
     if target == "kd.train.recipe.Recipe":
         used |= {"epochs"}  # of the loop
-    given = {"channels", "image_size"}  # by the program, to all: not every variant asks for them
+    given = {"channels", "image_size"}  # the program passes them to all; not every variant uses them
     assert set(signature_of(target).takes) - given <= used
 
 
-def test_what_is_said_to_be_read_is():
-    """Each key of the lists stands in the code, as an attribute or as text, outside of the lists themselves."""
+def test_each_listed_setting_is_read():
+    """Each key of the lists occurs in the code, as an attribute or as text, outside of the lists themselves."""
     known = set[str]()
     for path in KD.rglob("*.py"):
         if path.name != "settings.py":
@@ -137,7 +137,7 @@ def test_what_is_said_to_be_read_is():
                 known |= {node.attr} if isinstance(node, ast.Attribute) else set()
                 known |= {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
                 known |= {node.arg} if isinstance(node, ast.arg | ast.keyword) and node.arg else set()
-    assert {key.rpartition(".")[2] for key in [*READ, *MAY_STAND, *OF_A_METHOD]} - {"*"} <= known
+    assert {key.rpartition(".")[2] for key in [*READ, *READ_IF_PRESENT, *METHOD_SETTINGS]} - {"*"} <= known
 
 
 def test_the_modes_of_tracking_are_the_trackers():
@@ -147,10 +147,10 @@ def test_the_modes_of_tracking_are_the_trackers():
 
 def test_constructors_refuse_by_themselves_what_is_refused_before_them():
     tried = 0
-    for target, page in pages():
+    for target, node in option_nodes():
         if target.split(".")[1] not in ("methods", "train") and target != "kd.data.augment.Augment":
             continue
-        for name in set(page) & set(OURS):
+        for name in set(node) & set(OURS):
             if (
                 OURS[name].names
                 or OURS[name].good(-1.0)
@@ -168,7 +168,7 @@ def test_constructors_refuse_by_themselves_what_is_refused_before_them():
 
 def test_what_refers_only_to_itself_is_read_by_nothing():
     raw = OmegaConf.to_container(compose("+mine.a=1", "+mine.b=${mine.a}"))
-    with pytest.raises(ValueError, match="mine.a is read by nothing"):
+    with pytest.raises(ValueError, match="nothing reads mine.a"):
         check_keys(raw)
     check_keys(raw, hydra={"run": {"dir": "${mine.b}"}})
 
@@ -184,7 +184,7 @@ def test_a_folder_that_can_be_written_is_not_touched(tmp_path):
     check_outputs(str(tmp_path / "a" / "b"))
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file is no folder"):
+    with pytest.raises(ValueError, match="file is not a folder"):
         check_outputs(str(tmp_path / "file" / "x"))
-    with pytest.raises(ValueError, match="outputs must be a folder that can be written"):
+    with pytest.raises(ValueError, match="outputs must be a writable folder"):
         check_outputs("/proc/nowhere")

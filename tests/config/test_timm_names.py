@@ -1,4 +1,4 @@
-"""What timm's sources say of its names, against timm."""
+"""Names read from timm's source agree with timm."""
 
 from __future__ import annotations
 

@@ -216,8 +216,8 @@ def test_a_whole_run_learns_from_it_live_or_from_cached_logits(program, tmp_path
         run(tmp_path / "a", *how, "kd=at")
     for wrong, says in {
         "teacher=exported": "teacher.checkpoint",
-        "teacher.ensemble=[exported,resnet18]": "wants its checkpoint said: {teacher: exported, checkpoint: ...}",
-        "kd=takd kd.assistants=[exported]": "comes trained, and what stands here is trained in the run",
+        "teacher.ensemble=[exported,resnet18]": "requires checkpoint: use {teacher: exported, checkpoint: ...}",
+        "kd=takd kd.assistants=[exported]": "is already trained, but the run trains every network of this list itself",
     }.items():
         with pytest.raises(Exception, match=re.escape(says)):
             run(tmp_path / "a", *wrong.split())

@@ -269,7 +269,7 @@ def test_a_prefix_is_another_teacher_and_none_leaves_keys_as_they_were(tmp_path)
     assert one["teacher"]["nll"] != two["teacher"]["nll"]
     for folder in (tmp_path / "a" / "teachers").iterdir():
         assert "checkpoint_prefix" in json.loads((folder / "settings.json").read_text())
-    with pytest.raises(ValueError, match="checkpoint_prefix is said without a file"):
+    with pytest.raises(ValueError, match="checkpoint_prefix is set without a checkpoint"):
         run(tmp_path / "a", "teacher=resnet8", "teacher.checkpoint_prefix=student")
 
 

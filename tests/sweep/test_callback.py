@@ -1,4 +1,4 @@
-"""A sweep, as a user calls it: real cells on small drawn images."""
+"""A sweep as a user starts it: real cells on small drawn images."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ GRID = ["-m", "kd.temperature=2,4", "kd.alpha=0,0.5", "seed=0,1", *QUICK]
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    place = tmp_path_factory.mktemp("a sweep, with 'quotes'")  # people's folders are called like this
+    place = tmp_path_factory.mktemp("a sweep, with 'quotes'")  # users have such folders
     done = command(*GRID, outputs=place / "outputs", cwd=place)
     (folder,) = (place / "outputs" / "sweeps").iterdir()
     return place / "outputs", folder, done
 
 
-def test_one_teacher_one_baseline_and_one_bank_a_seed(grid):
+def test_one_teacher_one_baseline_and_one_logit_cache_a_seed(grid):
     outputs, folder, done = grid
     sweep = read_sweep(folder)
     assert folder.name.startswith("temperature-alpha-seed-")
@@ -56,7 +56,7 @@ def test_alpha_0_does_not_depend_on_the_temperature_and_is_run_once(grid):
     assert len(list((outputs / "runs").iterdir())) == 6
 
 
-def test_the_same_command_again_finds_every_cell(grid):
+def test_the_same_command_again_reuses_every_cell(grid):
     outputs, folder, _ = grid
     before = stamps(outputs / "students") | stamps(outputs / "runs")
     done = command(*GRID, outputs=outputs, cwd=outputs.parent)
@@ -75,18 +75,18 @@ def test_a_cell_equals_the_single_run_of_its_command(grid):
     assert (alone / "student.safetensors").read_bytes() == (cell.run / "student.safetensors").read_bytes()
 
 
-def test_a_failing_cell_is_told_at_once_stops_nobody_and_is_tried_again(grid):
+def test_a_failing_cell_is_reported_at_once_stops_no_other_and_runs_again(grid):
     outputs, _, _ = grid
-    failing = ["-m", "kd.temperature=1e-300,2,4", "sweep=failing", *QUICK]  # logits over it overflow
+    failing = ["-m", "kd.temperature=1e-300,2,4", "sweep=failing", *QUICK]  # logits divided by it overflow
     done = command(*failing, outputs=outputs, cwd=outputs.parent, ok=False)
     assert done.returncode == 1
-    told = done.stdout.index("not finite")
-    assert told < done.stdout.index("cell 3/3"), "at once, not at the end"
-    assert "FAILED  kd.temperature=1e-300" in done.stdout and "The same command does what is missing" in done.stdout
+    reported = done.stdout.index("not finite")
+    assert reported < done.stdout.index("cell 3/3"), "at once, not at the end"
+    assert "FAILED  kd.temperature=1e-300" in done.stdout and "The same command runs the missing cells" in done.stdout
     first = read_sweep(outputs / "sweeps" / "failing")
     assert [cell.status for cell in first.cells] == ["failed", "done", "done"]
-    pages = [path.read_text() for path in (outputs / "sweeps" / "failing" / "cells").iterdir()]
-    assert sum("Traceback" in page for page in pages) == 1
+    entries = [path.read_text() for path in (outputs / "sweeps" / "failing" / "cells").iterdir()]
+    assert sum("Traceback" in entry for entry in entries) == 1
     assert (outputs / "sweeps" / "failing" / "report.html").is_file(), "a sweep with failures has its report"
     command(*failing, outputs=outputs, cwd=outputs.parent, ok=False)
     again = read_sweep(outputs / "sweeps" / "failing")
@@ -98,15 +98,15 @@ def test_an_interrupted_sweep_does_only_what_is_missing(grid):
     outputs, _, _ = grid
     arguments = ["-m", "kd.temperature=3,5,7", "sweep=killed", *QUICK]
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
-    going = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
+    running = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
     ledger = outputs / "sweeps" / "killed"
     until = time.monotonic() + 60
     while time.monotonic() < until and not ((ledger / "sweep.json").is_file() and read_sweep(ledger).count(*FINISHED)):
         time.sleep(0.05)
-    going.send_signal(signal.SIGKILL)
-    going.wait()
+    running.send_signal(signal.SIGKILL)
+    running.wait()
     broken = read_sweep(ledger)
-    assert broken.count(*FINISHED) < 3 and broken.count("running") == 0, "the dead are not taken for running"
+    assert broken.count(*FINISHED) < 3 and broken.count("running") == 0, "a killed job does not count as running"
     finished = [cell for cell in broken.cells if cell.status in FINISHED]
     before = {cell.run: stamps(cell.run.parent) for cell in finished}
     command(*arguments, outputs=outputs, cwd=outputs.parent)
@@ -131,22 +131,23 @@ def test_two_sweeps_at_once_train_one_teacher(tmp_path):
     assert len(list((tmp_path / "outputs" / "students").iterdir())) == 3  # one baseline, two students
 
 
-def test_ctrl_c_says_how_to_go_on(grid):
+def test_ctrl_c_says_how_to_resume(grid):
     outputs, _, _ = grid
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
     arguments = ["-m", "kd.temperature=11,12", "sweep=interrupted", "train.student.epochs=200", *QUICK]
-    going = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
+    running = quickly.start("kd.run", *arguments, cwd=outputs.parent, env=environment)
     ledger = outputs / "sweeps" / "interrupted"
     until = time.monotonic() + 60
     while time.monotonic() < until and not list((ledger / "cells").glob("*.json")):
         time.sleep(0.05)
-    going.send_signal(signal.SIGINT)
-    _, told = going.communicate(timeout=60)
-    assert going.returncode == 130 and "interrupted; the same command goes on" in told and "Traceback" not in told
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in stderr
+    assert "interrupted; the same command resumes" in stderr
     assert read_sweep(ledger).count("failed") == 0
 
 
-def test_nobody_needs_to_read_along(grid):
+def test_a_sweep_needs_no_reader_of_its_output(grid):
     outputs, _, _ = grid
     environment = os.environ | {"KD_OUTPUTS": str(outputs), "PYTHONPATH": str(CONF.parent)}
     arguments = ["-m", "kd.temperature=2,4", "kd.alpha=0.5", "sweep=unread", *QUICK]
@@ -183,7 +184,7 @@ def test_the_name_of_a_sweep_fits_a_file_system_and_differs_by_what_is_swept():
     assert name.startswith("mine_図") and len(name.encode()) < 200
 
 
-def test_data_sets_are_told_apart_by_their_images_wherever_they_lie(tmp_path):
+def test_data_sets_are_distinguished_by_their_images_not_by_their_folders(tmp_path):
     random = np.random.default_rng(0)
     for name, light in (("day", 120), ("night", 20)):
         for split, count in (("train", 12), ("test", 5)):
@@ -197,8 +198,8 @@ def test_data_sets_are_told_apart_by_their_images_wherever_they_lie(tmp_path):
     shutil.copytree(tmp_path / "day", tmp_path / "copy")
     folders = [f"data.{name}" for name in ("train_images=150", "test_images=60")]
     quick = [line for line in QUICK if line not in folders]
-    said = ["-m", "data=folder", "data.root=copy,day,night", "seed=0,1", *quick, "train.batch_size=16"]
-    done = command(*said, outputs=tmp_path / "outputs", cwd=tmp_path)
+    arguments = ["-m", "data=folder", "data.root=copy,day,night", "seed=0,1", *quick, "train.batch_size=16"]
+    done = command(*arguments, outputs=tmp_path / "outputs", cwd=tmp_path)
     assert "6 of 6 finished" in done.stdout
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     first, second = views(read_sweep(folder))
@@ -223,11 +224,11 @@ def test_a_launcher_whose_plugin_is_missing_says_what_to_install():
         plugin("nowhere", "hydra_plugins.hydra_nowhere.Launcher")
 
 
-def test_a_cell_that_is_looked_for_again_is_told_when_it_is_found(tmp_path, capsys):
+def test_a_cell_that_runs_again_is_reported_once_it_is_reused(tmp_path, capsys):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(2, 4), alphas=(0.5,), seeds=(0,))
-    watch = SweepMonitor(folder, tmp_path, {})
-    with job_entry(folder, read_sweep(folder).cells[0].overrides) as page:
-        assert watch.look().cells[0].status == "found" and "cell" not in capsys.readouterr().out
-        page.facts["found"] = True
-    watch.stop()
-    assert capsys.readouterr().out.count("cell 1/2 found") == 1
+    monitor = SweepMonitor(folder, tmp_path, {})
+    with job_entry(folder, read_sweep(folder).cells[0].overrides) as entry:
+        assert monitor.look().cells[0].status == "found" and "cell" not in capsys.readouterr().out
+        entry.facts["found"] = True
+    monitor.stop()
+    assert capsys.readouterr().out.count("cell 1/2 reused") == 1
