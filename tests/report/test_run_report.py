@@ -164,7 +164,7 @@ def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(cop
 def test_the_table_says_what_the_result_says(run):
     _, result = run
     rows = {row["metric"]: row for row in tables.comparison_rows(result)}
-    for key, label in report.LABEL.items():
+    for key, label in run_folder.ROLE_LABELS.items():
         model = result[key]
         assert float(rows["accuracy (%)"][label]) == pytest.approx(100 * model["accuracy"], abs=0.005)
         assert float(rows["macro F1 (%)"][label]) == pytest.approx(100 * model["macro_f1"], abs=0.005)
@@ -307,7 +307,7 @@ def test_predictions_of_another_run_are_refused(copy):
     with np.load(copy / "predictions.npz") as arrays:
         changed = {name: arrays[name] for name in arrays.files}
     np.savez(copy / "predictions.npz", **changed | {"student": -changed["student"]})
-    with pytest.raises(run_folder.ReportError, match="not of the same run"):
+    with pytest.raises(run_folder.ReportError, match="belong to different runs"):
         report.write_report(copy)
     np.savez(copy / "predictions.npz", **changed | {"student": changed["student"][:5]})
     with pytest.raises(run_folder.ReportError, match=r"\[120, 4\] would be right"):
@@ -318,7 +318,7 @@ def test_attention_maps_of_another_run_are_refused(copy):
     with np.load(copy / "attention.npz") as arrays:
         maps = {name: arrays[name] for name in arrays.files}
     for wrong, says in (
-        ({"row": maps["row"] + COUNT}, "not of the same run"),
+        ({"row": maps["row"] + COUNT}, "belong to different runs"),
         ({"stage 2": maps["stage 2"][0]}, r'"stage 2" has shape \[3, 3\]; \[8, h, w\] would be right'),
     ):
         np.savez(copy / "attention.npz", **maps | wrong)
@@ -433,7 +433,7 @@ def test_several_seeds_have_a_mean_and_a_deviation(run):
 
 def test_more_classes_and_unequal_ones_have_their_rows(run):
     def with_scores(result: dict, **scores) -> dict:
-        return result | {key: result[key] | scores for key in report.LABEL}
+        return result | {key: result[key] | scores for key in run_folder.ROLE_LABELS}
 
     def metrics(result: dict) -> list[str]:
         return [row["metric"] for row in tables.comparison_rows(result)]

@@ -98,7 +98,7 @@ def make_sweep(
             page.write("failed")
         else:
             run, found = make_run(folder.parent.parent / "runs", [*shared, *overrides], test)
-            page.ran(run, json.loads((run / "result.json").read_text(encoding="utf-8")), found)
+            page.finish(run, json.loads((run / "result.json").read_text(encoding="utf-8")), found)
             page.write("found" if found else "done")
     return folder
 
