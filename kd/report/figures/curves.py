@@ -113,7 +113,7 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
             label=name,
         )
         bottom.stairs(100 * bins.images / len(target), np.linspace(0, 100, BINS + 1), color=colour, linewidth=1.6)
-    top.set(ylabel="right (%)", ylim=(0, 102), xlim=(0, 102))
+    top.set(ylabel="accuracy (%)", ylim=(0, 102), xlim=(0, 102))
     bottom.set(xlabel="confidence of the prediction (%)", ylabel="images (%)", ylim=(0, None))
     for ax in (top, bottom):
         ax.grid()
