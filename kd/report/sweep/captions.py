@@ -35,9 +35,8 @@ def reading(shown: View) -> str:
         return "Means over seeds, with one standard deviation, of student, baseline and teacher."
     words = "Means over seeds. Darker or fuller is better; the outlined cell is the one that validation picked."
     if shown.baselines:
-        words += " Below each value: the difference from the baseline"
-        words += f", of accuracy in points, with {MARK} where it is more than noise after Holm's correction"
-        words += "; the other measures were not tested."
+        words += " Below each value is its difference from the baseline, for accuracy in points and with "
+        words += f"{MARK} if it is more than noise after Holm's correction; the other measures were not tested."
         words += " In cells marked “baseline” the student learns from labels alone." if has_self_baseline(shown) else ""
     return words
 

@@ -136,7 +136,7 @@ def test_groups_of_the_same_runs_count_once_and_the_same_network_is_no_test(foun
 
 
 def test_other_images_are_refused_and_groups_without_predictions_are_left_out(folder, tmp_path):
-    shutil.copytree(folder.parents[2], tmp_path / "outputs")
+    shutil.copytree(folder.parents[1], tmp_path / "outputs")
     found = by_name(groups(read_sweep(tmp_path / "outputs" / "sweeps" / "methods")))
     first, at, *_ = found["dkd"].runs[0], found["at"].runs[0]
     arrays = logits_of(found["dkd"])[0]

@@ -82,7 +82,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path) -> Path:
-    shutil.copytree(whole[0].parents[2], tmp_path / "store")
+    shutil.copytree(whole[0].parents[1], tmp_path / "store")
     return tmp_path / "store" / "sweeps" / "grid"
 
 
@@ -385,7 +385,7 @@ def test_all_text_of_a_sweep_is_escaped(copy):
     first = next((odd / "cells").iterdir())
     cell = json.loads(first.read_text("utf-8"))
     first.write_text(json.dumps({**cell, "status": "failed", "error": f"ValueError: {EVIL} | \"'"}), "utf-8")
-    for path in (odd.parents[2] / "runs").glob("*/result.json"):
+    for path in (odd.parents[1] / "runs").glob("*/result.json"):
         text = path.read_text("utf-8").replace('"forest"', json.dumps(EVIL)).replace("a processor", EVIL)
         path.write_text(text, "utf-8")
     paths = write_sweep_report(odd)

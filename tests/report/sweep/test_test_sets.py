@@ -38,7 +38,7 @@ def two(tmp_path_factory) -> Path:
 def strip(folder: Path, runs) -> None:
     """Turn results into those of an older version."""
     for run in runs:
-        path = folder.parents[2] / "runs" / run.name / "result.json"
+        path = folder.parents[1] / "runs" / run.name / "result.json"
         result = json.loads(path.read_text("utf-8"))
         del result["data"]["content"]
         path.write_text(json.dumps(result), "utf-8")
@@ -85,7 +85,7 @@ def test_the_report_has_a_section_a_pick_and_figures_of_each(two):
                 assert text.count(f"drawing_seed = {seed}: {heading}") == 1
     assert "for 4 comparisons" in found.text and "for 3 comparisons" in found.text
     assert sum(cell.get("class") == "picked" for line in found.tables["heat large"] for cell in line) == 2
-    shown = [set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in document.split("## drawing_seed = 1: acc")]
+    shown = [set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in document.split("## drawing_seed = 1: accuracy by")]
     assert all(name.startswith("data2_") for name in shown[1]) and not any("data2" in name for name in shown[0])
     assert len(shown[0]) == len(shown[1]) == 7
 
@@ -131,7 +131,7 @@ def test_settings_of_training_alone_are_compared_and_each_validation_set_has_its
     assert shown.data == "" and len(shown.groups) == len(claims(found)) == 4
     noises = {noise: [g for g in found if g.values["data.label_noise"] == noise] for noise in (0.12, 0.4)}
     assert [group.values for group in picks(found)] == [best(noises[noise]).values for noise in (0.12, 0.4)]
-    assert "validated on 2 sets of images, whose accuracies do not compare" in answer.answer(shown)
+    assert "validated on 2 sets of images, whose accuracies are not comparable" in answer.answer(shown)
     paths = write_sweep_report(folder)
     assert {"confusions", "confusions_2"} <= set(paths) and "The cells that validation picked" in read(paths).text
     assert markdown(found).count("†") == 3  # two picks and the note
