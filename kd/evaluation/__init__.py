@@ -1,1 +1,1 @@
-"""What a trained network is worth: predictions, metrics, cost, latency, statistics."""
+"""Evaluation of trained networks: predictions, metrics, cost, latency, statistics."""

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds (``kd/evaluation/latency.py``)."""
+"""The cost of a network: parameters, multiply-accumulates, bytes, milliseconds (``kd/evaluation/latency.py``)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from kd.store.files import find_damage
 from kd.store.locks import locked
 from kd.store.store import KEY_DIGITS, Store, digest
 
-VERSION = 2  # of how latency is taken; raise it, and what was measured before is measured again
-AGAIN = 60.0  # seconds after which a network is timed again that was timed on a busy machine
-_busy: dict[str, tuple[float, dict[str, Any]]] = {}  # when that was, and what it came to
+VERSION = 2  # of the way latency is measured; raise it, and every network is measured again
+AGAIN = 60.0  # seconds after which a network that was timed on a busy machine is timed again
+_busy: dict[str, tuple[float, dict[str, Any]]] = {}  # name -> time and result of a measurement on a busy machine
 
 
 def params(network: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(p.numel() for p in network.parameters())
 
 
 def macs(network: nn.Module, image_size: int) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one image [3, S, S]; half of the FLOPs."""
+    """Return multiply-accumulates of convolutions and matrix products for one image [3, S, S]: half of the FLOPs."""
     device = next(chain(network.parameters(), network.buffers())).device
     was = network.training
     network.eval()
-    # with gradients: without them torch takes fused paths that the counter does not see
+    # with gradients: without them torch uses fused kernels that the counter does not see
     image = torch.zeros(1, 3, image_size, image_size, device=device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         network(image)
@@ -44,12 +45,12 @@ def macs(network: nn.Module, image_size: int) -> int:
 
 
 def size_mb(network: nn.Module) -> float:
-    """Megabytes (2^20 bytes) of the network as a safetensors file."""
+    """Return the size of the network as a safetensors file, in megabytes (2^20 bytes)."""
     return len(safetensors.torch.save(state_of(network))) / 2**20
 
 
 def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict as safetensors wants it: on the CPU, contiguous, no two names on one storage."""
+    """Return the state dict as safetensors requires it: on the CPU, contiguous, each tensor with its own storage."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
 
@@ -61,7 +62,7 @@ def costs(
     batch: int = 64,
     seconds: float = 1.0,
 ) -> dict[str, Any]:
-    """Everything that ``result.json`` says of what one network costs.
+    """Return all costs of one network that ``result.json`` holds.
 
     Args:
         batch, seconds: see ``latency``.
@@ -80,25 +81,25 @@ def costs(
 def cached_costs(
     store: Store, settings: dict[str, Any], network: nn.Module, image_size: int, device: Device, **measured: Any
 ) -> dict[str, Any]:
-    """Return ``costs``, found in the store where this architecture was measured on this machine before.
+    """Return ``costs``, from the store if this architecture was measured on this machine before.
 
-    All students of a sweep that differ in their weights alone so have one latency, taken once, and the noise of the
-    clock stands in no comparison between them. What was timed on a busy machine is returned and marked
-    (``latency_ms``: ``calm``) but not kept: whoever asks next, ``AGAIN`` seconds later, has it timed again. To measure
-    again what was kept, remove ``costs/`` from the outputs.
+    So all students of a sweep that differ only in their weights share one latency, measured once, and measurement noise
+    is in no comparison between them. A measurement on a busy machine is returned and marked (``latency_ms``: ``calm``)
+    but not cached: the first call ``AGAIN`` seconds later measures again. To measure everything again, delete
+    ``costs/`` in the outputs folder.
 
     Args:
-        settings: what determines the architecture. measured: the further arguments of ``costs``.
+        settings: the settings that determine the architecture. measured: the further arguments of ``costs``.
     """
     about = {name: value for name, value in device.describe().items() if name != "precision"}
     how = {"version": VERSION, "channels_last": device.channels_last, **measured}
     whole = {**settings, "image_size": image_size, "machine": about, **how}
     name = digest(whole)[:KEY_DIGITS]
-    found = store.path("costs", name) / "costs.json"
+    cached = store.path("costs", name) / "costs.json"
     host = digest({"host": platform.node()})[:KEY_DIGITS]
     with locked(store.root / ".locks" / f"measure-{host}.lock", "a measurement"):  # two at once disturb each other
-        if found.is_file() and not find_damage(found.parent):
-            return json.loads(found.read_text(encoding="utf-8"))
+        if cached.is_file() and not find_damage(cached.parent):
+            return json.loads(cached.read_text(encoding="utf-8"))
         if name in _busy and time.monotonic() - _busy[name][0] < AGAIN:
             return _busy[name][1]
         result = costs(network, image_size, device, **measured)

@@ -1,9 +1,9 @@
-"""How long one forward pass takes, and whether the machine was left to it meanwhile.
+"""The time of one forward pass, and whether other processes disturbed the measurement.
 
-A busy core beside the measurement does not make some calls late but all of them: two OpenMP threads wait for each other
-in every layer, so that a call of 0.6 ms took 180 ms with p95 / p50 = 1.03 (two cores, one busy loop of a better
-priority). Neither the median nor the minimum shows it. What shows it is the time for which threads of this process were
-ready to run and got no core. So time is taken in short blocks, each judged by that, and only calm blocks count.
+Another busy process does not slow down some calls but all of them: two OpenMP threads wait for each other in every
+layer. A call of 0.6 ms took 180 ms with p95 / p50 = 1.03 (two cores, one busy loop with a higher priority). Neither the
+median nor the minimum shows it. The time for which threads of this process were ready to run and got no core does. So
+latency is measured in short blocks. Each is judged by that time, and only calm blocks count.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from kd.runtime.device import Device
 
 BLOCK = 0.025  # seconds: a few scheduler ticks; a call that takes longer is a block of its own
 WAITED = 0.05  # share of a block for which a thread may have waited for a core: a calm Linux has 0.001
-OTHERS = 0.25  # share of our cores that others may have had: a core's second thread, its cache, its clock are shared
-JUDGED = 0.2  # seconds below which the system's count of that, in steps of 0.01 s, is too coarse
-PATIENCE = 4.0  # how often the wanted time may pass until the calm blocks of a busy machine make it up
-ENOUGH = 10  # calls that a percentile wants; FEWEST where they are slow
-FEWEST = 3
+OTHERS = 0.25  # share of our cores that other processes may use: hardware threads share a core, its cache, its clock
+JUDGED = 0.2  # seconds; over less time the system's count of that share, in steps of 0.01 s, is too coarse
+PATIENCE = 4.0  # the measurement may take this many times the wanted seconds, to collect calm blocks
+ENOUGH = 10  # calls for a percentile
+FEWEST = 3  # calls for a percentile of a slow network
 
 
 def latency(
@@ -35,26 +35,26 @@ def latency(
 ) -> dict[str, Any]:
     """Time ``network`` as it would be deployed: float32, eval mode, after a warm-up, synchronised.
 
-    On a CPU it is timed with one thread, too: that figure carries from machine to machine, and no thread waits for
-    another in it.
+    On a CPU it is also timed with one thread: that number compares best between machines, and no thread waits for
+    another.
 
     Args:
-        large_batch: images in the second batch size. seconds: about how long each is timed.
+        large_batch: images in the second batch size. seconds: about how long each batch size is timed.
 
     Returns:
         ``{"latency_ms": {"batch_1": {"p50", "p95", "calm"}, "batch_<n>": ...}, "throughput": images/s at the large
-        batch, "one_thread": the same two of one thread, or None}``. ``calm`` is False where something else used the
-        cores so much that the numbers say nothing.
+        batch, "one_thread": the same two with one thread, or None}``. ``calm`` is False if other processes used the
+        cores so much that the numbers are not valid.
     """
     network = device.to_device(network).eval()
     with torch.inference_mode():
-        every = _both_batches(network, image_size, device, large_batch, seconds)
+        all_threads = _both_batches(network, image_size, device, large_batch, seconds)
         if device.device.type != "cpu":
-            return {**every, "one_thread": None}
+            return {**all_threads, "one_thread": None}
         if torch.get_num_threads() == 1:
-            return {**every, "one_thread": every}
+            return {**all_threads, "one_thread": all_threads}
         with threads(1):
-            return {**every, "one_thread": _both_batches(network, image_size, device, large_batch, seconds)}
+            return {**all_threads, "one_thread": _both_batches(network, image_size, device, large_batch, seconds)}
 
 
 @contextmanager
@@ -81,24 +81,24 @@ def _both_batches(
             network(image)
             device.synchronize()
 
-        # an accelerator's own processor is nobody's to take; what may wait is the thread that feeds it
+        # other processes do not take an accelerator's processor; the one thread that feeds it may have to wait
         count = torch.get_num_threads() if device.device.type == "cpu" else 1
         times[f"batch_{batch}"] = time_calls(call, count, seconds)
     return {"latency_ms": times, "throughput": 1e3 * large_batch / times[f"batch_{large_batch}"]["p50"]}
 
 
 def time_calls(call: Callable[[], None], thread_count: int, seconds: float) -> dict[str, Any]:
-    """Time ``call`` again and again until ``seconds`` of calm blocks are there, or patience ends.
+    """Time ``call`` repeatedly, until calm blocks add up to ``seconds`` or ``PATIENCE`` times ``seconds`` have passed.
 
     Args:
         thread_count: threads that the call keeps busy.
 
     Returns:
-        ``{"p50", "p95"}`` in milliseconds, of the calls in calm blocks, and ``"calm"``: whether there were enough of
-        them. Otherwise all calls count, for want of better ones.
+        ``{"p50", "p95"}`` in milliseconds over the calls in calm blocks, and ``"calm"``: whether there were enough of
+        them. If not, the percentiles are over all calls.
     """
     began = time.perf_counter()
-    for _ in range(FEWEST):  # the first call makes what later ones find
+    for _ in range(FEWEST):  # warm-up: the first call allocates what later ones reuse
         call()
         if time.perf_counter() - began > seconds:
             break
@@ -126,17 +126,18 @@ def time_calls(call: Callable[[], None], thread_count: int, seconds: float) -> d
 
 
 class CpuUsage:
-    """What this process had of the machine until now."""
+    """The CPU time that this process has used and waited for until now."""
 
     def __init__(self) -> None:
-        self.queued, self.cores = _queued(), _cores()
+        self.queued, self.cores = queued_ns(), busy_cores()
         self.cpu, self.wall = time.process_time(), time.perf_counter()
 
     def waited_since(self, before: CpuUsage, thread_count: int) -> float:
-        """The share of the time since ``before`` for which threads of this process waited for a core.
+        """Return the share of the time since ``before`` for which a thread of this process waited for a core.
 
-        Linux counts it, for every thread. Elsewhere it is what is missing of ``thread_count`` cores' time: that is
-        right as long as OpenMP's threads spin while they wait for each other, their default, and with one thread.
+        Linux counts it for every thread. On other systems it is the missing share of ``thread_count`` cores' time. That
+        is right with one thread, and with several as long as OpenMP's threads spin while they wait for each other,
+        their default.
         """
         wall = self.wall - before.wall
         if self.queued is None or before.queued is None:
@@ -144,8 +145,10 @@ class CpuUsage:
         return max(ns - before.queued.get(thread, 0) for thread, ns in self.queued.items()) / 1e9 / wall
 
     def had_by_others_since(self, before: CpuUsage) -> float:
-        """The share of the time of the cores that this process may use which others had since ``before``; 0 where the
-        system does not say, or too coarsely."""
+        """Return the share of our cores' time that other processes used since ``before``.
+
+        Our cores are those that this process may use. 0 if the system does not count it, or too coarsely.
+        """
         wall = self.wall - before.wall
         if self.cores is None or before.cores is None or wall < JUDGED:
             return 0.0
@@ -153,18 +156,18 @@ class CpuUsage:
         return max(0.0, busy - (self.cpu - before.cpu)) / (wall * count)
 
 
-def _queued() -> dict[str, int] | None:
-    """Nanoseconds that each thread was ready to run and had no core, by thread; None where the system does not say."""
-    found = {}
+def queued_ns() -> dict[str, int] | None:
+    """Return by thread the nanoseconds for which it was ready and had no core; None if the system does not count it."""
+    waited = {}
     with suppress(OSError):
         for thread in os.listdir("/proc/self/task"):
             with suppress(OSError, IndexError, ValueError):  # a thread that has just ended
-                found[thread] = int(Path(f"/proc/self/task/{thread}/schedstat").read_bytes().split()[1])
-    return found or None
+                waited[thread] = int(Path(f"/proc/self/task/{thread}/schedstat").read_bytes().split()[1])
+    return waited or None
 
 
-def _cores() -> tuple[float, int] | None:
-    """Seconds for which the cores that this process may use were busy, whoever had them, and how many those are."""
+def busy_cores() -> tuple[float, int] | None:
+    """Return the busy seconds of the cores that this process may use, by any process, and the number of these cores."""
     with suppress(OSError, ValueError, AttributeError):
         own = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         lines = [line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines()]

@@ -1,58 +1,55 @@
-"""Predict once, then pure functions over arrays: logits [N, K] and targets [N]."""
+"""Metrics of predictions: pure functions over logits [N, K] and targets [N]. No torch, so that reports start fast."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:  # a report computes from arrays and must not wait for torch
-    pass
-
-
-MANY = 10  # classes, beyond which the five likeliest say something
-BINS = 15  # of confidence: the number that ECE is usually quoted with
+MANY = 10  # classes; with more, top-5 accuracy is reported
+BINS = 15  # of confidence: the usual number for ECE
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
+    """Return the softmax over the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     exponent = np.exp(shifted)
     return exponent / exponent.sum(-1, keepdims=True)
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Return the share of images whose predicted class is right."""
     return float((logits.argmax(-1) == targets).mean())
 
 
 def balanced_accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Mean over the classes that have images of the share of theirs that is recognised: each class counts alike."""
+    """Return the mean recall of the classes that have images: each class counts alike."""
     table = per_class(confusion(logits, targets))
     return float(table["recall"][table["support"] > 0].mean())
 
 
 def macro_f1(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Mean F1 of all classes; one without images counts as 0."""
+    """Return the mean F1 of all classes; a class without images counts as 0."""
     return float(per_class(confusion(logits, targets))["f1"].mean())
 
 
 def top_accuracy(logits: np.ndarray, targets: np.ndarray, k: int = 5) -> float:
-    """Share of images whose class is among the ``k`` likeliest; of equal logits the class that stands first leads."""
-    own, place = logits[np.arange(len(targets)), targets][:, None], np.arange(logits.shape[-1])
-    behind = (logits < own) | ((logits == own) & (place >= targets[:, None]))
-    return float(((~behind).sum(-1) < k).mean())  # NaN is behind nothing
+    """Return the share of images whose class is among the ``k`` likeliest. Among equal logits the lower class leads."""
+    own, index = logits[np.arange(len(targets)), targets][:, None], np.arange(logits.shape[-1])
+    not_above = (logits < own) | ((logits == own) & (index >= targets[:, None]))
+    return float(((~not_above).sum(-1) < k).mean())  # every NaN counts as above, so it never helps
 
 
 def nll(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Mean negative log-likelihood of the true class, in nats."""
+    """Return the mean negative log-likelihood of the true class, in nats."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(-1))
     return float((log_sum - shifted[np.arange(len(targets)), targets]).mean())
 
 
 class ConfidenceBins(NamedTuple):
-    """Sums over the images whose confidence lies in each of equal-width bins (low, high], [bins] each."""
+    """Sums over the images in each bin of confidence, [bins] each. Bins have equal width, (low, high]."""
 
     images: np.ndarray
     confidence: np.ndarray
@@ -68,19 +65,19 @@ def confidence_bins(logits: np.ndarray, targets: np.ndarray, bins: int = BINS) -
 
 
 def ece(logits: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599), top-label, equal-width bins."""
+    """Return the expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599), top-label."""
     sums = confidence_bins(logits, targets, bins)
     return float(np.abs(sums.confidence - sums.right).sum() / len(targets))
 
 
 def confusion(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Counts, int64 [K, K]: rows are true classes, columns predicted ones."""
+    """Return counts, int64 [K, K]: rows are true classes, columns predicted ones."""
     classes = logits.shape[-1]
     return np.bincount(targets * classes + logits.argmax(-1), minlength=classes**2).reshape(classes, classes)
 
 
 def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, specificity, F1, MCC (one class against the rest) and support, each [K]; 0/0 counts as 0."""
+    """Return precision, recall, specificity, F1, MCC (one class against the rest) and support, [K] each; 0/0 is 0."""
     counts = counts.astype(np.float64)
     hit = np.diag(counts)
     missed, false = counts.sum(1) - hit, counts.sum(0) - hit
@@ -103,7 +100,7 @@ def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def summary(logits: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Everything that ``result.json`` says of one network's predictions."""
+    """Return all scores of one network that ``result.json`` holds."""
     counts = confusion(logits, targets)
     table = per_class(counts)
     return {
@@ -120,7 +117,7 @@ def summary(logits: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -
     }
 
 
-# by what validation may pick an epoch (train.pick_by): the higher the better
+# the measures by which validation may pick an epoch (train.pick_by); higher is better
 PICKS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
@@ -129,12 +126,12 @@ PICKS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def agreement(logits: np.ndarray, others: np.ndarray) -> float:
-    """Share of images on which two networks predict the same class, right or wrong (Stanton et al. 2021)."""
+    """Return the share of images on which two networks predict the same class, right or not (Stanton et al. 2021)."""
     return float((logits.argmax(-1) == others.argmax(-1)).mean())
 
 
 def mcnemar(logits: np.ndarray, others: np.ndarray, targets: np.ndarray) -> float:
-    """Exact two-sided p that two networks are equally accurate, from the images on which one alone is right."""
+    """Return McNemar's exact two-sided p for equal accuracy, from the images on which only one network is right."""
     right, other_right = logits.argmax(-1) == targets, others.argmax(-1) == targets
     only, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
     total = only + only_other

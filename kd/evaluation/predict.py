@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,25 +13,18 @@ from kd.interfaces import Batch
 from kd.runtime.device import Device
 from kd.runtime.distributed import SINGLE_PROCESS, World
 
-if TYPE_CHECKING:  # a report computes from arrays and must not wait for torch
-    from torch import nn
-
-    from kd.interfaces import Batch
-    from kd.runtime.device import Device
-
 
 def predict_distributed(
     network: nn.Module, loader: Loader, positions: np.ndarray, device: Device, world: World
 ) -> np.ndarray:
-    """The logits of the images at ``positions``, float32 [N, K], to all; each process answers a slice."""
+    """Return the logits of the images at ``positions``, float32 [N, K], on every process; each computes a shard."""
     if len(positions) < world.size:
-        world = SINGLE_PROCESS  # too few to share: each answers every one
+        world = SINGLE_PROCESS  # too few to shard: each process computes all
     return np.concatenate(world.all_gather(predict(network, loader.eval_batches(world.shard(positions)), device)))
 
 
 def predict(network: nn.Module, batches: Iterable[Batch], device: Device) -> np.ndarray:
     """Return the logits, float32 [N, K]: eval mode, no gradients, never in mixed precision."""
-
     training = network.training
     network.eval()
     with torch.inference_mode():

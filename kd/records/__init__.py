@@ -1,1 +1,1 @@
-"""Files of finished and unfinished runs: read and written here, for the pipeline and the reports alike."""
+"""Files of finished and unfinished runs and sweeps, which the pipeline writes and the reports read."""

@@ -1,8 +1,9 @@
-"""The ledger of a sweep: which cells there are, and what became of each. Files only, so that any launcher's jobs,
-on whatever machine, write it together and anybody reads it while they do.
+"""The ledger of a sweep: the list of its cells and the status of each.
 
-``sweep.json`` names the cells where they are known beforehand; every job writes ``cells/<key>.json``, named by its
-overrides, when it begins and when it ends. A cell's numbers lie in its run folder, which other sweeps may share.
+It consists of files only, so that the jobs of any launcher, on any machine, write it together while other processes
+read it. ``sweep.json`` lists the cells that are known beforehand. Every job writes its entry, ``cells/<key>.json`` (the
+key is that of its overrides), when it begins and when it ends. A cell's numbers are in its run folder, which other
+sweeps may share.
 """
 
 from __future__ import annotations
@@ -25,39 +26,39 @@ from kd.store.files import write_text
 from kd.store.store import KEY_DIGITS, digest
 
 VERSION = 1
-FINISHED = ("found", "done")  # other statuses: waiting, running, failed, lost (its process died without a word)
-DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged page may raise
+FINISHED = ("found", "done")  # others: waiting, running, failed, lost (its process died without a message)
+DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged entry may raise
 
 
 @dataclass(frozen=True)
 class Cell:
     """One job of a sweep."""
 
-    overrides: tuple[str, ...]  # of the command line, without those that all cells share
+    overrides: tuple[str, ...]  # from the command line, without those that all cells share
     status: str = "waiting"
     run: Path | None = None  # the run folder, once there is one
     error: str | None = None
     began: float | None = None  # seconds since 1970
     seconds: float | None = None
-    value: float | None = None  # of the student: what validation picks by, accuracy or train.pick_by
-    teaching: float = 0.0  # of the seconds, those that its teacher took, which the next cell will find
+    value: float | None = None  # the student's validation score by train.pick_by
+    teaching: float = 0.0  # seconds spent on its teacher, which the next cell reuses
     result: Mapping[str, Any] | None = None  # result.json of a finished cell
 
     @property
     def values(self) -> dict[str, str]:
-        """What was swept, as it was written: ``{"kd.temperature": "4", "seed": "0"}``."""
+        """The swept values as text: ``{"kd.temperature": "4", "seed": "0"}``."""
         return {key_of(override): override.partition("=")[2] for override in self.overrides}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its folder tells it at this moment."""
+    """A sweep, as its folder describes it at this moment."""
 
     folder: Path
     command: str  # starts it again
     fixed: tuple[str, ...]  # overrides that all cells share
-    swept: tuple[str, ...]  # the keys of the others, in the order of the command
-    trials: int | None  # how many cells there will be, where a search finds them as it goes
+    swept: tuple[str, ...]  # keys of the other overrides, in the order of the command
+    trials: int | None  # how many cells a search will have; None for a grid
     cells: tuple[Cell, ...]
 
     @property
@@ -81,17 +82,16 @@ def begin_sweep(
     cells: Sequence[Sequence[str]] | None,
     trials: int | None = None,
 ) -> None:
-    """Write down what will be run. Pages of an earlier sweep of other settings, under the same name, are taken out;
-    its runs stay where they are.
+    """Write ``sweep.json``. Delete the entries of an earlier sweep of this name with other settings, but not its runs.
 
     Args:
         fixed: overrides that all cells share. lasting: those of them that change what is computed.
-        cells: None where a search decides as it goes.
+        swept: keys of the other overrides. cells: overrides of each cell; None for a search, which picks them later.
     """
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     if (folder / "sweep.json").is_file() and read_plan(folder)["lasting"] != sorted(lasting):
-        for page in (folder / "cells").glob("*.json"):
-            page.unlink()
+        for entry in (folder / "cells").glob("*.json"):
+            entry.unlink()
     planned = None if cells is None else [sorted(cell) for cell in cells]
     plan = {"version": VERSION, "command": command, "fixed": list(fixed), "lasting": sorted(lasting)}
     plan |= {"swept": list(swept)}
@@ -103,7 +103,7 @@ def cell_path(folder: Path, overrides: Sequence[str]) -> Path:
 
 
 class JobEntry:
-    """What a job tells of itself while it runs."""
+    """The entry that a job writes about itself."""
 
     def __init__(self, folder: Path, overrides: Sequence[str]):
         self.path = cell_path(folder, overrides)
@@ -111,7 +111,7 @@ class JobEntry:
         self.facts: dict[str, Any] = {"version": VERSION, "overrides": sorted(overrides), "began": self.began}
         self.facts |= {"host": platform.node(), "pid": os.getpid(), "run": None, "error": None, "found": False}
         self.facts |= {"value": None, "teaching": 0.0}
-        with contextlib.suppress(*DAMAGE):  # what an earlier attempt came to holds until this one ends
+        with contextlib.suppress(*DAMAGE):  # the outcome of an earlier attempt holds until this one ends
             before = json.loads(self.path.read_text(encoding="utf-8"))
             self.facts |= {name: before[name] for name in ("run", "value", "teaching")}
 
@@ -121,7 +121,7 @@ class JobEntry:
         write_text(self.path, json.dumps({**self.facts, "status": status, "seconds": seconds}, indent=1) + "\n")
 
     def finish(self, run: Path, result: Mapping[str, Any], found: bool) -> None:
-        """Say where the run lies (relative, so that a store can be moved), and whether it had been made before."""
+        """Record the run folder (relative, so that a store can be moved), and whether an existing run was reused."""
         value = picked(result["student"]["training"])
         teaching = 0.0 if found else result["seconds"].get("teacher", 0.0)
         run_folder = os.path.relpath(run, self.path.parents[1])
@@ -130,44 +130,44 @@ class JobEntry:
 
 @contextmanager
 def job_entry(folder: Path, overrides: Sequence[str]) -> Iterator[JobEntry]:
-    """Keep a cell's page of the ledger: running, then found, done or failed with its error."""
-    page = JobEntry(folder, overrides)
-    page.write("running")
+    """Keep a cell's entry up to date: running, then found, done, or failed with its error."""
+    entry = JobEntry(folder, overrides)
+    entry.write("running")
     try:
-        yield page
+        yield entry
     except BaseException as error:
-        page.facts["error"] = error_line(error)
-        page.facts["traceback"] = "".join(traceback.format_exception(error))
-        with contextlib.suppress(OSError):  # on a full disk: what went wrong with the cell is the error to raise
-            page.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no fault of the cell's
+        entry.facts["error"] = error_line(error)
+        entry.facts["traceback"] = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError):  # on a full disk the error to raise is still the cell's own
+            entry.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no failure of the cell
         raise
-    page.write("found" if page.facts["found"] else "done")
+    entry.write("found" if entry.facts["found"] else "done")
 
 
 def is_recorded(folder: Path, overrides: Sequence[str], error: Exception) -> bool:
-    """Whether a cell's page says that it failed, and how: on a full disk it may not."""
+    """Whether a cell's entry records this failure; on a full disk the job may have been unable to write it."""
     try:
-        page = json.loads(cell_path(folder, overrides).read_text(encoding="utf-8"))
+        entry = json.loads(cell_path(folder, overrides).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return page["status"] == "failed" and page["error"] == error_line(error)
+    return entry["status"] == "failed" and entry["error"] == error_line(error)
 
 
 def error_line(error: BaseException) -> str:
-    """What an error says of itself, in one line and from its cause where it is a wrapper."""
+    """Return an error's type and message in one line; of Hydra's wrapper those of its cause."""
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
     text = " ".join(str(cause).split())
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return sweep.json, what ``begin_sweep`` wrote.
+    """Return the content of ``sweep.json``, which ``begin_sweep`` wrote.
 
     Raises:
-        FileNotFoundError: when the folder is none of a sweep; with what would be right.
+        FileNotFoundError: the folder is not that of a sweep; the message says how to get one.
     """
     if not os.path.isfile(folder / "sweep.json"):  # Path.is_file raises where a name is too long
-        raise FileNotFoundError(f"{folder} is no sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
+        raise FileNotFoundError(f"{folder} is not a sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
     return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 
 
@@ -175,7 +175,7 @@ def read_sweep(folder: Path, results: bool = True) -> Sweep:
     """Read a sweep, finished or not.
 
     Args:
-        results: read the result of every finished cell, too; without them a ledger of thousands is read at once.
+        results: whether to read the result of every finished cell; without, a ledger of thousands takes no time.
 
     Raises:
         FileNotFoundError: see ``read_plan``.
@@ -184,10 +184,10 @@ def read_sweep(folder: Path, results: bool = True) -> Sweep:
     plan = read_plan(folder)
     known = {}
     for path in sorted((folder / "cells").glob("*.json")):
-        with contextlib.suppress(*DAMAGE):  # its cell waits to be run again
+        with contextlib.suppress(*DAMAGE):  # a cell with a damaged entry counts as waiting
             cell = _read_cell(path, results)
             known[cell.overrides] = cell
-    if plan["cells"] is None:  # a search: in the order in which they began
+    if plan["cells"] is None:  # a search: cells in the order in which they began
         cells = sorted(known.values(), key=lambda cell: cell.began or 0)
     else:
         cells = [known.get(tuple(overrides), Cell(tuple(overrides))) for overrides in plan["cells"]]
@@ -203,12 +203,12 @@ def _read_cell(path: Path, results: bool) -> Cell:
     if status == "running" and facts["host"] == platform.node() and not _alive(facts["pid"]):
         status = "lost"
     if status in ("running", "lost") and run and (run / "result.json").is_file():
-        status = "found"  # it was about to be found again
-    if status in FINISHED and not (run and (run / "result.json").is_file()):  # somebody removed it
+        status = "found"  # its process was about to reuse this result
+    if status in FINISHED and not (run and (run / "result.json").is_file()):  # you removed the run
         status, run = "waiting", None
     if status in FINISHED and results:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))  # damaged: the page counts as damaged
-        for role in ("teacher", "student", "baseline"):  # of a hundred classes it would fill the memory
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))  # damaged: so is the entry
+        for role in ("teacher", "student", "baseline"):  # with a hundred classes these would fill the memory
             (result[role] or {}).pop("per_class", None)
     return Cell(
         overrides=tuple(facts["overrides"]),
@@ -228,6 +228,6 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, and alive
+    except PermissionError:  # alive, of another user
         return True
     return True

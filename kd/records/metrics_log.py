@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a run that is started again finds its own lines there, and goes on behind them."""
+"""``metrics.jsonl``: a run that is started again keeps the lines it has written before, and appends after them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 
 
 class MetricsLog:
-    """A file that grows by whole lines, over all the lives of its run.
+    """A file that grows by whole lines, over every start of its run.
 
-    A run that is started again writes all its lines again. One that stands there already is left alone; the first that
-    differs, or was torn when the process died, is cut off with all that follows. So a rerun on a full disk takes
-    nothing away, and a line is on its way to the disk as soon as it is written.
+    A run that is started again writes all its lines again. A line that is there already stays as it is. The first line
+    that differs, or that a killed process left incomplete, is cut off with all that follows. So a rerun on a full disk
+    deletes nothing. Writes are unbuffered.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._old = path.read_bytes() if path.exists() else b""
-        self._at = 0  # bytes that this run stands for
+        self._at = 0  # bytes of the file that this start of the run has confirmed or written
         self._file = path.open("ab", buffering=0)
 
     def write(self, line: str) -> None:
-        """Append ``line``, or find it.
+        """Append ``line`` unless it is there already.
 
         Raises:
-            OSError: with the path; the lines before it stand.
+            OSError: with the path; the lines before it stay.
         """
         data = f"{line}\n".encode()
         if not self._old.startswith(data, self._at):
@@ -33,7 +33,7 @@ class MetricsLog:
         self._at += len(data)
 
     def close(self, complete: bool) -> None:
-        """``complete``: the run came to its end, so that what an earlier one wrote beyond is cut off."""
+        """Close the file. ``complete``: the run has ended, so lines that an earlier start wrote after these are cut."""
         with self._file:
             if complete:
                 self._cut()

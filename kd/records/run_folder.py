@@ -1,4 +1,4 @@
-"""The folder of one run: begun, finished, and found again."""
+"""The folder of one run: begin it, finish it, recognise a finished one, and read its files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 from kd.runtime.console import print_line
 from kd.store.files import MANIFEST, find_damage, write_manifest, write_text
 
-# the files by which a finished run is recognised; figures and images, which can be drawn again, are not among them
+# the files that make a run a finished one; figures and images are not among them, because they can be made again
 KEPT = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
 UNFINISHED = ".unfinished"  # marks the folder of a run that is in progress, or whose process was killed
 
 
 def begin_run(folder: Path, config_yaml: str) -> None:
-    """Make the folder of a run, mark it as unfinished and write its config. The caller must hold the run's lock."""
+    """Create the folder of a run, mark it as unfinished and write its config. The caller must hold the run's lock."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "result.json", "report.md", MANIFEST):
         for partial in folder.glob(f".{name}.*"):
@@ -48,10 +48,10 @@ def read_finished(folder: Path, key: str, device: str) -> dict[str, Any] | None:
         result = json.loads(path.read_text(encoding="utf-8"))
         if result["key"] != key or result["machine"]["device"] != device:
             return None
-    except (ValueError, KeyError, TypeError):  # damaged: the run is made again
+    except (ValueError, KeyError, TypeError):  # damaged: the run is done again
         return None
     if wrong := find_damage(folder):
-        print_line(f"{folder.name} is damaged ({wrong}): it is made again")
+        print_line(f"{folder.name} is damaged ({wrong}); the run is done again")
         return None
     return result
 
@@ -60,7 +60,7 @@ def refuse_another(folder: Path, key: str) -> None:
     """Refuse to overwrite the result of another run.
 
     Raises:
-        ValueError: with what would be right.
+        ValueError: the folder holds another run; the message says what to do.
     """
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def refuse_another(folder: Path, key: str) -> None:
     except (OSError, ValueError, KeyError, TypeError):  # no result, or an unreadable one
         return
     if other_key != key:
-        raise ValueError(f"hydra.run.dir={folder} holds another run, {name}: take another folder, or remove that run")
+        raise ValueError(f"hydra.run.dir={folder} holds another run, {name}: choose another folder, or delete that run")
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -76,23 +76,28 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     write_text(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
-FILES = {  # what the report reads: what it is for, and where it comes from
+FILES = {  # that a report reads: what each is for, and what writes it
     "config.yaml": ("the settings of the run, which the report links to", "kd.run writes it before training"),
     "result.json": ("the numbers of every table", "kd.run writes it after the evaluation on the test split"),
-    "metrics.jsonl": ("the training curves", "kd.run adds a line an epoch while it trains"),
+    "metrics.jsonl": ("the training curves", "kd.run adds a line per epoch while it trains"),
     "predictions.npz": ("the logits on the test split", "kd.run writes it when it evaluates the models"),
-    "images.npz": ("the images of the prediction grids", "kd.run writes it beside predictions.npz"),
+    "images.npz": ("the images of the prediction grids", "kd.run writes it together with predictions.npz"),
 }
-OPTIONAL = {  # the same, of what is read where it is there
-    "attention.npz": ("the attention maps of the teacher", "kd.run writes it where the teacher has spatial gates"),
+OPTIONAL = {  # files that a report reads if they exist
+    "attention.npz": ("the attention maps of the teacher", "kd.run writes it if the teacher has spatial gates"),
 }
 
 
 class ReportError(ValueError):
-    """The report cannot be made; the message says which file is at fault and what would be right."""
+    """The report cannot be made. The message says which file is wrong and what would be right."""
 
 
 def read_part(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
+    """Return ``load`` of one of FILES or OPTIONAL.
+
+    Raises:
+        ReportError: the file is missing or damaged.
+    """
     path = folder / name
     purpose, origin = (FILES | OPTIONAL)[name]
     if not path.is_file():
@@ -106,7 +111,7 @@ def read_part(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
 def load_json(path: Path) -> dict[str, Any]:
     result = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(result, dict) or result.get("version") != 1:
-        raise ValueError("it is no result of version 1, the one this report knows")
+        raise ValueError("it is not a result of version 1, the version that this report reads")
     return result
 
 
@@ -127,14 +132,14 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_predictions(folder: Path, result: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse predictions that are not those of the result."""
+    """Raise ReportError if the predictions do not belong to the result."""
     path, count, classes = folder / "predictions.npz", result["data"]["test"], len(result["data"]["classes"])
     for name in ("target", *roles_of(result)):
         shape = (count,) if name == "target" else (count, classes)
         if name not in arrays or arrays[name].shape != shape:
-            found = f"shape {list(arrays[name].shape)}" if name in arrays else "missing"
+            actual = f"has shape {list(arrays[name].shape)}" if name in arrays else "is missing"
             raise ReportError(
-                f'{path}: the array "{name}" is {found}, but result.json speaks of {count} test images '
+                f'{path}: the array "{name}" {actual}, but result.json has {count} test images '
                 f"and {classes} classes: {list(shape)} would be right."
             )
     for name in roles_of(result):
@@ -142,21 +147,21 @@ def check_predictions(folder: Path, result: Mapping[str, Any], arrays: Mapping[s
         if abs(accuracy - result[name]["accuracy"]) > 1e-4:
             raise ReportError(
                 f"{path} gives the {ROLE_LABELS[name]} an accuracy of {accuracy:.4f}, but result.json says "
-                f"{result[name]['accuracy']:.4f}: the two files are not of the same run."
+                f"{result[name]['accuracy']:.4f}: the two files belong to different runs."
             )
 
 
-def read_attention(folder: Path, result: Mapping[str, Any], dataset: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return {"row": [M], "stage 1": [M, h, w], ...}; empty where there is no such file."""
+def read_attention(folder: Path, result: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the attention maps, {"row": [M], "stage 1": [M, h, w], ...}; {} if the run has none."""
     path, count = folder / "attention.npz", result["data"]["test"]
     if not path.exists():
         return {}
     arrays = read_part(folder, path.name, load_arrays)
     rows = arrays.get("row")
-    if rows is None or rows.ndim != 1 or not np.isin(rows, np.intersect1d(dataset["row"], np.arange(count))).all():
+    if rows is None or rows.ndim != 1 or not np.isin(rows, np.intersect1d(samples["row"], np.arange(count))).all():
         raise ReportError(
-            f'{path}: the array "row" must name rows whose images are in images.npz. '
-            "The two files are not of the same run."
+            f'{path}: the array "row" must hold rows whose images are in images.npz. '
+            "The two files belong to different runs."
         )
     for name, maps in arrays.items():
         if name != "row" and (maps.ndim != 3 or len(maps) != len(rows)):
@@ -166,39 +171,35 @@ def read_attention(folder: Path, result: Mapping[str, Any], dataset: Mapping[str
     return arrays
 
 
-ROLE_LABELS = {
-    "teacher": "teacher",
-    "student": "student",
-    "baseline": "student, labels only",
-}  # in the order of columns
+ROLE_LABELS = {"teacher": "teacher", "student": "student", "baseline": "baseline"}  # in the order of columns
 PICKS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}  # train.pick_by
 Rows = list[dict[str, Any]]
 
 
 def roles_of(result: Mapping[str, Any]) -> list[str]:
-    """Return the keys of the models that the result holds, in the order of columns."""
+    """Return the roles whose networks the result holds, in the order of columns."""
     return [key for key in ROLE_LABELS if result.get(key)]
 
 
 def picked_by(training: Mapping[str, Any]) -> str:
-    """The measure by which validation picked the epoch, a key of PICKS; of "training" of a network in result.json."""
+    """Return the measure by which validation picked the epoch, a key of PICKS. ``training``: of a network's result."""
     return training.get("picked_by", "accuracy")
 
 
 def picked(training: Mapping[str, Any]) -> float:
-    """What it came to there."""
+    """Return the best validation score by the measure that picked the epoch."""
     return training[f"best_val_{picked_by(training)}"]
 
 
 def batch_sizes(result: Mapping[str, Any]) -> list[str]:
-    """Return the measured batches, the smallest first: ["batch_1", "batch_64"]."""
+    """Return the names of the timed batch sizes, smallest first: ["batch_1", "batch_64"]."""
     return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
 
 
 def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:
-    """Whether the latencies of a network of result.json can be trusted: those of one batch size, or all of them.
+    """Whether the latencies of a network in result.json can be trusted: those of one batch size, or all of them.
 
-    A result of a version that did not look says nothing, and is not trusted.
+    Results of versions that did not check this are not trusted.
     """
     if batch:
         return bool(cost["latency_ms"][batch].get("calm"))

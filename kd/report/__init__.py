@@ -1,1 +1,1 @@
-"""Reports of runs and sweeps: tables, figures, pages. They read files only."""
+"""Reports of runs and sweeps: tables, figures and pages, made from files alone."""

@@ -1,4 +1,4 @@
-"""``python -m kd.report FOLDER``: make the report of a run or of a sweep again."""
+"""``python -m kd.report FOLDER``: make the report of a run or of a sweep again, from its files alone."""
 
 from __future__ import annotations
 
@@ -25,57 +25,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
-        "table. A sweep may still be running. Of several runs that differ in their seed, print mean and standard "
-        "deviation too. Of a run this reads "
+        "table. A sweep may still be running. For several runs that differ only in their seed, also print mean and "
+        "standard deviation. From a run this reads "
         + ", ".join(FILES)
-        + f" and, where it is there, {', '.join(OPTIONAL)}; of a sweep its ledger and the runs that it names.",
+        + f" and, if it exists, {', '.join(OPTIONAL)}; from a sweep its ledger and the runs that it lists.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
     parser.add_argument("folder", nargs="+", type=display_folder, help="outputs/runs/NAME or outputs/sweeps/NAME")
     alone = parser.add_mutually_exclusive_group()
     for style in ("latex", "markdown"):
-        words = (
-            f"print the paper's table of a sweep as {style}, and nothing else: mean ± std (n), bold where significant"
-        )
-        alone.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=words)
-    table = parser.add_argument_group("the paper's table of a sweep")
+        help_text = f"only print the sweep's table as {style}: mean ± std (n), bold where significant"
+        alone.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=help_text)
+    table = parser.add_argument_group("the table of a sweep")
     table.add_argument(
         "--against",
         action="append",
         default=[],
         metavar="SETTING=VALUE",
-        help="a further column: the accuracy of each group less that of the one group of these settings (kd=hinton; "
-        "several divided by commas), paired by seed and test image; bold where significantly better",
+        help="add a column: the accuracy of each group minus that of the one group with these settings (kd=hinton; "
+        "separate several by commas), paired by seed and test image; bold where significantly better",
     )
     table.add_argument(
-        "--columns", metavar="NAME,…", help=f"which, in this order: {', '.join(COLUMNS)}; {OVER}: that of --against"
+        "--columns",
+        metavar="NAME,…",
+        help=f"the columns, in this order: {', '.join(COLUMNS)}; {OVER}: the column of --against",
     )
-    table.add_argument("--sort", metavar="NAME", help="the column by which the students descend")
+    table.add_argument("--sort", metavar="NAME", help="sort the students by this column, highest first")
     chosen = parser.parse_args(arguments)
     shape = {
         "columns": [name.strip() for name in chosen.columns.split(",") if name.strip()] if chosen.columns else None,
         "sort": chosen.sort,
     }
-    asked = bool(chosen.against or chosen.columns or chosen.sort)
+    has_table_options = bool(chosen.against or chosen.columns or chosen.sort)
     failed, results = False, []
     for folder in chosen.folder:
         try:
-            if chosen.style or asked or os.path.isfile(folder / "sweep.json"):
-                _sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
+            if chosen.style or has_table_options or os.path.isfile(folder / "sweep.json"):
+                _report_sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
-                results.append(_run(folder))
+                results.append(_report_run(folder))
         except (ValueError, FileNotFoundError) as error:  # ReportError is a ValueError
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
     if len(results) > 1:
         try:
-            print("Over seeds, mean ± standard deviation (n):\n\n" + markdown_table(seeds_rows(results), ("metric",)))
+            print(
+                "Over the seeds, mean ± standard deviation (n):\n\n" + markdown_table(seeds_rows(results), ("metric",))
+            )
         except ValueError as error:
             print(error)
     return 2 if failed else 0
 
 
-def _run(folder: Path) -> dict[str, Any]:
+def _report_run(folder: Path) -> dict[str, Any]:
     paths = write_report(folder)
     result = read_part(folder, "result.json", load_json)
     print(terminal_table(result))
@@ -83,8 +85,8 @@ def _run(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _sweep(folder: Path, style: str | None, **shape: Any) -> None:
-    """``shape`` is what ``kd.report.sweep.tables.markdown`` takes."""
+def _report_sweep(folder: Path, style: str | None, **shape: Any) -> None:
+    """Print the table of a sweep, and make its report. ``shape``: arguments of ``kd.report.sweep.tables.markdown``."""
     from kd.records.ledger import read_sweep
     from kd.report.sweep import tables
     from kd.report.sweep.aggregate import groups

@@ -1,4 +1,4 @@
-"""Numbers and tables as text: percent, significant digits, mean and spread, markdown."""
+"""Format numbers and tables as text: percent, significant digits, mean and deviation, markdown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from kd.records.run_folder import Rows
 
 
 def is_finite(value: Any) -> bool:
+    """Whether this is a finite number; None is not."""
     return value is not None and math.isfinite(value)
 
 
 def percent(value: float | None) -> str:
+    """``0.8512`` -> "85.12"."""
     return f"{100 * value:.2f}" if is_finite(value) else "–"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Three significant digits, never in powers of ten: 0.0412, 4.12, 41.2, 412, 41,234."""
+    """Format with three significant digits, never in powers of ten: 0.0412, 4.12, 41.2, 412, 41,200."""
     if not is_finite(value):
         return "–"
     if value == 0:
@@ -28,17 +30,19 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def millions(count: float | None) -> str:
+    """``12_310_000`` -> "12.31"; below a million with three significant digits."""
     if not is_finite(count):
         return "–"
     return f"{count / 1e6:,.2f}" if count >= 1e6 else significant(count / 1e6)
 
 
 def batch_label(batch: str) -> str:
+    """``batch_64`` -> "batch 64"."""
     return batch.replace("_", " ")
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (n), as papers write it."""
+    """Format as mean ± standard deviation (n), the way papers write it."""
     mean = sum(values) / len(values)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
     return f"{mean:.2f} ± {deviation:.2f} ({len(values)})".replace("-", "−")
@@ -50,7 +54,7 @@ def standard_error(accuracy: float, count: int) -> float:
 
 
 def escape(value: Any) -> str:
-    """Text that stays inside its markdown cell and means nothing else there."""
+    """Escape text for a markdown cell: one line, and no character has a markdown meaning."""
     text = " ".join(str(value).split())
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")
@@ -58,7 +62,7 @@ def escape(value: Any) -> str:
 
 
 def markdown_table(rows: Rows, left: Sequence[str] = ()) -> str:
-    """Return ``rows`` as a markdown table; columns named in ``left`` are aligned to the left, others to the right."""
+    """Return ``rows`` as a markdown table. Columns named in ``left`` are aligned left, the others right."""
     columns = list(rows[0])
     lines = [columns, [":--" if column in left else "--:" for column in columns]]
     lines += [[_cell(column, row[column]) for column in columns] for row in rows]

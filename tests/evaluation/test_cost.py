@@ -1,4 +1,4 @@
-"""Costs are those of the network that would be deployed."""
+"""Costs are those of the deployed network."""
 
 from __future__ import annotations
 
@@ -47,36 +47,36 @@ def test_counting_leaves_the_network_as_it_was():
 
 
 @pytest.fixture
-def asked(machine, tmp_path, monkeypatch):
-    """Asks for the costs of one network, as measured on a machine that is as busy as it says."""
+def measure(machine, tmp_path, monkeypatch):
+    """Return a function that measures the costs of one network, on a busy machine or on a calm one."""
     store, network = Store(tmp_path), TinyCNN(6, 16, width=0.25)
     monkeypatch.setattr("kd.evaluation.cost._busy", {})
 
-    def ask(busy: bool) -> dict:
+    def measured(busy: bool) -> dict:
         monkeypatch.setattr("kd.evaluation.latency.WAITED", -1.0 if busy else 1e9)
         monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
         return cached_costs(store, {"network": "tiny"}, network, 16, machine, batch=2, seconds=0.01)
 
-    return ask
+    return measured
 
 
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "calm"])
-def test_what_was_timed_on_a_busy_machine_is_not_kept_and_nothing_half_made_stays(asked, tmp_path, busy):
-    asked(busy=False)
+def test_what_was_timed_on_a_busy_machine_is_not_kept_and_nothing_half_made_stays(measure, tmp_path, busy):
+    measure(busy=False)
     (kept,) = (tmp_path / "costs").iterdir()
-    kept.rename(kept.with_name(f".{kept.name}.4711-abcd"))  # what a kill at the last moment leaves
-    assert is_calm(asked(busy)) is not busy
+    kept.rename(kept.with_name(f".{kept.name}.4711-abcd"))  # as after a kill at the last moment
+    assert is_calm(measure(busy)) is not busy
     assert [path.name for path in (tmp_path / "costs").iterdir()] == ([] if busy else [kept.name])
 
 
-def test_it_is_timed_again_on_the_next_occasion_but_not_at_once(asked, monkeypatch):
-    late = asked(busy=True)
-    assert asked(busy=False) is late, "the next cell of a sweep, a moment later"
+def test_it_is_timed_again_on_the_next_occasion_but_not_at_once(measure, monkeypatch):
+    late = measure(busy=True)
+    assert measure(busy=False) is late, "the next cell of a sweep, a moment later"
     monkeypatch.setattr("kd.evaluation.cost.AGAIN", 0.0)
-    assert is_calm(asked(busy=False)) and is_calm(asked(busy=True)), "and then it is kept"
+    assert is_calm(measure(busy=False)) and is_calm(measure(busy=True)), "and then it is cached"
 
 
-def test_what_an_older_version_measured_is_not_trusted(asked, monkeypatch):
-    asked(busy=False)
+def test_what_an_older_version_measured_is_not_trusted(measure, monkeypatch):
+    measure(busy=False)
     monkeypatch.setattr("kd.evaluation.cost.VERSION", 3)
-    assert not is_calm(asked(busy=True)), "it was found"
+    assert not is_calm(measure(busy=True)), "the cached result was used"

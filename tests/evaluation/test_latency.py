@@ -1,4 +1,4 @@
-"""A latency is that of the network, or says that it is not."""
+"""A latency is that of the network, or is marked as not valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kd.evaluation.latency import CpuUsage, threads, time_calls
 from kd.models.tiny_cnn import TinyCNN
 from kd.records.run_folder import is_calm
 
-COUNTED = sys.platform == "linux" and latency._queued() is not None
+COUNTED = sys.platform == "linux" and latency.queued_ns() is not None
 CROWDED = """
 import os, subprocess, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -29,13 +29,13 @@ finally:
 """
 
 
-@pytest.mark.skipif(not COUNTED, reason="only Linux says how long a thread waited for a core")
+@pytest.mark.skipif(not COUNTED, reason="only Linux counts how long a thread waited for a core")
 def test_a_core_that_is_shared_is_noticed():
     done = subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip() == "False", done.stderr
 
 
-@pytest.mark.skipif(not COUNTED, reason="only Linux says how long a thread waited for a core")
+@pytest.mark.skipif(not COUNTED, reason="only Linux counts how long a thread waited for a core")
 def test_threads_of_this_process_that_wait_for_each_other_are_noticed():
     """More spinning threads than cores: every call is late alike, so that p95 / p50 is near 1."""
     before, until = CpuUsage(), time.perf_counter() + 0.3
@@ -52,7 +52,7 @@ def test_threads_of_this_process_that_wait_for_each_other_are_noticed():
 
 
 def test_a_core_beside_that_others_have_counts_too(monkeypatch):
-    """They may be two threads of one: it makes ours slower, and nothing of ours waits."""
+    """Two hardware threads may share one core: ours gets slower although none of our threads waits."""
     before, now = CpuUsage(), CpuUsage()
     before.cores, now.cores = (10.0, 2), (11.9, 2)
     now.wall, now.cpu = before.wall + 1.0, before.cpu + 1.0
@@ -61,12 +61,12 @@ def test_a_core_beside_that_others_have_counts_too(monkeypatch):
     assert now.had_by_others_since(before) == pytest.approx(0)
     now.wall = before.wall + latency.JUDGED / 2
     assert CpuUsage.had_by_others_since(now, before) == 0, "too short for the system's count"
-    monkeypatch.setattr(latency, "_cores", lambda: None)
+    monkeypatch.setattr(latency, "busy_cores", lambda: None)
     assert CpuUsage().had_by_others_since(before) == 0
 
 
 def test_without_the_systems_count_cpu_time_is_compared_with_cores(monkeypatch):
-    monkeypatch.setattr(latency, "_queued", lambda: None)
+    monkeypatch.setattr(latency, "queued_ns", lambda: None)
     before = CpuUsage()
     time.sleep(0.05)
     assert CpuUsage().waited_since(before, 1) > 0.9, "nothing ran"
@@ -92,7 +92,7 @@ def test_only_calm_blocks_count(monkeypatch):
     assert found["calm"] and found["p50"] < 20
     monkeypatch.setattr(latency, "WAITED", -1.0)
     found = time_calls(lambda: time.sleep(0.003), 1, 0.05)
-    assert not found["calm"] and found["p50"] >= 3, "for want of better ones, all count"
+    assert not found["calm"] and found["p50"] >= 3, "without calm blocks all calls count"
 
 
 def test_a_slow_network_is_not_called_for_ever(monkeypatch):

@@ -1,4 +1,4 @@
-"""Our few lines agree with scikit-learn."""
+"""The metrics agree with scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def test_summary_agrees_with_scikit_learn(case):
     counts = metrics.confusion_matrix(targets, predicted)
     assert (np.array(mine["confusion"]) == counts).all()
     for k, name in enumerate(names):
-        one, said = targets == k, predicted == k
+        is_class, guessed = targets == k, predicted == k
         row = mine["per_class"][name]
-        assert row["precision"] == pytest.approx(metrics.precision_score(one, said), abs=1e-12)
-        assert row["recall"] == pytest.approx(metrics.recall_score(one, said), abs=1e-12)
-        assert row["specificity"] == pytest.approx(metrics.recall_score(~one, ~said), abs=1e-12)
-        assert row["f1"] == pytest.approx(metrics.f1_score(one, said), abs=1e-12)
-        assert row["mcc"] == pytest.approx(metrics.matthews_corrcoef(one, said), abs=1e-12)
-        assert row["support"] == one.sum()
+        assert row["precision"] == pytest.approx(metrics.precision_score(is_class, guessed), abs=1e-12)
+        assert row["recall"] == pytest.approx(metrics.recall_score(is_class, guessed), abs=1e-12)
+        assert row["specificity"] == pytest.approx(metrics.recall_score(~is_class, ~guessed), abs=1e-12)
+        assert row["f1"] == pytest.approx(metrics.f1_score(is_class, guessed), abs=1e-12)
+        assert row["mcc"] == pytest.approx(metrics.matthews_corrcoef(is_class, guessed), abs=1e-12)
+        assert row["support"] == is_class.sum()
 
 
-def test_the_five_likeliest_where_there_are_more_than_ten_classes():
+def test_top_5_accuracy_with_more_than_ten_classes():
     generator = np.random.default_rng(0)
     targets = generator.integers(0, 11, 300)
     logits = generator.normal(size=(300, 11)).astype(np.float32)
@@ -51,7 +51,7 @@ def test_the_five_likeliest_where_there_are_more_than_ten_classes():
     assert evaluation_metrics.top_accuracy(logits, targets, 1) == evaluation_metrics.accuracy(logits, targets)
 
 
-def test_of_equal_logits_the_class_that_stands_first_leads_as_it_does_for_the_likeliest():
+def test_among_equal_logits_the_lower_class_leads_as_in_argmax():
     logits, targets = np.zeros((12, 12), np.float32), np.arange(12)
     assert evaluation_metrics.top_accuracy(logits, targets, 5) == pytest.approx(5 / 12)
     assert (

@@ -1,4 +1,4 @@
-"""Chance in a sweep's numbers: oracles, and how often a claim is false where there is nothing to claim."""
+"""Significance tests: agreement with oracles, and how often they claim a gain where there is none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from kd.evaluation.metrics import mcnemar
 from kd.evaluation.statistics import crossed_t, holm, paired_bootstrap, pareto_front, t_quantile, t_two_sided
 
 
-def draw(random: np.random.Generator, seeds: int, dataset: int = 1200, seed_sd: float = 0.01, gain: float = 0.0):
-    """Right or wrong of student and baseline, bool [S, N] each, at 85 % accuracy.
+def draw(random: np.random.Generator, seeds: int, images: int = 1200, seed_sd: float = 0.01, gain: float = 0.0):
+    """Return where student and baseline are right, bool [S, N] each, at 85 % accuracy.
 
-    Images differ in difficulty, for both and for each; seeds differ by ``seed_sd`` in the gain; ``gain`` is true.
+    Images differ in difficulty, for both networks and for each. ``seed_sd``: standard deviation of the gain from seed
+    to seed. ``gain``: the true gain.
     """
     accuracy, spread = 0.85, np.sqrt(1.2**2 + 0.35**2 + 0.6**2)
     level = stats.norm.ppf(accuracy) * spread
     slope = stats.norm.pdf(level / spread) / spread  # of accuracy over level
-    hard = random.normal(0, 1.2, (1, dataset))
+    hard = random.normal(0, 1.2, (1, images))
 
     def right(more: float) -> np.ndarray:
-        own = random.normal(0, 0.35, (1, dataset)) + random.normal(0, 0.6, (seeds, dataset))
+        own = random.normal(0, 0.35, (1, images)) + random.normal(0, 0.6, (seeds, images))
         return level + more / slope + random.normal(0, seed_sd / np.sqrt(2) / slope, (seeds, 1)) + hard + own > 0
 
     return right(gain), right(0.0)
@@ -68,12 +69,12 @@ def test_false_claims_stay_below_seven_percent_where_seeds_differ():
     bootstrap = np.mean([paired_bootstrap(*pair, draws=299).p < 0.05 for pair in pairs[:250]])
     assert 0.015 < crossed < 0.07
     assert bootstrap < 0.08
-    # a test that takes the seeds for granted claims too much: here that of every first seed alone
+    # a test that ignores the seeds claims too much: here that of every first seed alone
     alone = np.mean([paired_bootstrap(s[:1], t[:1], draws=299).p < 0.05 for s, t in pairs[:400]])
     assert alone > 0.1
 
 
-def test_one_seed_the_bootstrap_takes_images_alone_and_tells_what_mcnemar_tells():
+def test_with_one_seed_the_bootstrap_draws_images_alone_and_agrees_with_mcnemar():
     random = np.random.default_rng(3)
     for gain in (0.0, 0.01, 0.03):
         student, baseline = draw(random, 1, seed_sd=0, gain=gain)
@@ -86,7 +87,7 @@ def test_one_seed_the_bootstrap_takes_images_alone_and_tells_what_mcnemar_tells(
 
 def test_the_bootstrap_is_the_one_that_draws_images_and_seeds_one_by_one():
     random = np.random.default_rng(4)
-    student, baseline = draw(random, 4, dataset=150, gain=0.04)
+    student, baseline = draw(random, 4, images=150, gain=0.04)
     gain = student.astype(float) - baseline
     slow = [
         gain[random.integers(0, 4, 4)][:, random.integers(0, 150, 150)].mean()  # the same images for all seeds
@@ -126,7 +127,7 @@ def test_holm():
     assert (holm(p) >= p).all() and (np.argsort(holm(p)[np.argsort(p)], kind="stable") == np.arange(30)).all()
 
 
-def test_the_front_is_what_nothing_beats():
+def test_the_front_is_what_no_point_beats():
     random = np.random.default_rng(6)
     cost, merit = random.integers(0, 8, 60).astype(float), random.integers(0, 8, 60).astype(float)
     cost[3] = merit[4] = np.nan

@@ -1,4 +1,4 @@
-"""The ledger holds what became of a sweep, whatever happens to its writers."""
+"""The ledger holds the status of every cell, whatever happens to the processes that write it."""
 
 from __future__ import annotations
 
@@ -32,41 +32,41 @@ def test_a_cell_waits_runs_and_fails_with_its_error_and_traceback(tmp_path):
     assert "Traceback" in json.loads(cell_path(folder, CELLS[1]).read_text())["traceback"]
 
 
-def test_a_page_that_cannot_be_written_hides_no_error(tmp_path):
+def test_an_entry_that_cannot_be_written_hides_no_error(tmp_path):
     folder = begin(tmp_path)
     with pytest.raises(ArithmeticError) as caught, job_entry(folder, CELLS[0]):
         raise ArithmeticError("the loss is NaN")
     assert is_recorded(folder, CELLS[0], caught.value) and not is_recorded(folder, CELLS[0], ValueError("other"))
-    with pytest.raises(ArithmeticError) as caught, job_entry(folder, CELLS[0]) as page:
-        page.path = tmp_path / "sweep.json" / "no folder"  # as on a full disk
+    with pytest.raises(ArithmeticError) as caught, job_entry(folder, CELLS[0]) as entry:
+        entry.path = tmp_path / "sweep.json" / "no folder"  # as on a full disk
         (tmp_path / "sweep.json").touch()
         raise ArithmeticError("infinity")
     assert not is_recorded(folder, CELLS[0], caught.value)
 
 
-def test_whoever_is_interrupted_is_lost_and_not_at_fault(tmp_path):
+def test_an_interrupted_cell_is_lost_and_has_not_failed(tmp_path):
     folder = begin(tmp_path)
     with pytest.raises(KeyboardInterrupt), job_entry(folder, CELLS[0]):
         raise KeyboardInterrupt
     assert statuses(folder) == ["lost", "waiting"]
 
 
-def test_a_process_that_died_without_a_word_is_not_running(tmp_path):
+def test_a_process_that_died_without_a_message_is_not_running(tmp_path):
     folder = begin(tmp_path)
-    page = JobEntry(folder, CELLS[0])
-    page.facts["pid"] = 2**22 + 1  # beyond every pid of Linux
-    page.write("running")
+    entry = JobEntry(folder, CELLS[0])
+    entry.facts["pid"] = 2**22 + 1  # beyond every pid of Linux
+    entry.write("running")
     assert statuses(folder) == ["lost", "waiting"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_damaged_page_is_a_cell_that_waits(tmp_path, text):
+def test_a_cell_with_a_damaged_entry_waits(tmp_path, text):
     folder = begin(tmp_path)
     cell_path(folder, CELLS[0]).write_text(text)
     assert statuses(folder) == ["waiting", "waiting"]
 
 
-def test_a_finished_cell_stays_finished_while_it_is_looked_for_again(tmp_path):
+def test_a_finished_cell_stays_finished_while_a_job_reads_its_result_again(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(2, 4), alphas=(0.5,), seeds=(0,))
     overrides = read_sweep(folder).cells[0].overrides
     with pytest.raises(KeyboardInterrupt), job_entry(folder, overrides):
@@ -83,7 +83,7 @@ def test_a_run_whose_result_is_gone_or_damaged_is_to_be_made_again(tmp_path):
     assert statuses(folder) == ["waiting", "waiting"]
 
 
-def test_another_sweep_under_the_same_name_takes_the_old_pages_out(tmp_path):
+def test_another_sweep_under_the_same_name_deletes_the_old_entries(tmp_path):
     folder = begin(tmp_path, ["train.student.epochs=2"])
     with pytest.raises(ValueError), job_entry(folder, CELLS[0]):
         raise ValueError

@@ -1,4 +1,4 @@
-"""metrics.jsonl over several lives of its run: no line twice, none missing, nothing taken away."""
+"""metrics.jsonl over several starts of its run: no line twice, none missing, none deleted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WHOLE = "".join(f"{line}\n" for line in LINES).encode()
 
 
 def write(path: Path, lines, complete: bool = True) -> bytes:
-    journal = MetricsLog(path)
+    log = MetricsLog(path)
     try:
         for line in lines:
-            journal.write(line)
+            log.write(line)
     finally:
-        journal.close(complete)
+        log.close(complete)
     return path.read_bytes()
 
 
@@ -35,12 +35,12 @@ def test_whatever_a_killed_run_left_the_rerun_ends_with_all_lines_once(tmp_path,
 def test_a_line_that_agrees_is_not_written_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, LINES)
-    journal = MetricsLog(path)
+    log = MetricsLog(path)
     before = path.stat()
     for line in LINES:
-        journal.write(line)
+        log.write(line)
     after = path.stat()
-    journal.close(complete=True)
+    log.close(complete=True)
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
     assert path.read_bytes() == WHOLE
 
@@ -55,14 +55,14 @@ def test_the_first_line_that_differs_ends_what_is_kept(tmp_path):
     ]
 
 
-def test_surplus_lines_go_at_the_end_of_a_run_that_came_to_its_end_and_stay_otherwise(tmp_path):
+def test_surplus_lines_are_cut_when_a_run_ends_and_stay_otherwise(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, LINES)
     assert write(path, LINES[:3], complete=False) == WHOLE
     assert write(path, LINES[:3], complete=True) == "".join(f"{line}\n" for line in LINES[:3]).encode()
 
 
-def test_on_a_full_disk_no_line_is_half_and_a_rerun_takes_none_away(tmp_path):
+def test_on_a_full_disk_no_line_is_half_and_a_rerun_deletes_none(tmp_path):
     path = tmp_path / "metrics.jsonl"
     room = len(WHOLE) // 2 + 10  # in the middle of a line
     script = """
@@ -71,9 +71,9 @@ from kd.records.metrics_log import MetricsLog
 from pathlib import Path
 room = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-journal = MetricsLog(Path(sys.argv[1]))
+log = MetricsLog(Path(sys.argv[1]))
 for line in sys.stdin.read().splitlines():
-    journal.write(line)
+    log.write(line)
 """
     for _ in range(2):
         done = subprocess.run(

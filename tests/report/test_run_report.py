@@ -1,4 +1,4 @@
-"""The report of a run is made from its files alone, says what result.json says, and names what is missing."""
+"""The report of a run is made from its files alone, agrees with result.json, and names a missing file."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def run(tmp_path_factory) -> tuple[Path, dict]:
 
 @pytest.fixture
 def copy(run, tmp_path) -> Path:
-    """A run's files without its report, to be damaged."""
+    """A copy of the run's files without its report, for tests that damage them."""
     return Path(shutil.copytree(run[0], tmp_path / "copy", ignore=shutil.ignore_patterns("figures", "report.md")))
 
 
@@ -142,7 +142,7 @@ def test_command_makes_the_same_report_again_and_prints_the_table(run, copy):
     assert (copy / "report.md").read_text("utf-8") == (run[0] / "report.md").read_text("utf-8")
 
 
-def test_every_figure_is_there_and_shown_with_words_for_those_who_cannot_see_it(run):
+def test_every_figure_is_there_and_shown_with_alt_text(run):
     folder, _ = run
     assert {path.stem for path in (folder / "figures").iterdir()} == FIGURES
     shown = re.findall(r"!\[([^\n]+)\]\((\S+)\)", (folder / "report.md").read_text("utf-8"))
@@ -155,13 +155,15 @@ def test_every_figure_is_there_and_shown_with_words_for_those_who_cannot_see_it(
 
 
 def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(copy, monkeypatch):
-    monkeypatch.setattr(report, "page", lambda result, made, said: page(result, {**made, "roc": "forgotten"}, said))
+    monkeypatch.setattr(
+        report, "page", lambda result, made, remarks: page(result, {**made, "roc": "forgotten"}, remarks)
+    )
     with pytest.raises(ValueError, match="no place on the page shows the figure roc"):
         report.write_report(copy)
     assert not (copy / "figures").exists() and not (copy / "report.md").exists()
 
 
-def test_the_table_says_what_the_result_says(run):
+def test_the_table_agrees_with_the_result(run):
     _, result = run
     rows = {row["metric"]: row for row in tables.comparison_rows(result)}
     for key, label in run_folder.ROLE_LABELS.items():
@@ -209,29 +211,31 @@ def test_scores_of_classes(run):
     assert "| ice \\| snow | student |" in (folder / "report.md").read_text("utf-8")
 
 
-def test_the_sentence_tells_a_gain_from_noise():
+def test_the_verdict_separates_a_gain_from_noise():
     result = {"teacher": {"accuracy": 0.9}, "baseline": {"accuracy": 0.8}, "data": {"test": 1000}}
     clear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.03, "mcnemar_p": 0.004}})
     assert "gained 3.00 points" in clear and "p = 0.004" in clear and "noise" not in clear
     unclear = tables.verdict(result | {"comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}})
-    assert "gained 1.00 points" in unclear and "not told apart from noise" in unclear
+    assert "gained 1.00 points" in unclear and "not distinguishable from noise" in unclear
     assert "lost 1.00 points" in tables.verdict(result | {"comparison": {"accuracy_gain": -0.01, "mcnemar_p": 0.3}})
     assert "no better" not in clear
     weak = result | {"teacher": {"accuracy": 0.8}, "comparison": {"accuracy_gain": 0.01, "mcnemar_p": 0.3}}
-    assert tables.verdict(weak).endswith("The teacher (80.00 %) is no better than that student.")
+    assert tables.verdict(weak).endswith("The teacher (80.00 %) is no better than the baseline.")
     assert report_text.standard_error(0.9, 3000) == pytest.approx(0.0055, abs=1e-4)
 
 
-def test_latencies_of_a_busy_machine_are_not_passed_over(run, tmp_path):
+def test_latencies_of_a_busy_machine_are_marked(run, tmp_path):
     folder, result = run
-    assert tables.latency_warning(result) == "" and "Something else used" not in (folder / "report.md").read_text(
+    assert tables.latency_warning(result) == "" and "Other processes used" not in (folder / "report.md").read_text(
         "utf-8"
     )
     rows = {row["metric"]: row for row in tables.comparison_rows(result)}
     assert rows["batch 1 on one thread (ms)"]["student vs teacher"].startswith("↓")
-    late = {"latency_ms": {**result["student"]["latency_ms"], "batch_1": {"p50": 180.0, "p95": 185.0, "calm": False}}}
+    disturbed = {
+        "latency_ms": {**result["student"]["latency_ms"], "batch_1": {"p50": 180.0, "p95": 185.0, "calm": False}}
+    }
     shutil.copytree(folder, tmp_path / "busy")
-    busy = result | {"student": result["student"] | late}
+    busy = result | {"student": result["student"] | disturbed}
     (tmp_path / "busy" / "result.json").write_text(json.dumps(busy), "utf-8")
     rows = {row["metric"]: row for row in tables.comparison_rows(busy)}
     marked = [(metric, label) for metric, row in rows.items() for label in row if row[label].endswith(tables.BUSY)]
@@ -244,11 +248,11 @@ def test_latencies_of_a_busy_machine_are_not_passed_over(run, tmp_path):
     ]
     report.write_report(tmp_path / "busy")
     page = (tmp_path / "busy" / "report.md").read_text("utf-8")
-    assert "Something else used the machine while this was timed (student)" in page and "| 180\\* |" in page
-    assert "Something else used the machine" in " ".join(tables.terminal_table(busy).split())
+    assert "Other processes used the machine during this measurement (student)" in page and "| 180\\* |" in page
+    assert "Other processes used the machine" in " ".join(tables.terminal_table(busy).split())
     before = {k: v for k, v in result["teacher"].items() if k != "one_thread"}
     before["latency_ms"] = {"batch_1": {"p50": 1.0, "p95": 1.1}}
-    assert not run_folder.is_calm(before), "a result of a version that did not look"
+    assert not run_folder.is_calm(before), "a result of a version that did not check"
 
 
 def test_without_a_baseline_or_attention_maps_their_columns_rows_and_figures_are_left_out(tmp_path):
@@ -258,7 +262,11 @@ def test_without_a_baseline_or_attention_maps_their_columns_rows_and_figures_are
     assert all(path.is_file() for path in paths.values())
     assert set(tables.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
     page = paths["report"].read_text("utf-8")
-    assert "labels only |" not in page and "gain recovered" not in page and "teacher looks" not in page
+    assert (
+        "baseline" not in page.split("## Teacher and student")[1]
+        and "gain recovered" not in page
+        and "teacher looks" not in page
+    )
     assert "cannot say what distillation gained" in page
 
 
@@ -307,7 +315,7 @@ def test_predictions_of_another_run_are_refused(copy):
     with np.load(copy / "predictions.npz") as arrays:
         changed = {name: arrays[name] for name in arrays.files}
     np.savez(copy / "predictions.npz", **changed | {"student": -changed["student"]})
-    with pytest.raises(run_folder.ReportError, match="not of the same run"):
+    with pytest.raises(run_folder.ReportError, match="belong to different runs"):
         report.write_report(copy)
     np.savez(copy / "predictions.npz", **changed | {"student": changed["student"][:5]})
     with pytest.raises(run_folder.ReportError, match=r"\[120, 4\] would be right"):
@@ -317,12 +325,12 @@ def test_predictions_of_another_run_are_refused(copy):
 def test_attention_maps_of_another_run_are_refused(copy):
     with np.load(copy / "attention.npz") as arrays:
         maps = {name: arrays[name] for name in arrays.files}
-    for wrong, says in (
-        ({"row": maps["row"] + COUNT}, "not of the same run"),
+    for wrong, message in (
+        ({"row": maps["row"] + COUNT}, "belong to different runs"),
         ({"stage 2": maps["stage 2"][0]}, r'"stage 2" has shape \[3, 3\]; \[8, h, w\] would be right'),
     ):
         np.savez(copy / "attention.npz", **maps | wrong)
-        with pytest.raises(run_folder.ReportError, match=f"{re.escape(str(copy / 'attention.npz'))}.*{says}"):
+        with pytest.raises(run_folder.ReportError, match=f"{re.escape(str(copy / 'attention.npz'))}.*{message}"):
             report.write_report(copy)
 
 
@@ -333,9 +341,9 @@ def _prepared(outputs: Path, attention: str):
     from kd.pipeline.prepare import prepare
 
     named = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
-    where = [f"outputs={outputs}", "tracking=disabled", "report=false", "baseline=false"]
+    common = [f"outputs={outputs}", "tracking=disabled", "report=false", "baseline=false"]
     networks = ["teacher=tiny_cnn", "teacher.width=0.5", f"attention={attention}"]
-    return prepare(compose(*TINY, *SMALL, *where, *networks), named)
+    return prepare(compose(*TINY, *SMALL, *common, *networks), named)
 
 
 @pytest.fixture(scope="module")
@@ -392,10 +400,10 @@ def test_a_missing_entry_is_named(copy):
         report.write_report(copy)
 
 
-def test_command_ends_with_2_and_plain_words(tmp_path, capsys):
+def test_the_command_ends_with_2_and_a_message(tmp_path, capsys):
     assert __main__.main([str(tmp_path / "nowhere")]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and "nowhere is no folder" in said.err and "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and "nowhere is not a folder" in printed.err and "Traceback" not in printed.err
 
 
 def test_the_table_needs_neither_seaborn_nor_torch():
@@ -426,7 +434,7 @@ def test_several_seeds_have_a_mean_and_a_deviation(run):
     rows = tables.seeds_rows([seed(0, 0.80, 0.75), seed(1, 0.82, 0.79), seed(2, 0.84, 0.80)])
     accuracy = {row["metric"]: row for row in rows}["accuracy (%)"]
     assert accuracy["student"] == "82.00 ± 2.00 (3)"
-    assert accuracy["student − labels only"] == "4.00 ± 1.00 (3)"
+    assert accuracy["student − baseline"] == "4.00 ± 1.00 (3)"
     with pytest.raises(ValueError, match="differ in more than their seed"):
         tables.seeds_rows([seed(0, 0.8, 0.7), result | {"settings": {"seed": 1, "kd.alpha": 0.1}}])
 
@@ -439,12 +447,12 @@ def test_more_classes_and_unequal_ones_have_their_rows(run):
         return [row["metric"] for row in tables.comparison_rows(result)]
 
     both = {"top-5 accuracy (%)", "balanced accuracy (%)"}
-    assert not both & set(metrics(run[1])), "a result of before says nothing of either"
+    assert not both & set(metrics(run[1])), "an older result has neither"
     found = with_scores(run[1], top5_accuracy=0.987, balanced_accuracy=0.5)
     assert metrics(found)[:4] == ["accuracy (%)", "top-5 accuracy (%)", "balanced accuracy (%)", "macro F1 (%)"]
     assert tables.comparison_rows(found)[1]["student"] == "98.70"
     alike = with_scores(run[1], top5_accuracy=None, balanced_accuracy=0.5, confusion=[[40, 1], [3, 39]])
-    assert not both & set(metrics(alike)), "of classes of one size it is about the accuracy"
+    assert not both & set(metrics(alike)), "with classes of one size it is close to the accuracy"
 
 
 def test_the_measure_that_picked_is_named(run):
@@ -456,7 +464,7 @@ def test_the_measure_that_picked_is_named(run):
     assert "the epoch with the best validation accuracy is" in before and "validation macro F1" not in before
 
 
-def test_results_of_before_there_was_a_setting_are_seeds_of_those_that_name_its_default(run):
+def test_results_that_lack_a_later_setting_pool_with_those_that_have_its_default(run):
     later = run[1] | {"settings": run[1]["settings"] | {"data.balance": "none", "train.pick_by": "accuracy"}}
     assert tables.seeds_rows([run[1], later])[0]["metric"] == "accuracy (%)"
     with pytest.raises(ValueError, match="differ in more than their seed"):

@@ -1,1 +1,1 @@
-"""Every figure, one family a file. The only room that knows seaborn."""
+"""The figures of all reports, one family per file. Only this package imports seaborn."""

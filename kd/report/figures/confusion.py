@@ -21,11 +21,9 @@ from kd.report.figures.style import (
 )
 from kd.report.figures.sweep_curves import NUMBERED_COLUMNS
 
-# --- confusion -----------------------------------------------------------------------------------------------------
-
 
 def rows_to_percent(confusion: np.ndarray) -> np.ndarray:
-    """[K, K] counts, rows the true class -> percent of each row; a class without images stays 0."""
+    """Return counts [K, K], rows the true class, as percent of each row; a class without images stays 0."""
     confusion = np.asarray(confusion, np.float64)
     return 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
 
@@ -33,7 +31,7 @@ def rows_to_percent(confusion: np.ndarray) -> np.ndarray:
 def draw_heat(
     ax, values: np.ndarray, classes: Sequence[str], form: str, bar: str, first: bool, extend: str = "neither", **colour
 ) -> None:
-    """One matrix; ``form`` formats a cell, ``bar`` names the colour bar that stands where numbers cannot."""
+    """Draw one matrix. ``form``: format of a cell. ``bar``: label of the colour bar that large matrices get instead."""
     count = len(classes)
     annotated = count <= ANNOTATE
     ticks = names(classes, 14) if count <= MATRIX_NAMES else None
@@ -66,7 +64,7 @@ def draw_heat(
 
 @styled
 def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
-    """Counts and, beside them, percent of each true class. ``counts`` [K, K]: rows true, columns predicted."""
+    """Draw counts and, beside them, percent of each true class. ``counts`` [K, K]: rows true, columns predicted."""
     counts = np.asarray(counts)
     figure = blank(4.8, f"Confusion matrix: {label}")
     left, right = figure.subplots(1, 2)
@@ -79,16 +77,16 @@ def confusion(counts: np.ndarray, classes: Sequence[str], label: str) -> Figure:
 
 
 def draw_shares(ax, percent: np.ndarray, classes: Sequence[str], label: str, first: bool) -> None:
-    """``rows_to_percent`` of a model's matrix, in the colour of its ``label``; ``first`` of a row has the names."""
+    """Draw ``rows_to_percent`` of a model's matrix in the colour of its ``label``. ``first``: name the classes."""
     form = ".1f" if len(classes) <= 6 else ".0f"
     shades = sns.light_palette(style_of(label)[0], as_cmap=True)
     draw_heat(ax, percent, classes, form, "% of the true class", first, cmap=shades, vmin=0, vmax=100)
 
 
 def draw_differences(axes: Sequence, differences: Sequence[np.ndarray], classes: Sequence[str], first: bool) -> None:
-    """Student less another model, in points, on one scale centred on 0: red is more of the student, blue less."""
+    """Draw student minus another model, in points, on one scale centred on 0: red is more for the student."""
     sizes = np.abs(np.concatenate([np.ravel(d) for d in differences]))
-    # Of many small classes one always changes by 60 points, and would leave all others pale.
+    # among many small classes one always changes by 60 points, which would leave all others pale
     bound = float(np.quantile(sizes[sizes > 0], 1 if len(classes) <= ANNOTATE else 0.95)) if sizes.any() else 1.0
     form = "+.1f" if len(classes) <= 6 else "+.0f"
     scale = {"cmap": DIFFERENCE, "vmin": -bound, "vmax": bound}
@@ -98,7 +96,7 @@ def draw_differences(axes: Sequence, differences: Sequence[np.ndarray], classes:
 
 @styled
 def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """``{title: [K, K]}`` differences of row-normalised matrices, in points, on one scale centred on 0."""
+    """Draw differences of row-normalised matrices, ``{title: [K, K]}`` in points, on one scale centred on 0."""
     figure = blank(5.0, "Where the student differs, in points of the true class (diagonal: + is better; elsewhere −)")
     axes = np.atleast_1d(figure.subplots(1, len(differences)))
     draw_differences(axes, list(differences.values()), classes, first=True)
@@ -109,14 +107,14 @@ def confusion_difference(differences: Mapping[str, np.ndarray], classes: Sequenc
 
 @styled
 def confusions(student: np.ndarray, baseline: np.ndarray | None, classes: Sequence[str], title: str) -> Figure:
-    """Two confusion matrices in percent of the true class, and their difference in points. Counts [K, K], rows true."""
+    """Draw student and baseline in percent of the true class, and their difference. Counts [K, K], rows true."""
     models = {STUDENT: student} if baseline is None else {STUDENT: student, BASELINE: baseline}
     shares = {label: rows_to_percent(counts) for label, counts in models.items()}
     figure = blank(3.9 if len(classes) <= NUMBERED_COLUMNS else 4.3, title)
     axes = np.atleast_1d(figure.subplots(1, 1 if baseline is None else 3))
     for ax, (label, percent) in zip(axes, shares.items(), strict=False):
         draw_shares(ax, percent, classes, label, first=ax is axes[0])
-        ax.set_title("picked cell (%)" if label == STUDENT else "labels only (%)")
+        ax.set_title("picked cell (%)" if label == STUDENT else "baseline (%)")
     if baseline is not None:
         draw_differences(axes[2:], [shares[STUDENT] - shares[BASELINE]], classes, first=False)
         axes[2].set_title("difference (points)")

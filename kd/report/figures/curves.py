@@ -1,4 +1,4 @@
-"""The curves and bars of one run: training, scores per class, reliability, overview."""
+"""Curves and dots of one run: training, scores per class, reliability, overview."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from kd.evaluation.metrics import BINS, confidence_bins
 from kd.report.figures.style import INK, NAMES, blank, names, style_of, styled
 
-# --- curves and scores ---------------------------------------------------------------------------------------------
-
 
 @styled
 def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: Mapping[str, int]) -> Figure:
-    """Loss and accuracy by epoch; a star marks the epoch that was kept.
+    """Draw loss and accuracy by epoch; a star marks the epoch that was kept.
 
     Args:
         curves: label -> {"epoch", "loss", "val_loss", "train_accuracy", "val_accuracy"}, arrays [E]; NaN leaves a gap.
@@ -60,7 +58,7 @@ def training_curves(curves: Mapping[str, Mapping[str, np.ndarray]], best_epoch: 
 
 @styled
 def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], metric: str = "F1") -> Figure:
-    """One dot a class and model, sorted by the first model. ``scores``: label -> [K] in [0, 1], NaN for none."""
+    """Draw a dot per class and model, sorted by the first model. ``scores``: label -> [K] in [0, 1], NaN for none."""
     count = len(classes)
     first = np.asarray(next(iter(scores.values())), float)
     order = np.argsort(np.where(np.isnan(first), -1, first), kind="stable")
@@ -93,9 +91,9 @@ def per_class_scores(scores: Mapping[str, np.ndarray], classes: Sequence[str], m
 
 @styled
 def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mapping[str, float]) -> Figure:
-    """How often a model is right when it is so sure; below, how sure it is how often. Logits [N, K], ECE in [0, 1]."""
+    """Draw accuracy against confidence, and below it the histogram of confidence. Logits [N, K], ECE in [0, 1]."""
     least = max(1, min(10, len(target) // 100))
-    left_out = f" (not drawn: those of fewer than {least} images)" if least > 1 else ""
+    left_out = f" (not drawn: bins of fewer than {least} images)" if least > 1 else ""
     figure = blank(5.0, f"Reliability, {BINS} bins of confidence{left_out}")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 100], [0, 100], color="#b0b0b0", linewidth=1, linestyle=":", label="perfectly calibrated")
@@ -115,7 +113,7 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
             label=name,
         )
         bottom.stairs(100 * bins.images / len(target), np.linspace(0, 100, BINS + 1), color=colour, linewidth=1.6)
-    top.set(ylabel="right (%)", ylim=(0, 102), xlim=(0, 102))
+    top.set(ylabel="accuracy (%)", ylim=(0, 102), xlim=(0, 102))
     bottom.set(xlabel="confidence of the prediction (%)", ylabel="images (%)", ylim=(0, None))
     for ax in (top, bottom):
         ax.grid()
@@ -125,14 +123,14 @@ def reliability(target: np.ndarray, logits: Mapping[str, np.ndarray], ece: Mappi
 
 @styled
 def overview(points: Mapping[str, Mapping[str, float]], batch: str) -> Figure:
-    """What accuracy costs: against parameters and against latency, on log axes.
+    """Draw accuracy against parameters and against latency, on log axes.
 
     Args:
         points: label -> {"accuracy", "error" (one standard error), "params", "latency" (ms), "calm"}; accuracy in
-            [0, 1]. A latency that was not taken calmly has a hollow marker.
+            [0, 1]. A latency measured on a busy machine has a hollow marker.
         batch: how the latency was measured, for the axis.
     """
-    figure = blank(3.1, "What the accuracy costs (bars: one standard error of the test)")
+    figure = blank(3.1, "Accuracy against cost (bars: one standard error of the test accuracy)")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, key, unit in ((axes[0], "params", 1e-6), (axes[1], "latency", 1.0)):
         for label, point in points.items():

@@ -18,12 +18,12 @@ MISSING = {"facecolor": "#f3f3f3", "edgecolor": "#bdbdbd", "hatch": "///", "line
 
 @dataclass(frozen=True)
 class Heat:
-    """One matrix, rows x columns; ``text`` holds what stands in each cell, lines divided by a newline."""
+    """One matrix, rows x columns. ``text``: the text in each cell, lines separated by a newline."""
 
     title: str
     values: np.ndarray  # [R, C]
     text: Sequence[Sequence[str]]
-    picked: Sequence[tuple[int, int]] = ()  # row, column of each cell that validation picked
+    picked: Sequence[tuple[int, int]] = ()  # (row, column) of each cell that validation picked
 
 
 @styled
@@ -36,10 +36,10 @@ def heat_maps(
     note: str = "",
     lower: bool = False,
 ) -> Figure:
-    """Matrices on one scale, darker is better; what is missing is hatched, the cell that validation picked outlined.
+    """Draw matrices on one colour scale, darker is better. Missing cells are hatched, picked ones outlined.
 
     Args:
-        axes: what the columns and what the rows are. lower: whether a lower number is the better one.
+        axes: labels of the columns and of the rows. note: a line below. lower: whether lower numbers are better.
     """
     across = 1 if len(columns) > 6 or len(heats) == 1 else 2 if len(columns) > 3 or len(heats) < 3 else 3
     down = -(-len(heats) // across)
@@ -75,7 +75,7 @@ def heat_maps(
         shade = ax.collections[0].to_rgba
         size = 9.2 if len(columns) <= 9 else 8
         for row, column in np.argwhere(np.isfinite(heat.values)) if annotated else ():
-            ink = _readable(shade(heat.values[row, column]))
+            ink = readable_ink(shade(heat.values[row, column]))
             middle = {"ha": "center", "va": "center", "size": size, "linespacing": 1.25}
             ax.text(column + 0.5, row + 0.5, heat.text[row][column], color=ink, **middle)
         for row, column in np.argwhere(~np.isfinite(heat.values)):
@@ -96,8 +96,8 @@ def heat_maps(
     return figure
 
 
-def _readable(colour: Sequence[float]) -> str:
-    """Black or white, whichever stands out more: the contrast is 4.5 or better on any colour (WCAG 2)."""
+def readable_ink(colour: Sequence[float]) -> str:
+    """Return black or white, whichever has more contrast: 4.5 or better on any colour (WCAG 2)."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
 

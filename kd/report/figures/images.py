@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from kd.evaluation.metrics import probabilities
 from kd.report.figures.style import (
-    _LUMINANCE,
     ALPHA,
     COLUMNS,
     DPI,
     FAINT,
     HEAT,
     INK,
+    LUMINANCE,
     RIGHT,
     WIDTH,
     WRONG,
@@ -24,11 +24,9 @@ from kd.report.figures.style import (
     styled,
 )
 
-# --- images ------------------------------------------------------------------------------------------------------
-
 
 def _grid(count: int, title: str, lines: int) -> tuple[Figure, list]:
-    """Axes for ``count`` square images with room for ``lines`` of text above each; placed by hand, in inches."""
+    """Return axes for ``count`` square images with room for ``lines`` of text above each; positions are in inches."""
     gap, head, line = 0.08, 0.3, 0.185
     side = (WIDTH - gap * (COLUMNS + 1)) / COLUMNS
     rows = -(-count // COLUMNS)
@@ -48,7 +46,7 @@ def _grid(count: int, title: str, lines: int) -> tuple[Figure, list]:
 
 
 def _show(ax, image: np.ndarray) -> None:
-    """``image`` uint8 [H, W, C], C 1 or 3."""
+    """Draw one image, uint8 [H, W, C], C 1 or 3."""
     if image.shape[-1] == 1:
         ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
     else:
@@ -56,7 +54,7 @@ def _show(ax, image: np.ndarray) -> None:
 
 
 def _caption(ax, lines: Sequence[tuple[str, str]]) -> None:
-    """Write ``(text, colour)`` lines above an image; matplotlib has no title of several colours."""
+    """Write ``(text, colour)`` lines above an image; a title of matplotlib has only one colour."""
     for k, (text, colour) in enumerate(reversed(lines)):
         ax.annotate(
             _left_to_right(text),
@@ -72,12 +70,12 @@ def _caption(ax, lines: Sequence[tuple[str, str]]) -> None:
 
 
 def _left_to_right(text: str) -> str:
-    """Keep the order "mark, name, number" where an Arabic or Hebrew name would turn the line round."""
-    turns = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
-    return text if not turns else f"\u200e{text}"
+    """Keep the order "mark, name, number" where an Arabic or Hebrew name would reverse the line."""
+    reverses = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+    return text if not reverses else f"\u200e{text}"
 
 
-def _verdict(right: bool) -> tuple[str, str]:
+def _mark(right: bool) -> tuple[str, str]:
     return ("✓", RIGHT) if right else ("✗", WRONG)
 
 
@@ -85,7 +83,7 @@ def _verdict(right: bool) -> tuple[str, str]:
 def prediction_grid(
     images: np.ndarray, target: np.ndarray, logits: np.ndarray, classes: Sequence[str], label: str
 ) -> Figure:
-    """Images with what the model says of them: ✓ and green where it is right, ✗ and red where it is wrong.
+    """Draw images with the prediction above each: ✓ and green if it is right, ✗ and red if it is wrong.
 
     Args:
         images: uint8 [M, H, W, C], C 1 or 3. target: [M]. logits: [M, K].
@@ -93,7 +91,7 @@ def prediction_grid(
     figure, axes = _grid(len(images), f"{len(images)} test images drawn at random: {label}", 2)
     shown, predicted, probability = names(classes, 14), np.argmax(logits, 1), probabilities(logits).max(1)
     for ax, image, true, guess, p in zip(axes, images, target, predicted, probability, strict=True):
-        mark, colour = _verdict(true == guess)
+        mark, colour = _mark(true == guess)
         _show(ax, image)
         _caption(ax, [(f"{mark} {shown[guess]} {100 * p:.0f} %", colour), (f"true: {shown[true]}", INK)])
     return figure
@@ -103,16 +101,20 @@ def prediction_grid(
 def disagreement_grid(
     images: np.ndarray, target: np.ndarray, teacher: np.ndarray, student: np.ndarray, classes: Sequence[str], total: int
 ) -> Figure:
-    """Images on which student and teacher disagree, with both answers. Arrays as in ``prediction_grid``."""
-    some = f"{len(images)} of the {total:,}" if total > len(images) else f"The {total}"
-    figure, axes = _grid(len(images), f"{some} test images on which student and teacher disagree", 3)
+    """Draw images on which student and teacher disagree, with both predictions. Arrays as in ``prediction_grid``.
+
+    Args:
+        total: the number of test images on which they disagree.
+    """
+    shown_of_total = f"{len(images)} of the {total:,}" if total > len(images) else f"The {total}"
+    figure, axes = _grid(len(images), f"{shown_of_total} test images on which student and teacher disagree", 3)
     shown = names(classes, 13)
     for ax, image, true, t, s in zip(axes, images, target, np.argmax(teacher, 1), np.argmax(student, 1), strict=True):
         _show(ax, image)
         lines = [(f"true: {shown[true]}", INK)]
-        for who, guess in (("teacher", t), ("student", s)):
-            mark, colour = _verdict(true == guess)
-            lines.append((f"{mark} {who}: {shown[guess]}", colour))
+        for role, guess in (("teacher", t), ("student", s)):
+            mark, colour = _mark(true == guess)
+            lines.append((f"{mark} {role}: {shown[guess]}", colour))
         _caption(ax, lines)
     return figure
 
@@ -121,10 +123,10 @@ def disagreement_grid(
 def attention_maps(
     images: np.ndarray, target: np.ndarray, logits: np.ndarray, classes: Sequence[str], maps: Mapping[str, np.ndarray]
 ) -> Figure:
-    """A row an image: what the model says, the image, and the map of each gate laid over it in colour.
+    """Draw one row per image: the prediction, the image, and the map of each gate overlaid in colour.
 
-    A gate has one scale of colours for all images, below its column. It spans what the gate told, less the lowest and
-    the highest percent, and 0.05 at least: a gate that lets everything through alike is shown in one colour.
+    A gate has one colour scale for all images, drawn below its column. It spans the gate's values without the lowest
+    and the highest percent, and at least 0.05, so that a gate that lets all positions through alike has one colour.
 
     Args:
         images, target, logits: as in ``prediction_grid``. maps: name of the gate -> [M, h, w], stretched over the
@@ -149,9 +151,9 @@ def attention_maps(
     for row, (image, true, guess) in enumerate(zip(images, target, predicted, strict=True)):
         ax = place(row, 0)
         _show(ax, image)
-        mark, colour = _verdict(true == guess)
-        sure = f"{100 * probability[row]:.0f} %"
-        _beside(ax, [(f"{mark} {shown[guess]}", colour), (sure, colour), (f"true: {shown[true]}", INK)])
+        mark, colour = _mark(true == guess)
+        confidence = f"{100 * probability[row]:.0f} %"
+        _beside(ax, [(f"{mark} {shown[guess]}", colour), (confidence, colour), (f"true: {shown[true]}", INK)])
         if row == 0:
             _caption(ax, [("image", INK)])
     for column, (name, values) in enumerate(maps.items(), 1):
@@ -174,18 +176,18 @@ def attention_maps(
 
 
 def _range(values: np.ndarray, least: float = 0.05) -> tuple[float, float]:
-    """Return what the colours of one gate span."""
+    """Return the lowest and the highest value of a gate's colour scale, at least ``least`` apart."""
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, (0.01, 0.99)).astype(float) if finite.size else (0.0, 1.0)
     spare = max(0.0, least - (high - low)) / 2
-    shift = max(0.0, spare - low)  # what is let through is not negative
+    shift = max(0.0, spare - low)  # a gate's values are not negative
     return low - spare + shift, high + spare + shift
 
 
 def _overlay(ax, image: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
-    """The image without its colours, and ``values`` [h, w] in colour over it."""
-    grey = image @ np.array(_LUMINANCE) if image.shape[-1] == 3 else image[..., 0]
-    ax.imshow(grey, cmap="gray", vmin=-110, vmax=255, interpolation="bilinear")  # black would swallow the colours
+    """Draw the image in grey, overlaid with ``values`` [h, w] in colour."""
+    grey = image @ np.array(LUMINANCE) if image.shape[-1] == 3 else image[..., 0]
+    ax.imshow(grey, cmap="gray", vmin=-110, vmax=255, interpolation="bilinear")  # on black the colours would not show
     whole = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
     heat = {"cmap": HEAT, "vmin": low, "vmax": high, "alpha": ALPHA}
     ax.imshow(values, extent=whole, interpolation="bilinear", interpolation_stage="data", **heat)

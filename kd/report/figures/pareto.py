@@ -15,7 +15,10 @@ from kd.report.figures.style import INK, STYLE, blank, is_logarithmic, log_axis,
 
 @dataclass(frozen=True)
 class Front:
-    """Accuracy against one cost. ``kind`` of a point is a label of ``kd.report.figures.style.STYLE``; ``name`` "" is not written."""
+    """The points of one panel: accuracy against one cost.
+
+    ``kind`` of a point is a label of ``kd.report.figures.style.STYLE``. A point with the ``name`` "" has no label.
+    """
 
     axis: str
     cost: np.ndarray  # [N]
@@ -28,10 +31,10 @@ class Front:
 
 @styled
 def fronts(panels: Sequence[Front], key: Sequence[str], title: str) -> Figure:
-    """Accuracy against costs; a line joins the points that nothing beats in both.
+    """Draw accuracy against costs; a line joins the points that no other beats in both.
 
     Args:
-        key: what the names of the points stand for, one line each.
+        key: lines that explain the names of the points.
     """
     lines = -(-len(key) // 2)
     figure = blank(3.4 + 0.2 * lines, title)
@@ -65,18 +68,18 @@ def fronts(panels: Sequence[Front], key: Sequence[str], title: str) -> Figure:
         ax.grid()
     axes[0].set_ylabel("test accuracy (%)")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    line = Line2D([], [], color=INK, linewidth=1.1, label="front: nothing is both cheaper and better")
+    line = Line2D([], [], color=INK, linewidth=1.1, label="front: no point is both cheaper and better")
     meaning = "\n".join("      ".join(key[k : k + 2]) for k in range(0, len(key), 2))
     below = {"loc": "outside lower center", "ncols": 4, "frameon": False, "title_fontsize": 9}
     figure.legend(handles=[*handles.values(), line], title=meaning, **below)
-    figure.get_layout_engine().execute(figure)  # names need the places of the points
+    figure.get_layout_engine().execute(figure)  # fixes the positions of the points, which the names need
     for ax, panel in zip(axes, panels, strict=True):
         _label(ax, panel)
     return figure
 
 
 def _label(ax, panel: Front) -> None:
-    """Write each name beside its point where it covers neither a point nor another name, if there is such a place."""
+    """Write each name beside its point, where possible at a place that covers neither a point nor another name."""
     points = ax.transData.transform(np.c_[panel.cost, panel.accuracy])
     frame, pixel = ax.get_window_extent(), ax.figure.dpi / 72
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]

@@ -26,13 +26,13 @@ from kd.report.figures.style import (
     styled,
 )
 
-NUMBERED_COLUMNS = 12  # columns of one heat map: with more, numbers no longer fit into its cells
-BANDS = 5  # lines of one panel: of more, bands would hide one another
+NUMBERED_COLUMNS = 12  # columns of one heat map; with more, numbers no longer fit into its cells
+BANDS = 5  # lines of one panel; with more, bands would hide one another
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve with its deviation; arrays [N]."""
+    """One curve with its standard deviation; arrays [N]."""
 
     x: np.ndarray
     mean: np.ndarray
@@ -40,7 +40,7 @@ class Line:
 
 
 def _reference(ax, baseline: Line | None, teacher: tuple[float, float] | None) -> None:
-    """The baseline as a grey line with its band, the teacher as a line, and as a band where there are several."""
+    """Draw the baseline as a grey line with its band, and the teacher as a line, several teachers also as a band."""
     if baseline is not None:
         colour = STYLE[BASELINE][0]
         ax.plot(baseline.x, baseline.mean, "--", color=colour, linewidth=1.6)
@@ -55,7 +55,7 @@ def _band(line: Line) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _limits(lines: Sequence[Line], teachers: Sequence[tuple[float, float]]) -> tuple[float, float, bool]:
-    """Return the ends of the axis, and whether the teachers lie on it: far off they would press the curves flat."""
+    """Return the ends of the axis, and whether the teachers are on it: far away they would flatten the curves."""
     seen = np.concatenate([bound for line in lines for bound in _band(line)])
     seen = seen[np.isfinite(seen)]
     low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
@@ -75,12 +75,14 @@ def curves(
     axes: tuple[str, str],
     title: str,
 ) -> Figure:
-    """A measure along one setting, a line for each value of another; bands, of few lines: one deviation over seeds.
+    """Draw a measure along one setting, with a line for each value of another; few lines get bands.
+
+    A band is one standard deviation over seeds.
 
     Args:
         slices: title of a panel ("" for a single one) -> label of a line -> line.
-        baselines, teachers: title of a panel -> reference line; lowest and highest of the panel's teachers.
-        axes: what lies along, and the measure.
+        baselines, teachers: title of a panel -> reference line; lowest and highest score of the panel's teachers.
+        axes: labels of the two axes: the setting, the measure.
     """
     across = len(slices) if len(slices) <= 3 else 2 if len(slices) == 4 else 3
     down = -(-len(slices) // across)
@@ -125,7 +127,7 @@ def curves(
 
 
 def _ordered(count: int) -> list:
-    """Colours in an order that survives colour blindness: they go from light to dark. One is the student's own."""
+    """Return colours from light to dark, an order that colour-blind readers see; for one line the student's colour."""
     return [STYLE[STUDENT][0]] if count == 1 else sns.color_palette("flare", count)
 
 
@@ -133,7 +135,7 @@ def _ordered(count: int) -> list:
 def scatter(
     x: np.ndarray, y: np.ndarray, accuracy: np.ndarray, picked: Sequence[int], axes: tuple[str, str], title: str
 ) -> Figure:
-    """Cells of a search that fill no grid: where they lie, and by shade how accurate they are. Arrays [N]."""
+    """Draw the cells of a search, which fill no grid, at their settings; the shade is their accuracy. Arrays [N]."""
     figure = blank(4.4, title)
     ax = figure.subplots()
     order = np.argsort(np.nan_to_num(accuracy, nan=-1))  # the best on top
@@ -166,7 +168,7 @@ def dots(
     measure: str,
     title: str,
 ) -> Figure:
-    """One line a cell: student, baseline and teacher side by side. ``x`` of the lines is the place, 0 at the top."""
+    """Draw one row per cell with student, baseline and teacher. ``x`` of the lines is the row, 0 at the top."""
     count = len(names)
     figure = blank(1.3 + 0.34 * max(count, 2), title)
     ax = figure.subplots()

@@ -1,4 +1,4 @@
-"""The page of a run, ``report.md``: what is said, and in which order. Text only; figures come by name."""
+"""``report.md`` of a run: its text and their order. Figures are referred to by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def _minutes(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
+    """Format the value of a setting or a note; mappings and lists on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
     if isinstance(value, (list, tuple)):
@@ -23,7 +24,7 @@ def plain(value: Any) -> str:
     return value if isinstance(value, str) else format_value(value)
 
 
-DECISIVE = (  # settings that a reader asks for, beside those of the method
+DECISIVE = (  # settings shown in report.md, besides those of the method
     "teacher.name",
     "teacher.pretrained",
     "teacher.seed",
@@ -43,10 +44,10 @@ DECISIVE = (  # settings that a reader asks for, beside those of the method
 
 
 ATTENTION = (
-    "Where the teacher looks, on images that it gets right (✓) and wrong (✗): how much of each place its gates let "
-    "through. 1 is all; a gate behind a stage, unlike one in front of it (Vision Eagle), may raise a place above 1. "
-    "Each gate has a scale of its own: below it the range on these images, less the lowest and the highest percent "
-    "(0.05 at least); above it the size of its map."
+    "Where the teacher looks, on images that it gets right (✓) and wrong (✗): the share of each position that its "
+    "gates let through. 1 is everything. A gate after a stage may raise a position above 1, one before a stage (Vision "
+    "Eagle) may not. Each gate has its own colour scale. The numbers below it are its range on these images, without "
+    "the lowest and the highest percent and at least 0.05 wide. The size above it is that of its map."
 )
 
 
@@ -55,9 +56,11 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
     facts: list[tuple[str, str]] = [(group, str(option)) for group, option in result["choices"].items()]
     facts.append(("seed", str(result["seed"])))
     settings = result.get("settings") or {}
-    told = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
+    of_method = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
     facts += [
-        (key, plain(settings[key])) for key in [*told, *DECISIVE] if settings.get(key) not in (None, [], LATER.get(key))
+        (key, plain(settings[key]))
+        for key in [*of_method, *DECISIVE]
+        if settings.get(key) not in (None, [], LATER.get(key))
     ]
     facts += [
         (
@@ -74,10 +77,8 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
 
 
 def _time_table(result: Mapping[str, Any]) -> str:
-    spent = [(stage, s) for stage, s in result["seconds"].items() if is_finite(s)]
-    if not spent:
-        return ""
-    return markdown_table([{stage: _minutes(s) for stage, s in spent}])
+    minutes = {step: _minutes(seconds) for step, seconds in result["seconds"].items() if is_finite(seconds)}
+    return markdown_table([minutes]) if minutes else ""
 
 
 def _epochs(result: Mapping[str, Any]) -> str:
@@ -99,20 +100,20 @@ def _epochs(result: Mapping[str, Any]) -> str:
                     for when in ("best", "last")
                 },
                 "minutes": _minutes(training["seconds"]),
-                "where from": "found in the store" if training["found"] else "trained in this run",
+                "where from": "reused from the store" if training["found"] else "trained in this run",
             }
         )
     return markdown_table(rows, left=("model", "where from"))
 
 
 def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequence[str]) -> str:
-    """Return report.md.
+    """Return the text of ``report.md``.
 
     Args:
-        figures: name -> alt text, of the figures that exist.
+        figures: name -> alt text of the figures that exist. remarks: further sentences, for the end.
 
     Raises:
-        ValueError: a figure that has no place on the page.
+        ValueError: a figure has no place on the page.
     """
     data, machine = result["data"], result["machine"]
     count = data["test"]
@@ -123,25 +124,33 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
     errors = "; ".join(
         f"{ROLE_LABELS[key]} ± {100 * standard_error(result[key]['accuracy'], count):.2f}" for key in roles_of(result)
     )
-    words = ""
-    if any(result[key].get("params_published") not in (None, result[key]["params"]) for key in roles_of(result)):
-        words += " Live parameters are those that take part in a forward pass."
+    notes = [
+        "↑ and ↓ show whether the student's number is higher or lower than the teacher's, the last column which is "
+        "better. MB are 2^20 bytes, p50 and p95 the median and the 95th percentile. Agreement: share of the test "
+        "images on which a model predicts the same class as the teacher."
+    ]
     if result.get("baseline"):
-        words += " Gain recovered: (student − labels only) / (teacher − labels only), in accuracy; "
-        words += "none where the teacher is no better than labels only."
+        notes.insert(
+            0, "Baseline (labels only): the same student, seed, schedule and views, trained without a teacher."
+        )
+    if any(result[key].get("params_published") not in (None, result[key]["params"]) for key in roles_of(result)):
+        notes.append("Live parameters are those that take part in a forward pass.")
+    if result.get("baseline"):
+        notes.append(
+            "Gain recovered: (student − baseline) / (teacher − baseline), in accuracy; none if the teacher is no "
+            "better than the baseline."
+        )
     by = PICKS[picked_by(result["student"]["training"])]
     rows = comparison_rows(result)
     if any(row["metric"].startswith("balanced") for row in rows):
-        words += " Balanced accuracy: of each class the share that is recognised, and the mean of these."
+        notes.append("Balanced accuracy: the mean over classes of the share that is recognised.")
     parts = [
         f"# {escape(result['name'])}",
         verdict(result),
         *show("overview"),
         "## Teacher and student",
         markdown_table(rows, left=("metric", "better")),
-        "↑ and ↓ say which way the student went, the last column which way is better. MB are 2^20 bytes, p50 and p95 "
-        "the median and the 95th percentile. Agreement: share of the test images on which a model predicts what the "
-        "teacher predicts." + words,
+        " ".join(notes),
         *_assistants(result),
         f"One standard error of the accuracy at {count:,} test images, in points: {errors}.",
         "## What was run",
@@ -149,15 +158,15 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         "All settings: [config.yaml](config.yaml).",
     ]
     if result.get("command"):
-        parts += ["The same run again:", f"```sh\n{result['command']}\n```"]
+        parts += ["This command repeats the run:", f"```sh\n{result['command']}\n```"]
     if data.get("notes"):
         parts += ["Notes on the data:", notes_on(data["notes"])]
-    parts += ["Minutes by stage:", _time_table(result)] if _time_table(result) else []
+    parts += ["Minutes by step:", _time_table(result)] if _time_table(result) else []
     parts += [
         "## Training",
-        f"After every epoch the validation split was evaluated, and the epoch with the best validation {by} is the "
+        f"Every epoch ends with an evaluation on the validation split; the epoch with the best validation {by} is the "
         "one that was kept and tested. The test split was used once, at the end. Training accuracy is the mean over an "
-        "epoch's augmented images while the weights still change, so it may lie below that on validation.",
+        "epoch's augmented images while the weights still change, so it may be lower than validation accuracy.",
         _epochs(result),
         *show("training"),
         "## Classes",
@@ -176,10 +185,10 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         f"On {escape(machine['device_name'])} ({machine['device']}) with {machine['threads']} threads: the network "
         "alone, as it would be deployed, in float32, in evaluation mode and without gradients, after a warm-up, on "
         "images that are already on the device. Times are for a whole batch "
-        f"({', '.join(batch_label(batch) for batch in batch_sizes(result))}), the median (p50) and the 95th percentile (p95); "
-        "throughput is that of the largest batch at its median.",
-        "One thread: the same on a single core, which is the figure that carries from machine to machine. Time counts "
-        "only while no thread of the run waited for a core that something else had.",
+        f"({', '.join(map(batch_label, batch_sizes(result)))}): the median (p50) and the 95th percentile (p95). "
+        "Throughput is that of the largest batch at its median.",
+        "One thread: the same on a single core, the number that compares best between machines. Time counts only while "
+        "no thread of the run waited for a core that another process used.",
         *filter(None, [escape(latency_warning(result))]),
         *remarks,
     ]
@@ -187,10 +196,10 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
 
 
 def place_figures(text: str, figures: Iterable[str]) -> str:
-    """Return the text of a page.
+    """Return ``text`` unchanged if it shows all figures.
 
     Raises:
-        ValueError: with the figures that it does not show: they would be saved, and nobody would know.
+        ValueError: it does not show a figure, which would be saved without a reader noticing.
     """
     unseen = [name for name in figures if f"(figures/{name}.png)" not in text]
     if unseen:
@@ -199,7 +208,7 @@ def place_figures(text: str, figures: Iterable[str]) -> str:
 
 
 def notes_on(data: Mapping[str, Any]) -> str:
-    """What was found when a data set was decoded; of a list, as of files that were left out, each on its own line."""
+    """Return the notes on a data set as a markdown list; a note that is a list itself has one item per line."""
     lines = []
     for name, note in data.items():
         below = note if isinstance(note, list) else []
@@ -209,16 +218,16 @@ def notes_on(data: Mapping[str, Any]) -> str:
 
 
 def _assistants(result: Mapping[str, Any]) -> list[str]:
-    """The networks between teacher and student, each taught by the one before."""
-    found = result.get("assistants")
-    if not found:
+    """Return a sentence on the assistants, the networks between teacher and student; [] without any."""
+    assistants = result.get("assistants")
+    if not assistants:
         return []
-    told = [f"{percent(each['accuracy'])} % ({each['params'] / 1e6:.3g} M parameters)" for each in found]
-    return [f"Between teacher and student, each taught by the one before it, test accuracy: {' → '.join(told)}."]
+    scores = [f"{percent(each['accuracy'])} % ({each['params'] / 1e6:.3g} M parameters)" for each in assistants]
+    return [f"Test accuracy of the assistants, each trained by the network before it: {' → '.join(scores)}."]
 
 
 def _folded(table: str, classes: int) -> str:
-    """A long table is folded away: a page shows its first line until somebody opens it."""
+    """Fold a long table away until the reader opens it."""
     if classes <= 20:
         return table
     return f"<details><summary>Scores of all {classes} classes</summary>\n\n{table}\n\n</details>"

@@ -1,4 +1,4 @@
-"""The report of a run, made from its files alone: ``python -m kd.report FOLDER`` makes it again, a sweep's too."""
+"""Make the report of a run from its files alone. ``python -m kd.report FOLDER`` makes it again."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from kd.store.files import write_text
 
 
 def _curves(metrics: Rows, keys: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Return label -> arrays by epoch; NaN for a number that was not logged. A stage without lines is left out."""
+    """Return label -> arrays by epoch; NaN for a number that was not logged. A role without lines is left out."""
     curves = {}
     for key in keys:
-        # A run that was killed and went on may have written an epoch twice: the later line counts.
+        # a run that was killed and resumed may have written an epoch twice: the later line counts
         lines = {line["epoch"]: line for line in metrics if line.get("stage") == key}
         if lines:
             epochs = sorted(lines)
@@ -50,24 +50,24 @@ def _number(value: Any) -> float:
 
 
 def write_report(folder: Path) -> dict[str, Path]:
-    """Make ``report.md`` and ``figures/*.png`` in a run's folder from its files.
+    """Write ``report.md`` and ``figures/*.png`` into a run's folder, from the files there.
 
     Returns:
-        Paths by name: the figures, and the page as "report".
+        Paths by name: the figures, and ``report.md`` as "report".
 
     Raises:
-        ReportError: when a file is missing, damaged, or not of the same run as the others.
+        ReportError: a file is missing or damaged, or belongs to another run than the others.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long
-        raise ReportError(f"{folder} is no folder. Give the folder of a run, the one that holds result.json.")
+        raise ReportError(f"{folder} is not a folder. Give the folder of a run, the one that holds result.json.")
     result = read_part(folder, "result.json", load_json)
     read_part(folder, "config.yaml", lambda path: path.read_text(encoding="utf-8"))
     metrics = read_part(folder, "metrics.jsonl", load_lines)
     arrays = read_part(folder, "predictions.npz", load_arrays)
     samples = read_part(folder, "images.npz", load_arrays)
     try:
-        page(result, {}, [])  # a missing entry is found here, before seconds go into figures
+        page(result, {}, [])  # reports a missing entry before the figures take seconds
         check_predictions(folder, result, arrays)
         attention = read_attention(folder, result, samples)
         return _write(folder, result, metrics, arrays, samples, attention)
@@ -76,11 +76,11 @@ def write_report(folder: Path) -> dict[str, Path]:
 
 
 def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dict, attention: dict) -> dict[str, Path]:
-    from kd.report.figures import confusion, style
-    from kd.report.figures import (  # seaborn takes seconds to import, and the terminal's table does not need it
-        curves as figures_curves,
-    )
-    from kd.report.figures import images as figures_images
+    # seaborn takes seconds to import, and the terminal's table does not need it
+    from kd.report.figures.confusion import confusion, confusion_difference, rows_to_percent
+    from kd.report.figures.curves import overview, per_class_scores, reliability, training_curves
+    from kd.report.figures.images import attention_maps, disagreement_grid, prediction_grid
+    from kd.report.figures.style import can_draw, save
 
     keys, classes = roles_of(result), result["data"]["classes"]
     target, count = arrays["target"], result["data"]["test"]
@@ -98,7 +98,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
         for key in keys
     }
     made["overview"] = (
-        figures_curves.overview(points, batch_label(batch_sizes(result)[0])),
+        overview(points, batch_label(batch_sizes(result)[0])),
         "Test accuracy against parameters and latency: "
         + "; ".join(f"{name} {percent(point['accuracy'])} %" for name, point in points.items()),
     )
@@ -106,7 +106,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
     if curves:
         best = {label[key]: result[key]["training"]["best_epoch"] for key in keys}
         made["training"] = (
-            figures_curves.training_curves(curves, best),
+            training_curves(curves, best),
             f"Loss and accuracy by epoch of {'; '.join(curves)}; a star marks the epoch that was kept",
         )
     scores = {
@@ -118,22 +118,22 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
         )
         for key in keys
     }
-    made["per_class_f1"] = figures_curves.per_class_scores(scores, classes), f"F1 of each class for {'; '.join(scores)}"
+    made["per_class_f1"] = per_class_scores(scores, classes), f"F1 of each class for {'; '.join(scores)}"
     confusions = {key: np.array(result[key]["confusion"]) for key in keys}
     for key in keys:
         made[f"confusion_{key}"] = (
-            confusion.confusion(confusions[key], classes, label[key]),
+            confusion(confusions[key], classes, label[key]),
             f"Confusion matrix ({label[key]}): counts, and percent of the true class",
         )
-    shares = {key: confusion.rows_to_percent(confusions[key]) for key in keys}
+    shares = {key: rows_to_percent(confusions[key]) for key in keys}
     made["confusion_difference"] = (
-        confusion.confusion_difference(
+        confusion_difference(
             {f"student − {label[key]}": shares["student"] - shares[key] for key in keys if key != "student"}, classes
         ),
         "Difference of the row-normalised confusion matrices, in points",
     )
     made["reliability"] = (
-        figures_curves.reliability(
+        reliability(
             target, {label[key]: arrays[key] for key in keys}, {label[key]: result[key]["ece"] for key in keys}
         ),
         "Reliability diagram: " + "; ".join(f"{label[key]} ECE {percent(result[key]['ece'])} %" for key in keys),
@@ -146,13 +146,13 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
         images = samples["image"][[place[row] for row in shown]]
         for key in keys:
             made[f"predictions_{key}"] = (
-                figures_images.prediction_grid(images, target[shown], arrays[key][shown], classes, label[key]),
-                f"{len(shown)} test images with the true class and what is predicted by: {label[key]}",
+                prediction_grid(images, target[shown], arrays[key][shown], classes, label[key]),
+                f"{len(shown)} test images with the true class and the prediction of the {label[key]}",
             )
     shown = [row for row in differ if row in place]
     if shown:
         made["disagreement"] = (
-            figures_images.disagreement_grid(
+            disagreement_grid(
                 samples["image"][[place[row] for row in shown]],
                 target[shown],
                 arrays["teacher"][shown],
@@ -168,20 +168,20 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
         shown = attention["row"]
         images = samples["image"][[place[int(row)] for row in shown]]
         made["attention"] = (
-            figures_images.attention_maps(images, target[shown], arrays["teacher"][shown], classes, gates),
-            f"{len(shown)} test images, and over each what the teacher's gates let through: {', '.join(gates)}",
+            attention_maps(images, target[shown], arrays["teacher"][shown], classes, gates),
+            f"{len(shown)} test images, overlaid with the maps of the teacher's gates: {', '.join(gates)}",
         )
 
     remarks = []
-    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not style.can_draw(name)]
+    undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not can_draw(name)]
     if undrawn:
-        remarks.append("No font of this machine has these names, so figures show their numbers: " + ", ".join(undrawn))
+        remarks.append("No font on this machine can draw these names, so figures show numbers: " + ", ".join(undrawn))
     document = page(result, {name: alt for name, (_, alt) in made.items()}, remarks)
     (folder / "figures").mkdir(exist_ok=True)
     paths = {}
     for name, (figure, _) in made.items():
         paths[name] = folder / "figures" / f"{name}.png"
-        style.save(figure, paths[name])
+        save(figure, paths[name])
     paths["report"] = folder / "report.md"
     write_text(paths["report"], document)
     return paths

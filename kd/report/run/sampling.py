@@ -1,4 +1,4 @@
-"""Which test images the figures of a run show."""
+"""Choose the test images that the figures of a run show."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ATTENDED = 4  # images that the teacher gets right, and as many that it gets wro
 def choose_images(
     target: np.ndarray, logits_by_model: Mapping[str, np.ndarray], seed: int, attended: bool = False
 ) -> np.ndarray:
-    """Return the rows of predictions.npz whose images a report needs: int64, sorted, each once.
+    """Return the rows of predictions.npz whose images a report needs: int64, sorted, unique.
 
-    A sample for the prediction grids, and some on which student and teacher disagree; both drawn by ``seed``.
+    They are a sample for the prediction grids and images on which student and teacher disagree, drawn by ``seed``.
 
     Args:
-        target: [N]. logits_by_model: "teacher" and "student" -> [N, K]. attended: those of ``choose_attended`` too.
+        target: [N]. logits_by_model: "teacher" and "student" -> [N, K]. attended: add those of ``choose_attended``.
     """
     sample, differ, _ = draw_sample(target, logits_by_model, seed)
     rows = [sample, differ, *([choose_attended(target, logits_by_model["teacher"], seed)] if attended else [])]
@@ -30,7 +30,7 @@ def choose_attended(target: np.ndarray, logits: np.ndarray, seed: int) -> np.nda
     """Return the rows of predictions.npz that get attention maps, int64: up to 4 that are right, then up to 4 wrong.
 
     Args:
-        target: [N]. logits: the teacher's, [N, K]. seed: draws them; those of each kind are sorted.
+        target: [N]. logits: the teacher's, [N, K]. seed: of the draw; the rows of each kind are sorted.
     """
     random, right = np.random.default_rng([seed, 1]), logits.argmax(1) == target
     kinds = [np.sort(random.permutation(np.flatnonzero(kind))[:ATTENDED]) for kind in (right, ~right)]

@@ -1,4 +1,4 @@
-"""The tables of a run, from ``result.json``: rows once, shown by all (the page, the terminal, the tracker)."""
+"""The tables of a run, from ``result.json``; report.md, the terminal and W&B show the same rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from kd.records.run_folder import ROLE_LABELS, Rows, batch_sizes, is_calm, roles_of
 from kd.report.text import batch_label, is_finite, millions, percent, significant, spread
 
-BUSY = "*"  # behind a number that was timed while something else used the cores
-UNEQUAL = 1.2  # largest class / smallest class of the test split, beyond which balanced accuracy has its row
-LATER = {"data.balance": "none", "train.pick_by": "accuracy"}  # settings that results of before do not name
+BUSY = "*"  # marks a number that was timed while other processes used the cores
+UNEQUAL = 1.2  # largest class / smallest class of the test split, above which balanced accuracy has a row
+LATER = {"data.balance": "none", "train.pick_by": "accuracy"}  # settings that older results lack, and their values
 SEEDS = {  # measures with a mean over seeds: name, scale
     "accuracy": ("accuracy (%)", 100.0),
     "top5_accuracy": ("top-5 accuracy (%)", 100.0),
@@ -37,7 +37,7 @@ def _absolute(student: float | None, teacher: float | None, show: Callable[[floa
 
 
 def _ratio(value: float | None, less: str, more: str) -> str:
-    """``value`` is teacher / student: 42.5 -> "↓ 42.5× smaller", 0.5 -> "↑ 2.00× larger"."""
+    """Format a ratio teacher / student: 42.5 -> "↓ 42.5× smaller", 0.5 -> "↑ 2.00× larger"."""
     if not is_finite(value) or value <= 0:
         return ""
     return f"↓ {significant(value)}× {less}" if value >= 1 else f"↑ {significant(1 / value)}× {more}"
@@ -46,9 +46,9 @@ def _ratio(value: float | None, less: str, more: str) -> str:
 def comparison_rows(result: Mapping[str, Any]) -> Rows:
     """Return the rows of the teacher-student table, cells as text.
 
-    Columns: ``metric``, one a model, ``student vs teacher`` (the arrow says which way the student went) and
-    ``better`` ("higher" or "lower"). Without a baseline its column is left out. ``BUSY`` stands behind what was timed on
-    a busy machine.
+    Columns: ``metric``, one per model, ``student vs teacher`` (the arrow shows whether the student's number is higher
+    or lower) and ``better`` ("higher" or "lower"). A run without a baseline has no column for it. ``BUSY`` marks
+    numbers that were timed on a busy machine.
     """
     keys, compared = roles_of(result), result["comparison"]
     teacher, student = result["teacher"], result["student"]
@@ -69,7 +69,7 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     f1_difference = student["macro_f1"] - teacher["macro_f1"]
     add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), _points(difference), "higher")
     for name, metric in (("top5_accuracy", "top-5 accuracy (%)"), ("balanced_accuracy", "balanced accuracy (%)")):
-        scores = {key: result[key].get(name) for key in keys}  # of an older version none
+        scores = {key: result[key].get(name) for key in keys}  # None in older results
         if all(map(is_finite, scores.values())) and (name == "top5_accuracy" or not _equal_classes(student)):
             change = _points(scores["student"] - scores["teacher"])
             add(metric, lambda k, scores=scores: percent(scores[k]), change, "higher")
@@ -79,7 +79,7 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), _points(student["ece"] - teacher["ece"]), "lower")
     add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
     if "baseline" in keys:
-        # With a teacher that is no better than the baseline there is nothing to recover, and the quotient misleads.
+        # a teacher no better than the baseline leaves nothing to recover, and the quotient would mislead
         recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
         add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
     add(
@@ -99,21 +99,21 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str, str]]:
-    """(metric, cells by model, student against teacher, which way is better) of all that was timed."""
+    """Yield (metric, cells by role, student against teacher, "higher" or "lower") of every time and speed."""
     keys, large = roles_of(result), batch_sizes(result)[-1]
     all_threads = {key: result[key] for key in keys}
     one_thread = {key: result[key].get("one_thread") for key in keys}
 
-    def shown(text: str, *timed: tuple[Mapping[str, Any], str]) -> str:
+    def mark(text: str, *timed: tuple[Mapping[str, Any], str]) -> str:
         return text + BUSY * (not all(is_calm(cost, batch) for cost, batch in timed))
 
     def row(
         metric: str, costs: Mapping[str, Any], batch: str, value: Callable[[Any], float], change: Callable
     ) -> tuple:
         number = {key: value(costs[key]) for key in keys}
-        cells = {key: shown(significant(number[key]), (costs[key], batch)) for key in keys}
+        cells = {key: mark(significant(number[key]), (costs[key], batch)) for key in keys}
         both = (costs["student"], batch), (costs["teacher"], batch)
-        return metric, cells, shown(change(number["student"], number["teacher"]), *both)
+        return metric, cells, mark(change(number["student"], number["teacher"]), *both)
 
     def difference(ours: float, theirs: float) -> str:
         return _absolute(ours, theirs, significant, " ms")
@@ -124,7 +124,7 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
     def speed_up(metric: str, costs: Mapping[str, Any], batch: str) -> tuple:
         teacher = costs["teacher"]
         ratio = {key: teacher["latency_ms"][batch]["p50"] / costs[key]["latency_ms"][batch]["p50"] for key in keys}
-        cells = {key: shown(f"{significant(ratio[key])}×", (costs[key], batch), (teacher, batch)) for key in keys}
+        cells = {key: mark(f"{significant(ratio[key])}×", (costs[key], batch), (teacher, batch)) for key in keys}
         return metric, {**cells, "teacher": "1×"}, "", "higher"
 
     for batch in batch_sizes(result):
@@ -143,7 +143,7 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
 
 
 def _equal_classes(model: Mapping[str, Any]) -> bool:
-    """Whether all classes have about as many test images, so that balanced accuracy is about accuracy."""
+    """Whether all classes have about as many test images, so that balanced accuracy is close to accuracy."""
     supports = [sum(row) for row in model["confusion"]]
     return max(supports) <= UNEQUAL * min(supports)
 
@@ -152,7 +152,7 @@ def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
     """Return mean ± standard deviation (n - 1) over runs that differ in the seed, and their gain over the baseline.
 
     Raises:
-        ValueError: for runs that differ in more than the seed.
+        ValueError: the runs differ in more than the seed, or were tested on different images.
     """
 
     def apart_from_seed(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,12 +173,12 @@ def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
         gain = ""
         if results[0].get("baseline"):
             gain = spread([scale * (r["student"][metric] - r["baseline"][metric]) for r in results])
-        rows.append({"metric": name, **cells, "student − labels only": gain})
+        rows.append({"metric": name, **cells, "student − baseline": gain})
     return rows
 
 
 def per_class_rows(result: Mapping[str, Any]) -> Rows:
-    """Return one row a class and model: scores in percent (MCC in [-1, 1]), None where a score is undefined.
+    """Return one row per class and model: scores in percent (MCC in [-1, 1]), None where a score is undefined.
 
     A class without a test image has no recall, F1 or MCC.
     """
@@ -207,52 +207,52 @@ def per_class_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """Say in a sentence or two whether distillation gained more than chance would."""
+    """Return sentences that say whether distillation gained more than noise explains."""
     if not result.get("baseline"):
-        return "The student was not trained on labels alone, so this run cannot say what distillation gained."
+        return "This run has no baseline, so it cannot say what distillation gained."
     compared, count = result["comparison"], result["data"]["test"]
     gain, p = compared["accuracy_gain"], compared["mcnemar_p"]
     if not (is_finite(gain) and is_finite(p)):
-        return "The result holds no comparison with the student that was trained on labels alone."
+        return "The result holds no comparison with the baseline."
     if gain == 0:
-        head = f"On these {count:,} images distillation neither gained nor lost against the same student on labels only"
+        head = f"On these {count:,} images distillation neither gained nor lost against the baseline"
     else:
-        did = "gained" if gain > 0 else "lost"
-        head = f"Distillation {did} {abs(100 * gain):.2f} points against the same student on labels only"
+        change = "gained" if gain > 0 else "lost"
+        head = f"Distillation {change} {abs(100 * gain):.2f} points {'over' if gain > 0 else 'against'} the baseline"
     chance = "p < 0.0001" if p < 0.0001 else f"p = {significant(p)}"
     test = f"McNemar's exact test on the same {count:,} images: {chance}"
     if p < 0.05:
         tail = "more than the choice of test images explains (p < 0.05)"
     else:
-        tail = "not told apart from noise (p ≥ 0.05)"
+        tail = "not distinguishable from noise (p ≥ 0.05)"
     seed = "This is one seed: how much another seed would change is not in that number."
     teacher, baseline = result["teacher"]["accuracy"], result["baseline"]["accuracy"]
-    little = "" if teacher > baseline else f" The teacher ({100 * teacher:.2f} %) is no better than that student."
-    return f"{head}: {tail}. {test}. {seed}{little}"
+    weak = "" if teacher > baseline else f" The teacher ({100 * teacher:.2f} %) is no better than the baseline."
+    return f"{head}: {tail}. {test}. {seed}{weak}"
 
 
 def latency_warning(result: Mapping[str, Any]) -> str:
-    """Say which latencies were timed while something else used the cores, else ""."""
-    late = [ROLE_LABELS[key] for key in roles_of(result) if not is_calm(result[key])]
-    if not late:
+    """Return a warning that names the networks timed while other processes used the cores; "" if there are none."""
+    disturbed = [ROLE_LABELS[key] for key in roles_of(result) if not is_calm(result[key])]
+    if not disturbed:
         return ""
     if all("calm" not in times for key in roles_of(result) for times in result[key]["latency_ms"].values()):
         return (
-            f"{BUSY} Whether something else used the machine while this was timed, the version that timed it did not "
-            "look. The same command finds the run and times it again."
+            f"{BUSY} The version that timed this did not check whether other processes used the machine. Run the same "
+            "command again: it reuses the run and times it again."
         )
     return (
-        f"{BUSY} Something else used the machine while this was timed ({'; '.join(late)}), so these latencies, "
-        "speed-ups and throughputs say nothing of the networks. They are kept nowhere: when the machine is idle, the "
-        "same command finds the run and times it again."
+        f"{BUSY} Other processes used the machine during this measurement ({', '.join(disturbed)}), so these "
+        "latencies, speed-ups and throughputs are not valid. They are not cached: run the same command again when the "
+        "machine is idle. It reuses the run and times it again."
     )
 
 
 def terminal_table(result: Mapping[str, Any]) -> str:
-    """Return what is printed at the end of a run: title, table, the sentence on noise."""
+    """Return the text printed at the end of a run: title, table, verdict."""
     rows = comparison_rows(result)
     columns = list(rows[0])
-    # Cells of several lines keep the table at 100 columns: wrapped headings, "12.31 M live; 23.83 M as published".
+    # cells of several lines keep the table at 100 columns: wrapped headings, "12.31 M live; 23.83 M as published"
     table = [[textwrap.wrap(column, 12) for column in columns]]
     table += [[row[column].split("; ") for column in columns] for row in rows]
     widths = [max(len(part) for line in table for part in line[k]) for k in range(len(columns))]
@@ -278,7 +278,7 @@ def terminal_table(result: Mapping[str, Any]) -> str:
 
 
 def _terminal_line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
-    """Yield the lines of one row; first and last column to the left, numbers to the right."""
+    """Yield the lines of one row; the first and last columns are aligned left, numbers right."""
     for level in range(max(len(cell) for cell in cells)):
         parts = [cell[level] if level < len(cell) else "" for cell in cells]
         aligned = [part.rjust(width) for part, width in zip(parts, widths, strict=True)]
@@ -287,4 +287,5 @@ def _terminal_line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Ite
 
 
 def choices_line(result: Mapping[str, Any]) -> str:
+    """Return the chosen options: ``data=scenes, kd=hinton``."""
     return ", ".join(f"{group}={option}" for group, option in result["choices"].items())

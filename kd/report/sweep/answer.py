@@ -1,4 +1,4 @@
-"""What a sweep's report says of the sweep as a whole: progress, facts, the answer, the method. Plain text."""
+"""Texts of a sweep's report about the whole sweep: progress, facts, answer, method. Plain text, escaped later."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from kd.records.ledger import Sweep
 from kd.records.run_folder import PICKS, is_calm
 from kd.report.sweep.aggregate import Group, claims, picking
-from kd.report.sweep.names import chance, many, name_of, signed
+from kd.report.sweep.names import chance, group_name, many, signed
 from kd.report.sweep.view import View, mean
 from kd.runtime.values import format_override
 
 
 def progress(sweep: Sweep) -> str:
-    """``18 of 20 cells finished (17 done, 1 reused), 1 failed, 1 waiting``."""
+    """Return the progress: ``18 of 20 cells finished (17 done, 1 reused), 1 failed, 1 waiting``."""
     counts = {status: sweep.count(status) for status in ("done", "found", "running", "lost", "failed", "waiting")}
     counts["waiting"] += sweep.total - len(sweep.cells)
     ended = counts["done"] + counts["found"]
@@ -24,7 +24,7 @@ def progress(sweep: Sweep) -> str:
 
 
 def unfinished(sweep: Sweep) -> str:
-    """A warning for a sweep that is not finished, else ""."""
+    """Return a warning if the sweep is not finished, otherwise ""."""
     ended = sweep.count("done", "found")
     if ended == sweep.total:
         return ""
@@ -37,28 +37,30 @@ def unfinished(sweep: Sweep) -> str:
 
 
 def failures(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """Override line, status and error of each cell that failed or was lost."""
-    wrong = [cell for cell in sweep.cells if cell.status in ("failed", "lost")]
+    """Return overrides, status and error of each cell that failed or was lost."""
+    unsuccessful = [cell for cell in sweep.cells if cell.status in ("failed", "lost")]
     silent = "its process ended without a message"
-    return [(" ".join(map(format_override, cell.overrides)), cell.status, cell.error or silent) for cell in wrong]
+    return [
+        (" ".join(map(format_override, cell.overrides)), cell.status, cell.error or silent) for cell in unsuccessful
+    ]
 
 
 def facts(shown: Sequence[View]) -> list[tuple[str, str]]:
-    """Name and value of what all cells share: progress, settings, machine, data set, images, software."""
+    """Return name and value of the facts about all cells: progress, settings, machine, data set, images, software."""
     sweep = shown[0].sweep
-    found = [("cells", progress(sweep))]
+    rows = [("cells", progress(sweep))]
     if sweep.fixed:
-        found.append(("same in all cells", " ".join(map(format_override, sweep.fixed))))
+        rows.append(("same in all cells", " ".join(map(format_override, sweep.fixed))))
     results = [cell.result for each in shown for group in each.groups for cell in group.cells]
     if not results:
-        return found
+        return rows
     each = {
         "machine": [_machine(result["machine"]) for result in results],
         "data set": [_data(result["data"]) for result in results],
         "images": [_images(result["data"]) for result in results],
         "software": [f"torch {r['machine']['torch']}, Python {r['machine']['python']}" for r in results],
     }
-    return found + [(name, "; ".join(dict.fromkeys(values))) for name, values in each.items()]
+    return rows + [(name, "; ".join(dict.fromkeys(values))) for name, values in each.items()]
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -74,24 +76,26 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 
 def answers(shown: Sequence[View]) -> list[str]:
-    """A paragraph on each data set; several are preceded by a sentence that says why they are not compared."""
+    """Return a paragraph per data set; with several, first a sentence on why they are not compared."""
     if len(shown) == 1:
         return [answer(shown[0])]
     sets = "; ".join(each.data for each in shown)
-    first = f"This sweep was tested on {len(shown)} data sets ({sets}). Accuracies on different images do not compare: "
+    first = (
+        f"This sweep was tested on {len(shown)} data sets ({sets}). Accuracies on different images are not comparable: "
+    )
     first += "validation picks, and significance is corrected, within each data set."
     return [first, *(f"{each.data}: {answer(each)}" for each in shown)]
 
 
 def answer(shown: View) -> str:
-    """Whether distillation gained more than noise, in two sentences."""
+    """Return the answer: whether distillation gained more than noise."""
     if not shown.picks:
         return "No cell is finished yet, so there is no result yet."
     tested = claims(shown.groups)
     first = " ".join(_of_a_pick(group, len(tested)) for group in shown.picks)
     if len(shown.picks) > 1:
         first = (
-            f"The cells were validated on {len(shown.picks)} sets of images, whose accuracies do not compare, so "
+            f"The cells were validated on {len(shown.picks)} sets of images, whose accuracies are not comparable, so "
             f"validation picked one cell for each. {first}"
         )
     up = sum(each.gain.significant and each.gain.mean > 0 for each in tested)
@@ -105,51 +109,52 @@ def _of_a_pick(group: Group, tested: int) -> str:
     accuracy = f"{100 * mean(group, 'accuracy'):.2f} % on the test split"
     if group.gain is None:
         return (
-            f"Validation picked {name_of(group.values)}: {accuracy}. It has no baseline trained on labels alone, or "
-            "its predictions were deleted, so this sweep cannot say what distillation gained."
+            f"Validation picked {group_name(group.values)}: {accuracy}. It has no baseline, or its predictions were "
+            "deleted, so this sweep cannot say what distillation gained."
         )
     gain = group.gain
     if group.is_baseline:
-        first = f"Validation picked {name_of(group.values)}, where the student learns from the labels alone: no "
+        first = f"Validation picked {group_name(group.values)}, where the student learns from the labels alone: no "
         first += "combination of settings with a teacher did better there."
     else:
-        did = "gained" if gain.mean >= 0 else "lost"
+        change, over = ("gained", "over") if gain.mean >= 0 else ("lost", "against")
         holm = f"{chance(gain.p_holm)} after Holm's correction for {many(tested, 'comparison')}"
-        verdict = "more than noise" if gain.significant else "not told apart from noise"
+        verdict = "more than noise" if gain.significant else "not distinguishable from noise"
         interval = f"95 % interval {signed(gain.low)} to {signed(gain.high)}"
         first = (
-            f"Validation picked {name_of(group.values)}. Distillation {did} {abs(100 * gain.mean):.2f} points there "
-            f"over the same student on labels alone ({interval}, {many(gain.seeds, 'seed')}): {verdict}, {holm}."
+            f"Validation picked {group_name(group.values)}. Distillation {change} {abs(100 * gain.mean):.2f} points "
+            f"there {over} the baseline ({interval}, {many(gain.seeds, 'seed')}): {verdict}, {holm}."
         )
         if gain.seeds == 1:
-            first += " With one seed this covers the choice of test images alone, not how another seed would do."
+            first += " With one seed this covers the choice of test images alone, not other seeds."
     return first
 
 
 def method(shown: Sequence[View]) -> list[str]:
-    """Notes on the significance test, on how the cell was picked, and on how latency was measured."""
+    """Return notes on the baseline, the significance test, the pick and latency."""
     tested = " and ".join(str(len(claims(each.groups))) for each in shown)
     compared = [
-        "A cell's student and its baseline share the seed, and with it initial weights, order of images and views; the "
-        "baseline learns from labels alone. The gain is the mean over seeds of how much their test accuracies differ.",
+        "The baseline (labels only) is the same student, trained without a teacher. It shares the student's seed, and "
+        "with it initial weights, order of images and views. The gain is the mean over seeds of the difference of "
+        "their test accuracies.",
         "With two or more seeds, the interval and p come from a t test on these differences in which both the seeds "
         "and the test images are random; two seeds are too few for it. With one seed, the interval comes from a "
-        "bootstrap over test images and p from McNemar's exact test: they say nothing about other seeds.",
+        "bootstrap over test images and p from McNemar's exact test: they do not cover other seeds.",
         "With many combinations, some gain by chance. Holm's correction aims to keep the probability of any false "
-        "alarm among all that were tested at 5 %; with three seeds that differ by more than a point and a half it was "
-        f"up to 9 % in simulations. Tested were {tested}: combinations with a baseline, the same runs once, and none "
-        "whose student is the baseline itself (α = 0).",
+        "claim among all that were tested at 5 %; with three seeds that differ by more than a point and a half it was "
+        f"up to 9 % in simulations. Tested combinations: {tested}. They have a baseline; the same runs count once, and "
+        "a student that is the baseline itself (α = 0) does not count.",
     ]
     measure = PICKS[picking(group for each in shown for group in each.groups)]
     notes = [
         *(compared if any(each.baselines for each in shown) else []),
-        *(["The content of the test split distinguishes data sets: pixels, labels, order."] if shown[1:] else []),
+        *(["Data sets differ in the content of the test split: pixels, labels or order."] if shown[1:] else []),
         f"The cell was picked by the mean validation {measure} over its seeds; the test split had no part in it. The "
         "highest test accuracy in the map may therefore be another cell's, and would be too optimistic a number to "
         "quote. The fronts show test accuracy: they describe, and pick nothing.",
         "± is one standard deviation over seeds (n − 1), followed by the number of seeds in parentheses.",
         "A reused cell was computed before, by this sweep or another, with the same settings. At α = 0 the temperature "
-        "does not matter: all those cells are one run.",
+        "has no effect: all those cells are one run.",
     ]
     result = shown[0].result
     if result is not None:
@@ -163,8 +168,8 @@ def method(shown: Sequence[View]) -> list[str]:
         busy = sum(not is_calm(cell.result["student"]) for cell in cells)
         if busy:
             notes.append(
-                f"{many(busy, 'cell')} timed the student while something else used the machine, or do not say that "
-                "nothing did: their latencies and throughputs are left out (–) and are on no front. When the machine "
-                "is idle, run the same command again: it reuses the cells and times them again."
+                f"{many(busy, 'cell')} timed the student while other processes used the machine, or did not check "
+                "that: their latencies and throughputs are left out (–) and are on no front. When the machine is idle, "
+                "run the same command again: it reuses the cells and times them again."
             )
     return notes

@@ -1,4 +1,4 @@
-"""Every run of a sweep as a row of a CSV file."""
+"""``cells.csv`` of a sweep, and the rows of its groups for W&B."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.report.sweep.aggregate import (
-    Group,
-)
+from kd.report.sweep.aggregate import Group
 from kd.report.sweep.test_sets import data_sets
 from kd.runtime.values import number_or_text
 
 
 def group_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """One row a group, plain values: what was swept, each measure's mean, deviation and n, the gain and its test."""
+    """Return one row per group, plain values: swept settings, mean and deviation of each measure, gain and its test."""
     title = {group.runs: each.title for each in data_sets(groups) for group in each.whole if each.title}
     rows = []
     for group in groups:
@@ -33,9 +31,9 @@ def group_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def cells_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return ``kd.report.sweep.aggregate.cell_rows`` as CSV: a header, then a line a cell; empty where nothing is known.
+    """Return ``kd.report.sweep.aggregate.cell_rows`` as CSV: a header, then a line per cell; "" for no rows.
 
-    Numbers keep every digit and bring no unit; an error is told in one line.
+    Unknown values are empty. Numbers have all digits and no unit; an error is on one line.
     """
     if not rows:
         return ""

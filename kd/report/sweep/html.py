@@ -1,6 +1,6 @@
-"""``report.html``: one file that asks the network for nothing. Everything that comes from a sweep is escaped.
+"""``report.html`` of a sweep: one file that loads nothing from the network. All text from the sweep is escaped.
 
-The page is plain HTML and whole without its script, which sorts, filters and copies (``assets/page.js``).
+The page is plain HTML and complete without its script, which sorts, filters and copies (``assets/page.js``).
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from kd.report.text import is_finite
 from kd.runtime.values import format_value
 
 ASSETS = Path(__file__).parent / "assets"
-# The file may load nothing but what it holds, even if something in it tried to.
+# the browser blocks everything that is not in the file itself
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-Figures = Mapping[str, tuple[Path, str]]  # name -> file and alt text, of the figures that exist
+Figures = Mapping[str, tuple[Path, str]]  # name -> file and alt text of the figures that exist
 
 
 def html(shown: Sequence[View], found: Sequence[Sequence[Point]], figures: Figures, rows: Rows) -> str:
-    """Return the page.
+    """Return the text of ``report.html``.
 
     Args:
-        shown: of each data set. found: the points of each. rows: of all cells, ``kd.report.sweep.aggregate.cell_rows``.
+        shown: the view of each data set. found: the points of each.
+        rows: ``kd.report.sweep.aggregate.cell_rows`` of all cells.
     """
     sweep = shown[0].sweep
     body = [_head(shown), "<main>"]
@@ -75,7 +76,7 @@ def _of_a_data_set(shown: View, found: Sequence[Point], everything: Figures) -> 
     return [_section(shown.named(name), page.heading(shown, name), body) for name, body in parts.items()]
 
 
-# --- pieces --------------------------------------------------------------------------------------------------------
+# --- elements ------------------------------------------------------------------------------------------------------
 
 
 def _p(text: str, kind: str = "") -> str:
@@ -99,7 +100,7 @@ def _figure(figures: Figures, name: str) -> str:
         return ""
     path, words = figures[name]
     content = path.read_bytes()
-    wide, high = (int.from_bytes(content[k : k + 4], "big") for k in (16, 20))  # of the PNG's first chunk
+    wide, high = (int.from_bytes(content[k : k + 4], "big") for k in (16, 20))  # in the first chunk of the PNG
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     image = f'<img src="{source}" alt="{escape(words)}" width="{wide}" height="{high}">'
     return f'<figure><div class="scroll">{image}</div></figure>'
@@ -126,7 +127,7 @@ def _table(rows: Rows, left: Sequence[str]) -> str:
 
 def _head(shown: Sequence[View]) -> str:
     sweep = shown[0].sweep
-    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in answer.facts(shown))
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in answer.facts(shown))
     parts = [
         "<header>",
         f'<div class="top"><div><h1>{escape(sweep.name)}</h1></div>'
@@ -135,16 +136,16 @@ def _head(shown: Sequence[View]) -> str:
         *(_p(each, "answer") for each in answer.answers(shown)),
         f'<div class="command"><pre><code>{escape(sweep.command)}</code></pre>'
         '<button type="button" class="needs-script" data-copy aria-live="polite">copy</button></div>',
-        f'<dl class="facts">{told}</dl>',
+        f'<dl class="facts">{facts}</dl>',
     ]
-    wrong = answer.failures(sweep)
-    if wrong:
+    failed = answer.failures(sweep)
+    if failed:
         items = "".join(
-            f"<li><code>{escape(line)}</code> {escape(status)}: {escape(error)}</li>" for line, status, error in wrong
+            f"<li><code>{escape(line)}</code> {escape(status)}: {escape(error)}</li>" for line, status, error in failed
         )
-        words = f"{many(len(wrong), 'cell')} failed" + (" or were lost" if sweep.count("lost") else "")
+        words = f"{many(len(failed), 'cell')} failed" + (" or were lost" if sweep.count("lost") else "")
         parts.append(
-            f'<details class="notice failure"{" open" if len(wrong) <= 10 else ""}>'
+            f'<details class="notice failure"{" open" if len(failed) <= 10 else ""}>'
             f"<summary>{words}</summary><ul>{items}</ul></details>"
         )
     return "\n".join([*filter(None, parts), "</header>"])
@@ -159,7 +160,7 @@ def _maps(shown: View, figures: Figures) -> list[str]:
         return [*parts, *(_figure(figures, metric.key) for metric in METRICS), _combinations(shown)]
     for metric in METRICS[:1]:
         parts.append(_metric(shown, metric, "heat large"))
-    wide = 4.6 + 3.75 * len(shown.columns.values)  # rem that a map needs: as many stand side by side as fit
+    wide = 4.6 + 3.75 * len(shown.columns.values)  # width of a map in rem; the page puts as many side by side as fit
     others = "\n".join(_metric(shown, metric, "heat") for metric in METRICS[1:])
     return [*parts, f'<div class="maps" style="--wide: {wide:.2f}rem">{others}</div>', _combinations(shown)]
 
@@ -228,17 +229,17 @@ class Column:
     title: str
     scale: float = 1
     form: str = ",.4g"
-    best: str = "ascending"  # what the first press of its button sorts by
+    best: str = "ascending"  # order of the first click on its heading
 
 
 HIGH = "descending"
-COLUMNS = {  # of the table of all cells, beside what was swept; in this order
+COLUMNS = {  # of the table of all cells, after the swept settings; in this order
     "accuracy": Column("accuracy (%)", 100, ".2f", HIGH),
     "gain": Column("gain (points)", 100, "+.2f", HIGH),
     "val_accuracy": Column("validation (%)", 100, ".2f", HIGH),
     "val_balanced_accuracy": Column("validation balanced (%)", 100, ".2f", HIGH),
     "val_macro_f1": Column("validation macro F1 (%)", 100, ".2f", HIGH),
-    "baseline_accuracy": Column("labels only (%)", 100, ".2f", HIGH),
+    "baseline_accuracy": Column("baseline (%)", 100, ".2f", HIGH),
     "teacher_accuracy": Column("teacher (%)", 100, ".2f", HIGH),
     "top5_accuracy": Column("top-5 (%)", 100, ".2f", HIGH),
     "balanced_accuracy": Column("balanced accuracy (%)", 100, ".2f", HIGH),
@@ -297,7 +298,9 @@ def _cells(rows: Rows, swept: Sequence[str], folder: Path) -> list[str]:
         '<output aria-live="polite"></output><button type="button">clear</button></div>'
     )
     return [
-        _p("Every run of the sweep: one seed each. A heading sorts; a command runs its cell alone.", "quiet"),
+        _p(
+            "Every run of the sweep, one seed each. A click on a heading sorts; a command runs its cell alone.", "quiet"
+        ),
         tools,
         '<div class="cells-box" tabindex="0" role="region" aria-label="all cells"><table class="cells"><thead><tr>'
         f"{''.join(head)}</tr></thead>\n<tbody>{body}</tbody></table></div>",

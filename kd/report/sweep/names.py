@@ -1,4 +1,4 @@
-"""How a sweep's report names settings and groups and writes gains, p values and counts, in tables, figures and text."""
+"""Names of settings and groups, and the format of gains, p values and counts, for all parts of a sweep's report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYMBOLS = {"kd.temperature": "T", "kd.alpha": "α", "teacher.seed": "teacher see
 
 
 def short(setting: str, among: Sequence[str] = ()) -> str:
-    """``student.width`` -> "width", unless another swept setting would get the same name; T and α are letters."""
+    """``student.width`` -> "width", unless another swept setting would get the same name; T and α have symbols."""
 
     def last(name: str) -> str:
         return SYMBOLS.get(name, name.rpartition(".")[2])
@@ -20,14 +20,14 @@ def short(setting: str, among: Sequence[str] = ()) -> str:
     return setting if sum(last(other) == last(setting) for other in among) > 1 else last(setting)
 
 
-def name_of(values: Mapping[str, Any]) -> str:
+def group_name(values: Mapping[str, Any]) -> str:
     """``T = 4, α = 0.9``; for a sweep over seeds alone "the only cell"."""
-    told = [f"{short(name, list(values))} = {format_value(value)}" for name, value in values.items()]
-    return ", ".join(told) or "the only cell"
+    parts = [f"{short(name, list(values))} = {format_value(value)}" for name, value in values.items()]
+    return ", ".join(parts) or "the only cell"
 
 
 def order(value: Any) -> tuple[int, float, str]:
-    """Sort key of values of whatever kind: null, then numbers by size, then the rest by its text."""
+    """Return a sort key for values of any kind: null, then numbers by size, then the rest by its text."""
     if value is None:
         return 0, 0.0, ""
     return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))

@@ -1,4 +1,4 @@
-"""``report.md`` of a sweep."""
+"""``report.md`` of a sweep: its text and their order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE_ROWS = 200  # of the table in report.md; report.html and cells.csv hold the
 HEADINGS = {
     "maps": "Accuracy by setting",
     "curves": "Curves",
-    "fronts": "What the accuracy costs",
+    "fronts": "Accuracy against cost",
     "best": "The cell that validation picked",
     "cells": "All cells",
     "method": "How it was measured",
@@ -33,15 +33,15 @@ def page(
     combinations: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Return report.md.
+    """Return the text of ``report.md``.
 
     Args:
-        shown: of each data set. found: the points of each. combinations: the table of each, as markdown.
-        figures: name -> alt text, of the figures that exist.
-        rows: of all cells, ``kd.report.sweep.aggregate.cell_rows``.
+        shown: the view of each data set. found: the points of each. combinations: the table of each, as markdown.
+        figures: name -> alt text of the figures that exist.
+        rows: ``kd.report.sweep.aggregate.cell_rows`` of all cells.
 
     Raises:
-        ValueError: a figure that has no place on the page.
+        ValueError: a figure has no place on the page.
     """
     sweep = shown[0].sweep
     parts = [f"# {escape(sweep.name)}"]
@@ -50,21 +50,21 @@ def page(
     summary = [{"": name, "what": value} for name, value in facts(shown)]
     parts.append(markdown_table(summary, left=("", "what")))
     if failures(sweep):
-        wrong = [{"overrides": line, "status": status, "error": error} for line, status, error in failures(sweep)]
-        parts += ["Cells that failed:", markdown_table(wrong, left=("overrides", "status", "error"))]
+        failed = [{"overrides": line, "status": status, "error": error} for line, status, error in failures(sweep)]
+        parts += ["Cells that failed:", markdown_table(failed, left=("overrides", "status", "error"))]
     for each, its_points, table in zip(shown, found, combinations, strict=True):
         parts += _of_a_data_set(each, its_points, figures, table) if each.picks else []
-    parts += [f"## {HEADINGS['cells']}", "Sorted, filtered and copied from: [report.html](report.html)."]
+    parts += [f"## {HEADINGS['cells']}", "To sort, filter or copy them: [report.html](report.html)."]
     parts += [
         "All numbers: [cells.csv](cells.csv).",
-        cell_table(rows, sweep.swept, sweep.folder) if rows else "None has begun.",
+        cell_table(rows, sweep.swept, sweep.folder) if rows else "No cell has begun yet.",
     ]
     parts += [f"## {HEADINGS['method']}", "\n".join(f"- {escape(note)}" for note in method(shown))]
     return place_figures("\n\n".join(parts) + "\n", figures)
 
 
 def heading(shown: View, name: str) -> str:
-    """The heading of a section, after the name of the data set where there are several."""
+    """Return the heading of a section, after the name of the data set if there are several."""
     words = HEADINGS[name]
     if name == "best" and len(shown.picks) > 1:
         words = words.replace("The cell", "The cells")
@@ -72,7 +72,7 @@ def heading(shown: View, name: str) -> str:
 
 
 def drawn(shown: View) -> list[str]:
-    """The figures of a data set that the pages have a place for, by the names that the first set's have."""
+    """Return the names of all figures that a data set may have on the pages, as the first data set names them."""
     return [*(metric.key for metric in METRICS), "curves", "fronts", *(name for name, _ in best_cells(shown))]
 
 
@@ -97,7 +97,7 @@ def _of_a_data_set(shown: View, found: Sequence[Point], figures: Mapping[str, st
 
 
 def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], folder: Path) -> str:
-    """All cells as markdown, or the first of very many."""
+    """Return all cells as markdown, or the first PAGE_ROWS of many."""
     swept = [name for name in swept if name in rows[0]]
     names = ("cell", *swept, "status", "accuracy (%)", "gain (points)", "report", "command")
     lines = [names, [":--" if name in ("status", "report", "command") else "--:" for name in names]]
@@ -114,12 +114,12 @@ def cell_table(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], folder: 
 
 
 def cell_text(value: float | str | None) -> str:
-    """A swept value of ``cell_rows``, in which text is formatted already."""
+    """Format a swept value of ``cell_rows``, where text is formatted already."""
     return "–" if value is None else value if isinstance(value, str) else format_value(value)
 
 
 def fenced(text: str) -> str:
-    """``text`` as a block of code, whatever backticks it holds."""
+    """Return ``text`` as a block of code; it may contain backticks."""
     fence = "`" * max(3, 1 + max((len(run) for run in text.split() if set(run) == {"`"}), default=0))
     return f"{fence}sh\n{text}\n{fence}"
 

@@ -1,4 +1,4 @@
-"""The report of a sweep, made from its files alone, finished or not: cells.csv, figures, report.md, report.html."""
+"""Make the report of a sweep, finished or not, from its files alone: cells.csv, figures, report.md, report.html."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kd.report.sweep import captions, page
 from kd.report.sweep.aggregate import Group, cell_rows
 from kd.report.sweep.cells_csv import cells_csv
 from kd.report.sweep.html import html
-from kd.report.sweep.names import many, name_of, short
+from kd.report.sweep.names import group_name, many, short
 from kd.report.sweep.tables import markdown
 from kd.report.sweep.view import (
     COSTS,
@@ -36,19 +36,19 @@ from kd.report.text import is_finite
 from kd.runtime.values import format_value
 from kd.store.files import write_text
 
-Figures = dict[str, tuple[Any, str]]  # name -> figure, what it shows in words
-NAMED = 40  # dots with names at their side: more would make a figure of several screens
+Figures = dict[str, tuple[Any, str]]  # name -> figure, alt text
+NAMED = 40  # rows of a dot plot; more would make a figure of several screens
 
 
 def write_sweep_report(folder: Path) -> dict[str, Path]:
-    """Make the report in a sweep's folder from what is there now.
+    """Write the report into a sweep's folder, from the files there now.
 
     Returns:
         Paths by name: the figures, "cells" (csv), "markdown" and "html".
 
     Raises:
-        FileNotFoundError: when the folder is none of a sweep.
-        ValueError: when predictions and result of a run contradict each other, or a figure has no place on the page.
+        FileNotFoundError: the folder is not that of a sweep.
+        ValueError: predictions and result of a run contradict each other, or a figure has no place on the page.
     """
     sweep = read_sweep(Path(folder))
     shown, rows = views(sweep), cell_rows(sweep)
@@ -57,7 +57,7 @@ def write_sweep_report(folder: Path) -> dict[str, Path]:
     found = [points(each) for each in shown]
     made: Figures = {}
     for each, its_points in zip(shown, found, strict=True):
-        drawings = _draw(each, its_points) if each.picks else {}
+        drawings = draw_figures(each, its_points) if each.picks else {}
         made |= {each.named(name): drawing for name, drawing in drawings.items()}
     words = {name: words for name, (_, words) in made.items()}
     document = page.page(shown, found, words, [markdown(each.groups) for each in shown], rows)
@@ -69,7 +69,7 @@ def write_sweep_report(folder: Path) -> dict[str, Path]:
         for name, (figure, _) in made.items():
             drawn[name] = sweep.folder / "figures" / f"{name}.png", words[name]
             style.save(figure, drawn[name][0])
-    for old in (sweep.folder / "figures").glob("*.png"):  # of a report on fewer cells
+    for old in (sweep.folder / "figures").glob("*.png"):  # left by an earlier report
         if old.stem not in drawn:
             old.unlink()
     paths |= {name: path for name, (path, _) in drawn.items()}
@@ -79,7 +79,8 @@ def write_sweep_report(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _draw(shown: View, found: Sequence[Point]) -> Figures:
+def draw_figures(shown: View, found: Sequence[Point]) -> Figures:
+    """Return the figures of one data set."""
     made: Figures = {}
     if shown.kind == "grid":
         made |= {metric.key: _heat(shown, metric) for metric in METRICS}
@@ -87,15 +88,15 @@ def _draw(shown: View, found: Sequence[Point]) -> Figures:
     elif shown.kind == "scatter":
         made["accuracy"] = _scatter(shown)
     else:
-        draw = _curves if shown.kind == "curve" else _dots
+        draw = _curves if shown.kind == "curve" else draw_dots
         made |= {metric.key: draw(shown, metric) for metric in METRICS}
     made["fronts"] = _fronts(shown, found)
     made |= {name: _confusions(shown, group) for name, group in captions.best_cells(shown)}
     return made
 
 
-def _of(shown: View, title: str) -> str:
-    """The title of a figure, behind the data set's where there are several."""
+def _with_data_set(shown: View, title: str) -> str:
+    """Return the title of a figure, after the name of the data set if there are several."""
     return f"{shown.data if len(shown.data) <= 40 else f'{shown.data[:39]}…'}: {title}" if shown.data else title
 
 
@@ -119,7 +120,7 @@ def _heat(shown: View, metric: Metric) -> tuple[Any, str]:
         [format_value(column) for column in columns],
         [format_value(row) for row in rows],
         names,
-        _of(shown, f"{_capital(metric)}, mean over seeds"),
+        _with_data_set(shown, f"{_capital(metric)}, mean over seeds"),
         _legend(shown, metric),
         metric.lower,
     )
@@ -130,7 +131,7 @@ def _legend(shown: View, metric: Metric) -> str:
     words = ["darker is better", "outlined: picked by validation"]
     if shown.baselines:
         star = f"; {captions.MARK} more than noise after Holm" if metric.key == "accuracy" else ""
-        words.append(f"below: difference from labels only{star}")
+        words.append(f"below: difference from the baseline{star}")
     return ", ".join(words)
 
 
@@ -146,7 +147,7 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
     from kd.report.figures import sweep_curves
 
     rows = shown.rows.values if shown.rows else (None,)
-    if len(rows) > LINES:  # the lowest, the highest and some between
+    if len(rows) > LINES:  # the lowest, the highest and some in between
         rows = tuple(rows[round(k * (len(rows) - 1) / (LINES - 1))] for k in range(LINES))
     slices, baselines, teachers = {}, {}, {}
     for part in shown.slices:
@@ -161,14 +162,16 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
         slices[part.title] = lines
         baseline = _baseline(shown, part, metric)
         baselines |= {part.title: baseline} if len(baseline.x) else {}
-        taught = [metric.scale * spread_of(g, "teacher", metric.key).mean for g in part.groups.values()]
-        if np.isfinite(taught).all():
-            teachers[part.title] = min(taught), max(taught)
+        scores = [metric.scale * spread_of(g, "teacher", metric.key).mean for g in part.groups.values()]
+        if np.isfinite(scores).all():
+            teachers[part.title] = min(scores), max(scores)
     along = f"{shown.columns.name} ({shown.columns.setting})"
     title = f"{_capital(metric)}, mean over seeds"
     if any(np.isfinite(line.std).any() for lines in slices.values() for line in lines.values()):
-        title += "; band" + ("s" if len(rows) <= sweep_curves.BANDS else " of labels only") + ": one standard deviation"
-    figure = sweep_curves.curves(slices, baselines, teachers, (along, metric.title), _of(shown, title))
+        title += (
+            "; band" + ("s" if len(rows) <= sweep_curves.BANDS else " of the baseline") + ": one standard deviation"
+        )
+    figure = sweep_curves.curves(slices, baselines, teachers, (along, metric.title), _with_data_set(shown, title))
     return figure, f"{_capital(metric)} along {along}, a line for each of: {', '.join(next(iter(slices.values())))}"
 
 
@@ -177,7 +180,7 @@ def _capital(metric: Metric) -> str:
 
 
 def _baseline(shown: View, part: Slice, metric: Metric) -> Any:
-    """Along the columns, the mean over the rows: the baseline is one and the same unless a row changes its training."""
+    """Return the baseline along the columns, averaged over rows: it differs only if a row changes its training."""
     from kd.report.figures.sweep_curves import Line
 
     points = []
@@ -198,12 +201,13 @@ def _scatter(shown: View) -> tuple[Any, str]:
     accuracy = np.array([100 * mean(group, "accuracy") for group in there])
     picked = [k for k, group in enumerate(there) if shown.picked(group)]
     names = f"{columns.name} ({columns.setting})", f"{rows.name} ({rows.setting})"
-    title = _of(shown, "Where the search went, and what it found")
+    title = _with_data_set(shown, "Cells of the search and their accuracy")
     figure = sweep_curves.scatter(x, y, accuracy, picked, names, title)
     return figure, f"Test accuracy of {len(there)} combinations of {columns.name} and {rows.name}, by shade"
 
 
-def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
+def draw_dots(shown: View, metric: Metric) -> tuple[Any, str]:
+    """Return a dot plot with a row per group, most accurate first, and its alt text."""
     from kd.report.figures import sweep_curves
 
     groups = sorted(shown.groups, key=lambda group: -mean(group, "accuracy"))
@@ -215,15 +219,15 @@ def _dots(shown: View, metric: Metric) -> tuple[Any, str]:
     place = range(len(groups))
     names = {name for group in groups for name in group.values}
     setting = next(iter(names)) if len(names) == 1 else None
-    along = short(setting) if setting else "combination of settings"  # what all dots share stands in the title, once
+    along = short(setting) if setting else "combination of settings"  # in the title once, not in every row
     figure = sweep_curves.dots(
-        [format_value(group.values[setting]) if setting else name_of(group.values) for group in groups],
+        [format_value(group.values[setting]) if setting else group_name(group.values) for group in groups],
         _line(place, groups, "student", metric),
         _line(place, groups, "baseline", metric),
         _line(place, groups, "teacher", metric).mean,
         [k for k, group in enumerate(groups) if shown.picked(group)],
         metric.title,
-        _of(shown, f"{_capital(metric)} by {along}{cut}"),
+        _with_data_set(shown, f"{_capital(metric)} by {along}{cut}"),
     )
     of = f"values of {setting}" if setting else "combinations of settings"
     return figure, f"{_capital(metric)} of student, baseline and teacher for {len(groups)} {of}"
@@ -233,13 +237,13 @@ def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:
     from kd.report.figures import pareto
 
     students = [point for point in found if point.kind == "student"]
-    told = [point for point in students if any(point.front.values())] or [max(students, key=lambda p: p.accuracy)]
-    told += [point for point in found if point.kind == "teacher"] if _several(found, "teacher") else []
-    told.sort(key=lambda point: (point.costs["macs"], point.accuracy))
-    letters = {id(point): letter for point, letter in zip(told, ascii_uppercase, strict=False)}
+    labelled = [point for point in students if any(point.front.values())] or [max(students, key=lambda p: p.accuracy)]
+    labelled += [point for point in found if point.kind == "teacher"] if _several(found, "teacher") else []
+    labelled.sort(key=lambda point: (point.costs["macs"], point.accuracy))
+    letters = {id(point): letter for point, letter in zip(labelled, ascii_uppercase, strict=False)}
     panels = []
     for cost, words in COSTS.items():
-        there = [point for point in found if is_finite(point.costs[cost])]  # a latency may be that of a busy machine
+        there = [point for point in found if is_finite(point.costs[cost])]  # a latency from a busy machine is unknown
         if there:
             front = pareto.Front(
                 words,
@@ -251,8 +255,8 @@ def _fronts(shown: View, found: Sequence[Point]) -> tuple[Any, str]:
                 np.array([point.front[cost] for point in there]),
             )
             panels.append(front)
-    key = [f"{letters[id(point)]}: {point.name}" for point in told if id(point) in letters]
-    title = _of(shown, "What the accuracy costs; bars: one standard deviation over seeds")
+    key = [f"{letters[id(point)]}: {point.name}" for point in labelled if id(point) in letters]
+    title = _with_data_set(shown, "Accuracy against cost; bars: one standard deviation over seeds")
     figure = pareto.fronts(panels, key, title)
     against = ", ".join(panel.axis for panel in panels)
     return figure, f"Test accuracy against {against}, with the front of each. {'; '.join(key)}"
@@ -266,12 +270,12 @@ def _confusions(shown: View, picked: Group) -> tuple[Any, str]:
     from kd.report.figures import confusion
 
     over = f"added over {many(len(picked.cells), 'seed')}"
-    over = f"{name_of(picked.values)}, {over}" if len(shown.picks) > 1 else over
+    over = f"{group_name(picked.values)}, {over}" if len(shown.picks) > 1 else over
     student, baseline = (summed_confusion(picked, kind) for kind in ("student", "baseline"))
     figure = confusion.confusions(
         np.array(student),
         None if baseline is None else np.array(baseline),
         picked.cells[0].result["data"]["classes"],
-        _of(shown, f"Confusion matrices, {over}"),
+        _with_data_set(shown, f"Confusion matrices, {over}"),
     )
     return figure, f"Confusion matrices of the picked cell and of its baseline, and their difference, {over}"

@@ -1,17 +1,11 @@
-"""The notes below a sweep's table: what is compared with what, and how it was tested."""
+"""The notes below a sweep's table: what is compared, and how it was tested."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from kd.records.run_folder import PICKS
-from kd.report.sweep.aggregate import (
-    LEVEL,
-    Gain,
-    Group,
-    claims,
-    picking,
-)
+from kd.report.sweep.aggregate import LEVEL, Gain, Group, claims, picking
 from kd.report.sweep.comparison import Differences
 
 DEFAULT = ("accuracy", "macro_f1", "nll", "ece", "agreement", "gain")
@@ -20,10 +14,12 @@ PICKED = "†"
 
 
 def gain_holds(gain: Gain | None) -> bool:
+    """Whether this is a significant gain."""
     return bool(gain and gain.significant and gain.mean > 0)
 
 
 def loss_holds(gain: Gain | None) -> bool:
+    """Whether this is a significant loss."""
     return bool(gain and gain.significant and gain.mean < 0)
 
 
@@ -33,69 +29,72 @@ def notes(
     against: str = "",
     differences: Differences | None = None,
 ) -> list[str]:
-    """What a reader must know of the paper's table, as sentences of plain text; ``against`` names the reference."""
+    """Return the notes on the table, sentences of plain text. ``against``: name of the reference."""
     counts = sorted({cell.result["data"]["test"] for group in groups for cell in group.cells})
     images = " or ".join(f"{count:,}" for count in counts)
-    told = [f"Mean ± standard deviation (number of seeds; of teachers in the teacher's row) on {images} test images."]
+    sentences = [
+        f"Mean ± standard deviation (number of seeds; of teachers in the teacher's row) on {images} test images."
+    ]
     if "agreement" in columns:
-        told.append("Agreement: share of them on which the network predicts what its teacher does.")
+        sentences.append("Agreement: share of them on which the network predicts what its teacher does.")
     if "balanced_accuracy" in columns:
-        told.append("Balanced accuracy: of each class the share that is recognised, and the mean of these.")
+        sentences.append("Balanced accuracy: the mean over classes of the share that is recognised.")
     if {"accuracy", "gain"} & {*columns}:
-        told += _of_the_gain(groups, columns, alone=not against)
+        sentences += _of_the_gain(groups, columns, alone=not against)
     if against:
-        told += _of_the_reference(groups, against, differences or {})
+        sentences += _of_the_reference(groups, against, differences or {})
     if "recovered" in columns:
-        told.append(
-            "Recovered: the gain as a share of the teacher's lead over the student on labels only, by seed, where the "
-            "teacher leads."
+        sentences.append(
+            "Recovered: the gain as a share of the teacher's lead over the baseline, by seed, where the teacher leads."
         )
     if "epoch_seconds" in columns:
-        told.append(
-            "s an epoch: the training of the network itself, validation included; what its teachers were trained for, "
-            "and answers of theirs that were written down beforehand, come on top."
+        sentences.append(
+            "s an epoch: the training time of the network itself, validation included; the training of its teachers "
+            "and the caching of their logits are not."
         )
     if {"latency_1", "latency_large", "latency_one_thread"} & {*columns}:
-        told.append(
-            "ms: median latency of the network alone, in float32; the large batch is latency.batch. What was timed on "
-            "a busy machine is left out."
+        sentences.append(
+            "ms: median latency of the network alone, in float32; the large batch is latency.batch. "
+            "Measurements on a busy machine are left out."
         )
     by = PICKS[picking(groups)]
-    return [*told, f"{PICKED}: picked by validation {by}; the test split had no part in the choice."]
+    return [*sentences, f"{PICKED}: picked by validation {by}; the test split had no part in the choice."]
 
 
 def _of_the_gain(groups: Sequence[Group], columns: Sequence[str], alone: bool) -> list[str]:
     made = [group.gain for group in claims(groups)]
     shown = " and ".join(name for name in ("accuracy", "gain") if name in columns)
     if made:
-        told = [
-            "Gain: in accuracy over the same student, seed and schedule on labels only. "
+        sentences = [
+            "Gain: in accuracy over the baseline, the same student with the same seed and schedule on labels only. "
             f"Bold{'' if alone else f' ({shown})'}: the gain is significant, {_level(made)}; {_tests(made)}."
         ]
     else:
         there = "Nothing is bold: there" if alone else "There"
-        told = [f"{there} is no gain over a student on labels only to be tested."]
+        sentences = [f"{there} is no baseline over which a gain could be tested."]
     if "gain" in columns and any(map(loss_holds, made)):
-        told.append("↓: a loss that is significant in the same sense.")
+        sentences.append("↓: a loss that is significant in the same sense.")
     if "gain" in columns and any(group.is_baseline for group in groups):
-        told.append("A gain of 0 (=): the student is its own baseline, for the teacher has no weight in its loss.")
-    return told
+        sentences.append(
+            "A gain of 0 (=): the student is its own baseline, because the teacher has no weight in its loss."
+        )
+    return sentences
 
 
 def _of_the_reference(groups: Sequence[Group], against: str, differences: Differences) -> list[str]:
-    told = [
+    sentences = [
         f"Over {against}: test accuracy less that of the student of {against}, seed by seed of those that both have "
         "and on the same images; = is that student itself."
     ]
     made = [each.gain for each in differences.values() if each.gain]
     if not differences:
-        return [*told, f"Over, {ANY}: no cell on these test images has {against}."]
+        return [*sentences, f"Over, {ANY}: no cell on these test images has {against}."]
     if made:
         arrow = ", ↓: significantly worse" if any(map(loss_holds, made)) else ""
-        told.append(f"Bold (over): significantly better{arrow}, {_level(made)}; {_tests(made)}.")
+        sentences.append(f"Bold (over): significantly better{arrow}, {_level(made)}; {_tests(made)}.")
     if any(group.runs not in differences for group in groups):
-        told.append(f"Over, {ANY}: no seed in common, or the predictions are gone.")
-    return told
+        sentences.append(f"Over, {ANY}: no seed in common, or the predictions were deleted.")
+    return sentences
 
 
 def _level(gains: Sequence[Gain]) -> str:
@@ -104,6 +103,6 @@ def _level(gains: Sequence[Gain]) -> str:
 
 def _tests(gains: Sequence[Gain]) -> str:
     several = "a two-sided t test with seeds and test images as crossed random effects"
-    one = "McNemar's exact test for one seed, which speaks of the test images alone and not of other seeds"
+    one = "McNemar's exact test for one seed, which covers the test images alone and not other seeds"
     seeds = [gain.seeds for gain in gains]
     return " and ".join(words for words, used in ((several, max(seeds) > 1), (one, min(seeds) == 1)) if used)

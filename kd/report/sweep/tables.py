@@ -1,4 +1,4 @@
-"""A sweep's numbers for others: ``cells.csv``, and the table of a paper in LaTeX and markdown."""
+"""The table of a sweep for papers, in LaTeX and markdown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Column:
     scale: float
     decimals: int
     sign: bool = False
-    exact: bool = False  # a network has it, no chance is in it: no deviation is written where there is none
+    exact: bool = False  # a property of the network without randomness: a deviation of 0 is not written
 
 
 COLUMNS = {
@@ -57,11 +57,11 @@ COLUMNS = {
 }
 OVER = "over"  # the column of the comparison with a reference group
 EITHER = ("kd", "baseline", "latency", "report", "tracking", "outputs")
-UNSEEN = {  # settings that a network of this role is not made of: sweeping them makes no second one
+UNSEEN = {  # settings that a network of this role does not depend on: sweeping them makes no second network
     "teacher": (*EITHER, "student", "train.student", "baseline_kd", "kd@baseline_kd"),
     "baseline": (*EITHER, "teacher", "attention", "train.teacher"),
 }
-BOLD = "\ue000", "\ue001"  # begin and end: characters that no text holds and no escaping touches
+BOLD = "\ue000", "\ue001"  # begin and end: characters that no text contains and no escaping changes
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
@@ -72,22 +72,22 @@ LATEX = {
 
 
 def paper_rows(groups: Sequence[Group], differences: Differences | None = None) -> Rows:
-    """Return the rows of the paper's table: teachers, then students on labels alone, then one row a group.
+    """Return the rows of the table: teachers, then baselines, then one row per group.
 
-    Each row: ``role`` (a key of kd.records.run_folder.ROLE_LABELS), ``values`` (swept setting -> text; "–" where the row does not
-    depend on it), a ``Spread`` in plain units or None under each name of COLUMNS, ``bold`` (a significant gain),
-    ``worse`` (a significant loss), ``picked`` (by validation), ``is_baseline`` (alpha = 0: the gain is 0 by
-    construction) and ``over``, its entry of ``differences`` or None. Groups with the same runs share a row. A spread's
-    n counts seeds, and of a teacher the teachers.
+    Each row has ``role`` (a key of ``kd.records.run_folder.ROLE_LABELS``), ``values`` (swept setting -> text; "–" if
+    the row does not depend on it), a ``Spread`` in plain units or None under each name of COLUMNS, ``bold`` (a
+    significant gain), ``worse`` (a significant loss), ``picked`` (by validation), ``is_baseline`` (alpha = 0: the gain
+    is 0 by construction) and ``over``, its entry of ``differences`` or None. Groups with the same runs share a row. The
+    n of a spread counts seeds; in a teacher's row it counts teachers.
     """
     if not groups:
         return []
     rows: Rows = [_common(role, *alike, groups) for role in UNSEEN for alike in _alike(role, groups)]
     chosen = picks(groups)
-    together: dict[tuple[Any, ...], list[Group]] = {}
+    by_runs: dict[tuple[Any, ...], list[Group]] = {}
     for group in groups:
-        together.setdefault(group.runs, []).append(group)
-    for same in together.values():
+        by_runs.setdefault(group.runs, []).append(group)
+    for same in by_runs.values():
         gain = same[0].gain
         row = {"role": "student", "values": {name: _joined(same, name) for name in _names(groups)}}
         row |= {name: same[0].metrics[name] for name in COLUMNS}
@@ -98,8 +98,8 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
 
 
 def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Group]) -> dict[str, Any]:
-    """The row of the teacher or of the baseline that ``groups`` have in common; ``odd`` names them all."""
-    once: dict[Any, Mapping[str, Any]] = {}  # a network counts once, however many cells it stands in
+    """Return the row of the teacher or baseline that ``groups`` share. ``odd``: list all values of these groups."""
+    once: dict[Any, Mapping[str, Any]] = {}  # a network counts once, however many cells have it
     agreements: dict[Any, set[float]] = {}
     for group in groups:
         for cell in group.cells:
@@ -121,14 +121,16 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
 
 
 def _alike(role: str, groups: Sequence[Group]) -> list[tuple[list[Group], bool]]:
-    """Groups that have one teacher (or baseline, by seed) in common, and whether others of these settings have another:
-    an option may set more than it is named for (kd=function_matching mixes the views of the baseline, too). Of those with
-    the same settings the networks of the most groups are the usual ones, and the others odd.
+    """Return lists of groups that share one teacher (or baseline, by seed), each with whether it is an odd one.
+
+    Groups with the same settings may have different networks, because an option may set more than its name says
+    (kd=function_matching also mixes the baseline's views). The network of the most groups is the usual one, the others
+    are odd.
     """
-    names, found = _seen(role, groups), {}
+    names, by_values = _seen(role, groups), {}
     for group in groups:
         if all(cell.result[role] for cell in group.cells):
-            apart = found.setdefault(tuple(group.values.get(name) for name in names), [])
+            apart = by_values.setdefault(tuple(group.values.get(name) for name in names), [])
             ours = _scores(role, [group])
             for same in apart:
                 theirs = _scores(role, same)
@@ -137,17 +139,17 @@ def _alike(role: str, groups: Sequence[Group]) -> list[tuple[list[Group], bool]]
                     break
             else:
                 apart.append([group])
-    return [(same, same is not max(apart, key=len)) for apart in found.values() for same in apart]
+    return [(same, same is not max(apart, key=len)) for apart in by_values.values() for same in apart]
 
 
 def _scores(role: str, groups: Sequence[Group]) -> dict[Any, tuple[float, ...]]:
-    """What a network answers is known by its scores, which no two networks share."""
+    """Return the scores of the networks of a role, by seed; they identify a network, because no two share them."""
     results = [cell.result for group in groups for cell in group.cells]
     return {_which(role, result): tuple(result[role][name] for name in SCORES) for result in results}
 
 
 def _which(role: str, result: Mapping[str, Any]) -> Any:
-    """The seed of this network."""
+    """Return the seed of this network."""
     return result["settings"].get("teacher.seed") if role == "teacher" else result["seed"]
 
 
@@ -173,7 +175,7 @@ def headings(names: Sequence[str]) -> list[str]:
 
 
 def number(value: Spread | None, column: Column) -> str:
-    """``85.12 ± 0.43 (3)``; of one seed ``85.12 (1)``."""
+    """Format as ``85.12 ± 0.43 (3)``; with one seed ``85.12 (1)``."""
     if value is None or not math.isfinite(value.mean):
         return ANY
     mean = f"{column.scale * value.mean:{'+' if column.sign else ''},.{column.decimals}f}".replace("-", "−")
@@ -186,21 +188,21 @@ def number(value: Spread | None, column: Column) -> str:
 class Table:
     titles: list[str]
     lines: list[list[str]]
-    left: int  # columns that are text
-    above: int  # lines that come before the groups
+    left: int  # number of text columns
+    above: int  # number of lines before those of the groups
     notes: str
 
 
 def _tables(
     groups: Sequence[Group], columns: Sequence[str] | None, against: Mapping[str, Any] | None, sort: str | None
 ) -> list[tuple[str, Table]]:
-    """The table of each data set, with what tells it from the others."""
+    """Return the title and the table of each data set."""
     columns = _chosen(columns, bool(against))
     if sort:
         _check(sort, bool(against))
     sets = data_sets(groups)
     if against and not any(has(group, against) for group in groups):
-        matching(groups, against)  # which says what there is
+        matching(groups, against)  # raises an error that lists what exists
     return [(each.title, _table(each, columns, against, sort)) for each in sets]
 
 
@@ -228,7 +230,7 @@ def _table(data: DataSet, columns: Sequence[str], against: Mapping[str, Any] | N
 
 
 def _chosen(columns: Sequence[str] | None, against: bool) -> list[str]:
-    """The columns of the table, each once; that of the reference comes last where it is not named."""
+    """Return the columns of the table, each once; the column OVER comes last unless ``columns`` contains it."""
     for name in columns or ():
         _check(name, against)
     return list(dict.fromkeys([*(columns or DEFAULT), *([OVER] if against else [])]))
@@ -236,7 +238,7 @@ def _chosen(columns: Sequence[str] | None, against: bool) -> list[str]:
 
 def _check(name: str, against: bool) -> None:
     if name == OVER and not against:
-        raise ValueError(f"the column {OVER} compares with a reference: say which one, as --against kd=hinton does")
+        raise ValueError(f"the column {OVER} needs a reference group, for example --against kd=hinton")
     known = [*COLUMNS, *([OVER] if against else [])]
     if name not in known:
         hint = did_you_mean(name, known, most=1) or "."
@@ -267,15 +269,15 @@ def markdown(
     against: Mapping[str, Any] | None = None,
     sort: str | None = None,
 ) -> str:
-    """Return the paper's table as markdown, with its notes, one of each data set; "" where nothing has finished.
+    """Return the table as markdown with its notes, one per data set; "" if no cell has finished.
 
     Args:
-        columns: names of COLUMNS, in their order; None for DEFAULT.
-        against: settings of the group that all are compared with in a column OVER: ``{"kd": "hinton"}``.
-        sort: a column by which the groups' rows descend; None for the order of their values.
+        columns: names from COLUMNS, in this order; None for DEFAULT.
+        against: settings of the reference group for the column OVER: ``{"kd": "hinton"}``.
+        sort: the column by which the groups' rows are sorted, highest first; None for the order of their values.
 
     Raises:
-        ValueError: no such column; see ``kd.report.sweep.comparison.matching`` and ``compared``, too.
+        ValueError: no such column; see also ``kd.report.sweep.comparison.matching`` and ``compared``.
     """
     if not groups:
         return ""
@@ -295,7 +297,7 @@ def latex(
     against: Mapping[str, Any] | None = None,
     sort: str | None = None,
 ) -> str:
-    """Return the same table in LaTeX, which needs \\usepackage{booktabs}; "" where nothing has finished."""
+    """Return the same table in LaTeX, which needs \\usepackage{booktabs}; "" if no cell has finished."""
     if not groups:
         return ""
     made = _tables(groups, columns, against, sort)

@@ -1,8 +1,8 @@
-"""What a sweep's report shows, decided once for the page, the document and the figures: axes, slices, points.
+"""The view model of a sweep's report: axes, slices and points, shared by report.html, report.md and the figures.
 
-Two swept numbers make a grid (a heat map and curves), or a scatter where a search left most of the grid empty; one
+Two swept numbers make a grid (a heat map and curves), or a scatter plot if a search left most of the grid empty. One
 number makes a curve; names alone make dots. Further settings make slices. A sweep over several data sets has a view of
-each, and nothing that compares them.
+each and does not compare them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from kd.evaluation.statistics import pareto_front
 from kd.records.ledger import Cell, Sweep
 from kd.records.run_folder import is_calm, picked
 from kd.report.sweep.aggregate import Group, Spread, groups, picks, spread
-from kd.report.sweep.names import name_of, order, short
+from kd.report.sweep.names import group_name, order, short
 from kd.report.sweep.test_sets import DataSet, data_sets
 from kd.report.text import is_finite
 from kd.runtime.values import format_value, is_number, parse_value
 
-SLICES = 6  # more slices than this are not drawn side by side: only that of the picked cell is
-LINES = 8  # nor are more curves than this in one panel
-SPARSE = 0.34  # share of a grid below which it is a search's scatter
-FIRST = ("kd.temperature", "kd.alpha")  # where they are swept, they are columns and rows
-UNFINISHED = ("failed", "lost", "running", "waiting")  # what a group is called where several hold: the first
+SLICES = 6  # with more slices only that of the picked cell is drawn
+LINES = 8  # at most, in one panel
+SPARSE = 0.34  # a grid with a smaller share of cells is drawn as a scatter plot
+FIRST = ("kd.temperature", "kd.alpha")  # if swept, they are the columns and the rows
+UNFINISHED = ("failed", "lost", "running", "waiting")  # a group with several of these gets the first
 MODELS = ("teacher", "baseline", "student")
 
 
@@ -38,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Slice:
-    """The groups of one combination of the settings that are no axis; by (row, column), None where there is no axis."""
+    """The groups of one combination of the settings that are not an axis, by (row, column); None without that axis."""
 
     title: str  # "student.width = 2", "" for the only slice
     groups: Mapping[tuple[Any, Any], Group]
@@ -50,7 +50,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit as heat maps show it. ``baseline`` is where a result holds the baseline's."""
+    """A measure as heat maps show it."""
 
     key: str
     title: str
@@ -70,26 +70,26 @@ METRICS = (
 @dataclass(frozen=True)
 class View:
     sweep: Sweep
-    data: str  # what tells this data set from the others, "root = A"; "" for the only one
+    data: str  # what distinguishes this data set from the others, "root = A"; "" for the only one
     number: int  # of the data set, from 1
     groups: tuple[Group, ...]  # with at least one finished cell
     picks: tuple[Group, ...]  # by validation: one, or one for each set of validation images
     kind: str  # "grid", "scatter", "curve", "dots"; "nothing" while no cell is finished
     columns: Axis | None
     rows: Axis | None
-    slices: tuple[Slice, ...]  # that are drawn
-    left_out: int  # slices that are not
+    slices: tuple[Slice, ...]  # drawn
+    left_out: int  # number of slices that are not drawn
 
     def picked(self, group: Group | None) -> bool:
         return any(group is each for each in self.picks)
 
     def named(self, figure: str) -> str:
-        """The name of the file of a figure."""
+        """Return the name of the file of a figure."""
         return figure if self.number == 1 else f"data{self.number}_{figure}"
 
     @property
     def result(self) -> Mapping[str, Any] | None:
-        """Any result: for what all cells share."""
+        """A result of any cell, for facts that all cells share."""
         return next((cell.result for group in self.groups for cell in group.cells), None)
 
     @property
@@ -98,7 +98,7 @@ class View:
 
 
 def views(sweep: Sweep) -> list[View]:
-    """Return a view of each data set, one of nothing where no cell is finished."""
+    """Return a view of each data set; one empty view if no cell has finished."""
     sets = data_sets(groups(sweep))
     if not sets:
         return [View(sweep, "", 1, (), (), "nothing", None, None, (), 0)]
@@ -107,7 +107,7 @@ def views(sweep: Sweep) -> list[View]:
 
 def _view(sweep: Sweep, data: DataSet, number: int) -> View:
     found = data.groups
-    wanted = []  # values and status of every cell that the ledger names: an unfinished sweep shows its whole grid
+    wanted = []  # values and status of every cell in the ledger: an unfinished sweep shows its whole grid
     for cell in sweep.cells:
         values = {name: parse_value(text) for name, text in cell.values.items()}
         if data.has(values):
@@ -172,17 +172,19 @@ def _severity(status: str) -> int:
 
 
 def mean(group: Group, metric: str) -> float:
+    """Return the mean over seeds; NaN without a value."""
     spread = group.metrics.get(metric)
     return spread.mean if spread is not None and is_finite(spread.mean) else math.nan
 
 
 def deviation(group: Group, metric: str) -> float:
+    """Return the standard deviation over seeds; NaN without one."""
     spread = group.metrics.get(metric)
     return spread.std if spread is not None and is_finite(spread.std) else math.nan
 
 
 def spread_of(group: Group, model: str, metric: str) -> Spread:
-    """Spread over seeds of a measure of any of the models; NaN where there is no such model, or none of its measure."""
+    """Return the spread over seeds of a measure of any role; NaN if the role or its measure does not exist."""
 
     def take(result: Mapping[str, Any]) -> float | None:
         if metric != "agreement":
@@ -193,7 +195,7 @@ def spread_of(group: Group, model: str, metric: str) -> Spread:
 
 
 def gain_over_baseline(group: Group, metric: str) -> float:
-    """Mean over seeds of student minus baseline in a measure; NaN without a baseline."""
+    """Return the mean over seeds of student minus baseline in a measure; NaN without a baseline."""
     return spread_of(group, "student", metric).mean - spread_of(group, "baseline", metric).mean
 
 
@@ -225,9 +227,11 @@ def _average(values: Sequence[float]) -> float:
 
 
 def points(shown: View) -> list[Point]:
-    """Every group's student, and each teacher and baseline once. Networks of equal size and MACs are one network: they
-    share the mean of their measured latencies, whose differences are the clock's; one that was timed on a busy machine
-    counts as not known, and stands on no front."""
+    """Return a point for every group's student, and for each teacher and baseline once.
+
+    Networks of equal size and MACs share the mean of their measured latencies, which differ only by measurement noise.
+    A latency measured on a busy machine counts as unknown and is on no front.
+    """
     raw: list[tuple[str, str, float, float, dict[str, float], Any]] = []
     for group in shown.groups:
         for kind in MODELS:
@@ -238,18 +242,18 @@ def points(shown: View) -> list[Point]:
             costs = {cost: _average([_cost(model, cost) for model in models]) for cost in COSTS}
             accuracy = [model["accuracy"] for model in models]
             if kind == "student":
-                name, std = name_of(group.values), deviation(group, "accuracy")
+                name, std = group_name(group.values), deviation(group, "accuracy")
             else:
-                names = {"teacher": results[0]["choices"].get("teacher", "teacher"), "baseline": "labels only"}
+                names = {"teacher": results[0]["choices"].get("teacher", "teacher"), "baseline": "baseline"}
                 name = names[kind]
                 std = deviation(group, "baseline_accuracy") if kind == "baseline" else math.nan
             raw.append((kind, name, _average(accuracy), std, costs, (models[0]["params"], models[0]["macs"])))
-    clock: dict[Any, list[float]] = {}
+    measured: dict[Any, list[float]] = {}
     for _, _, _, _, costs, network in raw:
-        clock.setdefault(network, []).append(costs["latency_1"])
+        measured.setdefault(network, []).append(costs["latency_1"])
     unique: dict[Any, tuple] = {}
     for number, (kind, name, accuracy, std, costs, network) in enumerate(raw):
-        costs = costs | {"latency_1": _average(clock[network])}
+        costs = costs | {"latency_1": _average(measured[network])}
         same = number if kind == "student" else (kind, round(accuracy, 9), network)
         unique.setdefault(same, (kind, name, accuracy, std, costs))
     kept = list(unique.values())
@@ -262,10 +266,10 @@ def points(shown: View) -> list[Point]:
 
 
 def front_rows(shown: View, found: Sequence[Point]) -> list[dict[str, Any]]:
-    """One row a point of the fronts, plain values: accuracy in [0, 1], costs, and whether it is on each front."""
-    which = {"data set": shown.data} if shown.data else {}
+    """Return one row per point of the fronts, plain values: accuracy in [0, 1], costs, and whether on each front."""
+    data_set = {"data set": shown.data} if shown.data else {}
     return [
-        {**which, "network": point.kind, "name": point.name, "accuracy": point.accuracy, "std": point.std}
+        {**data_set, "network": point.kind, "name": point.name, "accuracy": point.accuracy, "std": point.std}
         | {name: point.costs[cost] for cost, name in COSTS.items()}
         | {f"on the front of {name}": point.front[cost] for cost, name in COSTS.items()}
         for point in found
@@ -273,7 +277,7 @@ def front_rows(shown: View, found: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def one_cost(found: Sequence[Point]) -> bool:
-    """Whether all students are one network in cost, as where only T and α were swept."""
+    """Whether all students cost the same, as in a sweep over T and α."""
     return len({(point.costs["macs"], point.costs["size_mb"]) for point in found if point.kind == "student"}) < 2
 
 
@@ -281,13 +285,13 @@ def one_cost(found: Sequence[Point]) -> bool:
 
 
 def median_cell(group: Group) -> Cell:
-    """The finished cell of median validation (the lower of the two in the middle): a seed that is typical."""
+    """Return the finished cell of median validation (the lower of two in the middle), as a typical seed."""
     cells = sorted(group.cells, key=lambda cell: picked(cell.result["student"]["training"]))
     return cells[(len(cells) - 1) // 2]
 
 
 def summed_confusion(group: Group, kind: str) -> list[list[int]] | None:
-    """Confusion matrices [K, K] added over the seeds of a group; None without such a model."""
+    """Return the confusion matrix [K, K] of a role, added over the seeds of a group; None without this role."""
     matrices = [cell.result[kind]["confusion"] for cell in group.cells if cell.result.get(kind)]
     if not matrices:
         return None

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, spoken to in its DevTools protocol over a pipe: no driver, no port, no library."""
+"""A headless Chromium for tests, controlled by its DevTools protocol over a pipe: no driver, no port, no library."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ FLAGS = (
 
 
 def find() -> str | None:
-    """The browser that ``CHROME`` names, or the first that is on the path."""
+    """Return the browser that ``CHROME`` names, or the first one on the path."""
     return next(filter(None, map(shutil.which, (os.environ.get("CHROME") or "", *NAMES))), None)
 
 
 class Browser:
-    """One page. ``said`` collects what the console and uncaught errors said, ``asked`` the addresses it fetched."""
+    """One page. ``messages`` collects console messages and uncaught errors, ``fetched`` the addresses it fetched."""
 
     def __init__(self, profile: Path):
         root = ("--no-sandbox",) if os.getuid() == 0 else ()  # Chromium refuses its sandbox to root
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
-        # Chromium listens on 3 and answers on 4; a shell sets them, for Python's own pipes may lie there.
+        # Chromium reads from 3 and writes to 4; a shell sets them, because Python's own pipes may have these numbers
         shell = f'exec "$@" 3</dev/fd/{theirs_in} 4>/dev/fd/{theirs_out}'
         self.process = subprocess.Popen(
             ["sh", "-c", shell, "sh", find(), *FLAGS, *root, f"--user-data-dir={profile}", "about:blank"],
@@ -42,8 +42,8 @@ class Browser:
         )
         os.close(theirs_in), os.close(theirs_out)
         self._in, self._out, self._rest, self._number = ours_in, ours_out, b"", 0
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.fetched: list[str] = []
         self._events: list[dict[str, Any]] = []
         self._session: str | None = None
         page = next(t for t in self.send("Target.getTargets")["targetInfos"] if t["type"] == "page")
@@ -51,7 +51,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        self.send("Emulation.setFocusEmulationEnabled", enabled=True)  # as a window that somebody looks at
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)  # like a window in the foreground
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -66,7 +66,7 @@ class Browser:
         self.close()
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer; events that come meanwhile are kept."""
+        """Send a command and wait for the answer; keep the events that come first."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -83,7 +83,7 @@ class Browser:
         end = time.monotonic() + seconds
         while b"\0" not in self._rest:
             if not select.select([self._in], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise TimeoutError(f"Chromium said nothing for {seconds} s")
+                raise TimeoutError(f"Chromium sent nothing for {seconds} s")
             part = os.read(self._in, 1 << 16)
             if not part:
                 raise EOFError("Chromium ended")
@@ -97,13 +97,13 @@ class Browser:
     def _note(self, event: str, params: dict[str, Any]) -> None:
         self._events.append({"event": event, **params})
         if event == "Runtime.exceptionThrown":
-            self.said.append(str(params["exceptionDetails"]))
+            self.messages.append(str(params["exceptionDetails"]))
         elif event == "Runtime.consoleAPICalled":
-            self.said.append(str(params["args"]))
+            self.messages.append(str(params["args"]))
         elif event == "Log.entryAdded":
-            self.said.append(params["entry"]["text"])
+            self.messages.append(params["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.asked.append(params["request"]["url"])
+            self.fetched.append(params["request"]["url"])
 
     def open(self, path: Path) -> None:
         self._events.clear()
@@ -112,7 +112,7 @@ class Browser:
             self._read(20)
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page; a promise is waited for."""
+        """Return the value of a JavaScript expression in the page, or of the promise that it is."""
         given = {"expression": script, "returnByValue": True, "awaitPromise": True, "userGesture": True}
         done = self.send("Runtime.evaluate", **given)
         if "exceptionDetails" in done:
@@ -124,11 +124,11 @@ class Browser:
         self.send("Emulation.setDeviceMetricsOverride", **given)
 
     def theme(self, name: str) -> None:
-        """``dark`` or ``light``, as the system would prefer."""
+        """Set the theme that the system prefers, ``dark`` or ``light``."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
     def click(self, selector: str) -> None:
-        """Press the mouse on an element, as a person would: a script may not copy without it."""
+        """Click an element with the mouse; a script may not copy without a click."""
         place = f"document.querySelector({json.dumps(selector)})"
         self.run(f'{place}.scrollIntoView({{ block: "center", inline: "center", behavior: "instant" }})')
         box = self.run(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({place}.getBoundingClientRect())")
@@ -136,11 +136,12 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def key(self, name: str, code: int) -> None:
-        """Press a key on what has the focus: ``key("Enter", 13)``."""
+        """Press a key in the focused element: ``key("Enter", 13)``."""
         for kind in ("keyDown", "keyUp"):
             text = {"text": "\r"} if name == "Enter" and kind == "keyDown" else {}
             self.send("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **text)
 
-    def image(self, path: Path, whole: bool = True) -> None:
+    def screenshot(self, path: Path, whole: bool = True) -> None:
+        """Save a screenshot, of the whole page or of the visible part."""
         shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))

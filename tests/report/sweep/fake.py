@@ -1,10 +1,9 @@
-"""A sweep's folder as ``python -m kd.run -m`` leaves it, in a second: logits are drawn, everything else is real.
+"""Make the folder of a sweep as ``python -m kd.run -m`` does, in a second: logits are random, everything else is real.
 
-The settings are composed from conf/, keys are those of kd.pipeline.keys, scores and ratios those of kd.evaluation.metrics and
-kd.pipeline.results.
-As in a real store a teacher, a baseline or a student of one key has the same logits wherever it stands; at alpha = 0
-the student is the baseline, and one run folder is shared by the cells of all temperatures. ``data.drawing_seed`` makes
-another test set, ``data.label_noise`` another training and validation set.
+The settings are composed from conf/, keys are those of kd.pipeline.keys, scores and ratios those of
+kd.evaluation.metrics and kd.pipeline.results. As in a real store a teacher, a baseline or a student of one key has the
+same logits in every cell; at alpha = 0 the student is the baseline, and the cells of all temperatures share one run
+folder. ``data.drawing_seed`` makes another test set, ``data.label_noise`` another training and validation set.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from tests.conftest import compose
 CLASSES = ("forest", "sea_side", "ice", "street")
 VAL = 400
 CHOICES = {"data": "scenes", "attention": "none", "teacher": "resnet18", "student": "tiny_cnn", "kd": "hinton"}
-TEACHERS = {"resnet18": (11_178_564, 0.0), "resnet34": (21_286_724, 0.25)}  # parameters, and what more it knows
-SKILL = {"teacher": 2.6, "student": 2.1}  # of the right class's logit over noise of one
-METHODS = {"supervised": 0.0, "dkd": 0.6, "at": 0.05, "label_smoothing": -0.3}  # what they add to it; others 0.2
+TEACHERS = {"resnet18": (11_178_564, 0.0), "resnet34": (21_286_724, 0.25)}  # parameters, additional skill
+SKILL = {"teacher": 2.6, "student": 2.1}  # margin of the right class's logit; the noise has deviation 1
+METHODS = {"supervised": 0.0, "dkd": 0.6, "at": 0.05, "label_smoothing": -0.3}  # additional skill; others 0.2
 
 
 def gain_of(temperature: float, alpha: float) -> float:
-    """What distillation adds to a student's skill: most at T = 4, alpha = 0.9; 0.55 there is about 6 points."""
+    """Return what distillation adds to a student's skill: at most 0.55, about 6 points, at T = 4 and alpha = 0.9."""
     return 0.55 * math.exp(-(math.log2(temperature / 4) ** 2) / 4) * (1 - (1 - alpha / 0.9) ** 2)
 
 
@@ -63,14 +62,14 @@ def make_sweep(
     baseline: bool = True,
     test: int = 300,
 ) -> Path:
-    """Write ``folder`` (…/sweeps/<name>), and the runs of its cells beside it in …/runs. Returns ``folder``.
+    """Write ``folder`` (…/sweeps/<name>) and the runs of its cells in …/runs, and return ``folder``.
 
     Args:
-        temperatures, alphas, seeds: what is swept; a list of one value, or None, is not swept and stands in no cell.
+        temperatures, alphas, seeds: swept values; a list of one value, or None, is not swept and in no cell.
         failed, missing, running: cells by some of their overrides, ``[{"kd.temperature": 4, "seed": 1}]``: every cell
-            that holds all of them failed, was not begun, or is running.
-        more: further swept overrides, groups too: ``{"teacher": ["resnet18", "resnet34"], "student.width": [1, 2]}``;
-            ``{"kd": ["hinton", "dkd"]}`` with temperatures and alphas None, for not every method has them.
+            with all of them failed, has not begun, or is running.
+        more: further swept overrides, also groups: ``{"teacher": ["resnet18", "resnet34"], "student.width": [1, 2]}``;
+            ``{"kd": ["hinton", "dkd"]}`` with temperatures and alphas None, because not every method has them.
         fixed: overrides that all cells share. baseline: False leaves the baselines out. test: images of the test split.
     """
     lists = {"kd.temperature": temperatures, "kd.alpha": alphas, **(more or {}), "seed": seeds}
@@ -83,28 +82,28 @@ def make_sweep(
     begin_sweep(folder, command, shared, shared, list(swept), named)
     for cell, overrides in zip(cells, named, strict=True):
 
-        def meant(some: Collection[Mapping[str, Any]], cell: Mapping[str, Any] = cell) -> bool:
+        def matches(some: Collection[Mapping[str, Any]], cell: Mapping[str, Any] = cell) -> bool:
             return any(all(cell.get(name) == value for name, value in one.items()) for one in some)
 
-        if meant(missing):
+        if matches(missing):
             continue
-        page = JobEntry(folder, overrides)
-        page.began -= 40  # it took its time
-        page.facts["began"] = page.began
-        if meant(running):
-            page.write("running")
-        elif meant(failed):
-            page.facts["error"] = "ArithmeticError: the loss is nan at epoch 2"
-            page.write("failed")
+        entry = JobEntry(folder, overrides)
+        entry.began -= 40  # as if it had taken 40 s
+        entry.facts["began"] = entry.began
+        if matches(running):
+            entry.write("running")
+        elif matches(failed):
+            entry.facts["error"] = "ArithmeticError: the loss is nan at epoch 2"
+            entry.write("failed")
         else:
-            run, found = make_run(folder.parent.parent / "runs", [*shared, *overrides], test)
-            page.finish(run, json.loads((run / "result.json").read_text(encoding="utf-8")), found)
-            page.write("found" if found else "done")
+            run, reused = make_run(folder.parent.parent / "runs", [*shared, *overrides], test)
+            entry.finish(run, json.loads((run / "result.json").read_text(encoding="utf-8")), reused)
+            entry.write("found" if reused else "done")
     return folder
 
 
 def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Path, bool]:
-    """Make the run of a command line, or find it. Returns its folder, and whether it was found."""
+    """Make the run of a command line, or reuse it. Return its folder, and whether it was reused."""
     choices = CHOICES | {k: v for k, v in (override.split("=", 1) for override in overrides) if k in CHOICES}
     cfg = _base(choices["teacher"], choices["kd"]).copy()
     for override in overrides:
@@ -114,26 +113,26 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
     settings = OmegaConf.to_container(cfg, resolve=True)
     settings["train"]["precision"] = "float32"
     seed, weights = settings["seed"], settings["kd"]["weights"]
-    asks_teacher = any(weight for term, weight in weights.items() if term != "hard")
+    uses_teacher = any(weight for term, weight in weights.items() if term != "hard")
     drawing, own = (
         settings["data"]["drawing_seed"],
         OmegaConf.to_container(_base(choices["teacher"], choices["kd"]).data),
     )
     others = {name: value for name, value in settings["data"].items() if value != own[name] and name != "augment"}
-    keys = run_keys(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), asks_teacher)
+    keys = run_keys(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), uses_teacher)
     name = run_name(settings, choices, digest(keys.run))
     for same in runs.glob(f"*-{digest(keys.run)[:KEY_DIGITS]}"):  # made for other settings that compute the same
         return same, True
     folder = runs / name
 
     width = settings["student"]["width"]
-    params, knows_more = TEACHERS[choices["teacher"]]
+    params, more_skill = TEACHERS[choices["teacher"]]
     skill = SKILL["student"] + 0.2 * math.log2(width)
-    asked = {"teacher": (keys.teacher, SKILL["teacher"] + knows_more, None), "student": None}
-    asked["student"] = (keys.networks["student"], skill + gain_of_method(choices["kd"], settings["kd"]), seed)
+    networks = {"teacher": (keys.teacher, SKILL["teacher"] + more_skill, None), "student": None}
+    networks["student"] = (keys.networks["student"], skill + gain_of_method(choices["kd"], settings["kd"]), seed)
     if settings["baseline"]:
-        asked["baseline"] = (keys.networks["baseline"], skill, seed)
-    drawn = {role: _logits(digest(key), margin, seed, test, drawing) for role, (key, margin, seed) in asked.items()}
+        networks["baseline"] = (keys.networks["baseline"], skill, seed)
+    drawn = {role: _logits(digest(key), margin, seed, test, drawing) for role, (key, margin, seed) in networks.items()}
     targets, logits = _target(test, drawing), {role: logits[0] for role, logits in drawn.items()}
     merits: dict[str, Any] = {}
     for role in logits:
@@ -173,7 +172,7 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
 
 @functools.cache
 def _base(teacher: str, kd: str) -> DictConfig:
-    """The composed config: Hydra takes too long to ask it for every cell."""
+    """Return the composed config; Hydra is too slow to compose it for every cell."""
     return compose("data=scenes", "student=tiny_cnn", f"kd={kd}", f"teacher={teacher}", "attention=none")
 
 
@@ -182,16 +181,17 @@ def _target(count: int, drawing: int) -> np.ndarray:
 
 
 def _logits(key: str, skill: float, seed: int | None, test: int, drawing: int) -> tuple[np.ndarray, float, float]:
-    """Logits float32 [test, K] of the network of one key, its validation accuracy, and how long it was trained.
+    """Return logits float32 [test, K] of the network of one key, its validation accuracy and its training time.
 
-    Images differ in difficulty for everybody; a seed shares some of its luck with its baseline; the rest is the key's.
+    The difficulty of an image is the same for all networks; student and baseline share the noise of their seed; the
+    rest depends on the key.
     """
     targets = np.concatenate([_target(test, drawing), np.random.default_rng(8).integers(0, len(CLASSES), VAL)])
     shape = len(targets), len(CLASSES)
     hard = np.random.default_rng(9).normal(size=shape)
     shared = np.random.default_rng(100 + seed).normal(size=shape) if seed is not None else np.zeros(shape)
     own = np.random.default_rng(int(key[:KEY_DIGITS], 16))
-    luck = 0.05 * own.normal()  # of a training: half a point of accuracy
+    luck = 0.05 * own.normal()  # of one training: half a point of accuracy
     noise = 0.75 * hard + 0.45 * shared + 0.5 * own.normal(size=shape)
     logits = (noise + (skill + luck) * np.eye(len(CLASSES))[targets]).astype(np.float32)
     right = logits.argmax(1) == targets
@@ -227,7 +227,7 @@ def _history(training: Mapping[str, Any]) -> list[dict[str, Any]]:
     return lines
 
 
-if __name__ == "__main__":  # python -m tests.report.sweep.fake FOLDER: one to look at
+if __name__ == "__main__":  # python -m tests.report.sweep.fake FOLDER makes one to look at
     import sys
 
     began = time.perf_counter()

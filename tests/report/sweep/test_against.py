@@ -1,4 +1,4 @@
-"""A sweep over methods: its groups beside a reference group, and a table of chosen columns."""
+"""A sweep over methods: its groups compared with a reference group, and a table of chosen columns."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def logits_of(group: Group) -> dict[int, dict[str, np.ndarray]]:
 def test_settings_as_they_are_written():
     assert settings_of(["kd=hinton"]) == {"kd": "hinton"}
     written = ["kd.temperature=4,kd.alpha=0.9", "kd.stages=[1,2]", "x=null,y='a,b'"]
-    meant = {"kd.temperature": 4, "kd.alpha": 0.9, "kd.stages": "[1,2]", "x": None, "y": "a,b"}
-    assert settings_of(written) == meant
+    expected = {"kd.temperature": 4, "kd.alpha": 0.9, "kd.stages": "[1,2]", "x": None, "y": "a,b"}
+    assert settings_of(written) == expected
     for wrong in ("hinton", "kd=", "=4", ""):
-        with pytest.raises(ValueError, match="which setting has which value, as kd=hinton does"):
+        with pytest.raises(ValueError, match="not of the form SETTING=VALUE; kd=hinton is"):
             settings_of([wrong])
     for twice in (["kd=at", "kd=dkd"], ["kd=at,kd=dkd"]):
         with pytest.raises(ValueError, match="kd is given twice, and a reference is one group"):
@@ -77,13 +77,13 @@ def test_settings_as_they_are_written():
 
 def test_the_reference_is_the_one_group_of_these_settings(found, tmp_path):
     assert matching(found, AT) is found[0]
-    with pytest.raises(ValueError, match="kd.alpha was not swept; what was: kd$"):
+    with pytest.raises(ValueError, match="kd.alpha was not swept. Swept: kd$"):
         matching(found, {"kd.alpha": 0.9})
     with pytest.raises(ValueError, match=r"has kd=hintn. There is kd=at,dkd,.*wsld; did you mean hinton\?"):
         matching(found, {"kd": "hintn"})
     grid = groups(read_sweep(make_sweep(tmp_path / "sweeps" / "grid", seeds=(0,), test=60)))
     assert matching(grid, {"kd.temperature": 4.0, "kd.alpha": 0.9}).values == {"kd.temperature": 4, "kd.alpha": 0.9}
-    with pytest.raises(ValueError, match="2 groups have kd.alpha=0.9: say which one is meant, by kd.temperature=1,4"):
+    with pytest.raises(ValueError, match="2 groups have kd.alpha=0.9: choose one by adding kd.temperature=1,4"):
         matching(grid, {"kd.alpha": 0.9})
     assert matching(grid, {"kd.alpha": 0}) is grid[0]  # one run at every temperature
     with pytest.raises(ValueError, match="has kd.temperature=4, kd.alpha=1. There is kd.temperature=1,4; kd.alpha=0,"):
@@ -135,8 +135,8 @@ def test_groups_of_the_same_runs_count_once_and_the_same_network_is_no_test(foun
     assert made[named["dkd"].runs].gain == compared(found, named["at"])[named["dkd"].runs].gain
 
 
-def test_other_images_are_refused_and_what_is_gone_is_left_out(folder, tmp_path):
-    shutil.copytree(folder.parents[2], tmp_path / "outputs")
+def test_other_images_are_refused_and_groups_without_predictions_are_left_out(folder, tmp_path):
+    shutil.copytree(folder.parents[1], tmp_path / "outputs")
     found = by_name(groups(read_sweep(tmp_path / "outputs" / "sweeps" / "methods")))
     first, at, *_ = found["dkd"].runs[0], found["at"].runs[0]
     arrays = logits_of(found["dkd"])[0]
@@ -147,12 +147,12 @@ def test_other_images_are_refused_and_what_is_gone_is_left_out(folder, tmp_path)
     made = compared(found.values(), found["at"])
     assert found["dkd"].runs not in made and len(made) == 6
     text = markdown(list(found.values()), against=AT)
-    assert "Over, –: no seed in common, or the predictions are gone." in text
+    assert "Over, –: no seed in common, or the predictions were deleted." in text
     assert "Holm's correction for 5 tests" in text and lines_of(text)[-6][-1] == "–"
     with pytest.raises(FileNotFoundError, match="predictions.npz is missing"):
         compared(found.values(), found["dkd"])
-    late = replace(found["hinton"], cells=found["hinton"].cells[1:])
-    assert late.runs not in compared([late], found["wsld"])  # which has seed 0 alone
+    without_seed_0 = replace(found["hinton"], cells=found["hinton"].cells[1:])
+    assert without_seed_0.runs not in compared([without_seed_0], found["wsld"])  # wsld has only seed 0
 
 
 def test_the_column_over_the_reference(found):
@@ -263,17 +263,17 @@ def test_students_descend_by_any_column(found, column):
         return made[group.runs].spread.mean if column == "over" else group.metrics[column].mean
 
     _, _, *lines = lines_of(markdown(found, against=AT, sort=column))
-    assert [line[0] for line in lines[:3]] == ["teacher", "student, labels only", "student, labels only"]
+    assert [line[0] for line in lines[:3]] == ["teacher", "baseline", "baseline"]
     expected = sorted(found, key=value, reverse=True)  # stable
     assert [line[1] for line in lines[3:]] == [group.values["kd"] for group in expected]
 
 
-def test_what_has_no_number_is_sorted_last(found):
+def test_groups_without_a_number_are_sorted_last(found):
     alone = [replace(group, gain=None) if group.values["kd"] == "dkd" else group for group in found]
     assert lines_of(markdown(alone, sort="gain"))[-1][1] == "dkd"
 
 
-def test_columns_that_there_are_not(found):
+def test_unknown_columns_are_refused(found):
     with pytest.raises(
         ValueError, match=r"no column 'recoverd'; did you mean recovered\? There are accuracy, macro_f1"
     ):
@@ -284,7 +284,7 @@ def test_columns_that_there_are_not(found):
     ):
         latex(found, sort="zzz", against=AT)
     for wrong in ({"columns": ["over"]}, {"sort": "over"}):
-        with pytest.raises(ValueError, match="say which one, as --against kd=hinton does"):
+        with pytest.raises(ValueError, match="needs a reference group, for example --against kd=hinton"):
             markdown(found, **wrong)
 
 
@@ -305,14 +305,14 @@ def test_a_baseline_or_a_teacher_of_its_own_has_a_row_of_its_own(found):
     assert teachers == {"–": found[0].metrics["teacher_accuracy"].mean, "dkd": 0.99}
 
 
-def test_without_twins_the_reference_is_all_there_is_to_compare_with(tmp_path):
+def test_without_baselines_only_the_reference_is_compared_with(tmp_path):
     folder = make_sweep(
         tmp_path / "sweeps" / "s", temperatures=(1, 4), alphas=(0.9,), seeds=(0, 1), baseline=False, test=1200
     )
     text = markdown(groups(read_sweep(folder)), against={"kd.temperature": 1})
     _, _, *lines = lines_of(text)
     assert [line[-1] for line in lines[:2]] == ["–", "="] and re.fullmatch(r"\**\+\d.*", lines[2][-1])
-    assert "There is no gain over a student on labels only to be tested." in text and "for 1 test;" in text
+    assert "There is no baseline over which a gain could be tested." in text and "for 1 test;" in text
     assert "Nothing is bold" not in text
 
 
@@ -326,20 +326,20 @@ def test_the_command(folder, capsys):
     assert capsys.readouterr().out == latex(found, against=AT) + "\n"
     wrong = {
         "--against=kd=hintn": "no finished cell of the sweep has kd=hintn",
-        "--against=hinton": "'hinton' says not which setting has which value",
+        "--against=hinton": "'hinton' is not of the form SETTING=VALUE",
         "--columns=acuracy": "the table has no column 'acuracy'; did you mean accuracy?",
-        "--sort=over": "say which one, as --against kd=hinton does",
+        "--sort=over": "needs a reference group, for example --against kd=hinton",
     }
     for option, sentence in wrong.items():
         assert main([str(folder), "--markdown", option]) == 2
-        told = capsys.readouterr()
-        assert told.err.startswith("kd.report: ") and sentence in told.err and told.err.count("\n") == 1
-        assert not told.out
+        printed = capsys.readouterr()
+        assert printed.err.startswith("kd.report: ") and sentence in printed.err and printed.err.count("\n") == 1
+        assert not printed.out
     run = found[0].runs[0]
-    assert main([str(run), "--sort=gain"]) == 2 and "is no sweep" in capsys.readouterr().err
+    assert main([str(run), "--sort=gain"]) == 2 and "is not a sweep" in capsys.readouterr().err
 
 
-def test_help_names_what_there_is(capsys):
+def test_help_names_every_column_and_option(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())

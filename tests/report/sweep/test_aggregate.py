@@ -27,7 +27,7 @@ FAILED, MISSING = {"kd.temperature": 4, "kd.alpha": 0.5, "seed": 1}, {"kd.temper
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Sweep:
-    """T x alpha x seed: one cell failed, one was not begun, one runs. Read only."""
+    """T x alpha x seed: one cell failed, one has not begun, one is running. Read only."""
     folder = tmp_path_factory.mktemp("outputs") / "sweeps" / "grid"
     running = [{"kd.temperature": 2, "kd.alpha": 0.9, "seed": 2}]
     make_sweep(folder, temperatures=(10, 2, 4), failed=[FAILED], missing=[MISSING], running=running)
@@ -57,7 +57,7 @@ def test_cells_that_differ_in_the_seed_alone_are_a_group(sweep):
     for name, values in expected.items():
         spread = group.metrics[name]
         assert (spread.mean, spread.std, spread.n) == pytest.approx((np.mean(values), np.std(values, ddof=1), 3)), name
-    assert group.metrics["teacher_accuracy"].n == 1  # all three seeds asked one teacher
+    assert group.metrics["teacher_accuracy"].n == 1  # all three seeds have the same teacher
     assert math.isnan(found[4].metrics["accuracy"].std)
     assert group.gain.mean == pytest.approx(group.metrics["gain"].mean)
 
@@ -74,7 +74,7 @@ def test_gains_are_tested_on_the_predictions_and_corrected_for_their_number(swee
         oracle = crossed_t(np.array(student), np.array(baseline))
         assert (group.gain.low, group.gain.high, group.gain.p) == (oracle.low, oracle.high, oracle.p)
     (alone,) = [group for group in found if group.gain.seeds == 1]
-    assert alone.gain.p == alone.cells[0].result["comparison"]["mcnemar_p"]  # what the run's own report says
+    assert alone.gain.p == alone.cells[0].result["comparison"]["mcnemar_p"]  # the p of the run's own report
     made = claims(found)
     assert len(made) == 6
     assert claims([*found, replace(found[5], values={})]) == made  # the same runs under another name: no new claim
@@ -196,7 +196,7 @@ def test_another_seed_of_the_teacher_is_not_pooled(tmp_path):
     assert [group.values for group in groups(read_sweep(folder))] == [{"teacher.seed": 0}, {"teacher.seed": 1}]
 
 
-def test_without_twins_there_is_no_gain(tmp_path):
+def test_without_baselines_there_is_no_gain(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0.5, 0.9), seeds=(0, 1), baseline=False)
     sweep = read_sweep(folder)
     found = groups(sweep)
@@ -228,6 +228,7 @@ def test_nothing_has_finished(tmp_path):
 
 
 def test_the_numbers_need_neither_torch_nor_seaborn():
-    code = "import sys, kd.report.sweep.aggregate, kd.report.sweep.tables; print({'torch', 'seaborn', 'scipy', 'hydra'} & {*sys.modules})"
+    code = "import sys, kd.report.sweep.aggregate, kd.report.sweep.tables; "
+    code += "print({'torch', 'seaborn', 'scipy', 'hydra'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

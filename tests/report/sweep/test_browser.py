@@ -1,4 +1,4 @@
-"""The page in a browser: quiet, offline, sorts, filters, copies, fits a phone and follows the theme."""
+"""report.html in a browser: no errors, offline, sorts, filters, copies, fits a phone and follows the theme."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHOOSE = """
 ((name, value) => { const label = [...document.querySelectorAll("#tools label")].find(l => l.firstChild.data === name);
   const select = label.querySelector("select"); select.value = value; select.dispatchEvent(new Event("change")); })
 """
-# The brightness, 0 to 1, of a computed colour, drawn so that any notation will do.
+# The brightness, 0 to 1, of a computed colour; it is drawn because colours have many notations.
 BRIGHT = """
 (colour => { const pen = document.createElement("canvas").getContext("2d"); pen.fillStyle = colour;
   pen.fillRect(0, 0, 1, 1); const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map(c => c / 255)
@@ -37,7 +37,7 @@ BRIGHT = """
   return 0.2126 * r + 0.7152 * g + 0.0722 * b; })
 """
 
-# {what: [brightness of the ink, of the paper]}
+# {element: [brightness of the text, of the background]}
 CONTRAST = """
 bright => {
   const found = {}, clear = colour => /, 0\\)$|transparent/.test(colour);
@@ -75,21 +75,21 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def tab(browser, folder) -> Browser:
-    """The page of the sweep, opened afresh at a desktop's size."""
-    browser.theme("jitter")
+    """The page of the sweep, opened again at the size of a desktop."""
+    browser.theme("light")
     browser.size(*DESKTOP)
     browser.open(folder / "report.html")
     browser.run("localStorage.clear()")
     browser.open(folder / "report.html")
-    browser.said.clear(), browser.asked.clear()
+    browser.messages.clear(), browser.fetched.clear()
     return browser
 
 
-def test_the_page_is_quiet_and_asks_for_nothing(browser, folder):
-    browser.said.clear(), browser.asked.clear()
+def test_the_page_has_no_errors_and_fetches_nothing(browser, folder):
+    browser.messages.clear(), browser.fetched.clear()
     browser.open(folder / "report.html")
-    assert browser.said == []
-    assert [a for a in browser.asked if not a.startswith("data:")] == [(folder / "report.html").as_uri()]
+    assert browser.messages == []
+    assert [a for a in browser.fetched if not a.startswith("data:")] == [(folder / "report.html").as_uri()]
     assert browser.run("[...document.images].every(image => image.complete && image.naturalWidth > 800)")
 
 
@@ -108,19 +108,19 @@ def test_the_theme_follows_the_system_and_the_button(tab):
     assert bright() > 0.9
     tab.theme("dark")
     assert bright() < 0.1
-    until = time.monotonic() + 10  # the page hears of it in an event of its own
+    until = time.monotonic() + 10  # the page gets an event of its own
     while tab.run('document.getElementById("theme").textContent') != "Light theme":
         assert time.monotonic() < until
     assert "invert" in tab.run('getComputedStyle(document.querySelector("figure img")).filter')
     tab.run('document.getElementById("theme").click()')
     assert bright() > 0.9
     assert tab.run('getComputedStyle(document.querySelector("figure img")).filter') == "none"
-    tab.theme("jitter")
+    tab.theme("light")
     tab.run('document.getElementById("theme").click()')
     assert bright() < 0.1
 
 
-@pytest.mark.parametrize("theme", ["jitter", "dark"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_contrast(tab, theme):
     tab.theme(theme)
     contrasts = tab.run(f"({CONTRAST})({BRIGHT})")
@@ -135,7 +135,7 @@ def test_columns_sort_as_numbers_and_what_is_missing_comes_last(tab):
     shown = tab.run(f'{COLUMN}("kd.temperature")')
     assert shown == ["1"] * 9 + ["2"] * 9 + ["4"] * 9 + ["10"] * 9  # as text 10 would come before 2
     assert tab.run(f'{HEAD}("kd.temperature").getAttribute("aria-sort")') == "ascending"
-    press("accuracy (%)")  # of a score the best comes first
+    press("accuracy (%)")  # the best score comes first
     shown = tab.run(f'{COLUMN}("accuracy (%)")')
     numbers = [float(text) for text in shown[:32]]
     assert numbers == sorted(numbers, reverse=True) and shown[32:] == ["–"] * 4
@@ -211,9 +211,9 @@ def test_a_thousand_cells(browser, folder, tmp_path):
     shown = views(sweep)
     rows = [{**row, "number": k} for k, row in enumerate(cell_rows(sweep) * 28, 1)]
     (tmp_path / "many.html").write_text(html(shown, [points(each) for each in shown], {}, rows), "utf-8")
-    browser.said.clear()
+    browser.messages.clear()
     browser.open(tmp_path / "many.html")
     press = f'{HEAD}("accuracy (%)").querySelector("button").click(), document.body.offsetHeight'
     spent = browser.run(f"(began => ({press}, performance.now() - began))(performance.now())")
-    assert spent < 2000 and browser.said == []  # 60 ms on a core to itself
+    assert spent < 2000 and browser.messages == []  # 60 ms on a core to itself
     assert browser.run('document.querySelector("#tools output").textContent') == "1008 cells"

@@ -1,4 +1,4 @@
-"""Figures of a sweep take any number of values, holes, ties and long names, and stay readable."""
+"""Figures of a sweep work with any number of values, holes, ties and long names, and stay readable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.report.figures import confusion as figures_confusion
 from kd.report.figures import heatmap, pareto, sweep_curves
-from kd.report.figures.confusion import confusion, confusion_difference, rows_to_percent
+from kd.report.figures.confusion import confusion, confusion_difference, confusions, rows_to_percent
 from kd.report.figures.style import DPI, STYLE, WIDTH, save
 
 NAN = float("nan")
@@ -46,7 +45,7 @@ def test_heat_maps_of_any_size(tmp_path, rows, columns, slices):
     assert len(shown) == (rows * columns * slices if columns <= sweep_curves.NUMBERED_COLUMNS else 0)
 
 
-def test_missing_cells_are_hatched_and_say_why_and_the_picked_one_is_outlined(tmp_path):
+def test_missing_cells_are_hatched_and_labelled_and_the_picked_one_is_outlined(tmp_path):
     values = np.array([[80.0, NAN], [NAN, 82.0]])
     heat = heatmap.Heat("", values, [["80.00", "failed"], ["", "82.00"]], [(1, 1)])
     made = heatmap.heat_maps([heat], ["1", "2"], ["0.1", "0.9"], ("T", "α"), "title")
@@ -77,7 +76,7 @@ def test_text_has_contrast_on_every_shade():
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     for colour in np.random.default_rng(0).random((500, 3)):
-        ink = {"black": 0.0, "white": 1.0}[heatmap._readable(colour)]
+        ink = {"black": 0.0, "white": 1.0}[heatmap.readable_ink(colour)]
         high, low = sorted((light(colour), ink), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 4.5
 
@@ -97,7 +96,7 @@ def test_curves_with_their_references(tmp_path):
     assert near.axes[0].get_ylim()[1] > 84
     far = sweep_curves.curves({"": lines}, baseline, {"": (99.0, 99.0)}, ("T", "accuracy (%)"), "title")
     _save(far, tmp_path / "far.png")
-    assert far.axes[0].get_ylim()[1] < 90  # the curves are not pressed flat
+    assert far.axes[0].get_ylim()[1] < 90  # the curves are not flattened
     assert any("teacher 99" in words for words in _words(far))
 
 
@@ -162,8 +161,8 @@ def test_fronts_are_drawn_on_log_axes_where_costs_are_far_apart(tmp_path):
 def test_a_difference_has_the_colours_that_it_has_in_a_runs_report():
     student, baseline, classes = np.array([[9, 1], [3, 7]]), np.array([[5, 5], [4, 6]]), ["cat", "dog"]
     shares = [rows_to_percent(counts) for counts in (student, baseline)]
-    run = confusion_difference({"student − labels only": shares[0] - shares[1]}, classes)
-    sweep = figures_confusion.confusions(student, baseline, classes, "title")
+    run = confusion_difference({"student − baseline": shares[0] - shares[1]}, classes)
+    sweep = confusions(student, baseline, classes, "title")
     drawn = [figure.axes[-1].collections[0] for figure in (run, sweep)]
     assert drawn[0].get_array().tolist() == drawn[1].get_array().tolist()
     assert drawn[0].to_rgba([-40.0, 0.0, 40.0]).tolist() == drawn[1].to_rgba([-40.0, 0.0, 40.0]).tolist()
@@ -179,7 +178,7 @@ def test_confusions_beside_each_other(tmp_path, classes):
     counts = np.random.default_rng(0).integers(0, 50, (classes, classes))
     counts[0] = 0  # a class without test images
     names = [f"$class$ number {k}" for k in range(classes)]
-    made = figures_confusion.confusions(counts, counts.T, names, "title")
+    made = confusions(counts, counts.T, names, "title")
     _save(made, tmp_path / "three.png")
     assert len(_words(made)) == (3 * classes**2 if classes <= sweep_curves.NUMBERED_COLUMNS else 0)
-    _save(figures_confusion.confusions(counts, None, names, "title"), tmp_path / "one.png")
+    _save(confusions(counts, None, names, "title"), tmp_path / "one.png")

@@ -1,4 +1,4 @@
-"""The report of a sweep says what its files say, finished or not, and asks the network for nothing."""
+"""The report of a sweep agrees with its files, finished or not, and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 class Page(HTMLParser):
-    """What a browser would find: addresses, tables, texts."""
+    """What a browser finds in a page: addresses, tables, texts."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -82,7 +82,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path) -> Path:
-    shutil.copytree(whole[0].parents[2], tmp_path / "store")
+    shutil.copytree(whole[0].parents[1], tmp_path / "store")
     return tmp_path / "store" / "sweeps" / "grid"
 
 
@@ -120,16 +120,16 @@ def test_the_answer_is_that_of_the_picked_group(whole):
     picked, tested = best(found), claims(found)
     (shown,) = views(sweep)
     assert [group.values for group in shown.picks] == [picked.values]
-    said = answer.answer(shown)
-    assert f"gained {100 * picked.gain.mean:.2f} points" in said and "3 seeds" in said
-    assert f"T = {picked.values['kd.temperature']}, α = {picked.values['kd.alpha']}." in said
-    assert f"{signed(picked.gain.low)} to {signed(picked.gain.high)}" in said
-    assert ("more than noise, p" in said) == picked.gain.significant
-    assert f"correction for {len(tested)} comparisons" in said and len(tested) == 6
+    text = answer.answer(shown)
+    assert f"gained {100 * picked.gain.mean:.2f} points" in text and "3 seeds" in text
+    assert f"T = {picked.values['kd.temperature']}, α = {picked.values['kd.alpha']}." in text
+    assert f"{signed(picked.gain.low)} to {signed(picked.gain.high)}" in text
+    assert ("more than noise, p" in text) == picked.gain.significant
+    assert f"correction for {len(tested)} comparisons" in text and len(tested) == 6
     up = sum(group.gain.significant and group.gain.mean > 0 for group in tested)
-    assert f"Of 6 tested combinations of settings, {up} gained more than noise." in said
-    assert said in read(whole[1]).text
-    assert report_text.escape(said) in whole[1]["markdown"].read_text("utf-8")
+    assert f"Of 6 tested combinations of settings, {up} gained more than noise." in text
+    assert text in read(whole[1]).text
+    assert report_text.escape(text) in whole[1]["markdown"].read_text("utf-8")
 
 
 def test_the_map_shows_each_group_at_its_place(whole):
@@ -178,7 +178,7 @@ def test_the_table_of_the_best_cell_is_that_of_its_median_seed(whole):
     assert "± " in found.text and "(3)" in found.text
 
 
-def test_students_of_one_cost_are_said_to_be(whole):
+def test_students_of_equal_cost_are_reported_as_such(whole):
     (shown,) = views(read_sweep(whole[0]))
     found = points(shown)
     assert one_cost(found) and [point.kind for point in found].count("student") == 9
@@ -188,16 +188,16 @@ def test_students_of_one_cost_are_said_to_be(whole):
     assert {point.name for point in found if point.kind == "student" and point.front["macs"]} == {top.name}
 
 
-def test_cells_that_were_timed_on_a_busy_machine_stand_on_no_front_and_are_counted(tmp_path):
-    """A hundred times too fast, or too slow: such a number would decide the front."""
+def test_cells_that_were_timed_on_a_busy_machine_are_on_no_front_and_are_counted(tmp_path):
+    """A number that is a hundred times too small or too large would decide the front."""
     folder = make_sweep(
         tmp_path / "sweeps" / "busy", temperatures=(1, 4), alphas=None, seeds=(0,), more={"student.width": [1, 2]}
     )
     sweep = read_sweep(folder)
-    late = sweep.cells[0]
-    for times in late.result["student"]["latency_ms"].values():
+    disturbed = sweep.cells[0]
+    for times in disturbed.result["student"]["latency_ms"].values():
         times |= {"p50": 1e-3 * times["p50"], "calm": False}
-    write_result(late.run, late.result)
+    write_result(disturbed.run, disturbed.result)
     (shown,) = views(read_sweep(folder))
     students = [point for point in points(shown) if point.kind == "student"]
     alike = [point for point in students if point.costs["macs"] == min(each.costs["macs"] for each in students)]
@@ -205,7 +205,7 @@ def test_cells_that_were_timed_on_a_busy_machine_stand_on_no_front_and_are_count
     assert alike[0].costs["latency_1"] > 1
     row = cell_rows(read_sweep(folder))[0]
     assert row["latency_1"] is row["latency_large"] is row["throughput"] is None and row["latency_one_thread"] > 0
-    assert "1 cell timed the student while something else used the machine" in read(write_sweep_report(folder)).text
+    assert "1 cell timed the student while other processes used the machine" in read(write_sweep_report(folder)).text
 
 
 def test_a_sweep_on_a_machine_that_was_always_busy_has_a_report_too(tmp_path):
@@ -217,7 +217,7 @@ def test_a_sweep_on_a_machine_that_was_always_busy_has_a_report_too(tmp_path):
         write_result(cell.run, cell.result)
     paths = write_sweep_report(folder)
     found = read(paths)
-    assert "2 cells timed the student while something else used the machine" in found.text and "nan" not in found.text
+    assert "2 cells timed the student while other processes used the machine" in found.text and "nan" not in found.text
     alt = "Test accuracy against MACs (millions), size (MB), with the front of each"
     assert alt in paths["html"].read_text("utf-8") and paths["fronts"].is_file()
 
@@ -266,7 +266,7 @@ SHAPES = {  # what is swept beside seeds -> kind, slices, figures
 }
 
 
-def test_one_swept_name_is_said_once_and_not_on_every_line(tmp_path, monkeypatch):
+def test_one_swept_name_is_shown_once_and_not_in_every_row(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(sweep_curves, "dots", lambda names, *more: drawn.append((names, more[-1])))
     more = {"kd": ["at", "dkd", "hinton"]}
@@ -274,7 +274,7 @@ def test_one_swept_name_is_said_once_and_not_on_every_line(tmp_path, monkeypatch
         tmp_path / "sweeps" / "x", temperatures=None, alphas=None, more=more, seeds=(0,), baseline=False, test=60
     )
     (shown,) = views(read_sweep(folder))
-    _, words = report._dots(shown, METRICS[0])
+    _, words = report.draw_dots(shown, METRICS[0])
     ((names, title),) = drawn
     accuracy = {group.values["kd"]: group.metrics["accuracy"].mean for group in shown.groups}
     assert names == sorted(accuracy, key=lambda name: -accuracy[name]) and title == "Test accuracy (%) by kd"
@@ -303,7 +303,7 @@ def test_whatever_was_swept(tmp_path, shape):
         assert {point.name for point in points(shown) if point.kind == "teacher"} == {"resnet18", "resnet34"}
 
 
-def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
+def test_too_many_slices_are_left_out_and_the_report_mentions_it(tmp_path):
     widths = [1, 1.25, 1.5, 1.75, 2, 2.25, 2.5]
     folder = make_sweep(
         tmp_path / "sweeps" / "x",
@@ -320,7 +320,7 @@ def test_too_many_slices_are_left_out_and_that_is_said(tmp_path):
 
 
 def test_null_and_true_have_one_spelling_everywhere(tmp_path):
-    more = {"train.student.ema": ["null", 0.9], "train.channels_last": ["True", "False"]}  # as Hydra hands them on
+    more = {"train.student.ema": ["null", 0.9], "train.channels_last": ["True", "False"]}  # as Hydra passes them on
     folder = make_sweep(
         tmp_path / "sweeps" / "x",
         temperatures=None,
@@ -346,16 +346,16 @@ def test_null_and_true_have_one_spelling_everywhere(tmp_path):
 
 def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(copy, monkeypatch):
     def one_more(shown, found):
-        return {**drawn(shown, found), "roc": (None, "a curve that nobody put on a page")}
+        return {**drawn(shown, found), "roc": (None, "a curve without a place on a page")}
 
-    drawn = report._draw
-    monkeypatch.setattr(report, "_draw", one_more)
+    drawn = report.draw_figures
+    monkeypatch.setattr(report, "draw_figures", one_more)
     with pytest.raises(ValueError, match="no place on the page shows the figure roc"):
         write_sweep_report(copy)
     assert not (copy / "figures" / "roc.png").exists()
 
 
-def test_a_search_is_drawn_where_it_went(tmp_path):
+def test_a_search_is_drawn_as_a_scatter_plot(tmp_path):
     folder = make_sweep(
         tmp_path / "sweeps" / "x",
         temperatures=(1, 2, 3, 4, 5, 6),
@@ -374,8 +374,8 @@ def test_a_search_is_drawn_where_it_went(tmp_path):
     assert "6 of 10 cells finished" in read(paths).text and "4 waiting" in read(paths).text
 
 
-def test_what_a_sweep_says_is_text_and_nothing_else(copy):
-    """Errors, overrides, class names, machines: whatever they hold, no browser runs it and no table breaks."""
+def test_all_text_of_a_sweep_is_escaped(copy):
+    """No browser runs what errors, overrides, class names or machines contain, and no table breaks."""
     odd = copy.with_name("a&b <i>")
     copy.rename(odd)
     plan = json.loads((odd / "sweep.json").read_text("utf-8"))
@@ -385,7 +385,7 @@ def test_what_a_sweep_says_is_text_and_nothing_else(copy):
     first = next((odd / "cells").iterdir())
     cell = json.loads(first.read_text("utf-8"))
     first.write_text(json.dumps({**cell, "status": "failed", "error": f"ValueError: {EVIL} | \"'"}), "utf-8")
-    for path in (odd.parents[2] / "runs").glob("*/result.json"):
+    for path in (odd.parents[1] / "runs").glob("*/result.json"):
         text = path.read_text("utf-8").replace('"forest"', json.dumps(EVIL)).replace("a processor", EVIL)
         path.write_text(text, "utf-8")
     paths = write_sweep_report(odd)
@@ -398,13 +398,13 @@ def test_what_a_sweep_says_is_text_and_nothing_else(copy):
     assert EVIL not in outside and "\\<script\\>" in outside
 
 
-def test_the_report_can_be_made_again_and_says_the_same(copy):
+def test_the_report_made_again_is_the_same(copy):
     first = {name: path.read_bytes() for name, path in write_sweep_report(copy).items()}
     assert first == {name: path.read_bytes() for name, path in write_sweep_report(copy).items()}
 
 
-def test_no_sweep_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no sweep"):
+def test_a_folder_that_is_not_a_sweep_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a sweep"):
         write_sweep_report(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A sweep's numbers for others: CSV, and the table of a paper."""
+"""cells.csv of a sweep, and its table for papers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lines_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def test_csv_brings_every_cell_and_every_digit(sweep):
+def test_csv_has_every_cell_and_every_digit(sweep):
     rows = cell_rows(sweep)
     read = list(csv.DictReader(io.StringIO(cells_csv(rows))))
     assert len(read) == 30 and list(read[0]) == list(rows[0])
@@ -80,7 +80,7 @@ def test_paper_rows_teacher_baseline_and_a_row_a_group(found):
 def test_markdown_is_bold_only_where_the_gain_is_significant(found):
     head, _, *lines = lines_of(markdown(found))
     assert head[:3] == ["network", "T", "α"] and head[3] == "accuracy (%)" and head[-1] == "gain (points)"
-    student = [line for line in lines if line[0].startswith("student") and "labels" not in line[0]]
+    student = [line for line in lines if line[0].startswith("student")]
     groups_of = {(line[1], line[2]): line for line in student}
     for group in claims(found):
         line = groups_of[tuple(map(str, group.values.values()))]
@@ -145,10 +145,10 @@ def test_a_significant_loss_is_marked_and_not_bold(found):
     assert r"$\downarrow$" in latex([lost(group) for group in found])
 
 
-def test_one_seed_speaks_of_the_test_images_alone(tmp_path):
+def test_the_note_on_one_seed_names_the_test_images_alone(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(1, 4), alphas=(0.5,), seeds=None)
     text = markdown(groups(read_sweep(folder)))
-    assert "McNemar's exact test for one seed, which speaks of the test images alone" in text
+    assert "McNemar's exact test for one seed, which covers the test images alone" in text
     assert "crossed random effects" not in text
     assert re.search(r"\| \d\d\.\d\d \(1\) \|", text) and "nan" not in text
 
@@ -160,8 +160,8 @@ def test_every_teacher_and_every_baseline_has_its_row(tmp_path):
     )
     found = groups(read_sweep(folder))
     rows = paper_rows(found)
-    said = [(row["role"], *row["values"].values()) for row in rows]
-    assert said[:4] == [
+    found_rows = [(row["role"], *row["values"].values()) for row in rows]
+    assert found_rows[:4] == [
         ("teacher", "–", "resnet18", "–"),
         ("teacher", "–", "resnet34", "–"),
         ("baseline", "–", "–", "1"),
@@ -172,8 +172,8 @@ def test_every_teacher_and_every_baseline_has_its_row(tmp_path):
     assert [line[:4] for line in lines_of(markdown(found))[0:1]] == [["network", "α", "teacher", "width"]]
 
 
-def test_without_twins_and_without_cells(tmp_path):
+def test_without_baselines_and_without_cells(tmp_path):
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0.5, 0.9), seeds=(0,), baseline=False)
     text = markdown(groups(read_sweep(folder)))
-    assert "labels only |" not in text and "Nothing is bold" in text and "**" not in text
+    assert "| baseline |" not in text and "Nothing is bold" in text and "**" not in text
     assert paper_rows([]) == [] and markdown([]) == latex([]) == ""

@@ -1,4 +1,4 @@
-"""Accuracies of different test images are never compared, and what is compared is said."""
+"""Accuracies of different test images are never compared, and the report names its data sets."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ def two(tmp_path_factory) -> Path:
 
 
 def strip(folder: Path, runs) -> None:
-    """Make results of an older version."""
+    """Turn results into those of an older version."""
     for run in runs:
-        path = folder.parents[2] / "runs" / run.name / "result.json"
+        path = folder.parents[1] / "runs" / run.name / "result.json"
         result = json.loads(path.read_text("utf-8"))
         del result["data"]["content"]
         path.write_text(json.dumps(result), "utf-8")
 
 
-def told(sets) -> list:
+def titles(sets) -> list:
+    """Return the title and the values of the groups of each data set."""
     return [(each.title, [group.values for group in each.groups]) for each in sets]
 
 
-def test_each_data_set_says_what_a_sweep_over_it_alone_says(two):
+def test_each_data_set_has_the_numbers_of_a_sweep_over_it_alone(two):
     first, second = views(read_sweep(two))
     assert (first.data, second.data) == ("drawing_seed = 0", "drawing_seed = 1")
     assert [len(first.groups), len(second.groups)] == [4, 3]
@@ -80,11 +81,13 @@ def test_the_report_has_a_section_a_pick_and_figures_of_each(two):
         assert len(re.findall("Validation picked", text)) == 2
         for seed in (0, 1):
             assert f"drawing_seed = {seed}: Validation picked T = " in text
-            for heading in ("accuracy by setting", "what the accuracy costs", "the cell that validation picked"):
+            for heading in ("accuracy by setting", "accuracy against cost", "the cell that validation picked"):
                 assert text.count(f"drawing_seed = {seed}: {heading}") == 1
     assert "for 4 comparisons" in found.text and "for 3 comparisons" in found.text
     assert sum(cell.get("class") == "picked" for line in found.tables["heat large"] for cell in line) == 2
-    shown = [set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in document.split("## drawing_seed = 1: acc")]
+    shown = [
+        set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in document.split("## drawing_seed = 1: accuracy by")
+    ]
     assert all(name.startswith("data2_") for name in shown[1]) and not any("data2" in name for name in shown[0])
     assert len(shown[0]) == len(shown[1]) == 7
 
@@ -107,7 +110,7 @@ def test_tables_for_papers_and_for_wandb_keep_them_apart(two):
     assert {row["test_set"] for row in cell_rows(sweep) if row["status"] == "failed"} == {None}
 
 
-def test_a_reference_is_looked_for_in_each(two, capsys):
+def test_a_reference_is_searched_in_each(two, capsys):
     found = groups(read_sweep(two))
     one = markdown(found, against={"kd.temperature": 4, "kd.alpha": 0.9}).replace("\\", "")
     assert len([line for line in lines_of(one) if line[-1] == "="]) == 2
@@ -122,7 +125,7 @@ def test_a_reference_is_looked_for_in_each(two, capsys):
     assert "no finished cell of the sweep has kd.temperature=8" in capsys.readouterr().err
 
 
-def test_what_changes_the_training_alone_is_compared_and_each_validation_set_has_its_pick(tmp_path):
+def test_settings_of_training_alone_are_compared_and_each_validation_set_has_its_pick(tmp_path):
     more = {"data.label_noise": [0.12, 0.4]}
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0.5, 0.9), seeds=(0,), more=more)
     found = groups(read_sweep(folder))
@@ -130,20 +133,20 @@ def test_what_changes_the_training_alone_is_compared_and_each_validation_set_has
     assert shown.data == "" and len(shown.groups) == len(claims(found)) == 4
     noises = {noise: [g for g in found if g.values["data.label_noise"] == noise] for noise in (0.12, 0.4)}
     assert [group.values for group in picks(found)] == [best(noises[noise]).values for noise in (0.12, 0.4)]
-    assert "validated on 2 sets of images, whose accuracies do not compare" in answer.answer(shown)
+    assert "validated on 2 sets of images, whose accuracies are not comparable" in answer.answer(shown)
     paths = write_sweep_report(folder)
     assert {"confusions", "confusions_2"} <= set(paths) and "The cells that validation picked" in read(paths).text
     assert markdown(found).count("†") == 3  # two picks and the note
 
 
-def test_results_of_older_versions_are_read_and_none_is_taken_for_anothers(two, tmp_path):
+def test_results_of_older_versions_are_read_and_assigned_to_their_data_set(two, tmp_path):
     new = make_sweep(tmp_path / "new" / "sweeps" / "s", more=DRAWN, **GRID)
-    before = told(data_sets(groups(read_sweep(new))))
+    before = titles(data_sets(groups(read_sweep(new))))
     runs = sorted({cell.run for cell in read_sweep(new).cells})
-    strip(new, runs[::2])  # a sweep that was gone on with
-    assert told(data_sets(groups(read_sweep(new)))) == before
+    strip(new, runs[::2])  # a sweep that was continued with a newer version
+    assert titles(data_sets(groups(read_sweep(new)))) == before
     strip(new, runs[1::2])
-    assert told(data_sets(groups(read_sweep(new)))) == before
+    assert titles(data_sets(groups(read_sweep(new)))) == before
     assert "data2_fronts" in write_sweep_report(new)
 
 
@@ -160,7 +163,7 @@ def test_images_that_changed_under_the_same_settings_are_another_set(tmp_path):
     assert all(group.gain.seeds == 1 for each in sets for group in each.groups)
 
 
-def test_cells_that_wait_are_shown_where_their_images_are_known(tmp_path):
+def test_waiting_cells_are_shown_if_their_images_are_known(tmp_path):
     missing = [{"data.drawing_seed": 1, "kd.alpha": 0.9}, {"data.drawing_seed": 2}]
     folder = make_sweep(
         tmp_path / "sweeps" / "s",

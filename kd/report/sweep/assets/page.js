@@ -1,26 +1,26 @@
-// The page is whole without this script; it adds the theme's button, sorting, filters and copying.
+// The page is complete without this script, which adds the theme button, sorting, filters and copying.
 "use strict";
 (() => {
   const root = document.documentElement;
   root.classList.add("script");
 
-  // --- theme: the system's until the button is pressed; a browser may forbid a file to remember ---
+  // --- theme: that of the system until you press the button; some browsers give files no storage ---
   const remembered = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
   const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not kept */ } };
   const system = matchMedia("(prefers-color-scheme: dark)");
   const toggle = document.getElementById("theme");
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const tell = () => { toggle.textContent = dark() ? "Light theme" : "Dark theme"; };
+  const updateLabel = () => { toggle.textContent = dark() ? "Light theme" : "Dark theme"; };
   if (["dark", "light"].includes(remembered("kd-theme"))) root.dataset.theme = remembered("kd-theme");
   toggle.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     remember("kd-theme", root.dataset.theme);
-    tell();
+    updateLabel();
   });
-  system.addEventListener("change", tell);
-  tell();
+  system.addEventListener("change", updateLabel);
+  updateLabel();
 
-  // --- copying: the clipboard is closed to files in places; then a hidden text field, then a selection ---
+  // --- copying: some browsers close the clipboard to files; then a hidden text field is tried, then a selection ---
   const byField = (text) => {
     const field = document.createElement("textarea");
     field.value = text;
@@ -58,7 +58,7 @@
   const body = table.tBodies[0];
   const rows = [...body.rows];
 
-  // A number sorts as a number, anything else as text; what is not there comes last in both directions.
+  // Numbers sort by value, everything else as text; missing values come last in both directions.
   const valueOf = (row, column) => {
     const cell = row.cells[column];
     const text = cell.dataset.v ?? cell.textContent.trim();
@@ -92,7 +92,7 @@
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
-    // Of a score the first look is for the best, of a setting for the smallest.
+    // The first click on a score sorts the best first, on a setting the smallest.
     const first = head.dataset.first ?? "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     button.addEventListener("click", () => sortBy(column, head.getAttribute("aria-sort") === first ? other : first));
@@ -100,7 +100,7 @@
 
   const tools = document.getElementById("tools");
   const search = tools.querySelector("input");
-  const said = tools.querySelector("output");
+  const counter = tools.querySelector("output");
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   const chosen = new Map(); // column -> wanted text
   const filter = () => {
@@ -112,7 +112,7 @@
       row.hidden = !fits;
       shown += fits;
     }
-    said.textContent = shown === rows.length ? `${shown} cells` : `${shown} of ${rows.length} cells`;
+    counter.textContent = shown === rows.length ? `${shown} cells` : `${shown} of ${rows.length} cells`;
   };
   heads.forEach((head, column) => {
     if (head.dataset.select === undefined) return;
@@ -128,7 +128,7 @@
       filter();
     });
     label.append(name, select);
-    said.before(label);
+    counter.before(label);
   });
   search.addEventListener("input", filter);
   tools.querySelector("button").addEventListener("click", () => {
