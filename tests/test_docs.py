@@ -19,7 +19,7 @@ CODE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"python -m kd\.run ([^`|#\n]*)")
 PATH = re.compile(r"`((?:kd|conf|tests|docs|experiments)/[\w/.-]+\.\w+)`")
 TEST = re.compile(r"(?<=[`])((?:\w+/)?test_\w+\.py)?(?:::(test_\w+)(…)?)?(?=`)")
-OLD_WORDS = re.compile(r"\b(twins?|bank(?:s|ed)?|whoever|told|pictures?)\b", re.IGNORECASE)
+OLD_WORDS = re.compile(r"\b(twins?|(?<!memory )bank(?:s|ed)?|whoever|told|pictures?)\b", re.IGNORECASE)
 
 
 def of(path: Path) -> str:

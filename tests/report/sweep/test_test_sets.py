@@ -85,14 +85,8 @@ def test_the_report_has_a_section_a_pick_and_figures_of_each(two):
                 assert text.count(f"drawing_seed = {seed}: {heading}") == 1
     assert "for 4 comparisons" in found.text and "for 3 comparisons" in found.text
     assert sum(cell.get("class") == "picked" for line in found.tables["heat large"] for cell in line) == 2
-<<<<<<< HEAD
-    shown = [
-        set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in document.split("## drawing_seed = 1: accuracy by")
-    ]
-=======
     parts = document.split("## drawing_seed = 1: accuracy by")
     shown = [set(re.findall(r"\(figures/(\w+)\.png\)", part)) for part in parts]
->>>>>>> w3
     assert all(name.startswith("data2_") for name in shown[1]) and not any("data2" in name for name in shown[0])
     assert len(shown[0]) == len(shown[1]) == 7
 
