@@ -11,7 +11,7 @@ from kd.store.locks import file_lock
 from kd.store.store import digest
 from kd.tracking.guard import Guard, error_line
 
-FOLDER = "told"  # below outputs/wandb: a lock, a marker and a list of segments per W&B run
+FOLDER = "logged"  # below outputs/wandb: a lock, a marker and a list of segments per W&B run
 
 
 class Claim:

@@ -143,7 +143,7 @@ class WandbRun:
         if not continued:
             self.unsynced = []
         with self._guard.catch("cleaning up after an earlier process"):
-            segments = RunSegments(self.claim.path(".pieces"), self.segment.parent, self.arguments["id"])
+            segments = RunSegments(self.claim.path(".segments"), self.segment.parent, self.arguments["id"])
             if not continued:
                 kept = segments.remove_repeated(online=bool(self.url)) if self.claim.lock() else []
                 self._next_step = max((read_progress(segment)[0] for segment in kept), default=0)

@@ -210,7 +210,7 @@ try:
         raise ValueError
 except ValueError:
     print("broken", t.hint().count("id-teacher"))
-with FileLock(root / "wandb" / "told" / "kd-id-teacher.lock"):  # another job is logging it
+with FileLock(root / "wandb" / "logged" / "kd-id-teacher.lock"):  # another job is logging it
     cell("beside")
 cell("first")
 cell("second")
