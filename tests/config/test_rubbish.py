@@ -204,7 +204,7 @@ REFUSED |= {
     "teacher.ensemble=[resnet18,{teacher:resnet18,checkpoint:/nowhere}]": (
         "teacher.ensemble: teacher.checkpoint must",
     ),
-    "teacher.ensemble=[0,0]": ("names one and the same network twice",),
+    "teacher.ensemble=[0,0]": ("names the same network twice",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:wide}]": ("kd.assistants: student.width must be a number above 0",),
     "kd=takd kd.assistants=[{student:tiny_cnn,width:1e9}]": ("kd.assistants, number 1",),
     # teacher and attention

@@ -42,7 +42,7 @@ def test_a_run_that_trains_its_teacher_prints_each_warning_once(two_classes, tmp
     lines = command(*two_classes, outputs=tmp_path / "outputs", cwd=tmp_path, forked=False).stderr.splitlines()
     printed = [line for line in lines if line.startswith("kd: ")]
     assert len(printed) == len(set(printed)) == 2, printed
-    assert "so that many a batch" in printed[0] and "DIST with two classes" in printed[1]
+    assert "so one batch holds all of them" in printed[0] and "DIST with two classes" in printed[1]
 
 
 def test_a_sweep_prints_each_warning_once_and_again_when_it_is_restarted(two_classes, tmp_path):
@@ -50,7 +50,7 @@ def test_a_sweep_prints_each_warning_once_and_again_when_it_is_restarted(two_cla
         swept = ["-m", *two_classes, "seed=1,2", "sweep=both"]
         lines = command(*swept, outputs=tmp_path / "outputs", cwd=tmp_path, forked=forked).stderr.splitlines()
         printed = [line for line in lines if line.startswith("kd: ")]
-        assert len(printed) == len(set(printed)) == 2 and "so that many a batch" in printed[0], printed
+        assert len(printed) == len(set(printed)) == 2 and "so one batch holds all of them" in printed[0], printed
 
 
 def printed_by(where: Path | None, **environment: str) -> str:

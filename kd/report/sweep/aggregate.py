@@ -67,7 +67,7 @@ class Group:
     cells: tuple[Cell, ...]  # finished, at least one, each seed once, in the order of the seeds
     metrics: dict[str, Spread]  # see METRICS
     gain: Gain | None  # None without a baseline
-    is_baseline: bool = False  # student and baseline are equal to the bit (alpha = 0): the gain is 0 by construction
+    equals_baseline: bool = False  # student and baseline are equal to the bit (alpha = 0): the gain is 0 by construction
     test: str = ""  # digest of its test images: groups with other test images are not compared with it
     val: frozenset[str] = frozenset()  # digests of the validation images of its cells
 
@@ -132,7 +132,7 @@ def claims(groups: Iterable[Group]) -> list[Group]:
     """
     first: dict[tuple[Path, ...], Group] = {}
     for group in groups:
-        if group.gain and not group.is_baseline:
+        if group.gain and not group.equals_baseline:
             first.setdefault(group.runs, group)
     return list(first.values())
 
@@ -231,7 +231,7 @@ def _group(cells: Sequence[Cell], sweep: Sweep) -> Group:
     except FileNotFoundError:  # you deleted the predictions: the gain is known (metrics) but cannot be tested
         return group
     if same:
-        return replace(group, gain=Gain(0.0, 0.0, 0.0, 1.0, 1.0, False, len(cells)), is_baseline=True)
+        return replace(group, gain=Gain(0.0, 0.0, 0.0, 1.0, 1.0, False, len(cells)), equals_baseline=True)
     exact = results[0]["comparison"]["mcnemar_p"]  # the p that the run's own report shows
     return replace(group, gain=paired_gain(student, baseline, lambda: exact))
 
@@ -287,7 +287,7 @@ def _corrected(groups: Sequence[Group]) -> list[Group]:
         p_holm |= {group.runs: float(p) for group, p in zip(made, adjusted, strict=True)}
     result = []
     for group in groups:
-        if group.gain and not group.is_baseline:
+        if group.gain and not group.equals_baseline:
             p = p_holm[group.runs]
             group = replace(group, gain=replace(group.gain, p_holm=p, significant=p < LEVEL))
         result.append(group)

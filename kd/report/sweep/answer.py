@@ -113,7 +113,7 @@ def _of_a_pick(group: Group, tested: int) -> str:
             "deleted, so this sweep cannot say what distillation gained."
         )
     gain = group.gain
-    if group.is_baseline:
+    if group.equals_baseline:
         first = f"Validation picked {group_name(group.values)}, where the student learns from the labels alone: no "
         first += "combination of settings with a teacher did better there."
     else:

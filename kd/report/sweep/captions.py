@@ -43,7 +43,7 @@ def reading(shown: View) -> str:
 
 def has_self_baseline(shown: View) -> bool:
     """Whether a student learns from labels alone, so that it is its own baseline."""
-    return any(group.is_baseline for group in shown.groups)
+    return any(group.equals_baseline for group in shown.groups)
 
 
 def left_out(shown: View) -> str:
@@ -63,11 +63,11 @@ def heat_text(group: Group | None, metric: Metric, state: str) -> list[str]:
     value = metric.scale * mean(group, metric.key)
     lines = [format(value, metric.form) if is_finite(value) else "–"]
     if metric.key == "accuracy":
-        if group.is_baseline:
+        if group.equals_baseline:
             lines.append("baseline")  # as narrow as a gain with its mark, to fit into the narrowest map
         elif group.gain is not None:
             lines.append(signed(group.gain.mean) + (f" {MARK}" if group.gain.significant else ""))
-    elif not group.is_baseline and is_finite(difference := gain_over_baseline(group, metric.key)):
+    elif not group.equals_baseline and is_finite(difference := gain_over_baseline(group, metric.key)):
         lines.append(signed(difference, metric.scale, metric.form))
     return lines
 
@@ -82,7 +82,7 @@ def tooltip(group: Group | None, where: str, state: str) -> str:
         if spread is not None and is_finite(spread.mean):
             std = f" ± {metric.scale * spread.std:{metric.form}}" if is_finite(spread.std) else ""
             lines.append(f"{metric.title}: {metric.scale * spread.mean:{metric.form}}{std} ({spread.n})")
-    if group.is_baseline:
+    if group.equals_baseline:
         lines.append("the student is the baseline: it learns from labels alone")
     elif group.gain is not None:
         gain = group.gain
@@ -110,8 +110,8 @@ def group_rows(shown: View) -> Rows:
             std = f" ± {metric.scale * spread.std:{metric.form}}" if is_finite(spread.std) else ""
             row[metric.title] = f"{metric.scale * spread.mean:{metric.form}}{std}" if is_finite(spread.mean) else "–"
         if shown.baselines:
-            gain = None if group.is_baseline else group.gain
-            row["gain (points)"] = signed(gain.mean) if gain else "baseline" if group.is_baseline else "–"
+            gain = None if group.equals_baseline else group.gain
+            row["gain (points)"] = signed(gain.mean) if gain else "baseline" if group.equals_baseline else "–"
             row["95 % interval"] = f"{signed(gain.low)} to {signed(gain.high)}" if gain else "–"
             row["p after Holm"] = chance(gain.p_holm).removeprefix("p ").removeprefix("= ") if gain else "–"
             row["more than noise"] = ("yes" if gain.significant else "no") if gain else "–"

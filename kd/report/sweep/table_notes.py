@@ -74,7 +74,7 @@ def _of_the_gain(groups: Sequence[Group], columns: Sequence[str], alone: bool) -
         sentences = [f"{there} is no baseline over which a gain could be tested."]
     if "gain" in columns and any(map(loss_holds, made)):
         sentences.append("↓: a loss that is significant in the same sense.")
-    if "gain" in columns and any(group.is_baseline for group in groups):
+    if "gain" in columns and any(group.equals_baseline for group in groups):
         sentences.append(
             "A gain of 0 (=): the student is its own baseline, because the teacher has no weight in its loss."
         )

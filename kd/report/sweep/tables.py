@@ -76,7 +76,7 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
 
     Each row has ``role`` (a key of ``kd.records.run_folder.ROLE_LABELS``), ``values`` (swept setting -> text; "–" if
     the row does not depend on it), a ``Spread`` in plain units or None under each name of COLUMNS, ``bold`` (a
-    significant gain), ``worse`` (a significant loss), ``picked`` (by validation), ``is_baseline`` (alpha = 0: the gain
+    significant gain), ``worse`` (a significant loss), ``picked`` (by validation), ``equals_baseline`` (alpha = 0: the gain
     is 0 by construction) and ``over``, its entry of ``differences`` or None. Groups with the same runs share a row. The
     n of a spread counts seeds; in a teacher's row it counts teachers.
     """
@@ -91,7 +91,7 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
         gain = same[0].gain
         row = {"role": "student", "values": {name: _joined(same, name) for name in _names(groups)}}
         row |= {name: same[0].metrics[name] for name in COLUMNS}
-        row |= {"gain": same[0].metrics["gain"] if gain else None, "is_baseline": same[0].is_baseline}
+        row |= {"gain": same[0].metrics["gain"] if gain else None, "equals_baseline": same[0].equals_baseline}
         row |= {"bold": gain_holds(gain), "worse": loss_holds(gain), "over": (differences or {}).get(same[0].runs)}
         rows.append({**row, "picked": any(group is one for group in same for one in chosen)})
     return rows
@@ -117,7 +117,7 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
     one_teacher = role == "baseline" and all(len(values) == 1 for values in agreements.values())
     row["agreement"] = spread(value for values in agreements.values() for value in values) if one_teacher else None
     row |= {"gain": None, "recovered": None, "over": None}
-    return {**row, "bold": False, "worse": False, "picked": False, "is_baseline": False}
+    return {**row, "bold": False, "worse": False, "picked": False, "equals_baseline": False}
 
 
 def _alike(role: str, groups: Sequence[Group]) -> list[tuple[list[Group], bool]]:
@@ -259,7 +259,7 @@ def _cell(row: Mapping[str, Any], name: str, column: Column) -> str:
         return text.join(BOLD) if gain_holds(difference.gain) else text
     text = number(row[name], column)
     if name == "gain":
-        text = "=" if row["is_baseline"] else f"{text} ↓" if row["worse"] else text
+        text = "=" if row["equals_baseline"] else f"{text} ↓" if row["worse"] else text
     return text.join(BOLD) if row["bold"] and name in ("accuracy", "gain") else text
 
 

@@ -64,7 +64,7 @@ def test_cells_that_differ_in_the_seed_alone_are_a_group(sweep):
 
 def test_gains_are_tested_on_the_predictions_and_corrected_for_their_number(sweep):
     found = groups(sweep)
-    several = [group for group in found if group.gain.seeds > 1 and not group.is_baseline]
+    several = [group for group in found if group.gain.seeds > 1 and not group.equals_baseline]
     for group in several:
         student, baseline = [], []
         for run in group.runs:
@@ -83,7 +83,7 @@ def test_gains_are_tested_on_the_predictions_and_corrected_for_their_number(swee
 
 
 def test_alpha_0_is_one_run_at_every_temperature_and_no_claim(sweep):
-    baselines = [group for group in groups(sweep) if group.is_baseline]
+    baselines = [group for group in groups(sweep) if group.equals_baseline]
     assert [group.values for group in baselines] == [{"kd.temperature": t, "kd.alpha": 0} for t in (2, 4, 10)]
     assert len({group.runs for group in baselines}) == 1
     for group in baselines:

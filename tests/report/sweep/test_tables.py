@@ -68,7 +68,7 @@ def test_paper_rows_teacher_baseline_and_a_row_a_group(found):
     assert rows[1]["accuracy"] == found[0].metrics["baseline_accuracy"] and rows[1]["accuracy"].n == 5
     assert rows[1]["agreement"] == found[0].metrics["agreement"]  # alpha = 0 is the baseline
     shared = rows[2]
-    assert shared["values"] == {"kd.temperature": "1, 4", "kd.alpha": "0"} and shared["is_baseline"]
+    assert shared["values"] == {"kd.temperature": "1, 4", "kd.alpha": "0"} and shared["equals_baseline"]
     assert [row["values"]["kd.alpha"] for row in rows[3:]] == ["0.1", "0.9", "0.1", "0.9"]
     assert rows[3]["accuracy"].n == 4  # one failed
     assert [row["bold"] for row in rows[3:]] == [group.gain.significant for group in claims(found)]
