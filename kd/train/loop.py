@@ -88,8 +88,8 @@ def fit(
     for row in state.rows:
         log({**row, "stage": stage})
 
-    # The objective returns a mean over a slice of a micro-batch. These shares weight its gradient. DDP averages over the
-    # processes and backward() adds over micro-batches, which gives the gradient of the mean over the whole batch.
+    # The objective returns the mean over this process's slice of a micro-batch, and these shares weight its gradient.
+    # DDP averages over processes and backward() adds over micro-batches: together the gradient of the batch's mean.
     shares = [torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes]
     positions, targets = loader.dataset.val, loader.dataset.targets[loader.dataset.val]
     names = ["loss", *objective.terms, "train_accuracy"]
