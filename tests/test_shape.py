@@ -1,4 +1,4 @@
-"""The shape of the project: rooms and floors, who may import whom, and that yaml and signature agree."""
+"""The shape of the project: packages and floors, who may import whom, and that yaml and signature agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import CONF, compose, options
 KD = Path(__file__).parents[1] / "kd"
 FILES = sorted(KD.rglob("*.py"))
 DOORS = {"__init__", "run", "dashboard", "chaos", "interfaces", "build"}  # the files at the top of kd/
-FLOORS = (  # each imports from floors below it, and from its own room
+FLOORS = (  # each imports from floors below it, and from its own package
     {"run", "chaos", "dashboard"},
     {"sweep"},
     {"pipeline", "zoo"},
@@ -28,7 +28,7 @@ FLOORS = (  # each imports from floors below it, and from its own room
     {"methods", "models", "attention", "config", "store"},
     {"interfaces", "runtime"},
 )
-ONLY = {  # library -> the rooms and files that know it
+ONLY = {  # library -> the packages and files that know it
     "hydra": {"run", "sweep", "config", "build"},
     "omegaconf": {"run", "sweep", "config", "build"},  # no DictConfig is made below
     "wandb": {"tracking"},
@@ -56,8 +56,8 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(KD).with_suffix("").parts).removesuffix(".__init__")
 
 
-def floor(room: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+def floor(package: str) -> int:
+    return next(number for number, packages in enumerate(FLOORS) if package in packages)
 
 
 def in_kd(path):
@@ -74,10 +74,10 @@ def test_each_library_is_known_to_few(path):
 
 @pytest.mark.parametrize("path", [path for path in FILES if path != KD / "__init__.py"], ids=in_kd)
 def test_imports_run_downward(path):
-    room = dotted(path).split(".")[0]
+    package = dotted(path).split(".")[0]
     for name in imports(path):
-        if name.startswith("kd.") and (other := name.split(".")[1]) not in (room, "__version__"):
-            assert floor(other) > floor(room), f"{in_kd(path)} imports {name}, which is not below it"
+        if name.startswith("kd.") and (other := name.split(".")[1]) not in (package, "__version__"):
+            assert floor(other) > floor(package), f"{in_kd(path)} imports {name}, which is not below it"
 
 
 def test_there_is_no_import_circle():
@@ -106,7 +106,7 @@ def test_the_pipeline_is_read_in_one_direction(name):
     assert {path.stem for path in (KD / "pipeline").glob("*.py")} == {"__init__", *PIPELINE}
 
 
-def test_the_config_room_never_imports_torch():
+def test_the_config_package_never_imports_torch():
     for path in (KD / "config").glob("*.py"):
         assert not {name for name in imports(path) if name.split(".")[0] in ("torch", "torchvision", "timm")}, path.name
 
@@ -118,11 +118,11 @@ def test_few_files_lie_at_the_top_and_none_is_long():
     assert not long
 
 
-def test_tests_mirror_the_rooms():
-    rooms = {path.name for path in KD.iterdir() if (path / "__init__.py").is_file()}
+def test_tests_mirror_the_packages():
+    packages = {path.name for path in KD.iterdir() if (path / "__init__.py").is_file()}
     ours = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
-    assert ours - {"cluster"} <= rooms
-    assert rooms <= ours
+    assert ours - {"cluster"} <= packages
+    assert packages <= ours
 
 
 NETWORK = {"num_classes", "image_size"}

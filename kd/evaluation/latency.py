@@ -1,9 +1,10 @@
 """The time of one forward pass, and whether other processes disturbed the measurement.
 
-Another busy process does not slow down some calls but all of them: two OpenMP threads wait for each other in every
-layer. A call of 0.6 ms took 180 ms with p95 / p50 = 1.03 (two cores, one busy loop with a higher priority). Neither the
-median nor the minimum shows it. The time for which threads of this process were ready to run and got no core does. So
-latency is measured in short blocks. Each is judged by that time, and only calm blocks count.
+A busy process beside this one slows down every call, not just a few, because OpenMP's threads wait for each other in
+every layer. A call of 0.6 ms took 180 ms with p95 / p50 = 1.03 (two cores, one busy loop with a higher priority). So
+neither the median nor the minimum shows the disturbance. What shows it is the time for which a thread of this process
+was ready to run and got no core. Latency is therefore measured in short blocks. A block is calm if that time is a small
+share of it, and only calm blocks count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Content-addressed artifact store: one lock per key, atomic publication.
 
-A key is a hash of the resolved settings that determine an artifact, and of nothing else: no path, device or time. So
-two jobs that need the same teacher train it once, and a killed command resumes when it is started again.
+A key is a hash of the settings that determine an artifact, and of nothing else. That of a network, a logit cache or a
+run contains no path, device or time; that of costs contains the machine, to which a latency belongs. So two jobs that
+need the same teacher train it once, and a killed command resumes when it is started again.
 """
 
 from __future__ import annotations

@@ -53,11 +53,13 @@ def fit(
         pick_by: the measure on validation images that picks the epoch, of ``kd.evaluation.metrics.PICKS``; among equal
             epochs the latest.
         checkpoints: where the training resumes from and saves to.
-        log: gets one row per epoch, see ``metrics.jsonl`` in docs/outputs.md; of an earlier part of the training, too.
+        log: gets one row per epoch, see ``metrics.jsonl`` in docs/outputs.md. A training that resumes first logs the
+            rows of the epochs before its checkpoint again.
 
     Returns:
-        ``{"epochs", "best_epoch", "picked_by", "best_val_accuracy", "last_val_accuracy", "seconds"}``: accuracies at
-        the picked and at the last epoch, and the same of ``pick_by``, as "best_val_macro_f1".
+        ``{"epochs", "best_epoch", "picked_by", "best_val_accuracy", "last_val_accuracy", "seconds"}``. "best" is the
+        epoch that validation picked, "last" the last one. With ``pick_by="macro_f1"`` there are "best_val_macro_f1" and
+        "last_val_macro_f1", too.
 
     Raises:
         NonFiniteLoss: the loss is not finite; names term, epoch, step and learning rate.
@@ -86,7 +88,8 @@ def fit(
     for row in state.rows:
         log({**row, "stage": stage})
 
-    # the mean over processes of means over slices, and the sum over micro-batches, are the mean over the batch
+    # The objective returns the mean over this process's slice of a micro-batch, and these shares weight its gradient.
+    # DDP averages over processes and backward() adds over micro-batches: together the gradient of the batch's mean.
     shares = [torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes]
     positions, targets = loader.dataset.val, loader.dataset.targets[loader.dataset.val]
     names = ["loss", *objective.terms, "train_accuracy"]

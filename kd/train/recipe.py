@@ -1,4 +1,4 @@
-"""The training recipe: optimizer, schedule, epochs, batch size, EMA."""
+"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, EMA."""
 
 from __future__ import annotations
 
