@@ -69,20 +69,20 @@ def fit(
     torch.manual_seed(loader.seed)  # for the adapters; the caller initialised the network
     device.to_device(network).train()
     first = next(loader.epoch(1))
-    pair = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
+    two_images = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2])
     with torch.no_grad(), device.autocast():
         # on a copy: the statistics of batch norm must not change
-        example = extract_outputs(copy.deepcopy(network), pair.image, objective.needs).to_float32(objective.needs)
-    answer = teacher(pair).to_float32(objective.needs) if teacher else None
-    objective.setup(example, answer)
+        example = extract_outputs(copy.deepcopy(network), two_images.image, objective.needs).to_float32(objective.needs)
+    teacher_outputs = teacher(two_images).to_float32(objective.needs) if teacher else None
+    objective.setup(example, teacher_outputs)
     objective.to(device.device).train()
     torch.manual_seed(loader.seed + 1_000_003 * world.rank)  # for dropout: the same for every objective
-    learned = TrainStep(network, objective, device, compile)
-    ddp = world.wrap_ddp(learned)
-    optimizer = recipe.optimizer_of(learned)
+    train_step = TrainStep(network, objective, device, compile)
+    ddp = world.wrap_ddp(train_step)
+    optimizer = recipe.optimizer_of(train_step)
     averaged = ModelEma(network, recipe.ema) if recipe.ema else None
-    kept = averaged.network if averaged else network
-    state = TrainState(learned, optimizer, averaged, world)
+    evaluated = averaged.network if averaged else network
+    state = TrainState(train_step, optimizer, averaged, world)
     manager = CheckpointManager(state, checkpoints, stage, loader.steps, began)
     manager.resume(loader.seed)
     for row in state.rows:
@@ -96,7 +96,7 @@ def fit(
     picked = f"val_{pick_by}"
     progress = Progress(stage, recipe.epochs, loader.steps, state.epoch - 1, state.step)
 
-    def again(step: int) -> Iterator[tuple[Batch, Outputs | None]]:
+    def replay(step: int) -> Iterator[tuple[Batch, Outputs | None]]:
         for batch in islice(loader.epoch(state.epoch, world.shard, step), loader.grad_accum_steps):
             yield batch, teacher(batch).to_float32(frozenset()) if teacher else None
 
@@ -105,37 +105,37 @@ def fit(
             network.train()
             micro_batches = loader.epoch(epoch, world.shard, state.step)
             for step in range(state.step, loader.steps):
-                done = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
-                rate = recipe.lr * warmup_cosine(done, recipe.warmup)
+                progress_made = (epoch - 1 + (step + 0.5) / loader.steps) / recipe.epochs
+                rate = recipe.lr * warmup_cosine(progress_made, recipe.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
                 manager.on_step_start()
                 for left, share in zip(range(loader.grad_accum_steps, 0, -1), shares, strict=True):
-                    batch = next(micro_batches)._replace(progress=done)
-                    answer = teacher(batch).to_float32(objective.needs) if teacher else None
+                    batch = next(micro_batches)._replace(progress=progress_made)
+                    teacher_outputs = teacher(batch).to_float32(objective.needs) if teacher else None
                     with world.no_sync(ddp) if left > 1 else nullcontext():
-                        loss, numbers = ddp(batch, answer)
+                        loss, numbers = ddp(batch, teacher_outputs)
                         loss.backward(share)
                     state.record_step(rate, share * numbers, new=left == loader.grad_accum_steps)
                 if recipe.clip_norm:
-                    nn.utils.clip_grad_norm_(learned.parameters(), recipe.clip_norm)
+                    nn.utils.clip_grad_norm_(train_step.parameters(), recipe.clip_norm)
                 optimizer.step()
                 if averaged:
                     averaged.update(network)
                 progress.step(loader.batch_size)
                 if check_due(step + 1):
-                    check_finite(state, names, stage, again)
+                    check_finite(state, names, stage, replay)
                 manager.on_step_end()
-            row = dict(zip(names, check_finite(state, names, stage, again).mean(0).tolist(), strict=True))
-            logits = predict_distributed(kept, loader, positions, device, world)
+            row = dict(zip(names, check_finite(state, names, stage, replay).mean(0).tolist(), strict=True))
+            logits = predict_distributed(evaluated, loader, positions, device, world)
             check_logits(logits, stage, epoch)
             row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
             row[picked] = PICKS[pick_by](logits, targets)
             row |= {"lr": state.rates[-1], **progress.rate()}
             row = {"stage": stage, "epoch": epoch, **row}
             if row[picked] >= state.best.get(picked, -1.0):  # among equal epochs the latest: it has seen more images
-                best = copy.deepcopy(kept.state_dict())
+                best = copy.deepcopy(evaluated.state_dict())
                 scores = {name: row[name] for name in ("val_accuracy", picked)}
                 state.best = {**scores, "epoch": epoch, "state": best}
             manager.on_epoch_end(row)

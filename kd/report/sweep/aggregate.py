@@ -67,7 +67,7 @@ class Group:
     cells: tuple[Cell, ...]  # finished, at least one, each seed once, in the order of the seeds
     metrics: dict[str, Spread]  # see METRICS
     gain: Gain | None  # None without a baseline
-    equals_baseline: bool = False  # student and baseline are equal to the bit (alpha = 0): the gain is 0 by construction
+    equals_baseline: bool = False  # the two are equal to the bit (alpha = 0): the gain is 0 by construction
     test: str = ""  # digest of its test images: groups with other test images are not compared with it
     val: frozenset[str] = frozenset()  # digests of the validation images of its cells
 

@@ -76,9 +76,9 @@ def paper_rows(groups: Sequence[Group], differences: Differences | None = None) 
 
     Each row has ``role`` (a key of ``kd.records.run_folder.ROLE_LABELS``), ``values`` (swept setting -> text; "–" if
     the row does not depend on it), a ``Spread`` in plain units or None under each name of COLUMNS, ``bold`` (a
-    significant gain), ``worse`` (a significant loss), ``picked`` (by validation), ``equals_baseline`` (alpha = 0: the gain
-    is 0 by construction) and ``over``, its entry of ``differences`` or None. Groups with the same runs share a row. The
-    n of a spread counts seeds; in a teacher's row it counts teachers.
+    significant gain), ``worse`` (a significant loss), ``picked`` (by validation), ``equals_baseline`` (alpha = 0: the
+    gain is 0 by construction) and ``over``, its entry of ``differences`` or None. Groups with the same runs share a
+    row. The n of a spread counts seeds; in a teacher's row it counts teachers.
     """
     if not groups:
         return []
