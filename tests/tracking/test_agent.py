@@ -81,7 +81,7 @@ def test_the_run_of_an_agent_has_its_id_and_no_other_has(tmp_path):
     assert (cell.summary["val/accuracy"], cell.exit_code, teacher.exit_code, baseline.exit_code) == (0.85, 0, 0, 0)
     assert (cell.config["kd"], cell.config["kd.temperature"]) == ("hinton", 4), "as sweep.yaml names them"
     assert "kd" not in teacher.config
-    (parent,) = (path.parent for path in (tmp_path / "outputs").rglob("run-*-agents1"))
+    (parent,) = (path.parent for path in (tmp_path / "outputs").rglob("run-*-agents1*"))
     assert parent == tmp_path / "outputs" / "wandb", "WANDB_DIR is the default of the agent"
 
 
