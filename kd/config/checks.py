@@ -22,7 +22,7 @@ from kd.config.keys import (
 from kd.config.rules import FILE, MAPPING, NAME_BYTES, too_long
 from kd.config.search_objective import PICKED, directions
 from kd.config.settings import (
-    AUTO,
+    AUTO_BATCH_SIZE,
     HYDRAS_OWN,
     NODES,
     READ,
@@ -39,7 +39,7 @@ from kd.runtime.text import did_you_mean, suggestion
 from kd.runtime.values import flatten, is_number
 
 PATH_BYTES, BELOW = 4096, 400  # the longest path that systems take; what a run adds to the path of its outputs
-FEW = 4  # a message that names no setting gets all settings of its node, up to so many
+MAX_NAMED = 4  # a message that names no setting gets all settings of its node, up to so many
 BASELINE = "the baseline learns from labels alone: kd@baseline_kd=supervised or kd@baseline_kd=label_smoothing"
 
 
@@ -116,7 +116,7 @@ def check_values(raw: Tree, settings: Tree) -> None:
     if get_path(settings, "teacher.checkpoint_prefix") is not None and not get_path(settings, "teacher.checkpoint"):
         raise ValueError("teacher.checkpoint_prefix is set without a checkpoint: set teacher.checkpoint=FILE too")
     grad_accum_steps, batch_size = settings["train"]["grad_accum_steps"], settings["train"]["batch_size"]
-    most = (AUTO if batch_size == "auto" else batch_size) // 2
+    most = (AUTO_BATCH_SIZE if batch_size == "auto" else batch_size) // 2
     if grad_accum_steps > most:
         raise ValueError(
             f"train.grad_accum_steps must be {most} or less, so that each micro-batch has at least 2 images, "
@@ -198,5 +198,5 @@ def blamed_error(raw: Tree, key: str, message: str) -> str:
         return message
     blamed = [name for name in own if re.search(rf"\b{re.escape(name)}\b", message)]
     blamed = blamed[:1] or [name for name in own if isinstance(values[name], str) and repr(values[name]) in message]
-    blamed = blamed or (names if len(names) <= FEW else [])
+    blamed = blamed or (names if len(names) <= MAX_NAMED else [])
     return f"{', '.join(f'{own[name]}={quote_value(values[name])}' for name in blamed) or key}: {message}"

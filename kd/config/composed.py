@@ -19,7 +19,7 @@ from kd.config.checks import check_keys, check_values
 from kd.config.keys import did_you_mean_key, first_missing, get_path, key_of, quote_value, references
 from kd.config.settings import overridable_keys, override_key
 
-CHOSEN = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
+CHOSEN_GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
 OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, which may have folders inside its group but no ..
 
 
@@ -34,7 +34,7 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
         whole.hydra.job.update({"id": "0", "num": 0})
         whole.hydra.runtime.output_dir = "."
     choices = {group: name for group, name in whole.hydra.runtime.choices.items() if name}
-    for group in CHOSEN:
+    for group in CHOSEN_GROUPS:
         if not re.fullmatch(OPTION, str(choices.get(group, ""))):
             if group not in choices:
                 raise ValueError(f"{group} is missing: choose one, {group}=...")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kd.runtime.text import MOST, closest, suggestion
+from kd.runtime.text import MAX_SUGGESTIONS, closest, suggestion
 
 Tree = Mapping[str, Any]
 SIMILAR = 0.75  # lowest similarity of dotted keys; higher than for words, since keys share their prefixes
@@ -87,7 +87,7 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
     if not found:
         ends = {own.rpartition(".")[2]: own for own in known}
         found = [ends[end] for end in closest(last, ends, 2, SIMILAR)]
-    return suggestion(list(dict.fromkeys(own for own in found if own != key))[:MOST])
+    return suggestion(list(dict.fromkeys(own for own in found if own != key))[:MAX_SUGGESTIONS])
 
 
 def quote_value(value: Any) -> str:

@@ -45,7 +45,7 @@ from kd.config.rules import (
 from kd.config.signatures import signature_of
 from kd.runtime.values import flatten
 
-AUTO = 64  # batch size of train.batch_size=auto
+AUTO_BATCH_SIZE = 64  # batch size of train.batch_size=auto
 HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # Read by the program itself, and required in every run.
 READ: dict[str, Rule] = {

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 VERSION = 1  # raise it when the same file of more than 8 bits gives other pixels
-FULL = 65535
+MAX_16_BIT = 65535
 GREY, COLOUR, COARSE = "grey", "colour", "coarse"  # COARSE: only the upper byte of its colours can be read
-BLOCK = 2**18  # pixels scaled at a time, as numbers of 8 bytes each
+PIXELS_AT_A_TIME = 2**18  # pixels scaled at a time, as numbers of 8 bytes each
 NATIVE = "L" if sys.byteorder == "little" else "B"
 BOTH_BYTES = {f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA") for order in "LBN"}
 LIBTIFF = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
@@ -33,7 +33,7 @@ PRECISION = 42  # bytes from the start of a JPEG 2000 code stream to the first c
 class White(NamedTuple):
     """The level that becomes white (255)."""
 
-    value: float = FULL
+    value: float = MAX_16_BIT
     given: bool = False  # set with data.white: levels of any number type are accepted, and values above are clipped
 
 
@@ -44,7 +44,7 @@ def depth_of(image: Image.Image) -> str:
     if image.format == "JPEG2000":
         return COARSE if _precision_of_jpeg_2000(image) > 15 else ""  # with fewer bits the file itself states its white
     if image.format == "PPM":  # as with JPEG 2000
-        return (COLOUR if image.tile[0][0] == "ppm" else COARSE) if _largest_of_ppm(image) == FULL else ""
+        return (COLOUR if image.tile[0][0] == "ppm" else COARSE) if _largest_of_ppm(image) == MAX_16_BIT else ""
     found = set(map(_rawmode, image.tile))
     if found <= UPPER:
         return COARSE if found else ""
@@ -58,8 +58,8 @@ def own_white(image: Image.Image, white: White) -> White | None:
 
     Pillow scales a PGM's or JPEG 2000's own white to 65535; a white given for the data set is scaled with it.
     """
-    if image.format == "PPM" and 0 < _largest_of_ppm(image) < FULL:
-        return White(white.value * FULL / _largest_of_ppm(image), True) if white.given else White()
+    if image.format == "PPM" and 0 < _largest_of_ppm(image) < MAX_16_BIT:
+        return White(white.value * MAX_16_BIT / _largest_of_ppm(image), True) if white.given else White()
     if image.format == "JPEG2000" and 8 < _precision_of_jpeg_2000(image) < 16:
         return White(white.value * 2 ** (16 - _precision_of_jpeg_2000(image)), True) if white.given else White()
     bits = image.tag_v2.get(ExifTags.Base.BitsPerSample) if image.format == "TIFF" else None
@@ -75,9 +75,9 @@ def load_in_8_bits(image: Image.Image, white: White) -> Image.Image:
     depth = depth_of(image)
     if depth == GREY:
         white = own_white(image, white) or white
-    if depth == COARSE and white.value != FULL:
+    if depth == COARSE and white.value != MAX_16_BIT:
         raise ValueError("only the upper 8 of its 16 bits a channel can be read: save it as PNG")
-    if depth == COLOUR and white.value != FULL:
+    if depth == COLOUR and white.value != MAX_16_BIT:
         return _colour_in_8_bits(image, white)
     _name_order(image)
     image.load()
@@ -90,7 +90,7 @@ def grey_in_8_bits(image: Image.Image, white: White) -> Image.Image:
     low, high = levels.min(), levels.max()
     if white.given and not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"mode {image.mode} with values that are not finite")
-    if not white.given and (image.mode == "F" or low < 0 or high > FULL):
+    if not white.given and (image.mode == "F" or low < 0 or high > MAX_16_BIT):
         raise ValueError(
             f"mode {image.mode} with values in [{low}, {high}]: no white point is defined; set data.white=<its value>"
         )
@@ -100,7 +100,7 @@ def grey_in_8_bits(image: Image.Image, white: White) -> Image.Image:
 def to_8_bits(levels: np.ndarray, white: White) -> np.ndarray:
     """Return ``levels`` [H, W], of any number type, as uint8."""
     scaled = np.empty(levels.shape, np.uint8)
-    rows = max(1, BLOCK // levels.shape[1])
+    rows = max(1, PIXELS_AT_A_TIME // levels.shape[1])
     for top in range(0, len(levels), rows):
         part = np.clip(levels[top : top + rows].astype(np.float64), 0, white.value)
         scaled[top : top + rows] = part * 255 / white.value + 0.5

@@ -17,7 +17,7 @@ from kd.data.checks import check_choice
 from kd.runtime.text import first_few
 from kd.runtime.user_warnings import warn_user
 
-LISTED = 20  # pairs that are named
+MAX_LISTED = 20  # pairs that are named
 LEAKED, PAIRS = "images_in_train_and_test", "train_and_test_pairs"
 
 
@@ -48,7 +48,7 @@ def find_duplicates(
             pairs.append((train[0], test[0]))
     notes: dict[str, int | list[str]] = {"images_in_several_classes": several, LEAKED: len(pairs)}
     notes["images_in_train_and_validation"] = both
-    notes[PAIRS] = [f"{name(train)} = {name(test)}" for train, test in pairs[:LISTED]]
+    notes[PAIRS] = [f"{name(train)} = {name(test)}" for train, test in pairs[:MAX_LISTED]]
     return {key: note for key, note in notes.items() if note}
 
 
@@ -80,5 +80,5 @@ def refuse_duplicates(name: str, notes: Mapping[str, Any]) -> None:
 def _describe(name: str, notes: Mapping[str, Any]) -> str:
     count, pairs = notes[LEAKED], notes.get(PAIRS, [])
     text = f"{name}: {count} {'image is' if count == 1 else 'images are'} in both training and test, pixel for pixel"
-    named = first_few(pairs, LISTED, "\n  ", total=count)
+    named = first_few(pairs, MAX_LISTED, "\n  ", total=count)
     return f"{text}:\n  {named}" if pairs else text

@@ -23,7 +23,7 @@ PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image
 LABEL = ("label", "class", "category", "target", "class_name", "label_name")  # names of columns in a header, any case
 SPLIT = ("split", "set", "subset", "partition")
 SPLITS = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(VAL, "val"), **dict.fromkeys(TEST, "test")}
-SHOWN = 20  # lines named in an error
+MAX_LINES = 20  # lines named in an error
 MAX_BYTES = 2**28  # of the file
 
 
@@ -187,5 +187,5 @@ def _refuse(where: str, lines: Iterable[str], why: str, hint: str = "") -> None:
     lines = list(lines)
     if lines:
         count = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
-        named = first_few(lines, SHOWN, "\n  ")
+        named = first_few(lines, MAX_LINES, "\n  ")
         raise ValueError(f"data.labels={where}: {count} {why}:\n  {named}{hint}")

@@ -14,7 +14,7 @@ from kd.data.files import printable
 
 TRAIN, TEST, VAL = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # usual names, any case
 USUAL = (*TRAIN, *TEST, *VAL, "seg_train")
-AUTO = "auto"  # value of data.val_dir: a folder with a usual name, if there is one
+AUTO_DIR = "auto"  # value of data.val_dir: a folder with a usual name, if there is one
 DEEPEST = 3  # nested wrappings
 
 
@@ -27,7 +27,9 @@ class Layout(NamedTuple):
     remarks: tuple[str, ...] = ()  # for the user
 
 
-def find_splits(root: Path, train_dir: str, test_dir: str, val_dir: str | None = AUTO, nested: bool = False) -> Layout:
+def find_splits(
+    root: Path, train_dir: str, test_dir: str, val_dir: str | None = AUTO_DIR, nested: bool = False
+) -> Layout:
     """Return the folders of the splits, with a remark if they are not directly in ``root``.
 
     Raises:
@@ -48,7 +50,7 @@ def find_splits(root: Path, train_dir: str, test_dir: str, val_dir: str | None =
         settings = _settings_for(top)
         if settings:
             raise ValueError(f"data.root={printable(top)} holds splits of other names: use {settings}")
-        if val_dir not in (None, AUTO):
+        if val_dir not in (None, AUTO_DIR):
             raise ValueError(f"data.val_dir={printable(val_dir)} needs {train_dir}/ and {test_dir}/ beside it")
         return Layout(top, remarks=_remark_on(root, top))
     _check_different("train_dir", train_dir, train, "test_dir", test_dir, test)
@@ -108,7 +110,7 @@ def _validation(top: Path, train: Path, test: Path, val_dir: str | None) -> tupl
     """Return the folder of validation images, None for none, and remarks."""
     if val_dir is None:
         return None, []
-    if val_dir != AUTO:
+    if val_dir != AUTO_DIR:
         val = top / val_dir
         if not val.is_dir():
             beside = [name for name in folders_in(top) if name not in (train.name, test.name)]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from kd.data.bit_depth import FULL, GREY, VERSION, White, depth_of, extremes, own_white
+from kd.data.bit_depth import GREY, MAX_16_BIT, VERSION, White, depth_of, extremes, own_white
 from kd.data.files import unreadable_reason
 from kd.data.readers.images import memory_for, opened
 from kd.data.readers.silence import silence_libraries
@@ -73,11 +73,11 @@ def find_white(name: str, files: Mapping[str, str], given: float | None) -> Foun
     Args:
         given: the value of ``data.white``, None to detect the white.
     """
-    setting = White(FULL if given is None else float(given), given is not None)
+    setting = White(MAX_16_BIT if given is None else float(given), given is not None)
     spans = [span for span in _each(partial(_span, white=setting), files.values(), "levels") if span]
     free = [span for span in spans if not span.own and (setting.given or span.has_known_range)]
     whites = [float(_round_up(span.high)) for span in free]
-    white = setting if setting.given else White(max(whites, default=FULL))
+    white = setting if setting.given else White(max(whites, default=MAX_16_BIT))
     if not spans:  # all are damaged, which is reported when they are decoded
         return Found(setting, {}, "")
     line = f"{len(spans):,} {'file holds' if len(spans) == 1 else 'files hold'} more than 8 bits a channel"
@@ -117,7 +117,11 @@ def _span(path: str, white: White) -> _Span | None:
                 low, high = extremes(image)
     except Exception:  # reported when it is decoded
         return None
-    return _Span(low, high, own, not is_float and low >= 0 and high <= FULL) if np.isfinite([low, high]).all() else None
+    return (
+        _Span(low, high, own, not is_float and low >= 0 and high <= MAX_16_BIT)
+        if np.isfinite([low, high]).all()
+        else None
+    )
 
 
 def _round_up(level: float) -> float:

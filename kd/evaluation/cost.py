@@ -22,7 +22,7 @@ from kd.store.locks import locked
 from kd.store.store import KEY_DIGITS, Store, digest
 
 VERSION = 2  # of the way latency is measured; raise it, and every network is measured again
-AGAIN = 60.0  # seconds after which a network that was timed on a busy machine is timed again
+RETRY_AFTER = 60.0  # seconds after which a network that was timed on a busy machine is timed again
 _busy: dict[str, tuple[float, dict[str, Any]]] = {}  # name -> time and result of a measurement on a busy machine
 
 
@@ -85,7 +85,7 @@ def cached_costs(
 
     So all students of a sweep that differ only in their weights share one latency, measured once, and measurement noise
     is in no comparison between them. A measurement on a busy machine is returned and marked (``latency_ms``: ``calm``)
-    but not cached: the first call ``AGAIN`` seconds later measures again. To measure everything again, delete
+    but not cached: the first call ``RETRY_AFTER`` seconds later measures again. To measure everything again, delete
     ``costs/`` in the outputs folder.
 
     Args:
@@ -100,7 +100,7 @@ def cached_costs(
     with locked(store.root / ".locks" / f"measure-{host}.lock", "a measurement"):  # two at once disturb each other
         if cached.is_file() and not find_damage(cached.parent):
             return json.loads(cached.read_text(encoding="utf-8"))
-        if name in _busy and time.monotonic() - _busy[name][0] < AGAIN:
+        if name in _busy and time.monotonic() - _busy[name][0] < RETRY_AFTER:
             return _busy[name][1]
         result = costs(network, image_size, device, **measured)
         if not is_calm(result):

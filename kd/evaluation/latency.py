@@ -22,13 +22,15 @@ from torch import nn
 
 from kd.runtime.device import Device
 
-BLOCK = 0.025  # seconds: a few scheduler ticks; a call that takes longer is a block of its own
-WAITED = 0.05  # share of a block for which a thread may have waited for a core: a calm Linux has 0.001
-OTHERS = 0.25  # share of our cores that other processes may use: hardware threads share a core, its cache, its clock
-JUDGED = 0.2  # seconds; over less time the system's count of that share, in steps of 0.01 s, is too coarse
-PATIENCE = 4.0  # the measurement may take this many times the wanted seconds, to collect calm blocks
-ENOUGH = 10  # calls for a percentile
-FEWEST = 3  # calls for a percentile of a slow network
+BLOCK_SECONDS = 0.025  # seconds: a few scheduler ticks; a call that takes longer is a block of its own
+MAX_WAITED_SHARE = 0.05  # share of a block for which a thread may have waited for a core: a calm Linux has 0.001
+MAX_SHARE_OF_OTHERS = (
+    0.25  # share of our cores that other processes may use: hardware threads share a core, its cache, its clock
+)
+MIN_JUDGED_SECONDS = 0.2  # seconds; over less time the system's count of that share, in steps of 0.01 s, is too coarse
+MAX_STRETCH = 4.0  # the measurement may take this many times the wanted seconds, to collect calm blocks
+MIN_CALLS = 10  # calls for a percentile
+MIN_SLOW_CALLS = 3  # calls for a percentile of a slow network
 
 
 def latency(
@@ -99,7 +101,7 @@ def time_calls(call: Callable[[], None], thread_count: int, seconds: float) -> d
         them. If not, the percentiles are over all calls.
     """
     began = time.perf_counter()
-    for _ in range(FEWEST):  # warm-up: the first call allocates what later ones reuse
+    for _ in range(MIN_SLOW_CALLS):  # warm-up: the first call allocates what later ones reuse
         call()
         if time.perf_counter() - began > seconds:
             break
@@ -109,19 +111,19 @@ def time_calls(call: Callable[[], None], thread_count: int, seconds: float) -> d
     began, whole = time.perf_counter(), CpuUsage()
     while True:
         before, block = CpuUsage(), []
-        while not block or 1e-3 * sum(block) < BLOCK:
+        while not block or 1e-3 * sum(block) < BLOCK_SECONDS:
             start = time.perf_counter()
             call()
             block.append(1e3 * (time.perf_counter() - start))
         every += block
-        if CpuUsage().waited_since(before, thread_count) <= WAITED:
+        if CpuUsage().waited_since(before, thread_count) <= MAX_WAITED_SHARE:
             calm += block
             spent += 1e-3 * sum(block)
-        over = time.perf_counter() - began > PATIENCE * seconds
-        if (spent >= seconds and len(calm) >= ENOUGH) or (over and len(every) >= FEWEST):
+        over = time.perf_counter() - began > MAX_STRETCH * seconds
+        if (spent >= seconds and len(calm) >= MIN_CALLS) or (over and len(every) >= MIN_SLOW_CALLS):
             break
-    is_enough = len(calm) >= FEWEST and (spent >= seconds / 4 or len(calm) >= 100)
-    is_enough = is_enough and CpuUsage().had_by_others_since(whole) <= OTHERS
+    is_enough = len(calm) >= MIN_SLOW_CALLS and (spent >= seconds / 4 or len(calm) >= 100)
+    is_enough = is_enough and CpuUsage().had_by_others_since(whole) <= MAX_SHARE_OF_OTHERS
     p50, p95 = np.percentile(calm if is_enough else every, [50, 95])
     return {"p50": float(p50), "p95": float(p95), "calm": is_enough}
 
@@ -151,7 +153,7 @@ class CpuUsage:
         Our cores are those that this process may use. 0 if the system does not count it, or too coarsely.
         """
         wall = self.wall - before.wall
-        if self.cores is None or before.cores is None or wall < JUDGED:
+        if self.cores is None or before.cores is None or wall < MIN_JUDGED_SECONDS:
             return 0.0
         busy, count = self.cores[0] - before.cores[0], self.cores[1]
         return max(0.0, busy - (self.cpu - before.cpu)) / (wall * count)

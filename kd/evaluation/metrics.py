@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MANY = 10  # classes; with more, top-5 accuracy is reported
+TOP5_FROM_CLASSES = 10  # classes; with more, top-5 accuracy is reported
 BINS = 15  # of confidence: the usual number for ECE
 
 
@@ -105,7 +105,7 @@ def summary(logits: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -
     table = per_class(counts)
     return {
         "accuracy": accuracy(logits, targets),
-        "top5_accuracy": top_accuracy(logits, targets, 5) if len(classes) > MANY else None,
+        "top5_accuracy": top_accuracy(logits, targets, 5) if len(classes) > TOP5_FROM_CLASSES else None,
         "balanced_accuracy": balanced_accuracy(logits, targets),
         "macro_f1": macro_f1(logits, targets),
         "nll": nll(logits, targets),

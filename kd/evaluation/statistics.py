@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = math.ulp(0.0)  # a p value is never 0
+MIN_P = math.ulp(0.0)  # a p value is never 0
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def crossed_t(student_right: np.ndarray, baseline_right: np.ndarray) -> Interval
     of_images = float(gain.mean(0).var(ddof=1)) / images
     variance = of_seeds + of_images
     if variance == 0:
-        return Interval(mean, mean, mean, 1.0 if mean == 0 else LEAST)
+        return Interval(mean, mean, mean, 1.0 if mean == 0 else MIN_P)
     freedom = variance**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / (images - 1))
     half = t_quantile(0.05, freedom) * math.sqrt(variance)
-    p = max(t_two_sided(abs(mean) / math.sqrt(variance), freedom), LEAST)
+    p = max(t_two_sided(abs(mean) / math.sqrt(variance), freedom), MIN_P)
     return Interval(mean, mean - half, mean + half, p)
 
 

@@ -35,7 +35,10 @@ from kd.methods.hinton import soft_label_kl, soft_label_kl_each
 Temperatures = Sequence[float | Tensor]
 
 PUBLISHED = (2.0, 3.0, 4.0, 5.0, 6.0)
-AGAIN = (2.0, 6.0)  # where the published code uses the weak view's logits in place of the strong view's
+WEAK_VIEW_TEMPERATURES = (
+    2.0,
+    6.0,
+)  # where the published code uses the weak view's logits in place of the strong view's
 VARIANTS = ("code", "paper")
 
 
@@ -121,7 +124,7 @@ def code_total(
     strong: tuple[Tensor, Tensor],
     target: Tensor,
     temperatures: Temperatures = PUBLISHED,
-    again: Temperatures = AGAIN,
+    again: Temperatures = WEAK_VIEW_TEMPERATURES,
     hard: float = 0.1,
     soft: float = 0.9,
 ) -> dict[str, Tensor]:
@@ -166,7 +169,7 @@ class MLKD(nn.Module):
         if variant not in VARIANTS:
             raise ValueError(f"kd.variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
         self.variant = variant
-        self.again = tuple(t for t in self.temperatures if t in AGAIN)
+        self.again = tuple(t for t in self.temperatures if t in WEAK_VIEW_TEMPERATURES)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build."""

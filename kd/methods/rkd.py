@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from kd.interfaces import Batch, Outputs
 from kd.methods._common import check_batch, check_embedding
 
-SAME = 1e-12  # two images at a smaller squared distance are in the same place; the published eps
+MIN_SQUARED_DISTANCE = 1e-12  # two images at a smaller squared distance are in the same place; the published eps
 
 
 def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,13 +62,15 @@ def _relative_distances(squares: Tensor) -> Tensor:
     """Return the square roots, scaled to mean 1 off the diagonal, with 0 on it: [B, B] -> [B, B]."""
     count = len(squares)
     # the root after the clamp: at 0 the slope of the root is infinite, that of the clamp is 0
-    distances = squares.clamp_min(SAME).sqrt() * (1 - torch.eye(count, dtype=squares.dtype, device=squares.device))
+    distances = squares.clamp_min(MIN_SQUARED_DISTANCE).sqrt() * (
+        1 - torch.eye(count, dtype=squares.dtype, device=squares.device)
+    )
     return distances * (count * (count - 1)) / distances.sum()
 
 
 def _cosines(apart: Tensor, squares: Tensor) -> Tensor:
     """[B, B, D], [B, B] -> [B, B, B]: entry i, j, k is the cosine of the angle at i between j and k."""
-    directions = apart / squares.masked_fill(squares < SAME, math.inf).sqrt().unsqueeze(-1)
+    directions = apart / squares.masked_fill(squares < MIN_SQUARED_DISTANCE, math.inf).sqrt().unsqueeze(-1)
     return directions @ directions.transpose(-1, -2)
 
 

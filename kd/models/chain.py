@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor, nn
 
 Info = dict[str, int | str]
-MOST = 200  # blocks a stage: the deepest residual network published for CIFAR has 1,202 layers
+MAX_BLOCKS = 200  # blocks a stage: the deepest residual network published for CIFAR has 1,202 layers
 
 
 class Chain(nn.Module):

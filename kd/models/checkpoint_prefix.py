@@ -23,7 +23,7 @@ COMPANION = {"criterion", "loss", "losses", "metric", "metrics", "acc", "accurac
 COMPANION |= {"ema", "teacher", "train", "val", "valid", "test"}
 COMPANION |= {"weight", "weights", "ce", "bce", "nll", "mse", "kl", "focal", "dice", "iou"}  # class_weights, ce.weight
 COMPANION |= {"confmat", "confusion", "precision", "recall"}
-FEW = 4  # names in a message
+MAX_NAMED = 4  # names in a message
 
 Tensors = Mapping[str, Tensor]
 
@@ -98,6 +98,7 @@ def in_groups(names: Sequence[str]) -> str:
     heads = [name.partition(".")[0] for name in names]
     count = Counter(heads)
     groups = [
-        name if count[head] <= FEW else f"{head}.* ({count[head]})" for head, name in zip(heads, names, strict=True)
+        name if count[head] <= MAX_NAMED else f"{head}.* ({count[head]})"
+        for head, name in zip(heads, names, strict=True)
     ]
-    return first_few(dict.fromkeys(groups), FEW)
+    return first_few(dict.fromkeys(groups), MAX_NAMED)

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
+from kd.models.chain import (
+    MAX_BLOCKS,
+    Chain,
+    check_image_size,
+    conv,
+    feature_info,
+    init_weights,
+    make_stage,
+    scale_channels,
+)
 
 
 class CifarResNet(Chain):
@@ -36,8 +45,10 @@ class CifarResNet(Chain):
     ):
         super().__init__()
         count, rest = divmod(depth - 2, 6)
-        if not 1 <= count <= MOST or rest:
-            raise ValueError(f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, ... {6 * MOST + 2:,}), got {depth}")
+        if not 1 <= count <= MAX_BLOCKS or rest:
+            raise ValueError(
+                f"depth of a CIFAR ResNet must be 6 n + 2 (8, 14, 20, ... {6 * MAX_BLOCKS + 2:,}), got {depth}"
+            )
         if len(channels) != 4:
             raise ValueError(f"channels must be four numbers, of the stem and three stages, got {channels}")
         check_image_size(image_size, 4, "a CIFAR ResNet")

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
+from kd.models.chain import (
+    MAX_BLOCKS,
+    Chain,
+    check_image_size,
+    conv,
+    feature_info,
+    init_weights,
+    make_stage,
+    scale_channels,
+)
 from kd.models.cifar_resnet import shortcut
 
 EXPANSION = 4  # output channels of a block divided by its inner channels
@@ -30,8 +39,8 @@ class CifarResNet50(Chain):
 
     def __init__(self, num_classes: int, image_size: int, blocks: Sequence[int] = (3, 4, 6, 3), width: float = 1.0):
         super().__init__()
-        if len(blocks) != 4 or not 1 <= min(blocks) <= max(blocks) <= MOST:
-            raise ValueError(f"blocks must be four numbers, 1 to {MOST} blocks a stage, got {blocks}")
+        if len(blocks) != 4 or not 1 <= min(blocks) <= max(blocks) <= MAX_BLOCKS:
+            raise ValueError(f"blocks must be four numbers, 1 to {MAX_BLOCKS} blocks a stage, got {blocks}")
         check_image_size(image_size, 8, "resnet50_cifar")
         stem, *stages = scale_channels([64, 64, 128, 256, 512], width)
         stages = [EXPANSION * channels for channels in stages]

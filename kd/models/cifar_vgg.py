@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import MOST, Chain, check_image_size, feature_info, init_weights, scale_channels
+from kd.models.chain import MAX_BLOCKS, Chain, check_image_size, feature_info, init_weights, scale_channels
 
-LARGE = 64  # pixels: from here on a max-pool precedes the last stage too
+LARGE_IMAGE = 64  # pixels: from here on a max-pool precedes the last stage too
 
 
 class CifarVGG(Chain):
@@ -27,11 +27,11 @@ class CifarVGG(Chain):
 
     def __init__(self, num_classes: int, image_size: int, convolutions: Sequence[int], width: float = 1.0):
         super().__init__()
-        if len(convolutions) != 5 or not 1 <= min(convolutions) <= max(convolutions) <= MOST:
-            raise ValueError(f"convolutions must be five numbers, 1 to {MOST} a stage, got {convolutions}")
+        if len(convolutions) != 5 or not 1 <= min(convolutions) <= max(convolutions) <= MAX_BLOCKS:
+            raise ValueError(f"convolutions must be five numbers, 1 to {MAX_BLOCKS} a stage, got {convolutions}")
         check_image_size(image_size, 8, "a CIFAR VGG")
         channels = scale_channels([64, 128, 256, 512, 512], width)
-        pools = (False, True, True, True, image_size >= LARGE)
+        pools = (False, True, True, True, image_size >= LARGE_IMAGE)
         for number, (i, o) in enumerate(zip([3, *channels], channels, strict=False)):
             setattr(self, f"block{number}", stage(i, o, convolutions[number], pools[number]))
         self.classifier = nn.Linear(channels[-1], num_classes)

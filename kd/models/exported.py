@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from kd.models.logits_only import LogitsOnly
 from kd.runtime.errors import first_line
 
-LARGE = 1024  # images: larger than any batch of a run
+LARGEST_BATCH = 1024  # images: larger than any batch of a run
 
 
 class Exported(LogitsOnly):
@@ -60,7 +60,9 @@ class Exported(LogitsOnly):
             self.program = program.module()
         except Exception as error:
             raise ValueError(f"{path} is not a program of torch.export.save: {first_line(error)}") from error
-        most = min((int(span.upper) for span in program.range_constraints.values() if span.upper < LARGE), default=None)
+        most = min(
+            (int(span.upper) for span in program.range_constraints.values() if span.upper < LARGEST_BATCH), default=None
+        )
         if most is not None:
             raise ValueError(f"{path} takes {most} images at most; {OPEN}")
         generator = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kd.runtime.connection import PATIENCE, ask_server, check_url
+from kd.runtime.connection import TIMEOUT, ask_server, check_url
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in timm's order
 
@@ -33,7 +33,7 @@ def check_server() -> Callable[[], None]:
             raise ConnectionError("HF_HUB_OFFLINE is set")
         get_session().head(constants.ENDPOINT, timeout=seconds)
 
-    return ask_server(head, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE))
+    return ask_server(head, float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or TIMEOUT))
 
 
 def find_pretrained(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from kd.interfaces import extract_outputs
 
 SIDE = 32  # pixels: most networks halve an image five times
-TRIED = (32, 64, 96, 128, 224, 256, 299, 384)  # usual sides, for a network without a fixed one
+SIDES_TO_TRY = (32, 64, 96, 128, 224, 256, 299, 384)  # usual sides, for a network without a fixed one
 
 Make = Callable[..., nn.Module]  # (image_size, **settings of the network) -> network
 
@@ -58,7 +58,7 @@ def sizes_to_try(network: nn.Module, image_size: int) -> list[int]:
     own = (declared.get("input_size") or [0])[-1]
     least = (declared.get("min_input_size") or [0])[-1]
     below = image_size // SIDE * SIDE
-    usual = [below + SIDE, below, *(side for side in TRIED if side > below + SIDE)]
+    usual = [below + SIDE, below, *(side for side in SIDES_TO_TRY if side > below + SIDE)]
     order = [own, *usual] if declared.get("fixed_input_size") else [least, *usual, own]
     return [side for side in dict.fromkeys(order) if side > 0 and side != image_size]
 

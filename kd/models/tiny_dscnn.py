@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from kd.models.chain import MOST, check_image_size, conv, scale_channels
+from kd.models.chain import MAX_BLOCKS, check_image_size, conv, scale_channels
 from kd.models.staged import Staged
 
 
@@ -23,8 +23,8 @@ class TinyDSCNN(Staged):
     """
 
     def __init__(self, num_classes: int, image_size: int, width: float = 1.0, depth: int = 2, dropout: float = 0.0):
-        if not 1 <= depth <= MOST:
-            raise ValueError(f"depth of tiny_dscnn must be 1 to {MOST}, got {depth}")
+        if not 1 <= depth <= MAX_BLOCKS:
+            raise ValueError(f"depth of tiny_dscnn must be 1 to {MAX_BLOCKS}, got {depth}")
         check_image_size(image_size, 8, "tiny_dscnn")
         channels = scale_channels([32, 64, 120, 184], width)
         stages = [nn.Sequential(conv(3, channels[0], 3), *_normed(channels[0]))]

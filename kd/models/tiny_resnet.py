@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kd.models.chain import MOST, check_image_size, conv, make_stage, scale_channels
+from kd.models.chain import MAX_BLOCKS, check_image_size, conv, make_stage, scale_channels
 from kd.models.cifar_resnet import Block
 from kd.models.staged import Staged
 
@@ -33,8 +33,8 @@ class TinyResNet(Staged):
         depth: Sequence[int] = (1, 2, 1),
         dropout: float = 0.0,
     ):
-        if not isinstance(depth, Sequence) or len(depth) != 3 or not 1 <= min(depth) <= max(depth) <= MOST:
-            raise ValueError(f"depth of tiny_resnet must be three numbers of blocks, 1 to {MOST}, got {depth}")
+        if not isinstance(depth, Sequence) or len(depth) != 3 or not 1 <= min(depth) <= max(depth) <= MAX_BLOCKS:
+            raise ValueError(f"depth of tiny_resnet must be three numbers of blocks, 1 to {MAX_BLOCKS}, got {depth}")
         check_image_size(image_size, 8, "tiny_resnet")
         channels = scale_channels([16, 16, 32, 64], width)
         stem = nn.Sequential(conv(3, channels[0], 3), nn.BatchNorm2d(channels[0]), nn.ReLU(), nn.MaxPool2d(2))

@@ -37,7 +37,7 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 OURS = "network."  # the prefix of the inner network in a ``Normalized``
 COUNTS = ".num_batches_tracked"  # of batch norm; old torch did not write it
 SETTING = "teacher.checkpoint_prefix"
-FEW = 4  # tensors in a message
+MAX_NAMED = 4  # tensors in a message
 
 
 class StubObject:
@@ -149,8 +149,8 @@ def _part_of(
     prefixes = candidates(needed, named, prefix)
     chosen = prefixes[0]
     if len(prefixes) > 1:
-        under = first_few((each or "no prefix" for each in prefixes), 2 * FEW)
-        how = " or ".join(f"{SETTING}={_typed(each)}" for each in prefixes[:FEW])
+        under = first_few((each or "no prefix" for each in prefixes), 2 * MAX_NAMED)
+        how = " or ".join(f"{SETTING}={_typed(each)}" for each in prefixes[:MAX_NAMED])
         raise ValueError(f"{path.name} holds {len(prefixes)} networks that fit, under {under}\nChoose one with {how}")
     state = {OURS + name: named[chosen + name] for name in inner if chosen + name in named}
     taken = {chosen + name for name in inner}
@@ -225,7 +225,7 @@ def _state_in(content: object, path: Path, prefix: str | None) -> tuple[dict[str
         return plain_names(tensors), prefix
     state = entries[chosen[0]] if chosen else content
     if not _is_state(state):
-        holds = f" (it holds {first_few((str(name)[:40] for name in entries), 2 * FEW)})" if entries else ""
+        holds = f" (it holds {first_few((str(name)[:40] for name in entries), 2 * MAX_NAMED)})" if entries else ""
         raise ValueError(f"{path} holds no state dict (tensors by name), neither itself nor in its entries{holds}")
     return plain_names(state), prefix
 
@@ -248,7 +248,7 @@ def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
     """Raise ValueError for tensors of other names or shapes."""
     missing = [f"{name} is missing" for name in sorted(set(own) - set(state))]
     unknown = [f"{name} is not known" for name in sorted(set(state) - set(own))]
-    half = FEW // 2  # of each, so that a message shows names which differ in one part together
+    half = MAX_NAMED // 2  # of each, so that a message shows names which differ in one part together
     wrong = missing[:half] + unknown[:half] + missing[half:] + unknown[half:]
     shapes = {
         name: (tuple(state[name].shape), tuple(value.shape))
@@ -306,7 +306,7 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _listed(texts: list[str]) -> str:
     """Join the first few of texts that begin with the name of a tensor, under its name in the file."""
-    return first_few((text.removeprefix("network.") for text in texts), FEW, "; ")
+    return first_few((text.removeprefix("network.") for text in texts), MAX_NAMED, "; ")
 
 
 def _rounded(values: list[float]) -> str:

@@ -16,7 +16,16 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from kd.models.chain import MOST, Chain, check_image_size, conv, feature_info, init_weights, make_stage, scale_channels
+from kd.models.chain import (
+    MAX_BLOCKS,
+    Chain,
+    check_image_size,
+    conv,
+    feature_info,
+    init_weights,
+    make_stage,
+    scale_channels,
+)
 
 
 class WideResNet(Chain):
@@ -31,8 +40,10 @@ class WideResNet(Chain):
     def __init__(self, num_classes: int, image_size: int, depth: int, widen: float, dropout: float = 0.0):
         super().__init__()
         count, rest = divmod(depth - 4, 6)
-        if not 1 <= count <= MOST or rest:
-            raise ValueError(f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, ... {6 * MOST + 4:,}), got {depth}")
+        if not 1 <= count <= MAX_BLOCKS or rest:
+            raise ValueError(
+                f"depth of a wide ResNet must be 6 n + 4 (10, 16, 22, ... {6 * MAX_BLOCKS + 4:,}), got {depth}"
+            )
         if not widen > 0:
             raise ValueError(f"widen must be above 0, got {widen}")
         check_image_size(image_size, 4, "a wide ResNet")

@@ -14,8 +14,8 @@ from kd.pipeline.plan import RunPlan, RunResult
 from kd.pipeline.prepare import prepare
 from kd.pipeline.results import cost_fn, with_costs, write_results
 from kd.records.run_folder import (
-    KEPT,
     ROLE_LABELS,
+    RUN_FILES,
     begin_run,
     finish_run,
     is_calm,
@@ -141,7 +141,7 @@ def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
     timed = time_again(plan, result)
     if timed:
         write_result(folder, timed)
-        write_manifest(folder, KEPT)
+        write_manifest(folder, RUN_FILES)
     has_report = (folder / "report.md").is_file()
     if plan.world.is_main and (timed if has_report else plan.settings["report"]):
         write_report(folder)

@@ -12,7 +12,7 @@ from kd.config.checks import check_values
 from kd.config.combine import expand_combination
 from kd.config.composed import as_written, as_yaml, resolved
 from kd.config.networks import assistants_of, members_of, name_of
-from kd.config.settings import AUTO
+from kd.config.settings import AUTO_BATCH_SIZE
 from kd.data.loader import Loader
 from kd.methods.supervised import CrossEntropy, learns_labels
 from kd.pipeline.distill import dry_run_methods
@@ -94,7 +94,7 @@ def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
     """Return the config with numbers for ``train.batch_size=auto`` and, where given, for the micro-batches."""
     cfg = copy.deepcopy(cfg)
     if cfg.train.batch_size == "auto":
-        cfg.train.batch_size = AUTO
+        cfg.train.batch_size = AUTO_BATCH_SIZE
     if micro_batches:
         cfg.train.grad_accum_steps = micro_batches
     return cfg

@@ -15,7 +15,7 @@ from kd.runtime.console import print_line
 from kd.store.files import MANIFEST, find_damage, write_manifest, write_text
 
 # the files that make a run a finished one; figures and images are not among them, because they can be made again
-KEPT = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
+RUN_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
 UNFINISHED = ".unfinished"  # marks the folder of a run that is in progress, or whose process was killed
 
 
@@ -31,7 +31,7 @@ def begin_run(folder: Path, config_yaml: str) -> None:
 
 def finish_run(folder: Path) -> None:
     """Write the manifest of a run whose files are complete, and mark it as finished."""
-    write_manifest(folder, KEPT)
+    write_manifest(folder, RUN_FILES)
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 

@@ -12,12 +12,12 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 5.0  # seconds: name look-up, connection and handshake over a satellite take two or three
+TIMEOUT = 5.0  # seconds: name look-up, connection and handshake over a satellite take two or three
 
 Ask = Callable[[float], Any]
 
 
-def ask_server(ask: Ask, patience: float = PATIENCE) -> Callable[[], None]:
+def ask_server(ask: Ask, patience: float = TIMEOUT) -> Callable[[], None]:
     """Start a request in the background, limited to ``patience`` seconds: no library limits the look-up of a name.
 
     Args:
@@ -46,12 +46,12 @@ def ask_server(ask: Ask, patience: float = PATIENCE) -> Callable[[], None]:
     return wait
 
 
-def check_reachable(ask: Ask, patience: float = PATIENCE) -> None:
+def check_reachable(ask: Ask, patience: float = TIMEOUT) -> None:
     """Make a request and wait for the answer, see ``ask_server``."""
     ask_server(ask, patience)()
 
 
-def check_url(url: str, patience: float = PATIENCE) -> None:
+def check_url(url: str, patience: float = TIMEOUT) -> None:
     """Check a server from which urllib downloads, as torch and torchvision use it. Any answer will do."""
 
     def ask(seconds: float) -> None:

@@ -13,15 +13,17 @@ from tqdm import tqdm
 
 from kd.runtime.streams import null_stream
 
-SEVERAL = int(os.environ.get("WORLD_SIZE") or 1) > 1  # one run in several processes: the main one prints
-RANK = int(os.environ.get("RANK") or 0) if SEVERAL else 0
-PACE = 0.0  # seconds between two epoch lines; a sweep sets it, so that its cells do not fill the screen
+IS_DISTRIBUTED = int(os.environ.get("WORLD_SIZE") or 1) > 1  # one run in several processes: the main one prints
+RANK = int(os.environ.get("RANK") or 0) if IS_DISTRIBUTED else 0
+SECONDS_BETWEEN_LINES = (
+    0.0  # seconds between two epoch lines; a sweep sets it, so that its cells do not fill the screen
+)
 
 
 def slow_down(seconds: float) -> None:
     """Print at most one epoch line per ``seconds``."""
-    global PACE
-    PACE = seconds
+    global SECONDS_BETWEEN_LINES
+    SECONDS_BETWEEN_LINES = seconds
 
 
 class Progress:
@@ -53,7 +55,7 @@ class Progress:
         """Print the line of an epoch: ``scores``, speed and time left."""
         self.epoch += 1
         now = time.perf_counter()
-        if now - self.printed < PACE:
+        if now - self.printed < SECONDS_BETWEEN_LINES:
             return
         self.printed = now
         left = (now - self.began) / (self.epoch - self.before) * (self.epochs - self.epoch)
@@ -86,7 +88,7 @@ def wait_for_turn(error: Exception) -> None:
     peers (an error of gloo or NCCL) waits longest, because another one failed.
     """
     lost = isinstance(error, RuntimeError) and any(name in str(error).lower() for name in ("gloo", "nccl", "peer"))
-    if SEVERAL:
+    if IS_DISTRIBUTED:
         time.sleep(20 if lost else 5 if RANK else 0)
 
 

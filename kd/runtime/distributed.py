@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kd.runtime.sync_batch_norm import SyncBatchNorm
 
-PATIENCE = timedelta(
+TIMEOUT = timedelta(
     hours=12
 )  # the others wait while the main process fills a store, decodes images or measures latencies
 
@@ -138,10 +138,10 @@ def init_distributed() -> World:
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0))
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives the processes: a restarted attempt must not read the addresses of the previous one
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     return World(rank, size, local)
 
 

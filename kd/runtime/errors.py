@@ -7,9 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-KEPT = "Finished work is kept; the same command resumes from there"
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE_ERRNOS = {errno.EROFS, errno.EACCES, errno.EPERM}
+RESUME_HINT = "Finished work is kept; the same command resumes from there"
 
 
 def explain_os_error(error: object, outputs: str | Path) -> str:
@@ -18,19 +18,19 @@ def explain_os_error(error: object, outputs: str | Path) -> str:
     Args:
         outputs: where the run writes; used if the error names no file.
     """
-    if not isinstance(error, OSError) or error.errno not in FULL | CLOSED:
+    if not isinstance(error, OSError) or error.errno not in DISK_FULL_ERRNOS | NOT_WRITABLE_ERRNOS:
         return str(error)
     place = error.filename if isinstance(error.filename, str) else str(outputs)
-    if error.errno in CLOSED:
-        return f"{place}: {error.strerror}.\n{KEPT} when it can write again."
+    if error.errno in NOT_WRITABLE_ERRNOS:
+        return f"{place}: {error.strerror}.\n{RESUME_HINT} when it can write again."
     disk = Path(place).parent if error.filename else Path(outputs)
-    return f"{place}: {error.strerror}{_free(disk)}.\n{KEPT} when there is space."
+    return f"{place}: {error.strerror}{_free(disk)}.\n{RESUME_HINT} when there is space."
 
 
 def is_write_error(error: BaseException | None) -> OSError | None:
     """Return the error in a chain that reports a failed write, if any."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL | CLOSED:
+        if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS | NOT_WRITABLE_ERRNOS:
             of_network = error.errno in (errno.EACCES, errno.EPERM) and not error.filename
             if not of_network:
                 return error

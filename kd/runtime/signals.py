@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-PATIENCE = 1.0  # seconds that the current step may still take
+STEP_TIMEOUT = 1.0  # seconds that the current step may still take
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-LEADER = "KD_SWEEP_PID"  # the environment variable with the id of the process that started a sweep
+SWEEP_PID_VARIABLE = "KD_SWEEP_PID"  # the environment variable with the id of the process that started a sweep
 FOLLOWING = 1.0  # seconds between two checks of the parent
 
 _received: int | None = None  # the signal
 _between_steps = False  # whether a training loop checks for it
-_patience = PATIENCE
+_patience = STEP_TIMEOUT
 _following = False  # whether a thread watches the parent
 _hurry = True  # whether the stop must happen within ``_patience``
 

@@ -11,7 +11,11 @@ import os
 import sys
 from typing import TextIO
 
-CLOSED = {errno.EPIPE, errno.EIO, *([errno.EINVAL] if os.name == "nt" else [])}  # of a closed pipe, a closed terminal
+CLOSED_ERRNOS = {
+    errno.EPIPE,
+    errno.EIO,
+    *([errno.EINVAL] if os.name == "nt" else []),
+}  # of a closed pipe, a closed terminal
 
 
 def open_streams() -> None:
@@ -70,7 +74,7 @@ class _Written(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in CLOSED:
+            if error.errno not in CLOSED_ERRNOS:
                 raise
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-MOST = 3  # suggestions; a longer list does not help
+MAX_SUGGESTIONS = 3  # suggestions; a longer list does not help
 
 
-def closest(name: str, known: Iterable[str], most: int = MOST, cutoff: float = 0.6) -> list[str]:
+def closest(name: str, known: Iterable[str], most: int = MAX_SUGGESTIONS, cutoff: float = 0.6) -> list[str]:
     """Return the names most similar to ``name``, best first.
 
     Args:
@@ -17,7 +17,7 @@ def closest(name: str, known: Iterable[str], most: int = MOST, cutoff: float = 0
     return get_close_matches(name, list(dict.fromkeys(known)), n=most, cutoff=cutoff)
 
 
-def did_you_mean(name: str, known: Iterable[str], most: int = MOST, cutoff: float = 0.6) -> str:
+def did_you_mean(name: str, known: Iterable[str], most: int = MAX_SUGGESTIONS, cutoff: float = 0.6) -> str:
     """Return the end of a message about an unknown name: ``; did you mean a or b?``, or "" if none is similar."""
     return suggestion(closest(name, known, most, cutoff))
 

@@ -31,17 +31,17 @@ from kd.config.wandb_names import as_group
 from kd.records.ledger import FINISHED, begin_sweep, read_sweep
 from kd.report.sweep.test_sets import is_of_images
 from kd.runtime import user_warnings
-from kd.runtime.signals import LEADER
+from kd.runtime.signals import SWEEP_PID_VARIABLE
 from kd.runtime.values import format_override
 from kd.store.store import digest
 from kd.sweep.monitor import SweepMonitor, progress_of
-from kd.sweep.naming import ASIDE, command_of, grid_cells, sweep_name
+from kd.sweep.naming import NOT_IN_NAMES, command_of, grid_cells, sweep_name
 from kd.tracking.wandb_environment import find_agent
 
 # as in kd/run.py, which the workers of a launcher do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
-TRIED = 24  # values of one setting that are checked: each takes a tenth of a second
-MOST = 100_000  # jobs of a sweep
+MAX_CHECKED_VALUES = 24  # values of one setting that are checked: each takes a tenth of a second
+MAX_JOBS = 100_000  # jobs of a sweep
 _monitor: SweepMonitor | None = None  # of the multirun that this process has started
 _failed = 0  # how many of its jobs failed or are missing, once it is over
 
@@ -70,12 +70,12 @@ def preflight_values(config: DictConfig, swept: Sequence[Override], fixed: Seque
     for o in swept:
         if o.get_key_element() in ("outputs", "sweep"):
             raise ValueError(f"{o.input_line}: a sweep has one folder; start one sweep for each")
-    values = {o.get_key_element(): list(islice(values_of(o), MOST + 1)) for o in swept}
+    values = {o.get_key_element(): list(islice(values_of(o), MAX_JOBS + 1)) for o in swept}
     for o in swept:
         if not values[o.get_key_element()]:
             raise ValueError(f"{o.input_line} has no value")
-    if math.prod(map(len, values.values())) > MOST:
-        raise ValueError(f"the sweep has more than {MOST:,} cells")
+    if math.prod(map(len, values.values())) > MAX_JOBS:
+        raise ValueError(f"the sweep has more than {MAX_JOBS:,} cells")
     first = {key: own[0] for key, own in values.items()}
     cells = [first, *({**first, key: value} for key, own in values.items() for value in sample_values(own))]
     name = config.hydra.job.config_name
@@ -93,7 +93,7 @@ def preflight_values(config: DictConfig, swept: Sequence[Override], fixed: Seque
 
 def sample_values(values: Sequence[str]) -> Sequence[str]:
     """Return the values after the first; at most ``TRIED``, evenly spaced, including the last."""
-    return values[: 0 : -max(1, -(-(len(values) - 1) // TRIED))]
+    return values[: 0 : -max(1, -(-(len(values) - 1) // MAX_CHECKED_VALUES))]
 
 
 def _start(config: DictConfig) -> None:
@@ -145,7 +145,7 @@ def _start(config: DictConfig) -> None:
     if any(key_of(o) == "hydra.sweep.dir" for o in given):
         folder = Path(config.hydra.sweep.dir).expanduser().absolute()
     else:
-        aside = ASIDE if is_search else (*ASIDE, "optimized_metric")
+        aside = NOT_IN_NAMES if is_search else (*NOT_IN_NAMES, "optimized_metric")
         name = config.sweep or sweep_name(swept, fixed, config.hydra.runtime.choices.get("experiment"), aside)
         folder = outputs / "sweeps" / name
     check_outputs(str(folder), "hydra.sweep.dir")
@@ -154,11 +154,11 @@ def _start(config: DictConfig) -> None:
     before = len(list((folder / "cells").glob("*.json")))
     trials = before + config.hydra.sweeper.n_trials if is_search else None
     keys = [key_of(o.get_key_element()) for o in swept]
-    lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in ASIDE]
+    lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in NOT_IN_NAMES]
     begin_sweep(folder, command, fixed, lasting, keys, None if is_search else grid_cells(swept), trials)
     user_warnings.forget_shown(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
-    os.environ[LEADER] = str(os.getpid())
+    os.environ[SWEEP_PID_VARIABLE] = str(os.getpid())
     _monitor = SweepMonitor(folder, outputs, tracking | {"group": tracking["group"] or as_group(folder.name)})
 
 

@@ -12,7 +12,7 @@ from kd.config.command_line import as_value
 from kd.config.keys import key_of
 from kd.store.store import digest, shortened
 
-ASIDE = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
+NOT_IN_NAMES = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
 
 
 def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
@@ -26,7 +26,7 @@ def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
 
 
 def sweep_name(
-    swept: Sequence[Override], fixed: Sequence[str], experiment: str | None, aside: Sequence[str] = ASIDE
+    swept: Sequence[Override], fixed: Sequence[str], experiment: str | None, aside: Sequence[str] = NOT_IN_NAMES
 ) -> str:
     """Name a sweep by what it computes: the same command has the same folder and resumes the sweep."""
     overrides = [o.input_line for o in swept] + list(fixed)

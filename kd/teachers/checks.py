@@ -13,7 +13,7 @@ from kd.evaluation.metrics import balanced_accuracy, confusion
 from kd.runtime.text import first_few
 
 ROUNDING = 1e-4  # relative to the largest logit, or to 1: smaller differences are rounding
-FEW = 10  # classes that a message lists
+MAX_LISTED_CLASSES = 10  # classes that a message lists
 
 
 def check_not_constant(name: str, logits: np.ndarray) -> None:
@@ -58,7 +58,7 @@ def check_above_majority(
     majority = counts.max() / len(targets)
     if share >= majority or (balanced and balanced_accuracy(predict(), targets) > 1 / np.count_nonzero(counts)):
         return
-    order, ours = _other_order(confusion(predict(), targets), majority), first_few(classes, FEW)
+    order, ours = _other_order(confusion(predict(), targets), majority), first_few(classes, MAX_LISTED_CLASSES)
     if order is None:
         why = (
             f"Perhaps its classes have another order than here ({ours}), its input was normalised differently "
@@ -66,7 +66,7 @@ def check_above_majority(
             "(train.*.epochs, train.*.lr)."
         )
     else:
-        named = first_few([classes[label] for label in order], FEW)
+        named = first_few([classes[label] for label in order], MAX_LISTED_CLASSES)
         why = f"Its classes have another order, {named}: here they are {ours}. Reorder its last layer."
     raise ValueError(
         f"the {name}'s accuracy on the validation images is {share:.1%}, below the {majority:.1%} of always predicting "

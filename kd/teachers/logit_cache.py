@@ -24,8 +24,8 @@ from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
 LOGITS_FILE = "logits.npy"  # float32 [epochs, N, K]
-HASHES = "epochs.sha256"  # beside a logit cache in progress: one line per epoch
-LARGE = 4 * 2**30  # bytes above which teacher.source=auto makes no logit cache
+HASHES_FILE = "epochs.sha256"  # beside a logit cache in progress: one line per epoch
+AUTO_LIMIT_BYTES = 4 * 2**30  # bytes above which teacher.source=auto makes no logit cache
 
 
 class CachedTeacher:
@@ -98,7 +98,7 @@ def teacher_factory(source: str, needs: frozenset[str], numbers: int) -> Callabl
             f"teacher.source=cached holds logits, and this method reads {', '.join(sorted(needs - LOGITS_ONLY))} too: "
             "set teacher.source=live or auto"
         )
-    if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * numbers > LARGE):
+    if source == "live" or not needs <= LOGITS_ONLY or (source == "auto" and 4 * numbers > AUTO_LIMIT_BYTES):
         return lambda store, key, live, *_: live
     return open_cache
 
@@ -166,7 +166,7 @@ def fill_cache(
         images_per_s = len(finished) * progress.rate()["images_per_s"]
         for number, rows in enumerate(finished, start=first):
             logits[number] = rows
-            with (work / HASHES).open("a", encoding="utf-8") as file:
+            with (work / HASHES_FILE).open("a", encoding="utf-8") as file:
                 file.write(f"{hashlib.sha256(rows).hexdigest()}\n")
             progress.on_epoch_end("caching the teacher's logits", images_per_s)
     progress.close()
@@ -186,7 +186,7 @@ def _also_at(path: Path, new: Path) -> None:
 
 def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
     """Return the number of complete epochs of a logit cache in progress, of ``shape``; drop the hashes after them."""
-    cache, hashes = folder / LOGITS_FILE, folder / HASHES
+    cache, hashes = folder / LOGITS_FILE, folder / HASHES_FILE
     try:
         logits = np.load(cache, mmap_mode="r")
         lines = hashes.read_text(encoding="utf-8").splitlines()

@@ -47,7 +47,7 @@ MODES = ("offline", "online", "disabled")
 FINISH_TIMEOUT = 60  # seconds that the end of a run may wait for a server that went away; wandb's default is for ever
 FLUSH_TIMEOUT = 2  # seconds that wandb's service process has to write the last of it
 INTERRUPT_TIMEOUT = 0.5  # seconds that the end of an interrupted run may take
-AWAY = 300  # seconds during which no run of this outputs folder asks a server again that did not answer
+RETRY_AFTER = 300  # seconds during which no run of this outputs folder asks a server again that did not answer
 
 
 class WandbRun:
@@ -103,11 +103,11 @@ class WandbRun:
         """Begin the run; offline where "online" does not work."""
         began = time.monotonic()
         ago = _seconds_since(self._no_answer)
-        if self.mode == "online" and ago < AWAY:
+        if self.mode == "online" and ago < RETRY_AFTER:
             log.warning(
                 "W&B did not answer %.0f s ago: this run is tracked offline (runs ask again after %g minutes)",
                 ago,
-                AWAY / 60,
+                RETRY_AFTER / 60,
             )
             self.mode = "offline"
         try:

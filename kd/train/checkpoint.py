@@ -24,7 +24,7 @@ from kd.runtime.console import print_line
 from kd.runtime.errors import first_line
 from kd.runtime.memory import is_out_of_memory
 
-KEPT = 2  # checkpoints
+KEPT_CHECKPOINTS = 2  # checkpoints
 DIGITS = 16  # of the hash, in a file name
 
 
@@ -65,7 +65,7 @@ class CheckpointFolder:
                 text = f"{error.strerror}: a checkpoint takes {megabytes:.1f} MB, and up to three exist at a time"
                 raise OSError(error.errno, text, str(self.folder)) from error
             raise
-        for old in self._all()[KEPT:]:
+        for old in self._all()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
         return final
 

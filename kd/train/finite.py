@@ -10,7 +10,7 @@ from torch import Tensor
 from kd.interfaces import Batch, Outputs
 from kd.train.state import TrainState
 
-EVERY = 100  # steps between two checks: each waits for the device
+CHECK_EVERY = 100  # steps between two checks: each waits for the device
 HELP = "A lower train.*.lr or train.*.clip_norm=1 often helps."
 
 Again = Callable[[int], Iterable[tuple[Batch, Outputs | None]]]
@@ -22,7 +22,7 @@ class NonFiniteLoss(ArithmeticError):
 
 def check_due(step: int) -> bool:
     """Whether to check after this many steps of an epoch: at powers of two too, as most divergence comes early."""
-    return step % EVERY == 0 or step & (step - 1) == 0
+    return step % CHECK_EVERY == 0 or step & (step - 1) == 0
 
 
 def check_finite(state: TrainState, names: Sequence[str], stage: str, again: Again) -> Tensor:

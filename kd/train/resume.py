@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kd.runtime.console import print_line
-from kd.runtime.signals import PATIENCE, defer_signals, interruptible, received_signal
+from kd.runtime.signals import STEP_TIMEOUT, defer_signals, interruptible, received_signal
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.state import TrainState
 
@@ -53,7 +53,7 @@ class CheckpointManager:
     @contextmanager
     def stop_on_interrupt(self) -> Iterator[None]:
         """Inside the block an interruption ends the training after a checkpoint."""
-        with interruptible(PATIENCE if self.state.world.size == 1 else 10 * PATIENCE):
+        with interruptible(STEP_TIMEOUT if self.state.world.size == 1 else 10 * STEP_TIMEOUT):
             try:
                 yield
             except KeyboardInterrupt:

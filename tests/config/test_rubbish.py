@@ -449,7 +449,11 @@ def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
         "b",
     ]
     tried = kd.sweep.callback.sample_values([*map(str, range(1000))])
-    assert tried[0] == "999" and len(tried) <= kd.sweep.callback.TRIED and len(tried) > kd.sweep.callback.TRIED / 2
+    assert (
+        tried[0] == "999"
+        and len(tried) <= kd.sweep.callback.MAX_CHECKED_VALUES
+        and len(tried) > kd.sweep.callback.MAX_CHECKED_VALUES / 2
+    )
 
 
 def test_what_is_there_and_cannot_be_imported_is_no_mistake_of_the_users(tmp_path, nowhere, monkeypatch):

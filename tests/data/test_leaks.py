@@ -11,7 +11,7 @@ import pytest
 from kd.data.augment import Augment
 from kd.data.datasets import fashion_mnist, oracle_mnist
 from kd.data.datasets.folder import load
-from kd.data.duplicates import LISTED
+from kd.data.duplicates import MAX_LISTED
 from kd.report.run.page import notes_on
 from kd.runtime.user_warnings import KdWarning
 from kd.store.store import Store
@@ -92,7 +92,7 @@ def test_so_many_are_listed_and_the_others_counted(tmp_path, opened):
     with pytest.raises(ValueError, match="40 images are in both") as raised:
         opened(root, on_leak="error")
     lines = str(raised.value).splitlines()
-    assert len(lines) == LISTED + 3 and lines[LISTED + 1] == f"  and {40 - LISTED} more"
+    assert len(lines) == MAX_LISTED + 3 and lines[MAX_LISTED + 1] == f"  and {40 - MAX_LISTED} more"
     assert all(line.split(" = ")[0].strip() == line.split(" = ")[1].replace("test", "train") for line in lines[1:21])
 
 

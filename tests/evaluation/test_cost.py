@@ -53,8 +53,8 @@ def measure(machine, tmp_path, monkeypatch):
     monkeypatch.setattr("kd.evaluation.cost._busy", {})
 
     def measured(busy: bool) -> dict:
-        monkeypatch.setattr("kd.evaluation.latency.WAITED", -1.0 if busy else 1e9)
-        monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
+        monkeypatch.setattr("kd.evaluation.latency.MAX_WAITED_SHARE", -1.0 if busy else 1e9)
+        monkeypatch.setattr("kd.evaluation.latency.MAX_SHARE_OF_OTHERS", 1e9)
         return cached_costs(store, {"network": "tiny"}, network, 16, machine, batch=2, seconds=0.01)
 
     return measured
@@ -72,7 +72,7 @@ def test_what_was_timed_on_a_busy_machine_is_not_kept_and_nothing_half_made_stay
 def test_it_is_timed_again_on_the_next_occasion_but_not_at_once(measure, monkeypatch):
     late = measure(busy=True)
     assert measure(busy=False) is late, "the next cell of a sweep, a moment later"
-    monkeypatch.setattr("kd.evaluation.cost.AGAIN", 0.0)
+    monkeypatch.setattr("kd.evaluation.cost.RETRY_AFTER", 0.0)
     assert is_calm(measure(busy=False)) and is_calm(measure(busy=True)), "and then it is cached"
 
 

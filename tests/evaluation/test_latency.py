@@ -44,8 +44,8 @@ def test_threads_of_this_process_that_wait_for_each_other_are_noticed():
     try:
         while time.perf_counter() < until:
             pass
-        assert CpuUsage().waited_since(before, 1) > latency.WAITED
-        assert CpuUsage().had_by_others_since(before) > latency.OTHERS
+        assert CpuUsage().waited_since(before, 1) > latency.MAX_WAITED_SHARE
+        assert CpuUsage().had_by_others_since(before) > latency.MAX_SHARE_OF_OTHERS
     finally:
         for process in beside:
             process.kill()
@@ -59,7 +59,7 @@ def test_a_core_beside_that_others_have_counts_too(monkeypatch):
     assert now.had_by_others_since(before) == pytest.approx(0.45)
     now.cpu = before.cpu + 1.9
     assert now.had_by_others_since(before) == pytest.approx(0)
-    now.wall = before.wall + latency.JUDGED / 2
+    now.wall = before.wall + latency.MIN_JUDGED_SECONDS / 2
     assert CpuUsage.had_by_others_since(now, before) == 0, "too short for the system's count"
     monkeypatch.setattr(latency, "busy_cores", lambda: None)
     assert CpuUsage().had_by_others_since(before) == 0
@@ -90,14 +90,14 @@ def test_only_calm_blocks_count(monkeypatch):
     monkeypatch.setattr(latency, "CpuUsage", Every2nd)
     found = time_calls(lambda: time.sleep(0.03 if now["busy"] else 0.003), 1, 0.1)
     assert found["calm"] and found["p50"] < 20
-    monkeypatch.setattr(latency, "WAITED", -1.0)
+    monkeypatch.setattr(latency, "MAX_WAITED_SHARE", -1.0)
     found = time_calls(lambda: time.sleep(0.003), 1, 0.05)
     assert not found["calm"] and found["p50"] >= 3, "without calm blocks all calls count"
 
 
 def test_a_slow_network_is_not_called_for_ever(monkeypatch):
     calls = []
-    monkeypatch.setattr(latency, "WAITED", -1.0)
+    monkeypatch.setattr(latency, "MAX_WAITED_SHARE", -1.0)
     time_calls(lambda: (calls.append(1), time.sleep(0.02)), 1, 0.001)
     assert len(calls) < 10
 

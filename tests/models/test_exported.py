@@ -148,8 +148,8 @@ def test_the_graph_goes_where_the_weights_go(tmp_path):
 def test_each_program_costs_what_it_costs(program, tmp_path, monkeypatch):
     from tests.pipeline.test_run import run
 
-    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)  # keep the measurement on a busy machine too
-    monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.MAX_WAITED_SHARE", 1e9)  # keep the measurement on a busy machine too
+    monkeypatch.setattr("kd.evaluation.latency.MAX_SHARE_OF_OTHERS", 1e9)
 
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     small, how = saved(tmp_path / "small.pt2", pool), ["teacher=exported", "teacher.trusted=true", "report=false"]

@@ -78,7 +78,7 @@ def test_local_weights_are_used_without_a_request(silent, tmp_path):
 def test_weights_on_another_server_are_requested_there(silent, monkeypatch, tmp_path):
     """A few old networks of timm, whose download has no timeout of its own."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("kd.runtime.connection.PATIENCE", 0.2)
+    monkeypatch.setattr("kd.runtime.connection.TIMEOUT", 0.2)
     url = f"{constants.ENDPOINT}/old.pth"
     cfg = replace(timm.get_pretrained_cfg("resnet10t"), hf_hub_id=None, url=url)
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: cfg)

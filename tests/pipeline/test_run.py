@@ -120,13 +120,13 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again_when_it_is_reused
         "latency.seconds=0.01",
     ]
     cfg = compose(*SMALL, *chosen_settings, f"outputs={tmp_path}", "tracking=disabled", "report=false")
-    monkeypatch.setattr("kd.evaluation.cost.AGAIN", 0.0)
-    monkeypatch.setattr("kd.evaluation.latency.WAITED", -1.0)
+    monkeypatch.setattr("kd.evaluation.cost.RETRY_AFTER", 0.0)
+    monkeypatch.setattr("kd.evaluation.latency.MAX_WAITED_SHARE", -1.0)
     made, found = run(cfg, chosen), run(cfg, chosen)
     assert not made.reused and found.reused and not is_calm(found.result["student"]), "the machine is still busy"
     assert not (tmp_path / "costs").exists()
-    monkeypatch.setattr("kd.evaluation.latency.WAITED", 1e9)
-    monkeypatch.setattr("kd.evaluation.latency.OTHERS", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.MAX_WAITED_SHARE", 1e9)
+    monkeypatch.setattr("kd.evaluation.latency.MAX_SHARE_OF_OTHERS", 1e9)
     (tmp_path / "costs").write_text("a file: nothing can be stored there")
     refused = run(cfg, chosen)
     assert refused.reused and refused.result == made.result, "a run that cannot be timed again is reused as it is"

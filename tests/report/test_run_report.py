@@ -238,7 +238,7 @@ def test_latencies_of_a_busy_machine_are_marked(run, tmp_path):
     busy = result | {"student": result["student"] | disturbed}
     (tmp_path / "busy" / "result.json").write_text(json.dumps(busy), "utf-8")
     rows = {row["metric"]: row for row in tables.comparison_rows(busy)}
-    marked = [(metric, label) for metric, row in rows.items() for label in row if row[label].endswith(tables.BUSY)]
+    marked = [(metric, label) for metric, row in rows.items() for label in row if row[label].endswith(tables.BUSY_MARK)]
     assert marked == [
         ("latency batch 1, p50 (ms)", "student"),
         ("latency batch 1, p50 (ms)", "student vs teacher"),

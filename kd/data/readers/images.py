@@ -31,7 +31,7 @@ from kd.data.readers.silence import silence_libraries
 
 VERSION = 1  # raise it when the same file gives other pixels
 WHITE = White()  # the default
-LISTED = 20  # bad files in the notes; the error names all of them
+MAX_LISTED = 20  # bad files in the notes; the error names all of them
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
 FORMATS |= {"WEBP"}
 MAX_PIXELS = 89_478_485  # Pillow's limit, which other code in the process may have removed
@@ -204,4 +204,4 @@ def decode_into(
     if bad:
         for target, row in enumerate(kept):  # row >= target: nothing is overwritten before it has moved
             images[target] = images[row]
-    return kept, {"bad_files": len(bad), "bad_file_names": bad[:LISTED]} if bad else {}
+    return kept, {"bad_files": len(bad), "bad_file_names": bad[:MAX_LISTED]} if bad else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd.records.run_folder import PICKS, ROLE_LABELS, Rows, batch_sizes, picked_by, roles_of
-from kd.report.run.tables import LATER, comparison_rows, latency_warning, per_class_rows, verdict
+from kd.report.run.tables import DEFAULTS_OF_OLD_RESULTS, comparison_rows, latency_warning, per_class_rows, verdict
 from kd.report.text import batch_label, escape, is_finite, markdown_table, percent, standard_error
 from kd.runtime.values import format_value
 
@@ -60,7 +60,7 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
     facts += [
         (key, plain(settings[key]))
         for key in [*of_method, *DECISIVE]
-        if settings.get(key) not in (None, [], LATER.get(key))
+        if settings.get(key) not in (None, [], DEFAULTS_OF_OLD_RESULTS.get(key))
     ]
     facts += [
         (

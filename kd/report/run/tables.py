@@ -9,9 +9,12 @@ from typing import Any
 from kd.records.run_folder import ROLE_LABELS, Rows, batch_sizes, is_calm, roles_of
 from kd.report.text import batch_label, is_finite, millions, percent, significant, spread
 
-BUSY = "*"  # marks a number that was timed while other processes used the cores
+BUSY_MARK = "*"  # marks a number that was timed while other processes used the cores
 UNEQUAL = 1.2  # largest class / smallest class of the test split, above which balanced accuracy has a row
-LATER = {"data.balance": "none", "train.pick_by": "accuracy"}  # settings that older results lack, and their values
+DEFAULTS_OF_OLD_RESULTS = {
+    "data.balance": "none",
+    "train.pick_by": "accuracy",
+}  # settings that older results lack, and their values
 SEEDS = {  # measures with a mean over seeds: name, scale
     "accuracy": ("accuracy (%)", 100.0),
     "top5_accuracy": ("top-5 accuracy (%)", 100.0),
@@ -105,7 +108,7 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
     one_thread = {key: result[key].get("one_thread") for key in keys}
 
     def mark(text: str, *timed: tuple[Mapping[str, Any], str]) -> str:
-        return text + BUSY * (not all(is_calm(cost, batch) for cost, batch in timed))
+        return text + BUSY_MARK * (not all(is_calm(cost, batch) for cost, batch in timed))
 
     def row(
         metric: str, costs: Mapping[str, Any], batch: str, value: Callable[[Any], float], change: Callable
@@ -156,7 +159,7 @@ def seeds_rows(results: Sequence[Mapping[str, Any]]) -> Rows:
     """
 
     def apart_from_seed(result: Mapping[str, Any]) -> dict[str, Any]:
-        settings = {**LATER, **result["settings"]}
+        settings = {**DEFAULTS_OF_OLD_RESULTS, **result["settings"]}
         return {k: v for k, v in settings.items() if k not in ("seed", "outputs") and "tracking" not in k}
 
     if any(apart_from_seed(result) != apart_from_seed(results[0]) for result in results):
@@ -238,11 +241,11 @@ def latency_warning(result: Mapping[str, Any]) -> str:
         return ""
     if all("calm" not in times for key in roles_of(result) for times in result[key]["latency_ms"].values()):
         return (
-            f"{BUSY} The version that timed this did not check whether other processes used the machine. Run the same "
-            "command again: it reuses the run and times it again."
+            f"{BUSY_MARK} The version that timed this did not check whether other processes used the machine. Run the "
+            "same command again: it reuses the run and times it again."
         )
     return (
-        f"{BUSY} Other processes used the machine during this measurement ({', '.join(disturbed)}), so these "
+        f"{BUSY_MARK} Other processes used the machine during this measurement ({', '.join(disturbed)}), so these "
         "latencies, speed-ups and throughputs are not valid. They are not cached: run the same command again when the "
         "machine is idle. It reuses the run and times it again."
     )

@@ -9,8 +9,8 @@ from kd.report.sweep.aggregate import LEVEL, Gain, Group, claims, picking
 from kd.report.sweep.comparison import Differences
 
 DEFAULT = ("accuracy", "macro_f1", "nll", "ece", "agreement", "gain")
-ANY = "–"
-PICKED = "†"
+ANY_MARK = "–"
+PICKED_MARK = "†"
 
 
 def gain_holds(gain: Gain | None) -> bool:
@@ -58,7 +58,7 @@ def notes(
             "Measurements on a busy machine are left out."
         )
     by = PICKS[picking(groups)]
-    return [*sentences, f"{PICKED}: picked by validation {by}; the test split had no part in the choice."]
+    return [*sentences, f"{PICKED_MARK}: picked by validation {by}; the test split had no part in the choice."]
 
 
 def _of_the_gain(groups: Sequence[Group], columns: Sequence[str], alone: bool) -> list[str]:
@@ -88,12 +88,12 @@ def _of_the_reference(groups: Sequence[Group], against: str, differences: Differ
     ]
     made = [each.gain for each in differences.values() if each.gain]
     if not differences:
-        return [*sentences, f"Over, {ANY}: no cell on these test images has {against}."]
+        return [*sentences, f"Over, {ANY_MARK}: no cell on these test images has {against}."]
     if made:
         arrow = ", ↓: significantly worse" if any(map(loss_holds, made)) else ""
         sentences.append(f"Bold (over): significantly better{arrow}, {_level(made)}; {_tests(made)}.")
     if any(group.runs not in differences for group in groups):
-        sentences.append(f"Over, {ANY}: no seed in common, or the predictions were deleted.")
+        sentences.append(f"Over, {ANY_MARK}: no seed in common, or the predictions were deleted.")
     return sentences
 
 

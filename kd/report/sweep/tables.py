@@ -22,7 +22,7 @@ from kd.report.sweep.aggregate import (
 )
 from kd.report.sweep.comparison import Differences, compared, matching
 from kd.report.sweep.names import short
-from kd.report.sweep.table_notes import ANY, DEFAULT, PICKED, gain_holds, loss_holds, notes
+from kd.report.sweep.table_notes import ANY_MARK, DEFAULT, PICKED_MARK, gain_holds, loss_holds, notes
 from kd.report.sweep.test_sets import DataSet, data_sets
 from kd.report.text import escape, markdown_table
 from kd.runtime.text import did_you_mean
@@ -106,7 +106,7 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
             which = _which(role, cell.result)
             once.setdefault(which, cell.result)
             agreements.setdefault(which, set()).add(cell.result["comparison"]["baseline_agreement"])
-    row: dict[str, Any] = {"role": role, "values": {name: ANY for name in _names(everyone)}}
+    row: dict[str, Any] = {"role": role, "values": {name: ANY_MARK for name in _names(everyone)}}
     row["values"] |= {name: _joined(groups, name) for name in (_names(everyone) if odd else _seen(role, everyone))}
     row |= {name: spread(result[role][name] for result in once.values()) for name in (*SCORES, "params", "macs")}
     row |= {name: spread(result[role].get(name) for result in once.values()) for name in MORE_SCORES}
@@ -167,7 +167,7 @@ def _names(groups: Iterable[Group]) -> list[str]:
 
 def _joined(groups: Sequence[Group], name: str) -> str:
     values = [format_value(group.values[name]) for group in groups if name in group.values]
-    return ", ".join(dict.fromkeys(values)) or ANY
+    return ", ".join(dict.fromkeys(values)) or ANY_MARK
 
 
 def headings(names: Sequence[str]) -> list[str]:
@@ -177,7 +177,7 @@ def headings(names: Sequence[str]) -> list[str]:
 def number(value: Spread | None, column: Column) -> str:
     """Format as ``85.12 ± 0.43 (3)``; with one seed ``85.12 (1)``."""
     if value is None or not math.isfinite(value.mean):
-        return ANY
+        return ANY_MARK
     mean = f"{column.scale * value.mean:{'+' if column.sign else ''},.{column.decimals}f}".replace("-", "−")
     if column.exact and (value.n == 1 or value.std == 0):
         return mean
@@ -219,7 +219,7 @@ def _table(data: DataSet, columns: Sequence[str], against: Mapping[str, Any] | N
     known = {**COLUMNS, OVER: Column(f"over {words} (points)", 100, 2, sign=True)}
     lines = [
         [
-            ROLE_LABELS[row["role"]] + (f" {PICKED}" if row["picked"] else ""),
+            ROLE_LABELS[row["role"]] + (f" {PICKED_MARK}" if row["picked"] else ""),
             *row["values"].values(),
             *(_cell(row, column, known[column]) for column in columns),
         ]
@@ -254,7 +254,7 @@ def _cell(row: Mapping[str, Any], name: str, column: Column) -> str:
     if name == OVER:
         difference = row[OVER]
         if difference is None or difference.gain is None:
-            return "=" if difference else ANY
+            return "=" if difference else ANY_MARK
         text = number(difference.spread, column) + (" ↓" if loss_holds(difference.gain) else "")
         return text.join(BOLD) if gain_holds(difference.gain) else text
     text = number(row[name], column)
