@@ -1,4 +1,4 @@
-"""The student with about 94,000 parameters: (Conv 3x3 - BN - ReLU - MaxPool) x 3, global average pool, dropout, linear.
+"""The student with about 94,000 parameters: (Conv 3x3 - BN - MaxPool - ReLU) x 3, global average pool, dropout, linear.
 
 It has 94,470 parameters at width 1 and 6 classes, 0.37 MB, and costs 23 M multiply-accumulates for an image of 48x48.
 """
@@ -26,8 +26,9 @@ class TinyCNN(Staged):
             raise ValueError(f"depth of tiny_cnn must be 1 to 8, got {depth}")
         check_image_size(image_size, 2**depth, "tiny_cnn")
         channels = scale_channels([32 * 2**stage for stage in range(depth)], width)
+        # ReLU after the max-pool: the same values and gradients to the bit, for a quarter of the work
         stages = [
-            nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
+            nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.MaxPool2d(2), nn.ReLU())
             for i, o in zip([3, *channels], channels, strict=False)
         ]
         super().__init__(stages, channels, [2 ** (k + 1) for k in range(depth)], num_classes, dropout)
