@@ -80,6 +80,15 @@ def test_imports_run_downward(path):
             assert floor(other) > floor(package), f"{in_kd(path)} imports {name}, which is not below it"
 
 
+@pytest.mark.parametrize("leaf", ["methods", "attention", "data"])
+def test_leaves_know_nothing_of_each_other(leaf):
+    """They lie on floors above what they must not import: ``kd.data`` reads images and knows no network."""
+    allowed = ("kd.interfaces", "kd.runtime", "kd.store", f"kd.{leaf}")
+    for path in (KD / leaf).rglob("*.py"):
+        ours = {name for name in imports(path) if name.startswith("kd.")}
+        assert all(name.startswith(tuple(f"{one}." for one in allowed)) or name in allowed for name in ours), path.name
+
+
 def test_there_is_no_import_circle():
     known = {dotted(path): path for path in FILES}
     graph = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kd.config.networks import names
+from kd.config.paths import conf_dir
 from kd.runtime.values import format_value
 
 WIDTH = 100
@@ -30,6 +32,8 @@ def help_group(group: str, *known: str, _root_: DictConfig) -> str:
     """
     chosen = _chosen(_root_, group)
     options = names(group)
+    if group.startswith("hydra/"):  # kd configures these; an installed plugin may bring others: see --hydra-help
+        options = [name for name in options if (Path(conf_dir()) / group / f"{name}.yaml").is_file()]
     others = [name for name in dict.fromkeys([*known, *options]) if name in options and name != chosen]
     label = f"{group}={chosen}".ljust(LABEL)
     return f"{label} {_first(others, WIDTH - INDENT - len(label) - 1, f', ... ({len(options)} in all)')}"

@@ -37,12 +37,12 @@ _format = warnings.formatwarning
 def forget_shown(sweep: Path) -> None:
     """Print all warnings of a restarted sweep again, except those that this process has printed."""
     shutil.rmtree(sweep / FOLDER, ignore_errors=True)
-    share_folder(sweep)
+    share_shown(sweep)
     for text in _shown:
         _is_first(text)
 
 
-def share_folder(sweep: Path) -> None:
+def share_shown(sweep: Path) -> None:
     """Print each warning once among all processes of this sweep from here on."""
     global _shared
     _shared = sweep / FOLDER

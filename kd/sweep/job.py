@@ -18,7 +18,7 @@ from kd.records.run_folder import is_calm
 from kd.runtime.console import slow_down
 from kd.runtime.errors import explain_os_error
 from kd.runtime.signals import SWEEP_PID_VARIABLE, exit_with_parent
-from kd.runtime.user_warnings import share_folder, show_plainly, warn_user
+from kd.runtime.user_warnings import share_shown, show_plainly, warn_user
 from kd.runtime.values import format_override
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     is_search = plan["cells"] is None
     slow_down(HEARTBEAT)
     show_plainly()  # again, for the worker of a launcher
-    share_folder(folder)
+    share_shown(folder)
     exit_with_parent(int(os.environ.get(SWEEP_PID_VARIABLE, 0)))  # the worker of a launcher on this machine
     swept = [override for override in job.overrides.task if key_of(override) in plan["swept"]]
     try:

@@ -19,7 +19,7 @@ RULE = "─" * WIDTH
 NUMBER = re.compile(r"[-\d.,]+|–|any|as found")
 
 
-def format_value(value: Any) -> str:
+def format_default(value: Any) -> str:
     """Format a value for the command line: true, null, [-2,-1], [{student:tiny_cnn,width:3}]."""
     if isinstance(value, str) and ("${" in value or value == MISSING):
         return value
@@ -31,7 +31,7 @@ def choices(entry: Entry) -> list[str]:
     """Return ``name=default`` of an entry's settings, without those that follow from others or that all have."""
     own = (item for item in entry.settings.items() if item[0].partition(".")[0] not in entry.common)
     free = [(key, value) for key, value in own if "${" not in str(value)]
-    return [f"{key}={format_value(value)}" for key, value in (*free, *entry.elsewhere.items())]
+    return [f"{key}={format_default(value)}" for key, value in (*free, *entry.elsewhere.items())]
 
 
 def columns(found: Sequence[Entry]) -> list[str]:
@@ -151,10 +151,10 @@ def describe_entry(entry: Entry, group: Group) -> str:
     for name, texts in facts.items():
         lines += [f"{name if k == 0 else '':<{label}}  {text}" for k, text in enumerate(texts)]
     rows = [
-        (f"{group.folder}.{key}", format_value(value), entry.notes.get(key, ""))
+        (f"{group.folder}.{key}", format_default(value), entry.notes.get(key, ""))
         for key, value in entry.settings.items()
     ]
-    rows += [(key, format_value(value), entry.notes.get(key, "")) for key, value in entry.elsewhere.items()]
+    rows += [(key, format_default(value), entry.notes.get(key, "")) for key, value in entry.elsewhere.items()]
     if rows:
         widths = [max(len(cells[k]) for cells in (("setting", "default"), *rows)) for k in (0, 1)]
         widths.append(max(WIDTH - sum(widths) - 4, 30))

@@ -14,7 +14,7 @@ from typing import Any
 from kd.zoo.groups import GROUPS, Group, entries, natural, option_files
 from kd.zoo.networks import UNUSED
 from kd.zoo.options import FAMILIES, Entry, entry, read_option, settings_of
-from kd.zoo.tables import format_value, markdown
+from kd.zoo.tables import format_default, markdown
 from reference.text import code, docstring, fence, prose, remarks, table
 
 END = "<!-- end -->"
@@ -94,8 +94,8 @@ def _settings(each: Entry, node: Mapping[str, Any], folder: str) -> str:
     rows = []
     own = {key: value for key, value in each.settings.items() if not key.startswith(HIDDEN) and "${" not in str(value)}
     for key, value in settings_of(own).items():
-        rows.append((f"{folder}.{key}", format_value(value), each.notes.get(key, "")))
-    rows += [(key, format_value(value), each.notes.get(key, "")) for key, value in each.elsewhere.items()]
+        rows.append((f"{folder}.{key}", format_default(value), each.notes.get(key, "")))
+    rows += [(key, format_default(value), each.notes.get(key, "")) for key, value in each.elsewhere.items()]
     return settings_table(rows) if rows else ""
 
 

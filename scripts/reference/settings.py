@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from kd.config.initialize import initialize_hydra
 from kd.config.settings import uses
 from kd.zoo.options import Loader, notes_of, overrides, read_option, settings_of
-from kd.zoo.tables import format_value
+from kd.zoo.tables import format_default
 from reference.text import code, fence, prose, remarks, table
 
 ROOT = "config"  # the root of the configs
@@ -56,7 +56,7 @@ def _defaults(conf: Path) -> dict[str, str]:
     for item in listed:
         for name, value in item.items() if isinstance(item, dict) else ():
             if not name.startswith("override ") and "@" not in name:
-                found[name] = format_value(value)
+                found[name] = format_default(value)
     return found
 
 
@@ -79,7 +79,7 @@ def _rows(node: Mapping[str, Any], notes: Mapping[str, str], rules: Mapping[str,
         if isinstance(value, str) and value.startswith("${teacher."):
             continue
         where = f"{prefix}{key}"
-        shown = code(format_value(value)) if value != "" else "empty"
+        shown = code(format_default(value)) if value != "" else "empty"
         rows.append([code(where), shown, prose(rules.get(where, "")), prose(notes.get(key, ""), words=True)])
     return rows
 
@@ -115,10 +115,10 @@ def _shared(conf: Path, group: str, rules: Mapping[str, str], page: str) -> Iter
     for key in common:
         if key.split(".")[0] in ("terms", "weights", "wrap", "network"):
             continue
-        values = {format_value(node[key]) for node in nodes}
+        values = {format_default(node[key]) for node in nodes}
         notes_of_key = Counter(each.notes[key] for each in read.values() if key in each.notes).most_common(1)
         note = notes_of_key[0][0] if notes_of_key else ""
-        default = code(values.pop()) if len(values) == 1 else f"{code(format_value(chosen[key]))}, by option"
+        default = code(values.pop()) if len(values) == 1 else f"{code(format_default(chosen[key]))}, by option"
         where = f"{group}.{key}"
         rows.append([code(where), default, prose(rules.get(where, "")), prose(note, words=True)])
     yield f"[All {len(read)} options with their own settings]({page})."

@@ -54,7 +54,7 @@ def test_a_sweep_prints_each_warning_once_and_again_when_it_is_restarted(two_cla
 
 
 def printed_by(where: Path | None, **environment: str) -> str:
-    first = f"user_warnings.share_folder(Path({str(where)!r}))" if where else "0"
+    first = f"user_warnings.share_shown(Path({str(where)!r}))" if where else "0"
     env = os.environ | {"PYTHONPATH": str(CONF.parent)} | environment
     done = subprocess.run([sys.executable, "-c", SPEAK.format(first=first)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
