@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd.data.loader import Loader
 from kd.evaluation.metrics import PICKS, accuracy, nll
@@ -27,6 +27,7 @@ from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
 from kd.train.schedules import warmup_cosine
 from kd.train.state import TrainState
+from kd.train.step import TrainStep
 
 
 def fit(
@@ -153,22 +154,3 @@ def fit(
         **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
         "seconds": manager.seconds(),
     }
-
-
-class TrainStep(nn.Module):
-    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap."""
-
-    def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
-        super().__init__()
-        self.network, self.objective, self.device = network, objective, device
-        self.needs = objective.needs
-        self.extract = torch.compile(extract_outputs) if compile else extract_outputs
-
-    def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradients, [loss, its parts, accuracy]."""
-        with self.device.autocast():
-            outputs = self.extract(self.network, batch.image, self.needs).to_float32(self.needs)
-        loss, parts = self.objective(outputs, answer, batch)
-        hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
-        hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
-        return loss, torch.stack([loss, *parts.values(), hits]).detach()

@@ -1,0 +1,29 @@
+"""One training step: the student's forward pass, the loss, and the numbers for the log."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kd.interfaces import Batch, Outputs, extract_outputs
+from kd.runtime.device import Device
+from kd.train.objective import Objective
+
+
+class TrainStep(nn.Module):
+    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap."""
+
+    def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
+        super().__init__()
+        self.network, self.objective, self.device = network, objective, device
+        self.needs = objective.needs
+        self.extract = torch.compile(extract_outputs) if compile else extract_outputs
+
+    def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradients, [loss, its parts, accuracy]."""
+        with self.device.autocast():
+            outputs = self.extract(self.network, batch.image, self.needs).to_float32(self.needs)
+        loss, parts = self.objective(outputs, answer, batch)
+        hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+        hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
+        return loss, torch.stack([loss, *parts.values(), hits]).detach()
