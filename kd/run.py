@@ -40,6 +40,7 @@ from kd.config.paths import conf_dir
 from kd.config.register import register
 from kd.config.wandb_names import as_group
 from kd.runtime.errors import explain_os_error
+from kd.runtime.process import configure_process
 from kd.runtime.signals import exit_now, exit_silently, install_handlers, received_signal
 from kd.runtime.streams import open_streams
 from kd.runtime.user_warnings import show_plainly
@@ -52,6 +53,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
+configure_process()
 register()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from kd.runtime.device import Device
+from kd.runtime.threads import threads
 
 BLOCK_SECONDS = 0.025  # seconds: a few scheduler ticks; a call that takes longer is a block of its own
 MAX_WAITED_SHARE = 0.05  # share of a block for which a thread may have waited for a core: a calm Linux has 0.001
@@ -58,17 +59,6 @@ def latency(
             return {**all_threads, "one_thread": all_threads}
         with threads(1):
             return {**all_threads, "one_thread": _both_batches(network, image_size, device, large_batch, seconds)}
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` CPU threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _both_batches(
