@@ -11,18 +11,27 @@ from kd.train.objective import Objective
 
 
 class TrainStep(nn.Module):
-    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap."""
+    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap.
+
+    Args:
+        compile: compile the whole step (network, loss and log) with ``torch.compile``; on CUDA its kernels are replayed
+            as CUDA graphs, which takes the launches off the host.
+    """
 
     def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
         super().__init__()
         self.network, self.objective, self.device = network, objective, device
         self.needs = objective.needs
-        self.extract = torch.compile(extract_outputs) if compile else extract_outputs
+        mode = "reduce-overhead" if device.device.type == "cuda" else "default"
+        self.run = torch.compile(self._run, mode=mode) if compile else self._run
 
     def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
         """Return the loss and, without gradients, [loss, its parts, accuracy]."""
+        return self.run(batch, answer)
+
+    def _run(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
         with self.device.autocast():
-            outputs = self.extract(self.network, batch.image, self.needs).to_float32(self.needs)
+            outputs = extract_outputs(self.network, batch.image, self.needs).to_float32(self.needs)
         loss, parts = self.objective(outputs, answer, batch)
         hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
         hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
