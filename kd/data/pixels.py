@@ -75,16 +75,21 @@ def copy_to_device(array: np.ndarray, device: torch.device) -> Tensor | None:
     """Return a whole memory map on the device; None on the CPU, and where it does not fit."""
     if device.type == "cpu" or array.nbytes > room_on(device):
         return None
-    rows = max(1, COPIED_BYTES // array[0].nbytes)
     try:
-        resident = torch.empty(array.shape, dtype=torch.from_numpy(array[:0].copy()).dtype, device=device)
-        for start in range(0, len(array), rows):
-            resident[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows])).to(device)
-    except (RuntimeError, MemoryError) as error:  # what is free may be taken by another process, or in pieces
+        return copy_in_parts(array, device)
+    except (RuntimeError, MemoryError) as error:  # another process may take what is free, or it may lie in pieces
         if not is_out_of_memory(error):
             raise
         return None
-    return resident
+
+
+def copy_in_parts(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array on the device; on the way, only a part of it is in the memory of the host."""
+    rows = max(1, COPIED_BYTES // array[0].nbytes)
+    copied = torch.empty(array.shape, dtype=torch.from_numpy(array[:0].copy()).dtype, device=device)
+    for start in range(0, len(array), rows):
+        copied[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows])).to(device)
+    return copied
 
 
 def room_on(device: torch.device) -> int:

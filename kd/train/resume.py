@@ -15,7 +15,7 @@ from kd.train.state import TrainState
 
 # steps after which several processes agree on whether to stop, which costs a third of a millisecond
 STEPS_BETWEEN_SYNCS = 8
-# An epoch ends with a checkpoint if the last one is older than this many times what it took to write: so the writes take
+# An epoch ends with a checkpoint if the last one is older than this many times what it took to write. So writing takes
 # at most a twentieth of the time, and where epochs are short, a kill loses twenty times the seconds of a write.
 WRITES_APART = 20
 
@@ -97,7 +97,7 @@ class CheckpointManager:
         self._write_after(min(60 * minutes, WRITES_APART * self.took))
 
     def _write_after(self, seconds: float) -> None:
-        """Write a checkpoint if the last one is older, or if a process received a signal; all processes decide together.
+        """Write a checkpoint if the last one is older or a process received a signal; all processes decide together.
 
         Raises:
             KeyboardInterrupt: a process received a signal.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
 from torch import Tensor, nn
 
@@ -23,16 +25,20 @@ class TrainStep(nn.Module):
         self.network, self.objective, self.device = network, objective, device
         self.needs = objective.needs
         mode = "reduce-overhead" if device.device.type == "cuda" else "default"
-        self.run = torch.compile(self._run, mode=mode) if compile else self._run
+        self.run = torch.compile(run_step, mode=mode) if compile else run_step
 
     def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
         """Return the loss and, without gradients, [loss, its parts, accuracy]."""
-        return self.run(batch, answer)
+        return self.run(self.network, self.objective, self.needs, self.device, batch, answer)
 
-    def _run(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
-        with self.device.autocast():
-            outputs = extract_outputs(self.network, batch.image, self.needs).to_float32(self.needs)
-        loss, parts = self.objective(outputs, answer, batch)
-        hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
-        hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
-        return loss, torch.stack([loss, *parts.values(), hits]).detach()
+
+def run_step(
+    network: nn.Module, objective: Objective, needs: Set[str], device: Device, batch: Batch, answer: Outputs | None
+) -> tuple[Tensor, Tensor]:
+    """Return what ``TrainStep`` returns. ``torch.compile`` makes one graph of it for most methods."""
+    with device.autocast():
+        outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
+    loss, parts = objective(outputs, answer, batch)
+    hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+    hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
+    return loss, torch.stack([loss, *parts.values(), hits]).detach()
