@@ -1,7 +1,7 @@
 """Students that differ only in numbers, stacked: one forward and one backward pass for all of them.
 
-The parameters and buffers of each student become views of tensors [S, ...], and ``torch.func`` maps the training step of
-one of them over these. So everything else about a student (optimizer, clipping, moving average, checkpoints,
+The parameters and buffers of each student become views of tensors [S, ...], and ``torch.func`` maps the training step
+of one of them over these. So everything else about a student (optimizer, clipping, moving average, checkpoints,
 evaluation) is the code of a single training, which never notices that its weights are a slice.
 
 Numbers such as a temperature or the weight of a term become vectors [S]. Nothing here knows a method: every plain
@@ -22,7 +22,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd.interfaces import Batch, Outputs
 from kd.train.step import TrainStep
-from kd.train.training import Training
 
 Slot = tuple[str, str, str | None]  # module, attribute, key if the attribute is a dict
 
@@ -48,7 +47,9 @@ class Stack:
         self.numbers = _differing_numbers(steps)
         parameters = [dict(step.named_parameters()) for step in steps]
         buffers = [dict(step.named_buffers()) for step in steps]
-        self.parameters = {name: _views([p[name] for p in parameters]) for name in parameters[0] if name not in constant}
+        self.parameters = {
+            name: _views([p[name] for p in parameters]) for name in parameters[0] if name not in constant
+        }
         self.buffers = {name: _views([b[name] for b in buffers]) for name in buffers[0] if name not in constant}
         self.learned = [name for name in self.parameters if parameters[0][name].requires_grad]
         self.leaves = [self.parameters[name].requires_grad_() for name in self.learned]
@@ -147,7 +148,9 @@ def _stacked(parts: Sequence[Any]) -> Any:
     tensors = [_tensors(part) for part in parts]
 
     def one(values: Sequence[Any]) -> Any:
-        return torch.stack(values) if isinstance(values[0], Tensor) else tuple(map(torch.stack, zip(*values, strict=True)))
+        return (
+            torch.stack(values) if isinstance(values[0], Tensor) else tuple(map(torch.stack, zip(*values, strict=True)))
+        )
 
     return parts[0]._replace(**{name: one([each[name] for each in tensors]) for name in tensors[0]})
 
@@ -230,7 +233,3 @@ def _replaced(module: nn.Module, values: Mapping[Slot, Any]) -> Iterator[None]:
     finally:
         for (holder, name), value in zip(holders, before, strict=True):
             holder[name] = value
-
-
-def steps_of(trainings: Sequence[Training]) -> list[TrainStep]:
-    return [training.train_step for training in trainings]
