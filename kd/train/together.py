@@ -13,6 +13,7 @@ and each of its students can also resume alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -158,6 +159,7 @@ class _Pass:
 
     def _choose(self, parts: dict[Training, Part]) -> None:
         """Divide the trainings into blocks: stacks where that is faster."""
+        shared = self._seconds_shared()
         forms: dict[Any, list[Training]] = {}
         for training in self.active:
             forms.setdefault((form_of(training.train_step), parts[training][0].image.shape), []).append(training)
@@ -171,8 +173,19 @@ class _Pass:
                     self.always,
                 )
                 size, constant = choice.size, choice.constant
-                self.say(describe(choice, len(members)))
+                self.say(describe(choice, len(members), shared))
             self.blocks += [_Block(members[start : start + size], constant) for start in range(0, len(members), size)]
+
+    def _seconds_shared(self) -> float:
+        """Measure what the students of one seed share in a step: its batch, its views and the teacher's answer."""
+        lead = self.active[0]
+        _Streams([lead], lead.state.epoch, 0).next(0.5)  # warms up
+        streams = _Streams([lead], lead.state.epoch, 0)
+        lead.device.synchronize()
+        began = time.perf_counter()
+        streams.next(0.5)
+        lead.device.synchronize()
+        return time.perf_counter() - began
 
     def _catch_up(self) -> None:
         """After a kill some students may have a later checkpoint than others: train those behind alone up to it."""
@@ -278,12 +291,18 @@ def _end_epoch(training: Training) -> None:
         training.end_epoch()
 
 
-def describe(choice: Choice, count: int) -> str:
-    """Return the line about how the students of one form take their steps, and why."""
+def describe(choice: Choice, count: int, shared: float) -> str:
+    """Return the line about how the students of one form take their steps, and why.
+
+    Args:
+        shared: seconds that data and teacher take for a batch, once for all in a pass, and for each outside it.
+    """
     if choice.reason:
         return f"one pass: {count} students share data and teacher and take their steps in turn ({choice.reason})"
     if not choice.in_turn:
         return f"one pass: {count} students in stacks of {choice.size}, not timed"
-    figures = f"a step of {count} students takes {1000 * count * choice.stacked:.0f} ms stacked"
-    figures += f" and {1000 * count * choice.in_turn:.0f} ms in turn"
-    return f"one pass: {figures}: {f'in stacks of {choice.size}' if choice.size > 1 else 'in turn'}"
+    ways = {"one after another": choice.in_turn + shared, "in turn": choice.in_turn + shared / count}
+    ways["stacked"] = choice.stacked + shared / count
+    figures = ", ".join(f"{1000 * count * seconds:.0f} ms {way}" for way, seconds in ways.items())
+    chosen = f"in stacks of {choice.size}" if choice.size > 1 else "in turn"
+    return f"one pass: a step of {count} students takes {figures}: they train {chosen}"

@@ -29,7 +29,9 @@ TOLERANCE = 1e-9  # of float64, relative to the largest entry; rounding is below
 IMAGES = 8  # of a batch in the trial of correctness
 STUDENTS = 4  # at most, in the trial of correctness
 REPEATS = 2  # timed steps, after one that warms up
-SMALLER = 4  # students of the second stack that is timed
+SMALL = 4  # students of the stack that is timed first
+SLOWER = 1.2  # times a student alone: a small stack as slow as that makes a larger one useless
+MOST_ON_CPU = 16  # students of a stack: more gained nothing, and a CPU without memory ends the process
 
 Part = tuple[Batch, Outputs | None]
 
@@ -54,24 +56,33 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
     """
     device = steps[0].device.device
     before = random_states(device)
+    limit = min(most or (len(steps) if device.type != "cpu" else MOST_ON_CPU), len(steps))
+    timed: dict[int, float] = {}  # seconds a student, by the size of the stack
+    own = 0.0
+    if limit < 2:
+        return Choice(1, reason="stacks of one student")
     try:
         constant = check_stack(steps, parts)
-        sizes = _sizes(min(most or len(steps), len(steps)), always)
-        own = 0.0 if always else _seconds_of(steps[:1], parts[:1], None)
-        timed = {size: _seconds_of(steps[:size], parts[:size], constant) for size in sizes}
-        while (largest := max(timed)) > 1 and timed[largest] is None:  # it does not fit in memory
-            del timed[largest]
-            timed.setdefault(half := largest // 2, _seconds_of(steps[:half], parts[:half], constant))
+        if not always:
+            own = _seconds_of(steps[:1], parts[:1], None)
+        for size in [limit] if always else sorted({min(SMALL, limit), limit}):
+            if timed and min(timed.values()) > SLOWER * own:
+                break  # a larger stack takes seconds to try
+            while size > max(timed, default=1):
+                seconds = _seconds_of(steps[:size], parts[:size], constant)
+                if seconds is not None:
+                    timed[size] = seconds / size
+                    break
+                size //= 2  # it does not fit in memory
     except CannotStack as error:
         return Choice(1, reason=str(error))
     finally:
         restore_random_states(before, device)
-    fits = {size: seconds / size for size, seconds in timed.items() if size > 1 and seconds is not None}
-    if not fits:
+    if not timed:
         return Choice(1, constant, "two students do not fit in memory at once")
-    best = max(fits) if always else min(fits, key=fits.get)
-    size = best if always or fits[best] < own else 1
-    return Choice(size, constant, in_turn=own, stacked=fits[best])
+    best = max(timed) if always else min(timed, key=timed.get)
+    size = best if always or timed[best] < own else 1
+    return Choice(size, constant, in_turn=own, stacked=timed[best])
 
 
 def check_stack(steps: Sequence[TrainStep], parts: Sequence[Part]) -> frozenset[str]:
@@ -183,10 +194,6 @@ def _compare(what: str, found: Tensor | None, right: Tensor | None) -> None:
     size = right.detach().double().abs().max().item() if right.numel() else 0.0
     if not torch.allclose(found.detach().double(), right.detach().double(), TOLERANCE, TOLERANCE * max(size, 1e-3)):
         raise CannotStack(f"{what} would differ")
-
-
-def _sizes(largest: int, always: bool) -> list[int]:
-    return [largest] if always or largest <= SMALLER else [largest, SMALLER]
 
 
 def _seconds_of(steps: Sequence[TrainStep], parts: Sequence[Part], constant: frozenset[str] | None) -> float | None:
