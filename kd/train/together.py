@@ -159,7 +159,6 @@ class _Pass:
 
     def _choose(self, parts: dict[Training, Part]) -> None:
         """Divide the trainings into blocks: stacks where that is faster."""
-        shared = self._seconds_shared()
         forms: dict[Any, list[Training]] = {}
         for training in self.active:
             forms.setdefault((form_of(training.train_step), parts[training][0].image.shape), []).append(training)
@@ -173,12 +172,12 @@ class _Pass:
                     self.always,
                 )
                 size, constant = choice.size, choice.constant
+                shared = self._seconds_shared(members[0]) if choice.in_turn else 0.0
                 self.say(describe(choice, len(members), shared))
             self.blocks += [_Block(members[start : start + size], constant) for start in range(0, len(members), size)]
 
-    def _seconds_shared(self) -> float:
+    def _seconds_shared(self, lead: Training) -> float:
         """Measure what the students of one seed share in a step: its batch, its views and the teacher's answer."""
-        lead = self.active[0]
         _Streams([lead], lead.state.epoch, 0).next(0.5)  # warms up
         streams = _Streams([lead], lead.state.epoch, 0)
         lead.device.synchronize()
