@@ -98,3 +98,34 @@ def test_a_pass_that_is_stopped_resumes(grid, number):
 def test_a_wrong_setting_of_the_launcher_is_refused(tmp_path, setting, message):
     done = command(*GRID, PASS, f"hydra.launcher.{setting}", outputs=tmp_path / "o", cwd=tmp_path, ok=False)
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_job_takes_the_plan_that_the_launcher_made_and_its_teacher_is_untrained(tmp_path):
+    import hydra
+    import torch
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from kd.sweep import one_pass
+    from tests.conftest import compose
+
+    def load(config, overrides):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose("config", [*QUICK, f"outputs={tmp_path}", *overrides], return_hydra_config=True)
+
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweeps" / "here")}}})
+    jobs = [["kd.temperature=2"], ["kd.temperature=3"], ["kd.temperature=-1"], ["train.threads=2"]]
+    one_pass.train_jobs(config, load, jobs, None, False)
+    assert len(list((tmp_path / "students").iterdir())) == 2
+    groups = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
+    options = ("scenes", "none", "tiny_cnn", "tiny_cnn", "hinton", "default", "disabled")
+    choices = dict(zip(groups, options, strict=True))
+    cfg = compose(*QUICK, f"outputs={tmp_path}", "kd.temperature=2", "tracking.group=here")
+    plan = one_pass.take_plan(cfg, choices)
+    assert plan is not None and one_pass.take_plan(cfg, choices) is None
+    fresh, other = plan.builder.build("teacher"), one_pass._made.popitem()[1]
+    assert not one_pass._made  # not the plan of the wrong setting, nor that with other threads
+    mine, theirs = plan.teachers[0].network, other.teachers[0].network
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(mine.state_dict()[name], value) and torch.equal(theirs.state_dict()[name], value)
+    assert mine is not theirs
