@@ -106,6 +106,7 @@ def test_a_job_takes_the_plan_that_the_launcher_made_and_its_teacher_is_untraine
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
+    import kd.run  # noqa: F401  registers the resolvers
     from kd.sweep import one_pass
     from tests.conftest import compose
 
