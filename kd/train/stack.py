@@ -53,6 +53,10 @@ class Stack:
         self.buffers = {name: _views([b[name] for b in buffers]) for name in buffers[0] if name not in constant}
         self.learned = [name for name in self.parameters if parameters[0][name].requires_grad]
         self.leaves = [self.parameters[name].requires_grad_() for name in self.learned]
+        here = {"dtype": self.leaves[0].dtype, "device": self.leaves[0].device}
+        self.values = [
+            torch.tensor(each, **here) for each in self.numbers.values()
+        ]  # once: a copy makes the device wait
         self._views = [[p[name] for p in parameters] for name in self.learned]  # whose .grad the optimizers read
         self.gradients = [_like(leaf) for leaf in self.leaves]
         for gradient, views in zip(self.gradients, self._views, strict=True):
@@ -83,8 +87,6 @@ class Stack:
     def forward(self, batch: Batch, answer: Outputs | None, mapped: bool) -> tuple[Tensor, Tensor]:
         """Return the losses, [S], and what ``TrainStep`` notes, [S, ...]."""
         seen, said = _tensors(batch), _tensors(answer) if answer is not None else {}
-        values = [torch.tensor(each, dtype=self.leaves[0].dtype) for each in self.numbers.values()]
-        values = [value.to(self.leaves[0].device) for value in values]
 
         def one(parameters: Any, buffers: Any, values: Any, seen: Any, said: Any) -> tuple[Tensor, Tensor]:
             with _replaced(self.template, dict(zip(self.numbers, values, strict=True))):
@@ -93,7 +95,7 @@ class Stack:
 
         of_batch = 0 if mapped else None
         mapping = vmap(one, in_dims=(0, 0, 0, of_batch, of_batch))
-        return mapping(self.parameters, self.buffers, values, seen, said)
+        return mapping(self.parameters, self.buffers, self.values, seen, said)
 
     def release(self) -> None:
         """Give every student tensors of its own again, with the current values."""
