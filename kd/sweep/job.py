@@ -21,6 +21,7 @@ from kd.runtime.process import configure_process
 from kd.runtime.signals import SWEEP_PID_VARIABLE, exit_with_parent
 from kd.runtime.user_warnings import share_shown, show_plainly, warn_user
 from kd.runtime.values import format_override
+from kd.sweep import one_pass
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
@@ -48,7 +49,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
         with job_entry(folder, swept) as entry:
             from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger already shows the job
 
-            outcome = run(cfg, choices, None, command)
+            outcome = run(cfg, choices, None, command, one_pass.take_plan(cfg, choices))
             entry.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:
