@@ -26,6 +26,7 @@ from kd.records.run_folder import (
 from kd.report.run.report import write_report
 from kd.report.run.tables import comparison_rows, per_class_rows
 from kd.runtime.console import print_line
+from kd.runtime.distributed import end_distributed
 from kd.runtime.errors import first_line
 from kd.runtime.values import flatten
 from kd.store.files import write_manifest
@@ -50,7 +51,9 @@ def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, comman
         if count > cfg.train.grad_accum_steps:
             del plan  # and its tensors on the device
             plan = prepare(cfg, choices, count)
-    return execute(plan, folder, command)
+    outcome = execute(plan, folder, command)
+    end_distributed()
+    return outcome
 
 
 def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> RunResult:
