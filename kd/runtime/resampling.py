@@ -9,6 +9,8 @@ On a CPU the functions call torch's kernels.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +37,12 @@ def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
 def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return ``rows @ x @ columns.T`` in the format of ``x``, computed in float32 or better, also under autocast."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return (rows.to(wide) @ (x.to(wide) @ columns.T.to(wide))).to(x.dtype)
 
 
-def _cached(make):
+def _cached(make: Callable[[int, int, torch.device], Tensor]) -> Callable[[int, int, torch.device], Tensor]:
     """Keep the matrices of a device: made in each step they would be launches, or a transfer that waits."""
     kept = functools.lru_cache(maxsize=64)(make)
 
