@@ -67,7 +67,8 @@ def _average_matrix(inside: int, outside: int, device: torch.device) -> Tensor:
 @_cached
 def _bilinear_matrix(inside: int, outside: int, device: torch.device) -> Tensor:
     """Return the matrix [outside, inside] of linear interpolation between the centres of pixels."""
-    centre = ((torch.arange(outside, device=device).float() + 0.5) * (inside / outside) - 0.5).clamp(min=0)
-    place = torch.arange(inside, device=device).float()
-    # beyond the last centre its value is repeated, as before the first
-    return (1 - (centre.clamp(max=inside - 1)[:, None] - place).abs()).clamp(min=0)
+    unit = 2 * outside  # of a distance between pixels; in these units all centres are whole numbers
+    centre = (2 * torch.arange(outside, device=device) + 1) * inside - outside
+    centre = centre.clamp(0, unit * (inside - 1))  # before the first centre its value is repeated, as after the last
+    apart = (centre[:, None] - unit * torch.arange(inside, device=device)).abs()
+    return (unit - apart).clamp(min=0).float() / unit
