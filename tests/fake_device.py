@@ -31,26 +31,35 @@ UNDETERMINED = (
 )
 
 
+READS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "allclose")
+
+
 class Watch(TorchDispatchMode):
     """Notes what would make the host wait, fail, or differ from run to run; counts operations.
 
     Attributes:
         found: one line each: a copy from the device, float64 on the device (MPS has none), an operation whose bits
-            differ from run to run. arrived: copies to the device, which wait unless the memory is pinned.
+            differ from run to run. arrived: copies to the device, which wait unless the memory is pinned. shifts: of
+            integers on the device, which have been wrong on MPS. reads: of values by the host, seen on real tensors
+            too.
     """
 
     def __init__(self, kind: str):
         super().__init__()
-        self.kind, self.found, self.arrived, self.operations = kind, [], [], 0
+        self.kind, self.operations = kind, 0
+        self.found, self.arrived, self.shifts, self.reads = [], [], [], []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
         name = function.name().partition("::")[2].partition(".")[0]
+        self.reads += [name] * (name in READS)
+        output = function(*args, **(kwargs or {}))
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         made = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
         self.operations += bool(made) and not function.is_view
         if name in UNDETERMINED:
             self.found.append(f"{name} is not deterministic")
+        if name in ("__rshift__", "bitwise_right_shift") and any(self._is_on_device(x) for x in made):
+            self.shifts.append(name)
         if name == "copy_":  # into the first
             made, given = given[:1], given[1:]
         here, there = (any(self._is_on_device(x) for x in some) for some in (made, given))
