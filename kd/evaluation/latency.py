@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ def latency(
     """Time ``network`` as it would be deployed: float32, eval mode, after a warm-up, synchronised.
 
     On a CPU it is also timed with one thread: that number compares best between machines, and no thread waits for
-    another.
+    another. On an accelerator a call at batch 1 mostly takes as long as its kernels take to launch, one after another:
+    it compares networks by their number of operations, where on a CPU it compares them by their size.
 
     Args:
         large_batch: images in the second batch size. seconds: about how long each batch size is timed.
@@ -51,7 +52,7 @@ def latency(
         cores so much that the numbers are not valid.
     """
     network = device.to_device(network).eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), free_algorithms():
         all_threads = _both_batches(network, image_size, device, large_batch, seconds)
         if device.device.type != "cpu":
             return {**all_threads, "one_thread": None}
@@ -59,6 +60,21 @@ def latency(
             return {**all_threads, "one_thread": all_threads}
         with threads(1):
             return {**all_threads, "one_thread": _both_batches(network, image_size, device, large_batch, seconds)}
+
+
+@contextmanager
+def free_algorithms() -> Iterator[None]:
+    """Let torch choose any algorithm inside, as in deployment.
+
+    Training needs those that give equal bits at equal seeds, and these are slower: with them every new tensor is
+    filled, and on an accelerator some operations are decomposed into many, also in evaluation.
+    """
+    before = torch.get_deterministic_debug_mode()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def _both_batches(
