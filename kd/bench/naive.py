@@ -22,6 +22,7 @@ from kd.bench.job import Job
 from kd.bench.parts import Parts
 from kd.bench.setting import Setup, image_folder
 from kd.data.augment import Augment
+from kd.train.recipe import Recipe
 
 
 def view(augment: Augment) -> transforms.Compose:
@@ -49,8 +50,20 @@ def folders(setup: Setup) -> tuple[ImageFolder, ImageFolder]:
 
 
 class Naive(Job):
+    """The loop of this file.
+
+    Args:
+        temperature, alpha: of the loss; None: those of the setup.
+    """
+
     name = "naive"
     precision = "float32"
+
+    def __init__(
+        self, setup: Setup, plain: dict[str, object], temperature: float | None = None, alpha: float | None = None
+    ):
+        super().__init__(setup, plain)
+        self.temperature, self.alpha = temperature or setup.temperature, setup.alpha if alpha is None else alpha
 
     def prepare(self) -> dict[str, float]:
         self.train_set, self.val_set = folders(self.setup)
@@ -62,35 +75,12 @@ class Naive(Job):
         self.student = copy.deepcopy(self.setup.student).to(device)
 
     def train(self) -> None:
-        setting, recipe = self.setup.setting, self.setup.plan.stages["student"].recipe
-        device = self.setup.plan.device.device
-        pin = device.type == "cuda"
-        batch = min(setting.batch_size, len(self.train_set))
-        loader = DataLoader(
-            self.train_set, batch, shuffle=True, num_workers=setting.workers, drop_last=True, pin_memory=pin
-        )
-        val_loader = DataLoader(self.val_set, batch, num_workers=setting.workers, pin_memory=pin)
-        optimizer = torch.optim.AdamW(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-        for _ in range(setting.epochs):
-            self.student.train()
-            total, hits, seen = 0.0, 0, 0
-            for image, target in loader:
-                image, target = image.to(device, non_blocking=pin), target.to(device, non_blocking=pin)
-                with torch.no_grad():
-                    teacher_logits = self.teacher(image)
-                logits = self.student(image)
-                loss = self.loss(logits, teacher_logits, target)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(target)
-                hits += (logits.argmax(1) == target).sum().item()
-                seen += len(target)
-            self.train_loss, self.train_accuracy = total / seen, hits / seen
-            self.val_accuracy = self.evaluate(self.student, val_loader)
+        fit_naively(self, self.student, self.teacher, self.setup.plan.stages["student"].recipe)
 
-    def loss(self, logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-        temperature, alpha = self.setup.temperature, self.setup.alpha
+    def loss(self, logits: Tensor, teacher_logits: Tensor | None, target: Tensor) -> Tensor:
+        if teacher_logits is None:
+            return F.cross_entropy(logits, target)
+        temperature, alpha = self.temperature, self.alpha
         student, teacher = F.log_softmax(logits / temperature, 1), F.softmax(teacher_logits / temperature, 1)
         soft = F.kl_div(student, teacher, reduction="batchmean") * temperature**2
         return (1 - alpha) * F.cross_entropy(logits, target) + alpha * soft
@@ -107,3 +97,32 @@ class Naive(Job):
         parts.on_calls("teacher", self.teacher, "forward")
         parts.on_calls("student forward", self.student, "forward")
         self.evaluate = parts.timed("validation", type(self).evaluate.__get__(self))
+
+
+def fit_naively(job: Naive, network: nn.Module, teacher: nn.Module | None, recipe: Recipe) -> None:
+    """Train ``network`` for the epochs of the job's setting, with a live teacher or on labels alone."""
+    setting, device = job.setup.setting, job.setup.plan.device.device
+    pin, batch = device.type == "cuda", min(setting.batch_size, len(job.train_set))
+    how = {"num_workers": setting.workers, "pin_memory": pin}
+    loader = DataLoader(job.train_set, batch, shuffle=True, drop_last=True, **how)
+    val_loader = DataLoader(job.val_set, batch, **how)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    for _ in range(setting.epochs):
+        network.train()
+        total, hits, seen = 0.0, 0, 0
+        for image, target in loader:
+            image, target = image.to(device, non_blocking=pin), target.to(device, non_blocking=pin)
+            teacher_logits = None
+            if teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = teacher(image)
+            logits = network(image)
+            loss = job.loss(logits, teacher_logits, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(target)
+            hits += (logits.argmax(1) == target).sum().item()
+            seen += len(target)
+        job.train_loss, job.train_accuracy = total / seen, hits / seen
+        job.val_accuracy = job.evaluate(network, val_loader)

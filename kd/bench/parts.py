@@ -73,7 +73,7 @@ class Parts:
         return call
 
     def whole(self, part: str, function: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
-        """Return ``function``, which returns an iterable: the time from its first item to its end counts as ``part``."""
+        """Return ``function``, which returns an iterable: the time from its start to its end counts as ``part``."""
 
         def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
             self.begin(part)

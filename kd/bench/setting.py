@@ -94,7 +94,7 @@ def set_up(setting: Setting) -> Setup:
     The teacher is not trained: its speed does not depend on its weights.
 
     Raises:
-        ValueError: an argument is wrong, or the method is not ``kd=hinton``, which is all that the other programs train.
+        ValueError: an argument is wrong, or the method is not ``kd=hinton``, the only one of the other programs.
     """
     cfg, choices = compose_checked(setting.arguments("baseline=false"))
     if choices["kd"] != "hinton":
@@ -136,3 +136,11 @@ def image_folder(dataset: ImageDataset, folder: Path) -> tuple[Path, Path]:
             image = Image.fromarray(dataset.images[position].squeeze()).convert("RGB")
             image.save(root / f"{dataset.targets[position]:04d}" / f"{row:06d}.png")
     return roots
+
+
+def share_data(setting: Setting, name: str) -> Path:
+    """Make a new outputs folder with the decoded data of this benchmark and nothing else; return it."""
+    folder = Path(setting.folder).absolute() / name
+    folder.mkdir()
+    (folder / "data").symlink_to(folder.parent / "outputs" / "data", target_is_directory=True)
+    return folder

@@ -105,7 +105,10 @@ class TorchDistill(Job):
             "teacher": {"forward_proc": "forward_batch_only", "forward_hook": hooks["t"], "requires_grad": False},
             "student": {"forward_proc": "forward_batch_only", "forward_hook": hooks["s"], "requires_grad": True},
             "optimizer": {"key": "AdamW", "kwargs": {"lr": recipe.lr, "weight_decay": recipe.weight_decay}},
-            "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"kd": {"criterion": criterion, "weight": 1.0}}}},
+            "criterion": {
+                "key": "WeightedSumLoss",
+                "kwargs": {"sub_terms": {"kd": {"criterion": criterion, "weight": 1.0}}},
+            },
         }
 
     def train(self) -> None:
