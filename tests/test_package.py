@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_a_wheel_carries_code_and_configs_and_runs_from_anywhere(tmp_path):
     source = tmp_path / "source"
-    for name in ("kd", "conf"):
+    for name in ("kd", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
@@ -25,7 +25,7 @@ def test_a_wheel_carries_code_and_configs_and_runs_from_anywhere(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
-    for folder, inside in (("conf", "kd/conf"), ("kd", "kd")):
+    for folder, inside in (("conf", "kd/conf"), ("kd", "kd"), ("hydra_plugins", "hydra_plugins")):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".yaml", ".py", ".css", ".js"):
                 assert f"{inside}/{path.relative_to(ROOT / folder)}" in names

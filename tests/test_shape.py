@@ -105,7 +105,18 @@ def test_there_is_no_import_circle():
 
 
 # a file of kd/pipeline imports those before it: a run is read in one direction
-PIPELINE = ("keys", "preflight", "stage", "plan", "distill", "batch_size", "prepare", "results", "execute")
+PIPELINE = (
+    "keys",
+    "preflight",
+    "stage",
+    "plan",
+    "distill",
+    "together",
+    "batch_size",
+    "prepare",
+    "results",
+    "execute",
+)
 
 
 @pytest.mark.parametrize("name", PIPELINE)

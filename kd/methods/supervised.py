@@ -12,22 +12,22 @@ from kd.interfaces import Batch, Outputs
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
+    logits: Tensor, target: Tensor, label_smoothing: float | Tensor = 0.0, class_weight: Tensor | None = None
 ) -> Tensor:
     """Return the mean over the batch of w_y [-(1 - e) log p_y - (e / K) sum_k log p_k].
 
     The mean is over images and not, as torch's, over weights: so it equals the mean over slices of the batch.
 
     Args:
-        logits: [B, K]. target: [B], int64. label_smoothing: e, in [0, 1).
+        logits: [B, K]. target: [B], int64. label_smoothing: e, in [0, 1), a number or a scalar tensor.
         class_weight: w, [K]; None is 1 for all.
     """
-    if class_weight is None:
+    if class_weight is None and not isinstance(label_smoothing, Tensor):
         return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
     return _each(logits, target, label_smoothing, class_weight).mean()
 
 
-def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float | Tensor = 0.0) -> Tensor:
     """Return the cross entropy of mixtures of two images (mixup, arXiv 1710.09412).
 
     The weight of a target is the share of its image.
@@ -38,8 +38,13 @@ def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0
     return (batch.mixup_lam * own + (1 - batch.mixup_lam) * other).mean()
 
 
-def _each(logits: Tensor, target: Tensor, label_smoothing: float, class_weight: Tensor | None) -> Tensor:
-    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+def _each(logits: Tensor, target: Tensor, label_smoothing: float | Tensor, class_weight: Tensor | None) -> Tensor:
+    if isinstance(label_smoothing, Tensor):  # torch's takes a number; a stack of students has one each
+        log_p = logits.log_softmax(-1)
+        own = log_p.gather(-1, target[:, None]).squeeze(-1)
+        each = -(1 - label_smoothing) * own - label_smoothing * log_p.mean(-1)
+    else:
+        each = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
     return each if class_weight is None else class_weight[target] * each
 
 
@@ -53,9 +58,9 @@ class CrossEntropy(nn.Module):
 
     needs: frozenset[str] = frozenset()
 
-    def __init__(self, label_smoothing: float = 0.0):
+    def __init__(self, label_smoothing: float | Tensor = 0.0):
         super().__init__()
-        if not 0 <= label_smoothing < 1:
+        if not isinstance(label_smoothing, Tensor) and not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
 

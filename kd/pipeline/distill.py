@@ -28,10 +28,7 @@ def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedM
     Raises:
         ValueError: a teacher does not pass ``check_teacher``.
     """
-    trained: dict[str, TrainedModel] = {}
-    teachers = [_run_stage(plan, spec, log) for spec in plan.teachers]
-    trained["teacher"] = teachers[0] if plan.builder.combine is None else ensemble_teachers(plan, teachers)
-    check_teacher(plan, "teacher", trained["teacher"])
+    trained = {"teacher": run_teacher(plan, log)}
     if "baseline" in plan.stages:
         trained["baseline"] = _run_stage(plan, plan.stages["baseline"], log)
     for spec in plan.taught:
@@ -41,10 +38,23 @@ def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedM
     return trained
 
 
+def run_teacher(plan: RunPlan, log: Log = lambda row: None) -> TrainedModel:
+    """Train the teacher, or all of an ensemble, unless it is in the store.
+
+    Raises:
+        ValueError: it does not pass ``check_teacher``.
+    """
+    teachers = [_run_stage(plan, spec, log) for spec in plan.teachers]
+    teacher = teachers[0] if plan.builder.combine is None else ensemble_teachers(plan, teachers)
+    check_teacher(plan, "teacher", teacher)
+    return teacher
+
+
 def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log: Log) -> TrainedModel:
     """Bind the method, open the teacher if there is something to train, train."""
     with _timed(plan, spec.role):
-        spec, live = prepare_student(plan, spec, teacher)
+        live = LiveTeacher(teacher.network, plan.device, spec.objective.needs)
+        spec = bind_student(plan, spec, teacher)
         is_needed = spec.objective.needs and not is_cached(plan.store, spec, plan.world)
         source = open_teacher(plan, spec, live) if is_needed else None
     return _run_stage(plan, spec, log, source)
@@ -115,16 +125,15 @@ def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedMod
     return TrainedModel(network, teachers[0].folder, training, test_logits)
 
 
-def prepare_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> tuple[StageSpec, LiveTeacher]:
+def bind_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> StageSpec:
     """Bind the method of an assistant or the student to its trained teacher.
 
     Returns:
-        The spec with the network that is trained, which may be more than the student; and the teacher, frozen.
+        The spec with the network that is trained, which may be more than the student.
     """
-    live = LiveTeacher(teacher.network, plan.device, spec.objective.needs)
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
     network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher.network))
-    return replace(spec, network=network), live
+    return replace(spec, network=network)
 
 
 def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:

@@ -44,13 +44,23 @@ def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, comman
         cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
         folder: the run folder, if not the default. command: the command that repeats the run, for the report.
     """
+    return execute(make_plan(cfg, choices), folder, command)
+
+
+def make_plan(cfg: Any, choices: Mapping[str, str]) -> RunPlan:
+    """Return the plan of a run; with ``train.batch_size=auto``, with the micro-batches that fit in memory."""
     plan = prepare(cfg, choices)
     if cfg.train.batch_size == "auto":
         count = smallest_grad_accum(plan)
         if count > cfg.train.grad_accum_steps:
             del plan  # and its tensors on the device
             plan = prepare(cfg, choices, count)
-    return execute(plan, folder, command)
+    return plan
+
+
+def is_finished(plan: RunPlan) -> bool:
+    """Whether an earlier command finished this run."""
+    return find_finished(plan, plan.store.run(plan.name, plan.key)) is not None
 
 
 def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> RunResult:

@@ -114,8 +114,7 @@ def get_or_train(
                 checkpoints=CheckpointFolder(store.partial_dir(spec.kind, spec.name), checkpoint_minutes),
                 log=note,
             )
-        test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, device, world)
-        _write(folder, spec, {**training, "run": run}, rows, test_logits)
+        write_stage(folder, spec, {**training, "run": run}, rows, device, world)
 
     folder = get_or_create_together(world, store, spec.kind, spec.name, make)
     if cached or not world.is_main:
@@ -133,7 +132,20 @@ def get_or_train(
     )
 
 
-def _write(folder: Path, spec: StageSpec, about: dict[str, Any], rows: list[Any], test_logits: np.ndarray) -> None:
+def write_stage(
+    folder: Path,
+    spec: StageSpec,
+    about: dict[str, Any],
+    rows: list[dict[str, Any]],
+    device: Device,
+    world: World = SINGLE_PROCESS,
+) -> None:
+    """Write the files of a trained network; all processes compute its test logits.
+
+    Args:
+        about: the result of its training, and the key of the run under "run". rows: its history.
+    """
+    test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, device, world)
     # arrays and weights are written as bytes: np.save and save_file replace the error of a full disk by their own
     np.save(logits := io.BytesIO(), test_logits)
     (folder / "test_logits.npy").write_bytes(logits.getvalue())

@@ -29,14 +29,14 @@ def slow_down(seconds: float) -> None:
 class Progress:
     """The progress of one role: epoch, loss, validation accuracy, images per second, time left."""
 
-    def __init__(self, stage: str, epochs: int, steps: int, epoch: int = 0, step: int = 0):
-        """``epoch`` whole epochs and ``step`` steps are already done."""
-        self.stage, self.epochs = stage, epochs
+    def __init__(self, stage: str, epochs: int, steps: int, epoch: int = 0, step: int = 0, hidden: bool = False):
+        """``epoch`` whole epochs and ``step`` steps are already done; ``hidden`` shows nothing."""
+        self.stage, self.epochs, self.hidden = stage, epochs, hidden
         self.epoch, self.images = epoch, 0
         self.before = epoch + max(0, min(step, steps - 1)) / max(1, steps)
         self.began = self.mark = self.printed = time.perf_counter()
-        hidden = RANK > 0 or None
-        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=hidden)
+        disable = hidden or RANK > 0 or None
+        self.bar = tqdm(total=epochs * steps, desc=f"{stage:<8}", unit="step", leave=False, disable=disable)
         self.bar.update(epoch * steps + step)
 
     def step(self, images: int) -> None:
@@ -55,7 +55,7 @@ class Progress:
         """Print the line of an epoch: ``scores``, speed and time left."""
         self.epoch += 1
         now = time.perf_counter()
-        if now - self.printed < SECONDS_BETWEEN_LINES:
+        if self.hidden or now - self.printed < SECONDS_BETWEEN_LINES:
             return
         self.printed = now
         left = (now - self.began) / (self.epoch - self.before) * (self.epochs - self.epoch)

@@ -42,11 +42,34 @@ def locked(lock: Path, what: str) -> Iterator[None]:
         _note_no_locks(lock, error)
     try:
         if held.is_locked:
-            with suppress(OSError):  # only for the line that a waiting process prints
-                lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
+            _write_holder(lock)
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def locked_at_once(lock: Path) -> Iterator[bool]:
+    """Hold ``lock`` if it is free; yield whether it is held. Nothing waits, so several may be held at a time."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held, free = file_lock(lock), True
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        free = False
+    except (OSError, NotImplementedError) as error:
+        _note_no_locks(lock, error)
+    try:
+        if held.is_locked:
+            _write_holder(lock)
+        yield free
+    finally:
+        held.release()
+
+
+def _write_holder(lock: Path) -> None:
+    with suppress(OSError):  # only for the line that a waiting process prints
+        lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
 
 
 def _note_no_locks(lock: Path, error: OSError | NotImplementedError) -> None:

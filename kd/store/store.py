@@ -11,15 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kd.runtime.console import print_line
 from kd.store.files import find_damage, make_folder, share_folder, write_manifest
-from kd.store.locks import locked
+from kd.store.locks import locked, locked_at_once
 
 KEY_DIGITS = 10  # hex digits of a key in folder names: 40 bits
+Publish = Callable[[Callable[[Path], None]], None]
 LONGEST = 180  # bytes of a name before its key: file systems allow 255, and related files add suffixes
 
 
@@ -72,27 +75,48 @@ class Store:
         if final.is_dir() and not find_damage(final):
             shutil.rmtree(in_progress, ignore_errors=True)  # left by a process that was killed after publishing
             return final
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.root / ".locks" / f"{kind}-{name}.lock", f"{kind}/{name}"):
-            if final.is_dir():
-                damage = find_damage(final)
-                if not damage:
-                    return final
-                aside = make_folder(final.parent, f"{name}.damaged-")
-                os.replace(final, aside / name)
-                print_line(f"{kind}/{name} is damaged ({damage}): moved to {aside.name}, making it again")
-            self.remove_partial(kind, name)
-            partial = make_folder(final.parent, f".{name}.")
-            try:
-                make(partial)
-                write_manifest(partial, os.listdir(partial))
-                share_folder(partial)
-                os.replace(partial, final)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            shutil.rmtree(in_progress, ignore_errors=True)
+        with locked(self._lock(kind, name), f"{kind}/{name}"):
+            self._make(kind, name, make)
         return final
+
+    @contextmanager
+    def claim(self, kind: str, name: str) -> Iterator[Publish | None]:
+        """Hold the lock of a folder that is to be made, inside the block; without waiting.
+
+        Yields:
+            A function that publishes the folder, as ``get_or_create``; None if it is there, or another process makes
+            it.
+        """
+        with locked_at_once(self._lock(kind, name)) as held:
+            final = self.path(kind, name)
+            missing = held and (not final.is_dir() or bool(find_damage(final)))
+            yield partial(self._make, kind, name) if missing else None
+
+    def _lock(self, kind: str, name: str) -> Path:
+        return self.root / ".locks" / f"{kind}-{name}.lock"
+
+    def _make(self, kind: str, name: str, make: Callable[[Path], None]) -> None:
+        """Make and publish a folder unless it is there. The caller must hold the lock."""
+        final = self.path(kind, name)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir():
+            damage = find_damage(final)
+            if not damage:
+                return
+            aside = make_folder(final.parent, f"{name}.damaged-")
+            os.replace(final, aside / name)
+            print_line(f"{kind}/{name} is damaged ({damage}): moved to {aside.name}, making it again")
+        self.remove_partial(kind, name)
+        partial_folder = make_folder(final.parent, f".{name}.")
+        try:
+            make(partial_folder)
+            write_manifest(partial_folder, os.listdir(partial_folder))
+            share_folder(partial_folder)
+            os.replace(partial_folder, final)
+        except BaseException:
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            raise
+        shutil.rmtree(self.partial_dir(kind, name), ignore_errors=True)
 
     def remove_partial(self, kind: str, name: str) -> None:
         """Remove partial output of a killed process. The caller must hold the lock."""

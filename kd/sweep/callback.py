@@ -36,6 +36,7 @@ from kd.runtime.values import format_override
 from kd.store.store import digest
 from kd.sweep.monitor import SweepMonitor, progress_of
 from kd.sweep.naming import NOT_IN_NAMES, command_of, grid_cells, sweep_name
+from kd.sweep.one_pass import register_launcher
 from kd.tracking.wandb_environment import find_agent
 
 # as in kd/run.py, which the workers of a launcher do not import
@@ -54,6 +55,7 @@ class SweepCallback(Callback):
         with refusing("the sweep cannot begin: "):
             expand_homes(config)
             _start(config)
+        register_launcher(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         finish()

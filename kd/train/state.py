@@ -40,6 +40,7 @@ class TrainState:
     rows: list[dict[str, Any]] = field(default_factory=list)  # of the log, one per epoch
     best: dict[str, Any] = field(default_factory=lambda: {"val_accuracy": -1.0})
     seconds: float = 0.0  # duration of the training so far
+    random: dict[str, Any] | None = None  # its random states, while other trainings use the process's generators
 
     def global_position(self, steps: int) -> int:
         """Return a number that rises with every step and every end of an epoch of ``steps``."""
@@ -70,11 +71,11 @@ class TrainState:
         What differs between processes (random states, statistics that terms take of their own slices) is saved per
         process, the rest once.
         """
-        tensors = self.learned.state_dict()
+        tensors = compacted(self.learned.state_dict())
         common = self.world.broadcast(
             {name: hash_of(value) for name, value in tensors.items()} if self._several else None
         )
-        own = {"random": random_states(self.device), "sums": self.step_table()}
+        own = {"random": self.random or random_states(self.device), "sums": self.step_table()}
         own["tensors"] = changed_tensors(tensors, common) if self._several else {}
         each = self.world.gather(own)
         if not self.world.is_main:
@@ -136,3 +137,14 @@ class TrainState:
     @property
     def _several(self) -> bool:
         return self.world.size > 1
+
+
+def compacted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without views of larger tensors, of which ``torch.save`` and ``deepcopy`` take all.
+
+    The weights of a student in a stack are such views. All other tensors are returned as they are.
+    """
+    small = {name: value for name, value in tensors.items() if value.untyped_storage().nbytes() > value.nbytes}
+    for name, value in small.items():
+        tensors[name] = value.clone()
+    return tensors
