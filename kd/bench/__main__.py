@@ -18,7 +18,7 @@ from typing import Any
 from kd.runtime.console import display_folder
 from kd.runtime.streams import open_streams
 
-NAMES = ("naive", "torchdistill", "live", "cached", "live float32", "cached float32")
+NAMES = ("naive", "torchdistill", "live", "cached", "one_pass", "live float32", "cached float32")
 MEASURES = ("parts", "memory", "ceiling", "start_up", "two_at_once", "scaling", "sweep")
 USUAL = MEASURES[:5]
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image_size=given.image_size,
             epochs=given.epochs,
             threads=given.threads,
+            students=given.one_pass,
             **({"workers": given.workers} if given.workers is not None else {}),
         )
         try:
@@ -89,6 +90,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=None,
         help="DataLoader workers of naive and torchdistill (default: cores, up to 4)",
     )
+    parser.add_argument("--one-pass", type=number, default=4, help="students of the job one_pass (default: 4)")
     parser.add_argument("--teacher", default=None, help="option of the group teacher (default: vea_resnet18)")
     parser.add_argument("--student", default=None, help="option of the group student (default: tiny_cnn)")
     parser.add_argument(

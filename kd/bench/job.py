@@ -21,9 +21,11 @@ class Job(ABC):
     name: str
     precision: str  # in which teacher and student train
     students = 1  # that one call trains
+    is_watched = True  # whether its time can be divided into parts
 
     def __init__(self, setup: Setup, plain: dict[str, object]):
         self.setup, self.plain = setup, plain
+        self.remarks: list[str] = []  # of the last call, for the report
 
     def prepare(self) -> dict[str, float]:
         """Do once what comes before the first epoch; return the seconds of what is worth a report."""

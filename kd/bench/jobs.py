@@ -7,6 +7,7 @@ from typing import Any
 
 from kd.bench.job import Job
 from kd.bench.naive import Naive
+from kd.bench.one_pass import OnePass
 from kd.bench.ours import Ours
 from kd.bench.setting import Setup
 from kd.bench.torchdistill_job import HINT, TorchDistill, is_installed
@@ -17,6 +18,7 @@ JOBS: dict[str, Make] = {
     "torchdistill": TorchDistill,
     "live": lambda setup, plain: Ours(setup, plain, "auto", "live"),
     "cached": lambda setup, plain: Ours(setup, plain, "auto", "cached"),
+    "one_pass": OnePass,
     "live float32": lambda setup, plain: Ours(setup, plain, "float32", "live"),
     "cached float32": lambda setup, plain: Ours(setup, plain, "float32", "cached"),
 }

@@ -50,7 +50,7 @@ def measure(
     for job in jobs:
         found["jobs"][job.name] = summary(job, timed[job.name])
     if "parts" in measures:
-        for job in jobs:
+        for job in (job for job in jobs if job.is_watched):
             found["jobs"][job.name]["parts"] = job.seconds_by_part()
     if "ceiling" in measures:
         add_ceiling(found, jobs, setup, plain)
@@ -105,7 +105,9 @@ def summary(job: Job, timed: dict[str, Any]) -> dict[str, Any]:
     rates = [images / each for each in seconds]
     return {
         "precision": job.precision,
+        "students": job.students,
         "images": images,
+        "remarks": job.remarks,
         **timed,
         "epoch_seconds_median": statistics.median(seconds),
         "images_per_s": {"median": images / statistics.median(seconds), "min": min(rates), "max": max(rates)},

@@ -15,7 +15,7 @@ from kd.bench.worker import Worker, WorkerError
 
 BATCHES = (32, 64, 128, 256, 512, 1024)
 SIZES = (32, 48, 64, 100, 128, 160, 224)
-STEPS = 4  # of a point: an epoch is as many batches
+STEPS, IMAGES = 4, 256  # of a point: an epoch is at least as many batches, and at least as many images
 
 
 def points(setting: Setting, students: Sequence[int], jobs: Sequence[str]) -> list[tuple[str, int, str, Setting]]:
@@ -24,17 +24,20 @@ def points(setting: Setting, students: Sequence[int], jobs: Sequence[str]) -> li
     Args:
         jobs: to measure at each batch and image size.
     """
-    found = []
-    for job in jobs:
-        for batch in BATCHES:
-            found.append(("batch_size", batch, job, replace(setting, batch_size=batch, images=STEPS * batch)))
-        for size in SIZES:
-            own = replace(setting, image_size=size, images=STEPS * setting.batch_size)
-            found.append(("image_size", size, job, own))
-    for count in students:
-        own = replace(setting, students=count, images=STEPS * setting.batch_size)
-        found.append(("students", count, "one_pass", own))
-    return found
+    found = [
+        (axis, value, job) for job in jobs for axis, value in [*_on("batch_size", BATCHES), *_on("image_size", SIZES)]
+    ]
+    found += [("students", count, "one_pass") for count in students]
+    return [(*point, short(replace(setting, **{point[0]: point[1]}))) for point in found]
+
+
+def _on(axis: str, values: Sequence[int]) -> list[tuple[str, int]]:
+    return [(axis, value) for value in values]
+
+
+def short(setting: Setting) -> Setting:
+    """Return a setting with few images."""
+    return replace(setting, images=max(STEPS * setting.batch_size, IMAGES))
 
 
 def measure_scaling(

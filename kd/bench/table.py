@@ -56,7 +56,7 @@ def speed_rows(found: Found) -> list[dict[str, Any]]:
     for name, job in found["jobs"].items():
         speed = job["images_per_s"]
         row = {
-            "job": name,
+            "job": name if job["students"] == 1 else f"{name} ({job['students']} students)",
             "precision": job["precision"],
             "images/s": f"{speed['median']:.1f}",
             "lowest–highest": f"{speed['min']:.1f}–{speed['max']:.1f}",
@@ -88,6 +88,7 @@ def notes(found: Found) -> list[str]:
     for name, job in found["jobs"].items():
         for what, seconds in job["prepare_seconds"].items():
             lines.append(f"- {name}: {what.replace('_', ' ')} filled in {seconds:.2f} s before its first epoch.")
+        lines += [f"- {name}: {remark}." for remark in job["remarks"]]
     if ceiling := found.get("ceiling"):
         for precision, rates in ceiling["rates"].items():
             lines.append(

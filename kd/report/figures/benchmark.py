@@ -20,17 +20,14 @@ OUTSIDE = ("naive", "torchdistill")
 @styled
 def benchmark(found: Found) -> Figure:
     """Draw the content of ``bench.json``: two panels, and a row of panels below if scaling was measured."""
-    jobs = found["jobs"]
-    scaling = found.get("scaling") or []
-    has_parts = all("parts" in job for job in jobs.values())
-    tall = 1.5 + 0.36 * len(jobs)
-    figure = blank(0.5 + tall * (1 + has_parts) + (2.9 if scaling else 0), title(found))
-    heights = [tall] * (1 + has_parts) + ([2.9] if scaling else [])
-    rows = figure.subfigures(len(heights), 1, height_ratios=heights)
-    rows = np.atleast_1d(rows)
+    jobs, scaling = found["jobs"], found.get("scaling")
+    watched = {name: job for name, job in jobs.items() if "parts" in job}
+    heights = [1.1 + 0.3 * len(jobs)] + [1.3 + 0.3 * len(watched)] * bool(watched) + [2.9] * bool(scaling)
+    figure = blank(0.4 + sum(heights), title(found))
+    rows = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
     _speed(rows[0].subplots(), jobs)
-    if has_parts:
-        _parts(rows[1].subplots(), jobs)
+    if watched:
+        _parts(rows[1].subplots(), watched)
     if scaling:
         _scaling(rows[-1], scaling)
     return figure
@@ -52,11 +49,11 @@ def _speed(ax: Axes, jobs: Mapping[str, Any]) -> None:
         speed = jobs[name]["images_per_s"]
         ax.barh(row, speed["median"], color=FAINT if name in OUTSIDE else STYLE[STUDENT][0], height=0.62)
         ax.plot([speed["min"], speed["max"]], [row, row], color=INK, linewidth=1.4)
-        ax.text(speed["max"] + 0.01 * top, row, f"{speed['median']:.4g}", va="center", color=INK)
+        ax.text(speed["max"] + 0.01 * top, row, f"{speed['median']:,.0f}", va="center", color=INK)
     ax.set_yticks(range(len(names)), [f"{name} ({jobs[name]['precision']})" for name in names])
     ax.invert_yaxis()
     ax.set_xlim(0, 1.1 * top)
-    ax.set_title("images/s: median, slowest and fastest round", loc="left")
+    ax.set_title("images/s (times students): median, slowest and fastest round", loc="left")
 
 
 def _parts(ax: Axes, jobs: Mapping[str, Any]) -> None:
