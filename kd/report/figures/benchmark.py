@@ -41,6 +41,11 @@ def title(found: Found) -> str:
     )
 
 
+def label(name: str, job: Mapping[str, Any]) -> str:
+    several = f"{job['students']} students, " if job["students"] > 1 else ""
+    return f"{name} ({several}{job['precision']})"
+
+
 def _speed(ax: Axes, jobs: Mapping[str, Any]) -> None:
     """Bars of the median; a line from the slowest round to the fastest; the number beyond its end."""
     names = list(jobs)
@@ -50,7 +55,7 @@ def _speed(ax: Axes, jobs: Mapping[str, Any]) -> None:
         ax.barh(row, speed["median"], color=FAINT if name in OUTSIDE else STYLE[STUDENT][0], height=0.62)
         ax.plot([speed["min"], speed["max"]], [row, row], color=INK, linewidth=1.4)
         ax.text(speed["max"] + 0.01 * top, row, f"{speed['median']:,.0f}", va="center", color=INK)
-    ax.set_yticks(range(len(names)), [f"{name} ({jobs[name]['precision']})" for name in names])
+    ax.set_yticks(range(len(names)), [label(name, jobs[name]) for name in names])
     ax.invert_yaxis()
     ax.set_xlim(0, 1.1 * top)
     ax.set_title("images/s (times students): median, slowest and fastest round", loc="left")
@@ -81,7 +86,7 @@ def _scaling(row: SubFigure, points: list[dict[str, Any]]) -> None:
         if values:
             log_axis(ax, 2, values)
             ax.tick_params(axis="x", labelrotation=45)
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * max(point["images_per_s"] for point in own))
             ax.legend(frameon=False)
         ax.set_xlabel(AXES[axis])
         ax.set_ylabel("images/s" if axis == axes[0] else "")
