@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.bench.ceiling import Rates, floor_seconds, layers, measure_rates
 from kd.bench.job import Job
-from kd.bench.jobs import make_jobs, take_turns
-from kd.bench.processes import memory_of, start_up, two_at_once
+from kd.bench.jobs import make_jobs
+from kd.bench.processes import start_up, two_at_once
+from kd.bench.rounds import take_turns
 from kd.bench.scaling import measure_scaling
 from kd.bench.setting import Setting, Setup, set_up, share_data
-from kd.bench.start import plain_torch
 from kd.bench.sweep import measure_sweep
-from kd.bench.torch_state import own_torch_state
+from kd.bench.torch_state import own_torch_state, plain_torch
 from kd.runtime.device import Device, resolve_device
 
 FORMAT = 1  # of bench.json
@@ -43,21 +42,12 @@ def measure(
     setup = set_up(setting)
     jobs, left_out = make_jobs(names, setup, plain)
     found = {"format": FORMAT, "machine": machine(setup), "setting": about(setup), "rounds": rounds}
-    found |= {"left_out": left_out, "jobs": {}}
+    found["left_out"] = left_out
     for name, why in left_out.items():
         say(f"left out   {name:<16} {why}")
-    timed = take_turns(jobs, rounds, say)
-    for job in jobs:
-        found["jobs"][job.name] = summary(job, timed[job.name])
-    if "parts" in measures:
-        for job in (job for job in jobs if job.is_watched):
-            found["jobs"][job.name]["parts"] = job.seconds_by_part()
+    found["jobs"] = take_turns(setting, jobs, rounds, "parts" in measures, say)
     if "ceiling" in measures:
         add_ceiling(found, jobs, setup, plain)
-    if "memory" in measures:
-        for job in jobs:
-            say(f"memory     {job.name}")
-            found["jobs"][job.name]["memory"] = memory_of(setting, job.name)
     if "start_up" in measures:
         say("start-up")
         outputs = share_data(setting, "start_up")
@@ -80,7 +70,6 @@ def machine(setup: Setup) -> dict[str, Any]:
     return {
         **setup.plan.device.describe(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
     }
 
 
@@ -96,21 +85,6 @@ def about(setup: Setup) -> dict[str, Any]:
         "image_size": setting.image_size,
         "epochs": setting.epochs,
         "workers": setting.workers,
-    }
-
-
-def summary(job: Job, timed: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of one job over its rounds."""
-    images, seconds = job.images * job.students, timed["epoch_seconds"]
-    rates = [images / each for each in seconds]
-    return {
-        "precision": job.precision,
-        "students": job.students,
-        "images": images,
-        "remarks": job.remarks,
-        **timed,
-        "epoch_seconds_median": statistics.median(seconds),
-        "images_per_s": {"median": images / statistics.median(seconds), "min": min(rates), "max": max(rates)},
     }
 
 
@@ -132,7 +106,7 @@ def add_ceiling(found: dict[str, Any], jobs: Sequence[Job], setup: Setup, plain:
         step = floor_seconds(student, rates[job.precision], size)[1]
         step += floor_seconds(teacher, rates[job.precision], size)[0] if job.uses_teacher else 0.0
         own = found["jobs"][job.name]
-        own["floor_seconds"] = step * (own["images"] / batch)
+        own["floor_seconds"] = step * (own["images"] * own["students"] / batch)
         own["ceiling_share"] = own["floor_seconds"] / own["epoch_seconds_median"]
     counts = {
         name: {"macs": sum(x.flops for x in of) // 2 // batch, "numbers": sum(x.numbers for x in of) // batch}

@@ -1,4 +1,4 @@
-"""Measurements with processes: peak memory, two runs at once, start-up to the first step."""
+"""Measurements with processes: two runs at once, start-up to the first step."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ STEP = re.compile(rb"\b[1-9]\d*/\d+ \[")  # of a progress bar that has taken a s
 PATIENCE = 600.0  # seconds for a run to take its first step
 
 
-def memory_of(setting: Setting, job: str) -> dict[str, int | None]:
-    """Return the peak memory of one job in a process of its own: of preparing and training, with its children."""
-    with Worker(setting, job, memory=True) as worker:
-        return worker.receive()["memory"]
-
-
 def two_at_once(setting: Setting, job: str, rounds: int) -> dict[str, Any]:
     """Train one job alone and in two processes at once, in turns.
 
@@ -41,7 +35,7 @@ def two_at_once(setting: Setting, job: str, rounds: int) -> dict[str, Any]:
         for number in range(rounds):
             alone.append(images / (first, second)[number % 2].train()["epoch_seconds"])
             for worker in (first, second):
-                worker.send()
+                worker.send("train")
             together.append(sum(images / worker.receive()["epoch_seconds"] for worker in (first, second)))
     one, both = statistics.median(alone), statistics.median(together)
     return {"job": job, "alone": alone, "together": together, "lost": 1 - both / one}

@@ -29,7 +29,7 @@ class Setting:
 
     folder: str  # images, decoded data and logit caches are written here
     overrides: tuple[str, ...] = ()  # further arguments of python -m kd.run
-    images: int = 640  # training images of an epoch
+    images: int = 384  # training images of an epoch
     batch_size: int = 64
     image_size: int = 100  # pixels
     epochs: int = 1  # that one call trains

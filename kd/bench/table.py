@@ -21,7 +21,7 @@ def markdown(found: Found) -> str:
         "# Benchmark",
         "",
         f"{machine['device_name']} ({machine['device']}, {machine['cores']} cores, {machine['threads']} threads), "
-        f"torch {machine['torch']}, OMP_WAIT_POLICY={machine['omp_wait_policy']}. {setting['networks']}, "
+        f"torch {machine['torch']}. {setting['networks']}, "
         f"{setting['image_size']}×{setting['image_size']}, batch {setting['batch_size']}, {setting['images']} images "
         f"an epoch, {setting['workers']} DataLoader workers. {found['rounds']} rounds in turns after a warm-up. An "
         "epoch includes its validation; the rates are medians, with the slowest and the fastest round.",

@@ -9,6 +9,16 @@ import torch
 from torch.utils import deterministic
 
 
+def plain_torch(threads: int | None) -> dict[str, object]:
+    """Return torch's settings before the framework changed any, with this number of threads.
+
+    Every job begins with them: a person's loop and torchdistill keep them, the framework then sets its own.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    return torch_state()
+
+
 def torch_state() -> dict[str, object]:
     """Return the settings that a program may change for the whole process."""
     return {

@@ -1,8 +1,11 @@
-"""One job in a process of its own: for its memory, for two at once, and for points that may need too much memory.
+"""One job in a process of its own, with the settings that its program makes for its process.
 
-The process reads a line of JSON, ``{"setting": ..., "job": ..., "memory": ...}``, prepares and warms up, and answers
-``{"ready": ...}``. For every further line it trains once and answers with the seconds of an epoch. It ends when its
-input ends. Threads and waiting (OMP_WAIT_POLICY) come from the environment that it inherits.
+The process reads a line of JSON, ``{"setting": ..., "job": ..., "memory": ...}``, prepares, trains once as a warm-up,
+and answers with what it found. For every further line, ``"train"`` or ``"watch"``, it trains once more and answers with
+the seconds of an epoch, or with the seconds by part. It ends when its input ends.
+
+A person's loop and torchdistill get the environment of the command, unchanged. The framework first sets its process up
+as ``python -m kd.run`` does.
 """
 
 from __future__ import annotations
@@ -12,16 +15,26 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from kd.bench.setting import Setting
+if TYPE_CHECKING:
+    from kd.bench.setting import Setting
+
+OUTSIDE = ("naive", "torchdistill")  # programs of others
+
+
+class WorkerError(RuntimeError):
+    """A worker ended before it answered."""
 
 
 class Worker:
-    """The other end: a process that is ready to train.
+    """The other end: a process that trains one job.
+
+    Args:
+        memory: watch the memory while it prepares and warms up.
 
     Raises:
-        WorkerError: the process ended.
+        WorkerError: from every method, if the process ended.
     """
 
     def __init__(self, setting: Setting, job: str, memory: bool = False):
@@ -30,7 +43,7 @@ class Worker:
         self.process = subprocess.Popen(command, **pipes, text=True, encoding="utf-8")
         self.send({"setting": json.loads(setting.to_json()), "job": job, "memory": memory})
 
-    def send(self, request: Any = None) -> None:
+    def send(self, request: Any) -> None:
         try:
             print(json.dumps(request), file=self.process.stdin, flush=True)
         except BrokenPipeError:
@@ -43,7 +56,11 @@ class Worker:
         return json.loads(line)
 
     def train(self) -> dict[str, Any]:
-        self.send()
+        self.send("train")
+        return self.receive()
+
+    def watch(self) -> dict[str, Any]:
+        self.send("watch")
         return self.receive()
 
     def _ended(self) -> None:
@@ -66,18 +83,22 @@ class Worker:
             stream.close()
 
 
-class WorkerError(RuntimeError):
-    """A worker ended before it answered."""
+def configure(job: str) -> None:
+    """Set this process up as the job's program does, before torch is imported."""
+    if job not in OUTSIDE:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Be the worker."""
+    request = json.loads(requests.readline())
+    configure(request["job"])
+
     from kd.bench.jobs import JOBS
     from kd.bench.memory import peak_memory
-    from kd.bench.setting import set_up
-    from kd.bench.start import plain_torch
+    from kd.bench.setting import Setting, set_up
+    from kd.bench.torch_state import plain_torch
 
-    request = json.loads(requests.readline())
     setting = Setting.from_json(json.dumps(request["setting"]))
     plain = plain_torch(setting.threads)
     setup = set_up(setting)
@@ -89,10 +110,21 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     with peak_memory(setup.plan.device.device) if request["memory"] else nullcontext() as peak:
         prepared = job.prepare()
         warm_up = job.timed()
-    memory = {"host_bytes": peak.host, "device_bytes": peak.device} if peak else {}
-    answer(prepare_seconds=prepared, warm_up_seconds=warm_up, images=job.images, students=job.students, memory=memory)
-    for _ in requests:
-        answer(epoch_seconds=job.timed())
+    answer(
+        precision=job.precision,
+        students=job.students,
+        images=job.images,
+        omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
+        remarks=job.remarks,
+        prepare_seconds=prepared,
+        warm_up_seconds=warm_up,
+        memory={"host_bytes": peak.host, "device_bytes": peak.device} if peak else None,
+    )
+    for line in requests:
+        if json.loads(line) == "watch":
+            answer(parts=job.seconds_by_part())
+        else:
+            answer(epoch_seconds=job.timed())
 
 
 if __name__ == "__main__":

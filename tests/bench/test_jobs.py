@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd.bench import jobs as jobs_file
-from kd.bench.jobs import JOBS, make_jobs, take_turns
+from kd.bench.jobs import JOBS, make_jobs
 from kd.bench.naive import Naive
 from kd.bench.ours import Ours
 from kd.bench.torch_state import torch_state
@@ -93,20 +93,6 @@ def test_the_loss_of_torchdistill_is_ours(setup, plain, logits):
 def test_a_network_without_a_linear_classifier_is_hooked_as_a_whole():
     assert classifier_of(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 6)), 6) == "1"
     assert classifier_of(torch.nn.Conv2d(3, 6, 1), 6) == "."
-
-
-def test_jobs_take_turns_after_a_warm_up(setup, plain):
-    order = []
-
-    class Counted(Naive):
-        def train(self):
-            order.append(self.name)
-
-    jobs = [Counted(setup, plain) for _ in range(2)]
-    jobs[1].name = "other"
-    found = take_turns(jobs, 2, say=lambda line: None)
-    assert order == ["naive", "other"] * 3
-    assert [len(job["epoch_seconds"]) for job in found.values()] == [2, 2]
 
 
 def test_what_is_left_out_is_said(setup, plain, monkeypatch):
