@@ -18,7 +18,7 @@ KD = Path(__file__).parents[1] / "kd"
 FILES = sorted(KD.rglob("*.py"))
 DOORS = {"__init__", "run", "dashboard", "chaos", "interfaces", "build"}  # the files at the top of kd/
 FLOORS = (  # each imports from floors below it, and from its own package
-    {"run", "chaos", "dashboard"},
+    {"run", "chaos", "dashboard", "bench"},
     {"sweep"},
     {"pipeline", "zoo"},
     {"build"},
