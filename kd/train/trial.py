@@ -8,6 +8,7 @@ and the precision of the training.
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -230,10 +231,18 @@ def _seconds_of(
             stack.learn(batch, answer, mapped, share, 0)
 
         return _seconds(take, copies[0].device, hopeless)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            return None
-        raise CannotStack(first_line(error)) from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise CannotStack(first_line(error)) from error
+    free_memory(copies[0].device)  # after the handler, which drops the error and the tensors that its frames hold
+    return None
+
+
+def free_memory(device: Device) -> None:
+    """Return memory that an error left behind to the device."""
+    gc.collect()
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _seconds(run: Callable[[], object], device: Device, hopeless: float = 0.0) -> float:
