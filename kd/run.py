@@ -39,6 +39,7 @@ from kd.config.errors import friendly_errors, refuse_dashes, restore_hydra_error
 from kd.config.paths import conf_dir
 from kd.config.register import register
 from kd.runtime.errors import explain_os_error
+from kd.runtime.process import configure_process
 from kd.runtime.signals import exit_now, exit_silently, install_handlers, received_signal
 from kd.runtime.streams import open_streams
 from kd.runtime.user_warnings import show_plainly
@@ -51,6 +52,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
+configure_process()
 register()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

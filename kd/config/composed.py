@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import (
@@ -16,6 +18,8 @@ from omegaconf.errors import (
 )
 
 from kd.config.checks import check_keys, check_values
+from kd.config.errors import explain_error
+from kd.config.initialize import initialize_hydra
 from kd.config.keys import did_you_mean_key, first_missing, get_path, key_of, quote_value, references
 from kd.config.settings import overridable_keys, override_key
 
@@ -52,6 +56,21 @@ def checked(config: DictConfig) -> tuple[DictConfig, dict[str, Any], dict[str, s
     if "attention.wrap" in typed and get_path(raw, "attention.wrap") is None and choices["attention"] != "none":
         raise ValueError("attention.wrap=null leaves no attention: use attention=none")
     return cfg, settings, choices
+
+
+def compose_checked(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """Compose the config of ``python -m kd.run`` with these arguments; return it and the option of each group.
+
+    Raises:
+        ValueError: an argument is wrong, with what would be right.
+    """
+    with initialize_hydra():
+        try:
+            whole = compose("config", list(overrides), return_hydra_config=True)
+        except Exception as error:  # Hydra has no common class for its errors
+            raise ValueError(explain_error(error, overrides)) from error
+        cfg, _, choices = checked(whole)
+    return cfg, choices
 
 
 def as_written(cfg: DictConfig) -> dict[str, Any]:

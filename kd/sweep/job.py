@@ -17,6 +17,7 @@ from kd.records.ledger import is_recorded, job_entry, read_plan
 from kd.records.run_folder import is_calm
 from kd.runtime.console import slow_down
 from kd.runtime.errors import explain_os_error
+from kd.runtime.process import configure_process
 from kd.runtime.signals import SWEEP_PID_VARIABLE, exit_with_parent
 from kd.runtime.user_warnings import share_shown, show_plainly, warn_user
 from kd.runtime.values import format_override
@@ -34,6 +35,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     Returns:
         The values that a search optimises; None in a grid.
     """
+    configure_process()  # again, for the worker of a launcher
     job = HydraConfig.get()
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)

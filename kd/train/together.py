@@ -247,7 +247,8 @@ class _Block:
         try:
             batch, answer, mapped = map_batches([parts[training] for training in self.trainings])
             share = self.trainings[0].shares[number]
-            numbers = self.stack.learn(batch, answer, mapped, share, number)
+            with self.trainings[0].device.turns():
+                numbers = self.stack.learn(batch, answer, mapped, share, number)
         except Exception:
             for name, value in before.items():
                 self.stack.buffers[name].copy_(value)

@@ -160,7 +160,8 @@ class Training:
         """Add the gradients of one micro-batch; ``number`` counts those of a step from 0."""
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        with self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext():
+        no_sync = self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext()
+        with self.device.turns(), no_sync:
             loss, numbers = self.ddp(batch, answer)
             loss.backward(self.shares[number])
         self.record(self.shares[number] * numbers, number)
