@@ -223,14 +223,14 @@ def _seconds_of(
     share = torch.ones((), device=copies[0].device.device)
     try:
         if constant is None:
-            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), copies[0].device)
+            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), steps[0].device)
         stack = Stack(copies, constant)
 
         def take() -> None:
             batch, answer, mapped = map_batches(parts)
             stack.learn(batch, answer, mapped, share, 0)
 
-        return _seconds(take, copies[0].device, hopeless)
+        return _seconds(take, steps[0].device, hopeless)
     except Exception as error:
         if not is_out_of_memory(error):
             raise CannotStack(first_line(error)) from error
@@ -251,7 +251,8 @@ def _seconds(run: Callable[[], object], device: Device, hopeless: float = 0.0) -
     def timed() -> float:
         device.synchronize()
         began = time.perf_counter()
-        run()
+        with device.turns():
+            run()
         device.synchronize()
         return time.perf_counter() - began
 
