@@ -11,6 +11,7 @@ number that differs between two students is found on their modules, and what can
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kd.interfaces import Batch, Outputs
 from kd.train.step import TrainStep
 
+# an operation that torch maps by a loop: the trial times what it costs
+warnings.filterwarnings(
+    "ignore", message="There is a performance drop because we have not yet implemented the batching"
+)
 Slot = tuple[str, str, str | None]  # module, attribute, key if the attribute is a dict
 
 

@@ -8,6 +8,7 @@ and the precision of the training.
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -222,18 +223,26 @@ def _seconds_of(
     share = torch.ones((), device=copies[0].device.device)
     try:
         if constant is None:
-            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), copies[0].device)
+            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), steps[0].device)
         stack = Stack(copies, constant)
 
         def take() -> None:
             batch, answer, mapped = map_batches(parts)
             stack.learn(batch, answer, mapped, share, 0)
 
-        return _seconds(take, copies[0].device, hopeless)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            return None
-        raise CannotStack(first_line(error)) from error
+        return _seconds(take, steps[0].device, hopeless)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise CannotStack(first_line(error)) from error
+    free_memory(copies[0].device)  # after the handler, which drops the error and the tensors that its frames hold
+    return None
+
+
+def free_memory(device: Device) -> None:
+    """Return memory that an error left behind to the device."""
+    gc.collect()
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _seconds(run: Callable[[], object], device: Device, hopeless: float = 0.0) -> float:
@@ -242,7 +251,8 @@ def _seconds(run: Callable[[], object], device: Device, hopeless: float = 0.0) -
     def timed() -> float:
         device.synchronize()
         began = time.perf_counter()
-        run()
+        with device.turns():
+            run()
         device.synchronize()
         return time.perf_counter() - began
 
