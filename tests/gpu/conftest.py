@@ -35,7 +35,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope="session")
 def place() -> str:
     """The device's name, as ``train.device`` takes it."""
-    if CHOSEN == "cuda" and not torch.cuda.is_available():
+    if CHOSEN.startswith("cuda") and not torch.cuda.is_available():
         pytest.skip(REASON)
     return CHOSEN
 
