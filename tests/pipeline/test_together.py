@@ -10,7 +10,14 @@ import pytest
 from tests.conftest import compose
 from tests.pipeline.test_run import SMALL
 
-QUICK = [*SMALL, "teacher=tiny_cnn", "teacher.width=0.5", "report=false", "tracking=disabled"]
+QUICK = [
+    *SMALL,
+    "teacher=tiny_cnn",
+    "teacher.width=0.5",
+    "report=false",
+    "tracking=disabled",
+    "train.precision=float32",
+]
 
 
 def plan_of(outputs, *overrides: str, kd: str = "hinton"):
