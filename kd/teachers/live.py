@@ -19,19 +19,23 @@ class LiveTeacher:
 
     Args:
         needs: the outputs to return besides the logits, see ``extract_outputs``.
+
+    Attributes:
+        frozen: the network that runs; None before the first batch.
     """
 
     def __init__(self, network: nn.Module, device: Device, needs: Set[str] = DEFAULT_NEEDS):
         self.network = device.to_device(network).eval().requires_grad_(False)
         self.device, self.needs = device, needs
-        self._frozen: nn.Module | None = None
+        self.frozen: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Outputs:
         with torch.no_grad(), self.device.turns():
-            if self._frozen is None:
+            if self.network.training:  # as a caller might leave it; a look, because a walk over all modules takes time
                 self.network.eval()
-                self._frozen = frozen_copy(self.network, batch.image[:2], self.device, self.needs).eval()
-            if self._frozen.training:  # a method may hold the network in one that it trains
-                self._frozen.eval()
+            if self.frozen is None:
+                self.frozen = frozen_copy(self.network, batch.image[:2], self.device, self.needs).eval()
+            if self.frozen.training:  # a method may hold the network in one that it trains
+                self.frozen.eval()
             with self.device.autocast():
-                return extract_outputs(self._frozen, batch.image, self.needs)
+                return extract_outputs(self.frozen, batch.image, self.needs)

@@ -17,10 +17,11 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move the average towards ``network``, always the same one: tensors that replace its own go unnoticed."""
+        """Move the average towards ``network``."""
         if network is not self._source:  # listing the tensors takes longer than averaging those of a small network
             self._source = network
-            mine, new = (list(module.state_dict().values()) for module in (self.network, network))
+            # keep_vars: the tensors themselves, whose data a stack of students replaces
+            mine, new = (list(module.state_dict(keep_vars=True).values()) for module in (self.network, network))
             pairs = list(zip(mine, new, strict=True))
             self._averaged = [[pair[side] for pair in pairs if pair[0].is_floating_point()] for side in (0, 1)]
             self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]

@@ -37,6 +37,21 @@ def test_it_is_the_average_of_each_tensor_to_the_bit():
     assert found["1.num_batches_tracked"] == 11 and not torch.equal(found["0.weight"], model[0].weight)
 
 
+def test_it_follows_weights_that_get_another_storage():
+    """As those of a student that enters a stack, or leaves it."""
+    model = network(0)
+    ema = ModelEma(model, 0.9)
+    ema.update(model)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+    move(model)
+    before = copy.deepcopy(ema.network.state_dict())
+    ema.update(model)
+    decay = 3 / 12
+    expected = before["0.weight"].lerp(model[0].weight.detach(), 1 - decay)
+    assert torch.equal(ema.network.state_dict()["0.weight"], expected)
+
+
 def test_it_continues_from_a_checkpoint():
     model = network(0)
     whole = ModelEma(model, 0.9)

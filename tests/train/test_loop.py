@@ -84,8 +84,9 @@ def test_the_teacher_is_in_eval_mode_and_without_gradients_always(dataset, machi
     before = {name: value.clone() for name, value in live.network.state_dict().items()}
     live.network.train()  # as a caller might leave it
     trained(dataset, machine, live)
-    assert not live.network.training
-    assert not any(p.requires_grad for p in live.network.parameters())
+    for network in (live.network, live.frozen):
+        assert not any(module.training for module in network.modules())
+        assert not any(p.requires_grad for p in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in live.network.state_dict().items())
 
 

@@ -45,6 +45,8 @@ def trained(
     there = FakeDevice(kind)
     device, is_taught = there.device, teacher is not None and objective.needs
     live = there.prepare(lambda: LiveTeacher(teacher, device, objective.needs)) if is_taught else None
+    if live:
+        live.frozen = live.network  # the first batch of a training makes it, and looks at values for that
     there.move(student)
     there.prepare(lambda: objective.to(kind))
     step = TrainStep(student.train(), objective.train(), device, compile=False)
@@ -74,7 +76,7 @@ def trained(
 
     watch = there.run(whole)
     averaged = ModelEma.__new__(ModelEma)  # a copy of fake weights would be one of real ones
-    averaged.network, averaged.decay, averaged.steps = student, 0.9, 0
+    averaged.network, averaged.decay, averaged.steps, averaged._source = student, 0.9, 0, None
     watch.found += there.run(lambda: averaged.update(student)).found
     return watch
 
