@@ -51,7 +51,10 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.name().partition("::")[2].partition(".")[0]
-        self.reads += [name] * (name in READS)
+        is_mask = name.startswith("index") and any(
+            x.dtype == torch.bool for x in tree_leaves(args[1:2]) if isinstance(x, Tensor)
+        )
+        self.reads += [name] * (name in READS or is_mask)
         output = function(*args, **(kwargs or {}))
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         made = [x for x in tree_leaves(output) if isinstance(x, Tensor)]

@@ -31,6 +31,7 @@ from kd.runtime.sync_batch_norm import SyncBatchNorm
 
 # the others wait by gloo while the main process fills a store, decodes images or measures latencies
 TIMEOUT = timedelta(hours=12)
+FIRST_BUCKET = 2**20  # bytes of gradients that DDP sends together, before the first 25 MB
 GPU_TIMEOUT = timedelta(minutes=30)  # of NCCL, which waits for gradients, with every GPU at 100 %
 
 
@@ -169,15 +170,17 @@ def end_distributed() -> None:
 class DistributedStep:
     """``step`` under DDP, with statistics of the global batch in every batch norm while it runs forward.
 
-    The first call looks whether the loss depends on every parameter. If it does, DDP need not look again in each step,
-    which costs a walk over the graph and one more collective. It does not where a method leaves a head unused, and it
-    may not in later steps where a term has a ``schedule``.
+    The first call of a small step looks whether the loss depends on every parameter. If it does, DDP need not look
+    again in each step, which costs a walk over the graph and one more collective. It does not where a method leaves a
+    head unused, and it may not in later steps where a term has a ``schedule``.
     """
 
     def __init__(self, step: nn.Module, world: World):
         self.inner, self.world = _Once(step), world
         self.norms = [module for module in step.modules() if isinstance(module, _BatchNorm)]
-        self.is_decided = any(getattr(module, "schedule", None) for module in step.modules())
+        # a larger step has several buckets; DDP sends them in the right order, and always in the same, only if it looks
+        is_large = sum(p.nbytes for p in step.parameters() if p.requires_grad) >= FIRST_BUCKET
+        self.is_decided = is_large or any(getattr(module, "schedule", None) for module in step.modules())
         self.ddp, self.sends = _DDP(self.inner, find_unused_parameters=True), True
 
     def __call__(self, *inputs: Any) -> Any:
@@ -240,7 +243,6 @@ class _DDP(DistributedDataParallel):
     """
 
     def __init__(self, step: nn.Module, find_unused_parameters: bool, init_sync: bool = True):
-        self.backwards = not find_unused_parameters
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has a new name for broadcast_buffers
             super().__init__(  # no device_ids: DDP would move a batch's index to the GPU
@@ -249,14 +251,9 @@ class _DDP(DistributedDataParallel):
                 broadcast_buffers=False,
                 init_sync=init_sync,
             )
-        if self.backwards:  # make the final buckets now
+        if not find_unused_parameters:  # make the final buckets now, with the parameters in their order
             self.reducer._push_all_rebuilt_params()
             self.reducer._rebuild_buckets()
-
-    def _build_params_for_reducer(self) -> tuple[list[nn.Parameter], list[bool]]:
-        """Return the parameters from the last to the first, about as their gradients appear."""
-        parameters, is_sparse = super()._build_params_for_reducer()
-        return (parameters[::-1], is_sparse[::-1]) if self.backwards else (parameters, is_sparse)
 
 
 def reaches(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
