@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
     target: Tensor  # [B], int64
-    index: Tensor  # [B], int64: position in the data set
+    index: Tensor  # [B], int64: position in the data set; on the device of the images
     epoch: int = 0  # with the index it identifies the view, and the row of a logit cache
     progress: float = 1.0  # share of the training that is done, for schedules
     mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in; None without mixup

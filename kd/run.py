@@ -38,8 +38,8 @@ from kd.config.command_line import hydra_arguments, trim_text
 from kd.config.errors import friendly_errors, refuse_dashes, restore_hydra_errors, show_tracebacks
 from kd.config.paths import conf_dir
 from kd.config.register import register
-from kd.config.wandb_names import as_group
 from kd.runtime.errors import explain_os_error
+from kd.runtime.process import configure_process
 from kd.runtime.signals import exit_now, exit_silently, install_handlers, received_signal
 from kd.runtime.streams import open_streams
 from kd.runtime.user_warnings import show_plainly
@@ -52,6 +52,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)
 GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
+configure_process()
 register()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -81,10 +82,10 @@ def compose_and_run(cfg: DictConfig) -> float | tuple[float, ...] | None:
     own = [o for o in job.overrides.task if not o.startswith("outputs=")]
     command = "python -m kd.run " + shlex.join(own)
     if job.mode == RunMode.MULTIRUN:
-        if cfg.tracking.group is None:
-            cfg.tracking.group = as_group(Path(job.sweep.dir).name)
         from kd.sweep.job import run_sweep_job
+        from kd.sweep.naming import name_group
 
+        name_group(cfg, Path(job.sweep.dir))
         return run_sweep_job(cfg, choices, command)
     given = any(override.startswith("hydra.run.dir=") for override in job.overrides.hydra)
     try:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.attention.gate import SpatialGate
+from kd.runtime.resampling import resize_bilinear
 
 
 class Scan(nn.Module):
@@ -34,7 +35,7 @@ class Scan(nn.Module):
     def forward(self, glanced: Tensor, size: tuple[int, int]) -> Tensor:
         """[B, C, h, w] -> gate [B, 1, *size] in (0, 1), resized bilinearly."""
         gate = torch.sigmoid(self.map(F.relu(self.conv(glanced))))
-        return F.interpolate(gate, size=size, mode="bilinear", align_corners=False)
+        return resize_bilinear(gate, *size)
 
 
 class VisionEagle(SpatialGate, nn.Module):

@@ -17,6 +17,8 @@ import sys
 from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
+from kd.runtime.process import WAITING, configure_process
+
 if TYPE_CHECKING:
     from kd.bench.setting import Setting
 
@@ -86,7 +88,7 @@ class Worker:
 def configure(job: str) -> None:
     """Set this process up as the job's program does, before torch is imported."""
     if job not in OUTSIDE:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        configure_process()
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
@@ -114,7 +116,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         precision=job.precision,
         students=job.students,
         images=job.images,
-        omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
+        waiting={name: os.environ[name] for name in WAITING if name in os.environ},
         remarks=job.remarks,
         prepare_seconds=prepared,
         warm_up_seconds=warm_up,

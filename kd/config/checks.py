@@ -115,6 +115,12 @@ def check_values(raw: Tree, settings: Tree) -> None:
         raise ValueError(f"teacher.{given[0]} is set alone: set both teacher.mean and teacher.std")
     if get_path(settings, "teacher.checkpoint_prefix") is not None and not get_path(settings, "teacher.checkpoint"):
         raise ValueError("teacher.checkpoint_prefix is set without a checkpoint: set teacher.checkpoint=FILE too")
+    place, processes = settings["train"]["device"], os.environ.get("WORLD_SIZE", "1")
+    if ":" in place and processes != "1":
+        raise ValueError(
+            f"train.device={place} would give all {processes} processes the same GPU: set train.device=cuda, and each "
+            "process takes its own"
+        )
     grad_accum_steps, batch_size = settings["train"]["grad_accum_steps"], settings["train"]["batch_size"]
     most = (AUTO_BATCH_SIZE if batch_size == "auto" else batch_size) // 2
     if grad_accum_steps > most:

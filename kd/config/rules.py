@@ -137,7 +137,7 @@ WAY = Rule(
 )  # the number 2024 is one, too
 DEVICE = Rule(
     "auto, cuda, cuda:0, mps or cpu",
-    lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d\d?)?", v)),
+    lambda v: isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|mps|cuda(:\d\d?)?", v)),
 )
 MODEL = Rule("a network of timm", lambda v: is_line(v) and is_mentioned(v, "models"), names=partial(offered, "models"))
 OPTIMIZER = Rule(

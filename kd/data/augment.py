@@ -43,27 +43,69 @@ class Augment:
         Args:
             image: [B, C, H, W] in [0, 1], on any device. index: [B] int64, on the CPU.
         """
+        return self.apply(image, self.parameters(seed, epoch, index).to(image.device))
+
+    def parameters(self, seed: int, epoch: int, index: Tensor) -> Tensor:
+        """Return what determines the views: an affine map and the factors of brightness and contrast of each image.
+
+        Args:
+            index: [N] int64, on the CPU: of a batch, or of a whole epoch at once.
+
+        Returns:
+            float32 [N, 8], on the CPU: six numbers of the map, row by row, then brightness and contrast.
+        """
         u = random_uniforms(seed, epoch, index, 7)
         side = (2 * u - 1).to(torch.float32)
         mirror = torch.where(u[:, 0] < self.flip, -1.0, 1.0)
         zoom = 1 + self.zoom * side[:, 1]
         angle = math.radians(self.rotate) * side[:, 2]
+        cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+        light = [1 + self.jitter * side[:, 5], 1 + self.jitter * side[:, 6]]
+        across, down = 2 * self.shift * side[:, 3], 2 * self.shift * side[:, 4]
+        return torch.stack([cos * mirror, -sin, across, sin * mirror, cos, down, *light], 1)
+
+    def apply(self, image: Tensor, parameters: Tensor) -> Tensor:
+        """Return the views that ``parameters`` determine.
+
+        Args:
+            image: [B, C, H, W] in [0, 1]. parameters: float32 [B, 8], on the device of the images.
+        """
         if self.shift or self.zoom or self.rotate:
-            cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-            theta = torch.stack(
-                [cos * mirror, -sin, 2 * self.shift * side[:, 3], sin * mirror, cos, 2 * self.shift * side[:, 4]], 1
-            ).view(-1, 2, 3)
-            grid = F.affine_grid(theta.to(image.device), list(image.shape), align_corners=False)
+            grid = sampling_grid(parameters, *image.shape[-2:], turned=self.rotate > 0)
             image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
         elif self.flip:
-            flipped = (mirror < 0).to(image.device)[:, None, None, None]
-            image = torch.where(flipped, image.flip(-1), image)
+            image = torch.where(parameters[:, 0, None, None, None] < 0, image.flip(-1), image)
         if self.jitter:
-            brightness = (1 + self.jitter * side[:, 5]).to(image.device)[:, None, None, None]
-            contrast = (1 + self.jitter * side[:, 6]).to(image.device)[:, None, None, None]
+            brightness, contrast = parameters[:, 6:, None, None, None].unbind(1)
             grey = image.mean((1, 2, 3), keepdim=True)
             image = (((image - grey) * contrast + grey) * brightness).clamp(0, 1)
         return image
+
+
+def sampling_grid(parameters: Tensor, height: int, width: int, turned: bool = True) -> Tensor:
+    """Return the places [B, H, W, 2] that the pixels of views are read from, those of ``F.affine_grid`` to the bit.
+
+    ``F.affine_grid`` builds the places of the pixels anew for each image, which takes longer than sampling them.
+
+    Args:
+        parameters: [B, 8], see ``Augment.parameters``.
+        turned: False if no map turns: then columns and rows are apart, and no matrix product is needed.
+    """
+    columns, rows = _centres(width, parameters.device), _centres(height, parameters.device)
+    if turned:
+        places = columns.new_ones(height, width, 3)
+        places[..., 0], places[..., 1] = columns, rows[:, None]
+        theta = parameters[:, :6].unflatten(1, (2, 3)).transpose(1, 2)
+        return places.view(1, -1, 3).expand(len(theta), -1, -1).bmm(theta).view(-1, height, width, 2)
+    grid = parameters.new_empty(len(parameters), height, width, 2)
+    grid[..., 0] = (columns * parameters[:, 0, None] + parameters[:, 2, None])[:, None]
+    grid[..., 1] = (rows * parameters[:, 4, None] + parameters[:, 5, None])[:, :, None]
+    return grid
+
+
+def _centres(count: int, device: torch.device) -> Tensor:
+    """Return the centres of ``count`` pixels between -1 and 1."""
+    return torch.linspace(-1, 1, count, device=device) * (count - 1) / count
 
 
 def mixture(probability: float, seed: int, epoch: int, index: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.data.augment import mixture
 from kd.data.dataset import ImageDataset
+from kd.data.epoch_plan import EpochPlan, plan_epoch
+from kd.data.pixels import Pixels, Wanted
 from kd.interfaces import Batch
 from kd.runtime.user_warnings import warn_user
 
 EVAL_BATCH = 128  # images of a batch in evaluation
 BALANCES = ("none", "sample", "weight")
-RESIDENT = 8 * 2**30  # bytes: a data set up to this size stays on the accelerator during a run
 
 
 class Loader:
@@ -71,14 +71,11 @@ class Loader:
             )
         self.dataset, self.seed, self.device = dataset, seed, device
         self.mixup, self.grad_accum_steps, self.balance = mixup, grad_accum_steps, balance
-        self._targets = torch.from_numpy(dataset.targets)
         self._weights: Tensor | None = None
         if balance == "weight":
             weights = class_weights(dataset.targets[dataset.train], len(dataset.classes))
             self._weights = torch.from_numpy(weights).float().to(device)
-        self._resident: Tensor | None = None
-        if device.type != "cpu" and dataset.images.nbytes <= RESIDENT:
-            self._resident = torch.from_numpy(np.array(dataset.images)).to(device)
+        self._pixels = Pixels(dataset.images, device)
 
     def with_seed(self, seed: int, mixup: float) -> Loader:
         """Return a loader with another order and other views that shares the images on the device."""
@@ -108,22 +105,35 @@ class Loader:
             return train[balanced(self.dataset.targets[train], count, generator)]
         return generator.permutation(train)[:count]
 
+    def plan(self, epoch: int) -> EpochPlan:
+        """Return what an epoch shows, on the device: a pure function of (seed, epoch)."""
+        order = self.order(epoch)
+        partners = order if self.balance == "sample" else self.dataset.train
+        augment, targets = self.dataset.augment, self.dataset.targets
+        return plan_epoch(order, targets, augment, self.seed, epoch, self.device, self.mixup, partners)
+
     def epoch(
         self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
     ) -> Iterator[Batch]:
         """Yield the training batches of an epoch as micro-batches: a pure function of (seed, epoch).
 
         Args:
-            part: returns the positions to yield from those of a micro-batch; each of several processes takes its slice.
+            part: returns a contiguous part of the rows of a micro-batch; each of several processes takes its slice.
             start: the first step that is yielded; the views of earlier steps are not made.
         """
-        order = self.order(epoch)
-        partners = order if self.balance == "sample" else self.dataset.train
-        for batch in order.reshape(self.steps, self.batch_size)[start:]:
-            for micro_batch in np.array_split(batch, self.grad_accum_steps):
-                view = self._view(part(micro_batch), epoch)
-                view = self._mix(view, partners) if self.mixup else view
-                yield view._replace(class_weight=self._weights)
+        plan = self.plan(epoch)
+        steps = np.arange(self.shown).reshape(self.steps, self.batch_size)[start:]
+        parts = [part(rows) for step in steps for rows in np.array_split(step, self.grad_accum_steps)]
+        slices = [slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0) for rows in parts]
+        plans = [plan] if plan.partner is None else [plan, plan.partner]
+        wanted = ([Wanted(one.positions[rows], one.index[rows]) for one in plans] for rows in slices)
+        for rows, pixels in zip(slices, self._pixels.stream(wanted), strict=True):
+            views = [
+                self.dataset.augment.apply(to_unit_range(x), one.views[rows])
+                for x, one in zip(pixels, plans, strict=True)
+            ]
+            batch = Batch(views[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
+            yield batch if plan.partner is None else _mix(batch, views[1], plan, rows)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
         """Yield all images at ``positions``, unaugmented and in this order.
@@ -132,30 +142,24 @@ class Loader:
             batch_size: None for ``EVAL_BATCH`` images, divided by ``grad_accum_steps``.
         """
         batch_size = batch_size or max(1, EVAL_BATCH // self.grad_accum_steps)
-        for start in range(0, len(positions), batch_size):
-            yield self._batch(positions[start : start + batch_size], 0)
+        positions = np.ascontiguousarray(positions)
+        index, target = (torch.from_numpy(x).to(self.device) for x in (positions, self.dataset.targets[positions]))
+        slices = [slice(start, start + batch_size) for start in range(0, len(positions), batch_size)]
+        wanted = ([Wanted(positions[rows], index[rows])] for rows in slices)
+        for rows, (pixels,) in zip(slices, self._pixels.stream(wanted), strict=True):
+            yield Batch(to_unit_range(pixels), target[rows], index[rows])
 
-    def _view(self, positions: np.ndarray, epoch: int) -> Batch:
-        batch = self._batch(positions, epoch)
-        return batch._replace(image=self.dataset.augment(batch.image, self.seed, epoch, batch.index))
 
-    def _mix(self, batch: Batch, partners: np.ndarray) -> Batch:
-        rows, weight = mixture(self.mixup, self.seed, batch.epoch, batch.index, len(partners))
-        partner = self._view(partners[rows.numpy()], batch.epoch)
-        weight = weight.to(self.device)
-        own = weight[:, None, None, None]
-        return batch._replace(
-            image=own * batch.image + (1 - own) * partner.image, mixup_target=partner.target, mixup_lam=weight
-        )
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Return images in [0, 1]: uint8 [B, H, W, C], C 1 or 3, to float32 [B, 3, H, W]."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)
 
-    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
-        index = torch.from_numpy(np.ascontiguousarray(positions))
-        if self._resident is None:
-            image = torch.from_numpy(self.dataset.images[positions]).to(self.device)
-        else:
-            image = self._resident[index.to(self.device)]
-        image = image.permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)
-        return Batch(image, self._targets[index].to(self.device), index, epoch)
+
+def _mix(batch: Batch, partner: Tensor, plan: EpochPlan, rows: slice) -> Batch:
+    weight = plan.weight[rows]
+    own = weight[:, None, None, None]
+    image = own * batch.image + (1 - own) * partner
+    return batch._replace(image=image, mixup_target=plan.partner.target[rows], mixup_lam=weight)
 
 
 def balanced(targets: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import time
@@ -21,7 +22,7 @@ from kd.store.files import find_damage
 from kd.store.locks import locked
 from kd.store.store import KEY_DIGITS, Store, digest
 
-VERSION = 2  # of the way latency is measured; raise it, and every network is measured again
+VERSION = 3  # of the way latency is measured; raise it, and every network is measured again
 RETRY_AFTER = 60.0  # seconds after which a network that was timed on a busy machine is timed again
 _busy: dict[str, tuple[float, dict[str, Any]]] = {}  # name -> time and result of a measurement on a busy machine
 
@@ -32,12 +33,16 @@ def params(network: nn.Module) -> int:
 
 
 def macs(network: nn.Module, image_size: int) -> int:
-    """Return multiply-accumulates of convolutions and matrix products for one image [3, S, S]: half of the FLOPs."""
-    device = next(chain(network.parameters(), network.buffers())).device
+    """Return multiply-accumulates of convolutions and matrix products for one image [3, S, S]: half of the FLOPs.
+
+    Counted on a CPU: an accelerator computes some operations by other ones, and the number must not depend on it.
+    """
     was = network.training
+    if next(chain(network.parameters(), network.buffers())).device.type != "cpu":
+        network = copy.deepcopy(network).cpu()
     network.eval()
     # with gradients: without them torch uses fused kernels that the counter does not see
-    image = torch.zeros(1, 3, image_size, image_size, device=device, requires_grad=True)
+    image = torch.zeros(1, 3, image_size, image_size, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         network(image)
     network.train(was)

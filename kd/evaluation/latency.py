@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from kd.runtime.device import Device
+from kd.runtime.threads import threads
 
 BLOCK_SECONDS = 0.025  # seconds: a few scheduler ticks; a call that takes longer is a block of its own
 MAX_WAITED_SHARE = 0.05  # share of a block for which a thread may have waited for a core: a calm Linux has 0.001
@@ -39,7 +40,8 @@ def latency(
     """Time ``network`` as it would be deployed: float32, eval mode, after a warm-up, synchronised.
 
     On a CPU it is also timed with one thread: that number compares best between machines, and no thread waits for
-    another.
+    another. On an accelerator a call at batch 1 mostly takes as long as its kernels take to launch, one after another:
+    it compares networks by their number of operations, where on a CPU it compares them by their size.
 
     Args:
         large_batch: images in the second batch size. seconds: about how long each batch size is timed.
@@ -50,7 +52,7 @@ def latency(
         cores so much that the numbers are not valid.
     """
     network = device.to_device(network).eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), free_algorithms():
         all_threads = _both_batches(network, image_size, device, large_batch, seconds)
         if device.device.type != "cpu":
             return {**all_threads, "one_thread": None}
@@ -61,14 +63,18 @@ def latency(
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` CPU threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+def free_algorithms() -> Iterator[None]:
+    """Let torch choose any algorithm inside, as in deployment.
+
+    Training needs those that give equal bits at equal seeds, and these are slower: with them every new tensor is
+    filled, and on an accelerator some operations are decomposed into many, also in evaluation.
+    """
+    before = torch.get_deterministic_debug_mode()
+    torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_deterministic_debug_mode(before)
 
 
 def _both_batches(

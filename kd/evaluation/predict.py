@@ -28,6 +28,9 @@ def predict(network: nn.Module, batches: Iterable[Batch], device: Device) -> np.
     training = network.training
     network.eval()
     with torch.inference_mode():
-        logits = [network(batch.image).float().cpu() for batch in batches]
+        logits = []
+        for batch in batches:
+            with device.turns():
+                logits.append(network(batch.image).float().cpu())
     network.train(training)
     return torch.cat(logits).numpy()

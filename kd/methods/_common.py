@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Outputs
+from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
 Pair = tuple[Tensor, Tensor]
@@ -88,7 +88,7 @@ def warn_single_map(teacher: Tensor, method: str, consequence: str) -> None:
 
 def pool_to(x: Tensor, height: int, width: int) -> Tensor:
     """Average-pool [B, C, H, W] to [B, C, height, width]; return a map of that size unchanged."""
-    return x if x.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))
+    return x if x.shape[-2:] == (height, width) else average_pool(x, height, width)
 
 
 def conv_norm(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs, class_activation
 from kd.methods._common import warn_single_map
+from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
 ROUNDING = 0.02  # relative to the largest value; measured in bfloat16: 0.004
@@ -36,7 +37,7 @@ def class_attention_loss(student: Tensor, teacher: Tensor, size: int = 2, normal
         size: both are average-pooled to size x size; a smaller map repeats its places.
         normalize: scale each pooled map to length 1, so that only its pattern counts.
     """
-    student, teacher = (F.adaptive_avg_pool2d(maps, size).flatten(2) for maps in (student, teacher))
+    student, teacher = (average_pool(maps, size, size).flatten(2) for maps in (student, teacher))
     if normalize:
         student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
     return (student - teacher).square().mean()

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods._common import check_embedding
-from kd.runtime.rng import random_bits
+from kd.runtime.rng import counter_device, random_bits
 
 
 def log_scores(shown: Tensor, memory: Tensor, rows: Tensor, temperature: float | Tensor) -> Tensor:
@@ -182,10 +182,12 @@ class CRD(nn.Module):
 
     def rows(self, batch: Batch) -> Tensor:
         """Return positions in the memories, [B, 1 + K], int64: each image's own, then those of its negatives."""
-        index, target = batch.index.to(self.order.device), batch.target.to(self.order.device)
-        offsets = sample_negatives(self.seed, batch.epoch, index, self.others[target], self.count)
-        negatives = self.order[(self.class_end[target][:, None] + offsets) % self.train_count]
-        return torch.cat([index[:, None], negatives], dim=-1)
+        place = counter_device(self.order.device)
+        index, target, others, end = (x.to(place) for x in (batch.index, batch.target, self.others, self.class_end))
+        offsets = sample_negatives(self.seed, batch.epoch, index, others[target], self.count)
+        negatives = (end[target][:, None] + offsets) % self.train_count
+        index, negatives = index.to(self.order.device), negatives.to(self.order.device)
+        return torch.cat([index[:, None], self.order[negatives]], dim=-1)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         own = F.normalize(self.student(student.embedding), dim=-1)

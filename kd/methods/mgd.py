@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
 from kd.methods._common import paired_maps, same_size, warn_single_map
-from kd.runtime.rng import random_bits
+from kd.runtime.rng import counter_device, random_bits
 
 MASKED = ("places", "channels")
 
@@ -45,8 +45,9 @@ def random_keep(x: Tensor, mask: float | Tensor, masked: str, seed: int | Tensor
     """
     count, channels, height, width = x.shape
     shape = (count, 1, height, width) if masked == "places" else (count, channels, 1, 1)
-    drawn = (random_bits(seed, epoch, index.to(x.device), math.prod(shape[1:])) >> 40 & 0xFF_FFFF).to(x.dtype) / 2**24
-    return (drawn.view(shape) >= mask).to(x.dtype)
+    bits = random_bits(seed, epoch, index.to(counter_device(x.device)), math.prod(shape[1:]))
+    drawn = (bits >> 40 & 0xFF_FFFF).to(x.dtype) / 2**24
+    return (drawn.to(x.device).view(shape) >= mask).to(x.dtype)
 
 
 class MGD(nn.Module):

@@ -88,8 +88,10 @@ def confidence_masks(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = _probabilities(teacher_logits, 1.0)
     halves = []
     for confidence in (probabilities.amax(-1), probabilities.sum(-2)):
-        # torch returns the lower of two medians, the published code their mean: as a bound both are the same
-        halves.append((confidence <= confidence.median(-1).values).to(confidence.dtype))
+        # the lower of two medians, where the published code takes their mean: as a bound both are the same. Not by
+        # torch.median, which warns on a GPU that the position, not used here, differs from run to run
+        median = confidence.sort(-1).values[..., (confidence.shape[-1] - 1) // 2]
+        halves.append((confidence <= median[..., None]).to(confidence.dtype))
     return halves[0], halves[1]
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
 from kd.methods._common import check_embedding, conv_norm, paired_maps, pool_to
+from kd.runtime.resampling import average_pool
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence[int] = (4, 2, 1)) -> Tensor:
@@ -38,7 +39,7 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor, levels: Sequence
         if level < min(apart.shape[-2:]):
             weight /= 2
             weights += weight
-            loss = loss + weight * F.adaptive_avg_pool2d(apart, level).square().mean()
+            loss = loss + weight * average_pool(apart, level, level).square().mean()
     return loss / weights
 
 

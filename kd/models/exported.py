@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from kd.models.logits_only import LogitsOnly
 from kd.runtime.errors import first_line
@@ -95,14 +96,17 @@ class Exported(LogitsOnly):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any, **more: Any) -> Exported:
-        """Move the graph with the weights: it names the device of its export."""
+        """Move constants and graph with the weights: a graph names the device of its export."""
         super()._apply(fn, *rest, **more)
-        like = next((tensor for tensor in (*self.parameters(), *self.buffers())), None)
-        if isinstance(self.program, torch.fx.GraphModule) and like is not None:
-            for node in self.program.graph.nodes:
-                if "device" in node.kwargs:
-                    node.kwargs = {**node.kwargs, "device": like.device}
-            self.program.recompile()
+        device = fn(torch.empty(0)).device
+        for module in self.program.modules() if self.program is not None else ():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Tensor):  # a constant: neither parameter nor buffer
+                    setattr(module, name, fn(value))
+            if isinstance(module, torch.fx.GraphModule):
+                for node in module.graph.nodes:
+                    node.args, node.kwargs = tree_map_only(torch.device, lambda _: device, (node.args, node.kwargs))
+                module.recompile()
         return self
 
     def forward(self, image: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ import gc
 import io
 import math
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from kd.data.loader import EVAL_BATCH, Loader
 from kd.evaluation.predict import predict
@@ -18,6 +19,7 @@ from kd.pipeline.distill import method_context
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import StageSpec
 from kd.runtime.console import print_line
+from kd.runtime.distributed import World
 from kd.runtime.memory import OutOfMemory, is_out_of_memory
 from kd.teachers.live import LiveTeacher
 from kd.train.loop import fit
@@ -61,8 +63,9 @@ def fits_in_memory(plan: RunPlan, micro_batches: int) -> bool:
         return False
     finally:  # after the handler, which drops the error and the tensors that its frames hold
         gc.collect()
-        if plan.device.device.type == "cuda":
-            torch.cuda.empty_cache()
+        kind = plan.device.device.type
+        if kind != "cpu":
+            getattr(torch, kind).empty_cache()  # of torch.cuda or torch.mps
     return True
 
 
@@ -79,7 +82,28 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
         network = objective.bind(method_context(plan, spec.role, network, teacher))
         live = LiveTeacher(teacher, device, objective.needs) if objective.needs else None
     recipe = replace(spec.recipe, epochs=2, lr=1e-12)  # without a warm-up, a larger rate might diverge
-    fit(network, objective, loader, recipe, device, stage=spec.role, teacher=live)
+    fit(
+        network,
+        objective,
+        loader,
+        recipe,
+        device,
+        stage=spec.role,
+        teacher=live,
+        world=_Trial(processes=plan.world.size),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial(World):
+    """One of several processes, which tries its slice alone, with the memory in which DDP collects its gradients."""
+
+    processes: int = 1
+
+    def wrap_ddp(self, step: nn.Module) -> nn.Module:
+        if self.processes > 1:
+            step.buckets = [torch.zeros_like(p) for p in step.parameters() if p.requires_grad]
+        return step
 
 
 def _one_batch(loader: Loader, micro_batches: int, processes: int) -> Loader:

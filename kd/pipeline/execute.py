@@ -26,6 +26,7 @@ from kd.records.run_folder import (
 from kd.report.run.report import write_report
 from kd.report.run.tables import comparison_rows, per_class_rows
 from kd.runtime.console import print_line
+from kd.runtime.distributed import end_distributed
 from kd.runtime.errors import first_line
 from kd.runtime.values import flatten
 from kd.store.files import write_manifest
@@ -37,14 +38,19 @@ from kd.tracking.wandb_environment import find_agent
 REUSED = "This run was made before and is reused. Delete its folder to make it again."
 
 
-def run(cfg: Any, choices: Mapping[str, str], folder: Path | None = None, command: str = "") -> RunResult:
+def run(
+    cfg: Any, choices: Mapping[str, str], folder: Path | None = None, command: str = "", plan: RunPlan | None = None
+) -> RunResult:
     """Make the run of a config, or reuse it.
 
     Args:
         cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
         folder: the run folder, if not the default. command: the command that repeats the run, for the report.
+        plan: of this config, if it is made already.
     """
-    return execute(make_plan(cfg, choices), folder, command)
+    outcome = execute(plan or make_plan(cfg, choices), folder, command)
+    end_distributed()
+    return outcome
 
 
 def make_plan(cfg: Any, choices: Mapping[str, str]) -> RunPlan:

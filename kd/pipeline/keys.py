@@ -10,7 +10,7 @@ from typing import Any
 
 from kd.store.store import KEY_DIGITS, digest, shortened
 
-VERSION = 3  # part of every key: raise it when a change of the code changes numbers
+VERSION = 4  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
 
 Settings = dict[str, Any]

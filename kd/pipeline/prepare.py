@@ -18,8 +18,9 @@ from kd.methods.supervised import CrossEntropy, learns_labels
 from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
+from kd.pipeline.precision import choose_precision
 from kd.pipeline.stage import StageSpec
-from kd.runtime.device import resolve_device
+from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
 from kd.runtime.timer import Timer
 from kd.runtime.user_warnings import warn_user
@@ -45,7 +46,9 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     settings = resolved(cfg)
     clock, train, world = Timer(), cfg.train, init_distributed()
     number = world.local if world.size > 1 else None
-    device = resolve_device(train.device, train.precision, train.channels_last, train.threads, number)
+    store = Store(Path(cfg.outputs or "outputs").expanduser())
+    precision = choose_precision(train.precision, resolve_torch_device(train.device, number), store, world)
+    device = resolve_device(train.device, precision, train.channels_last, train.threads, number)
     settings["train"]["precision"] = device.describe()["precision"]  # "auto" gives other networks on other machines
     objective = build_objective(cfg.kd)
     if cfg.data.balance == "weight" and not learns_labels(objective):
@@ -55,7 +58,6 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     if members:
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
-    store = Store(Path(cfg.outputs or "outputs").expanduser())
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
 

@@ -7,6 +7,7 @@ pupil, a cell whose settings are wrong) the run itself trains, or reports.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,12 @@ class Shared:
         return replace(plan, stages=stages)
 
 
+def with_own_teacher(plan: RunPlan) -> RunPlan:
+    """Return a plan of ``Shared.slim`` with teachers of its own, since a training that fails leaves changed weights."""
+    own = {spec.role: replace(spec, network=copy.deepcopy(spec.network)) for spec in plan.teachers}
+    return replace(plan, stages={**plan.stages, **own})
+
+
 @dataclass(frozen=True)
 class Pupil:
     """A student of one plan, to be trained in a pass."""
@@ -87,7 +94,7 @@ def train_together(plans: Sequence[RunPlan], students: int | None = None, always
 def _teacher_of(pupils: Sequence[Pupil]) -> TrainedModel | None:
     """Return the trained teacher of a pass; None if it trains baselines alone."""
     taught = [pupil for pupil in pupils if pupil.spec.taught_by]
-    return run_teacher(taught[0].plan) if taught else None
+    return run_teacher(with_own_teacher(taught[0].plan)) if taught else None
 
 
 def passes(plans: Iterable[RunPlan]) -> list[list[Pupil]]:
@@ -159,8 +166,12 @@ def _claim(pupil: Pupil) -> Any:
 def _begin(
     pupil: Pupil, teacher: TrainedModel | None, source: Callable[[Pupil], Teacher | None], rows: list[dict[str, Any]]
 ) -> tuple[Pupil, Training]:
-    """Bind a student's method and make its training, at its latest checkpoint if it has one."""
+    """Bind a student's method and make its training, at its latest checkpoint if it has one.
+
+    Network and method are copies: the run that makes use of the plan afterwards needs them untrained.
+    """
     plan, spec = pupil.plan, pupil.spec
+    spec = replace(spec, network=copy.deepcopy(spec.network), objective=copy.deepcopy(spec.objective))
     if spec.taught_by and teacher:
         spec = bind_student(plan, spec, teacher)
     train = plan.settings["train"]

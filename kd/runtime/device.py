@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from kd.runtime.errors import first_line
+from kd.runtime.precision import prefers_bfloat16
+from kd.runtime.turns import NO_TURNS, Turns
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Device:
     device: torch.device
     precision: torch.dtype
     channels_last: bool
+    turns: Turns = NO_TURNS  # with other runs on this machine: ``with device.turns(): ...`` around each step
 
     def to_device(self, network: nn.Module) -> nn.Module:
         """Move a network to the device; channels-last changes its layout in memory, not its values."""
@@ -49,7 +52,7 @@ class Device:
     def describe(self) -> dict[str, str | int]:
         return {
             "device": self.device.type,
-            "device_name": _device_name(self.device),
+            "device_name": device_name(self.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -83,11 +86,10 @@ def resolve_device(
 ) -> Device:
     """Resolve the settings of ``train`` for this hardware, and set torch up for equal bits at equal seeds.
 
-    ``precision=auto`` is bfloat16 where the hardware multiplies it natively (CUDA from Ampere on; x86 with AMX, where
-    it was 1.5x faster for the default teacher and 1.9x for the student) and float32 elsewhere.
+    ``precision=auto`` is bfloat16 where ``prefers_bfloat16``, and float32 elsewhere.
 
     Args:
-        number: index of this machine's GPU, if several processes share the work.
+        number: rank among the processes of this machine that share the work, and index of the GPU; None for one.
 
     Raises:
         ValueError: the device is not available, or the precision is unknown.
@@ -97,7 +99,7 @@ def resolve_device(
     place = resolve_torch_device(device, number)
     choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":
-        dtype = torch.bfloat16 if _multiplies_bfloat16(place) else torch.float32
+        dtype = torch.bfloat16 if prefers_bfloat16(place) else torch.float32
     elif precision in choices:
         dtype = choices[precision]
     else:
@@ -107,9 +109,13 @@ def resolve_device(
             torch.cuda.set_device(place)  # NCCL needs it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # else each new tensor is filled with NaN first
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, above all in evaluation
-    return Device(place, dtype, channels_last and place.type != "mps")
+    turns = NO_TURNS
+    if place.type == "cpu" and dtype == torch.bfloat16 and number is None and torch.get_num_threads() > 1:
+        turns = Turns(torch.get_num_threads())
+    return Device(place, dtype, channels_last and place.type != "mps", turns)
 
 
 def run_narrow_convs_in_float32(network: nn.Module) -> None:
@@ -124,6 +130,14 @@ def run_narrow_convs_in_float32(network: nn.Module) -> None:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and _leave_autocast not in _hooks(module):
             module.register_forward_pre_hook(_leave_autocast)
             module.register_forward_hook(_return_to_autocast, always_call=True)
+
+
+def run_narrow_convs_in_autocast(network: nn.Module) -> None:
+    """Undo ``run_narrow_convs_in_float32``."""
+    for module in network.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number in [key for key, hook in hooks.items() if hook in (_leave_autocast, _return_to_autocast)]:
+                del hooks[number]
 
 
 def _hooks(module: nn.Module) -> list:
@@ -149,15 +163,9 @@ def _return_to_autocast(conv: nn.Conv2d, inputs: Any, output: Any) -> None:
         context.__exit__(None, None, None)
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def device_name(device: torch.device) -> str:
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.getdevice_name(device)
     info = Path("/proc/cpuinfo")
     if device.type == "cpu" and info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,9 +29,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kd.runtime.sync_batch_norm import SyncBatchNorm
 
-TIMEOUT = timedelta(
-    hours=12
-)  # the others wait while the main process fills a store, decodes images or measures latencies
+# the others wait by gloo while the main process fills a store, decodes images or measures latencies
+TIMEOUT = timedelta(hours=12)
+GPU_TIMEOUT = timedelta(minutes=30)  # of NCCL, which waits for gradients, with every GPU at 100 %
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,15 @@ class World:
         if self.is_main:
             self.barrier()
 
-    def wrap_ddp(self, step: nn.Module) -> nn.Module:
-        """Return a module whose gradients are means over all processes: ``step`` itself in a single process."""
-        return step if self.size == 1 else _DDP(step)
+    def wrap_ddp(self, step: nn.Module) -> Callable[..., Any]:
+        """Return ``step`` with gradients that are means over all processes: ``step`` itself in a single process.
 
-    def no_sync(self, step: nn.Module) -> AbstractContextManager[None]:
+        Args:
+            step: returns the loss, and more.
+        """
+        return step if self.size == 1 else DistributedStep(step, self)
+
+    def no_sync(self, step: Callable[..., Any]) -> AbstractContextManager[None]:
         """Inside the block a backward pass of ``wrap_ddp``'s module only adds gradients; a later one sends the sum."""
         return nullcontext() if self.size == 1 else step.no_sync()
 
@@ -137,31 +141,132 @@ def init_distributed() -> World:
         )
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0))
     if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        several_gpus = torch.cuda.is_available() and dist.is_nccl_available()  # NCCL is not on Windows
+        backend = "cpu:gloo,cuda:nccl" if several_gpus else "gloo"
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives the processes: a restarted attempt must not read the addresses of the previous one
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        if several_gpus:
+            limit_waiting("cuda", GPU_TIMEOUT)
     return World(rank, size, local)
 
 
-class _DDP(DistributedDataParallel):
-    """DDP, with statistics of the global batch in every batch norm while it runs forward."""
+def limit_waiting(device: str, timeout: timedelta) -> None:
+    """Set the time limit of one kind of device's collectives; torch has a single one for all kinds at the start."""
+    dist.distributed_c10d._get_default_group()._get_backend(torch.device(device))._set_default_timeout(timeout)
 
-    def __init__(self, step: nn.Module):
-        # No device_ids: DDP would move a batch's index to the GPU. find_unused_parameters: heads that a method does not
-        # use; and buckets are not rebuilt after the first step, so that the order of sums does not depend on the step.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has a new name for broadcast_buffers
-            super().__init__(step, find_unused_parameters=True, broadcast_buffers=False)
+
+def end_distributed() -> None:
+    """Leave the other processes after a run that all of them finished: NCCL warns if a process ends without it.
+
+    Not after an error: NCCL may then wait for ever for a process that has gone.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class DistributedStep:
+    """``step`` under DDP, with statistics of the global batch in every batch norm while it runs forward.
+
+    The first call looks whether the loss depends on every parameter. If it does, DDP need not look again in each step,
+    which costs a walk over the graph and one more collective. It does not where a method leaves a head unused, and it
+    may not in later steps where a term has a ``schedule``.
+    """
+
+    def __init__(self, step: nn.Module, world: World):
+        self.inner, self.world = _Once(step), world
         self.norms = [module for module in step.modules() if isinstance(module, _BatchNorm)]
+        self.is_decided = any(getattr(module, "schedule", None) for module in step.modules())
+        self.ddp, self.sends = _DDP(self.inner, find_unused_parameters=True), True
 
-    def forward(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
+        if not self.is_decided:
+            self._decide(inputs)
+        with self._global_statistics(), nullcontext() if self.sends else self.ddp.no_sync():
+            return self.ddp(*inputs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let backward passes of calls inside the block add gradients without sending them."""
+        self.sends = False
+        try:
+            yield
+        finally:
+            self.sends = True
+
+    def _decide(self, inputs: tuple[Any, ...]) -> None:
+        """Run the first step forward, and replace DDP by a quicker one if its loss depends on every parameter."""
+        self.is_decided = True
+        with self._global_statistics():
+            self.inner.output = self.inner.step(*inputs)
+        some_unused = not reaches(self.inner.output[0], (p for p in self.inner.parameters() if p.requires_grad))
+        if self.world.all_reduce_max(int(some_unused)):
+            return
+        self.ddp.reducer._remove_autograd_hooks()
+        del self.ddp  # and its memory
+        self.ddp = _DDP(self.inner, find_unused_parameters=False, init_sync=False)  # the first one made all alike
+
+    @contextmanager
+    def _global_statistics(self) -> Iterator[None]:
+        """Make batch norms global inside the block alone: copies, state dicts and evaluation never see that class."""
         kinds = [type(norm) for norm in self.norms]
-        try:  # only inside this call, so that copies, state dicts and evaluation never see the other class
+        try:
             for norm in self.norms:
                 norm.__class__ = SyncBatchNorm
-            return super().forward(*inputs)
+            yield
         finally:
             for norm, kind in zip(self.norms, kinds, strict=True):
                 norm.__class__ = kind
+
+
+class _Once(nn.Module):
+    """``step``, which returns ``output`` once in place of running, if it is set."""
+
+    def __init__(self, step: nn.Module):
+        super().__init__()
+        self.step, self.output = step, None
+
+    def forward(self, *inputs: Any) -> Any:
+        output, self.output = self.output, None
+        return self.step(*inputs) if output is None else output
+
+
+class _DDP(DistributedDataParallel):
+    """DDP whose buckets never change, so that the order of sums does not depend on the step: a resumed training is
+    equal to the bit.
+
+    By default DDP puts gradients into other buckets after the first step, unless it looks for unused parameters.
+    """
+
+    def __init__(self, step: nn.Module, find_unused_parameters: bool, init_sync: bool = True):
+        self.backwards = not find_unused_parameters
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has a new name for broadcast_buffers
+            super().__init__(  # no device_ids: DDP would move a batch's index to the GPU
+                step,
+                find_unused_parameters=find_unused_parameters,
+                broadcast_buffers=False,
+                init_sync=init_sync,
+            )
+        if self.backwards:  # make the final buckets now
+            self.reducer._push_all_rebuilt_params()
+            self.reducer._rebuild_buckets()
+
+    def _build_params_for_reducer(self) -> tuple[list[nn.Parameter], list[bool]]:
+        """Return the parameters from the last to the first, about as their gradients appear."""
+        parameters, is_sparse = super()._build_params_for_reducer()
+        return (parameters[::-1], is_sparse[::-1]) if self.backwards else (parameters, is_sparse)
+
+
+def reaches(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether the graph of ``loss`` contains every parameter."""
+    missing, seen, waiting = {id(p) for p in parameters}, set(), [loss.grad_fn]
+    while waiting and missing:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        missing.discard(id(getattr(node, "variable", None)))
+        waiting += [next_node for next_node, _ in node.next_functions]
+    return not missing

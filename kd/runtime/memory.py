@@ -9,8 +9,14 @@ import torch
 
 from kd.runtime.errors import first_line
 
-# messages of torch's allocators, cuDNN, cuBLAS, C++ and oneDNN (which "could not create a primitive" without memory)
-MESSAGES = ("can't allocate memory", "out of memory", "bad_alloc", "alloc_failed", "could not create a ")
+MESSAGES = (
+    *("can't allocate memory", "out of memory", "bad_alloc"),  # torch's allocators, C++
+    *("alloc_failed", "allocation_failed"),  # cuBLAS and cuDNN 8; cuDNN 9
+    # torch, after each engine of cuDNN has failed: mostly because there is no memory for its workspace
+    *("unable to find an engine", "unable to find a valid cudnn algorithm"),
+    "cuda calloc",  # NCCL
+    "could not create a ",  # oneDNN: a primitive
+)
 
 
 class OutOfMemory(ValueError):

@@ -16,7 +16,7 @@ GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
 
 
 def random_bits(seed: int | Tensor, epoch: int, index: Tensor, count: int) -> Tensor:
-    """Return [B, count] int64 numbers of 64 random bits each.
+    """Return [B, count] int64 numbers of 64 random bits each; see ``counter_device``.
 
     Args:
         seed: an integer, or an int64 tensor of one element. index: int64 [B]; the result is on its device.
@@ -26,6 +26,14 @@ def random_bits(seed: int | Tensor, epoch: int, index: Tensor, count: int) -> Te
     rows = _mix(key ^ (index * GOLDEN + 3))
     columns = torch.arange(1, count + 1, dtype=torch.int64, device=index.device) * GOLDEN
     return _mix(rows[:, None] + columns[None, :])
+
+
+def counter_device(device: torch.device) -> torch.device:
+    """Return where to draw and reduce random bits for ``device``: there, or on the CPU for Apple's MPS.
+
+    On MPS shifts of int64 have been wrong without an error, which would draw other views, masks and negatives.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _mix(x: Tensor) -> Tensor:

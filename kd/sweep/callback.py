@@ -34,6 +34,7 @@ from kd.runtime import user_warnings
 from kd.runtime.signals import SWEEP_PID_VARIABLE
 from kd.runtime.values import format_override
 from kd.store.store import digest
+from kd.sweep.cores import share_cores
 from kd.sweep.monitor import SweepMonitor, progress_of
 from kd.sweep.naming import NOT_IN_NAMES, command_of, grid_cells, sweep_name
 from kd.sweep.one_pass import register_launcher
@@ -157,7 +158,9 @@ def _start(config: DictConfig) -> None:
     trials = before + config.hydra.sweeper.n_trials if is_search else None
     keys = [key_of(o.get_key_element()) for o in swept]
     lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in NOT_IN_NAMES]
-    begin_sweep(folder, command, fixed, lasting, keys, None if is_search else grid_cells(swept), trials)
+    cells = None if is_search else grid_cells(swept)
+    begin_sweep(folder, command, fixed, lasting, keys, cells, trials)
+    share_cores(config.hydra.launcher._target_, len(cells) if cells else config.hydra.sweeper.get("n_jobs", 1))
     user_warnings.forget_shown(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
     os.environ[SWEEP_PID_VARIABLE] = str(os.getpid())

@@ -17,9 +17,11 @@ from kd.records.ledger import is_recorded, job_entry, read_plan
 from kd.records.run_folder import is_calm
 from kd.runtime.console import slow_down
 from kd.runtime.errors import explain_os_error
+from kd.runtime.process import configure_process
 from kd.runtime.signals import SWEEP_PID_VARIABLE, exit_with_parent
 from kd.runtime.user_warnings import share_shown, show_plainly, warn_user
 from kd.runtime.values import format_override
+from kd.sweep import one_pass
 
 if TYPE_CHECKING:
     from kd.pipeline.plan import RunResult
@@ -33,6 +35,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     Returns:
         The values that a search optimises; None in a grid.
     """
+    configure_process()  # again, for the worker of a launcher
     job = HydraConfig.get()
     folder = Path(job.sweep.dir)
     plan = read_plan(folder)
@@ -46,7 +49,7 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
         with job_entry(folder, swept) as entry:
             from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger already shows the job
 
-            outcome = run(cfg, choices, None, command)
+            outcome = run(cfg, choices, None, command, one_pass.take_plan(cfg, choices))
             entry.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
 
 from kd.config.command_line import as_value
 from kd.config.keys import key_of
+from kd.config.wandb_names import as_group
 from kd.store.store import digest, shortened
 
 NOT_IN_NAMES = ("tracking", "outputs", "sweep", "hydra", "report")  # settings that do not change what a sweep computes
@@ -23,6 +25,12 @@ def command_of(given: Sequence[str], outputs: Path, folder: Path) -> str:
     if any(key_of(o) == "hydra.sweep.dir" for o in given):
         kept.append(f"hydra.sweep.dir={as_value(str(folder))}")
     return shlex.join(["python", "-m", "kd.run", "-m", *kept])
+
+
+def name_group(cfg: DictConfig, folder: Path) -> None:
+    """Give the W&B runs of a job the name of its sweep as their group, unless the user chose a group."""
+    if cfg.tracking.group is None:
+        cfg.tracking.group = as_group(folder.name)
 
 
 def sweep_name(

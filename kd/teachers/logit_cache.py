@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kd.data.loader import Loader
+from kd.data.pixels import copy_to_device
 from kd.interfaces import LOGITS_ONLY, Batch, Outputs, Teacher
 from kd.runtime.console import Progress, display_path, print_line
 from kd.runtime.distributed import SINGLE_PROCESS, World
@@ -44,12 +46,23 @@ class CachedTeacher:
             self.logits = np.load(folder / LOGITS_FILE, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
             raise self._refusal(f"is damaged ({first_line(error)})") from error
+        self._epoch, self._rows = 0, None
 
     def __call__(self, batch: Batch) -> Outputs:
-        logits = torch.from_numpy(self.logits[batch.epoch - 1, batch.index.numpy()])
+        if batch.epoch != self._epoch:
+            self._epoch, self._rows = batch.epoch, self._open(batch.epoch)
+        if isinstance(self._rows, Tensor):  # views without logits, if any, were found by ``check``: asking would wait
+            return Outputs(self._rows[batch.index])
+        logits = torch.from_numpy(self._rows[batch.index.cpu().numpy()])
         if logits.isnan().any():
             raise self._refusal(f"has no logits for some views of epoch {batch.epoch}: it was filled for another order")
         return Outputs(logits.to(self.device))
+
+    def _open(self, epoch: int) -> np.ndarray | Tensor:
+        """Return the logits of an epoch, [N, K]: on an accelerator with room for them, else in the memory map."""
+        rows = np.asarray(self.logits[epoch - 1])  # a plain view, which is quicker to index than a memory map
+        resident = copy_to_device(rows, self.device)
+        return rows if resident is None else resident
 
     def check(self, live: LiveTeacher, loader: Loader, epochs: int) -> None:
         """Check that every view of ``epochs`` epochs has logits, and compare one batch with the live teacher.
@@ -160,7 +173,7 @@ def fill_cache(
         if first + world.rank < epochs:
             own = np.full(shape[1:], np.nan, np.float32)
             for batch in loader.epoch(first + world.rank + 1):
-                own[batch.index.numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
+                own[batch.index.cpu().numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
                 progress.step(len(batch.index))
         finished = [rows for rows in world.gather(own) if rows is not None]
         images_per_s = len(finished) * progress.rate()["images_per_s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from kd.train.state import TrainState
 
 # steps after which several processes agree on whether to stop, which costs a third of a millisecond
 STEPS_BETWEEN_SYNCS = 8
+# An epoch ends with a checkpoint if the last one is older than this many times what it took to write. So writing takes
+# at most a twentieth of the time, and where epochs are short, a kill loses twenty times the seconds of a write.
+WRITES_APART = 20
 
 
 class CheckpointManager:
@@ -28,6 +32,7 @@ class CheckpointManager:
         self.state, self.checkpoints, self.stage, self.steps = state, checkpoints, stage, steps
         self.mark = began  # state.seconds counts up to this time
         self.written = time.perf_counter()
+        self.took = 0.0  # seconds of the last write
         self.whole = True  # no step is in progress
         self.kept = False  # whether the current position has a checkpoint
 
@@ -75,14 +80,10 @@ class CheckpointManager:
         world = self.state.world
         if world.size > 1 and self.state.step % STEPS_BETWEEN_SYNCS and self.state.step != self.steps:
             return
-        due = self.checkpoints and time.perf_counter() - self.written >= 60 * self.checkpoints.minutes
-        if world.all_reduce_max(received_signal() is not None or bool(due)):
-            self.write()
-            if world.all_reduce_max(received_signal() is not None):
-                raise KeyboardInterrupt
+        self._write_after(60 * self.checkpoints.minutes if self.checkpoints else math.inf)
 
     def on_epoch_end(self, row: dict[str, Any]) -> None:
-        """Advance to the next epoch and write a checkpoint.
+        """Advance to the next epoch and write a checkpoint, if the last one is not too recent for what it costs.
 
         Raises:
             KeyboardInterrupt: a process received a signal.
@@ -92,9 +93,20 @@ class CheckpointManager:
         state.rows.append(row)
         state.epoch, state.step, state.sums, state.rates = state.epoch + 1, 0, None, []
         self.whole = True
-        self.write()
-        if state.world.all_reduce_max(received_signal() is not None):
-            raise KeyboardInterrupt
+        minutes = self.checkpoints.minutes if self.checkpoints else math.inf
+        self._write_after(min(60 * minutes, WRITES_APART * self.took))
+
+    def _write_after(self, seconds: float) -> None:
+        """Write a checkpoint if the last one is older or a process received a signal; all processes decide together.
+
+        Raises:
+            KeyboardInterrupt: a process received a signal.
+        """
+        world, due = self.state.world, time.perf_counter() - self.written >= seconds
+        if world.all_reduce_max(received_signal() is not None or due):
+            self.write()
+            if world.all_reduce_max(received_signal() is not None):
+                raise KeyboardInterrupt
 
     def on_step_start(self) -> None:
         """Mark the state as incomplete until ``on_step_end``."""
@@ -103,11 +115,13 @@ class CheckpointManager:
     def write(self) -> None:
         """Write a checkpoint; a signal takes effect after it."""
         with defer_signals():
+            began = time.perf_counter()
             self.seconds()
             saved = self.state.state_dict() if self.checkpoints else None
             if saved:
                 self.checkpoints.write(self.state.global_position(self.steps), saved)
             self.written, self.kept = time.perf_counter(), True
+            self.took = self.written - began
 
     def seconds(self) -> float:
         """Return the duration of the training, including the parts before an interruption."""

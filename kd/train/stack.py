@@ -11,6 +11,7 @@ number that differs between two students is found on their modules, and what can
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kd.interfaces import Batch, Outputs
 from kd.train.step import TrainStep
 
+# an operation that torch maps by a loop: the trial times what it costs
+warnings.filterwarnings(
+    "ignore", message="There is a performance drop because we have not yet implemented the batching"
+)
 Slot = tuple[str, str, str | None]  # module, attribute, key if the attribute is a dict
 
 
@@ -53,6 +58,10 @@ class Stack:
         self.buffers = {name: _views([b[name] for b in buffers]) for name in buffers[0] if name not in constant}
         self.learned = [name for name in self.parameters if parameters[0][name].requires_grad]
         self.leaves = [self.parameters[name].requires_grad_() for name in self.learned]
+        here = {"dtype": self.leaves[0].dtype, "device": self.leaves[0].device}
+        self.values = [
+            torch.tensor(each, **here) for each in self.numbers.values()
+        ]  # once: a copy makes the device wait
         self._views = [[p[name] for p in parameters] for name in self.learned]  # whose .grad the optimizers read
         self.gradients = [_like(leaf) for leaf in self.leaves]
         for gradient, views in zip(self.gradients, self._views, strict=True):
@@ -83,8 +92,6 @@ class Stack:
     def forward(self, batch: Batch, answer: Outputs | None, mapped: bool) -> tuple[Tensor, Tensor]:
         """Return the losses, [S], and what ``TrainStep`` notes, [S, ...]."""
         seen, said = _tensors(batch), _tensors(answer) if answer is not None else {}
-        values = [torch.tensor(each, dtype=self.leaves[0].dtype) for each in self.numbers.values()]
-        values = [value.to(self.leaves[0].device) for value in values]
 
         def one(parameters: Any, buffers: Any, values: Any, seen: Any, said: Any) -> tuple[Tensor, Tensor]:
             with _replaced(self.template, dict(zip(self.numbers, values, strict=True))):
@@ -93,7 +100,7 @@ class Stack:
 
         of_batch = 0 if mapped else None
         mapping = vmap(one, in_dims=(0, 0, 0, of_batch, of_batch))
-        return mapping(self.parameters, self.buffers, values, seen, said)
+        return mapping(self.parameters, self.buffers, self.values, seen, said)
 
     def release(self) -> None:
         """Give every student tensors of its own again, with the current values."""

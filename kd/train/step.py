@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
 from torch import Tensor, nn
 
@@ -11,19 +13,32 @@ from kd.train.objective import Objective
 
 
 class TrainStep(nn.Module):
-    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap."""
+    """All parameters that a step trains, adapters of the objective included, in one module for DDP to wrap.
+
+    Args:
+        compile: compile the whole step (network, loss and log) with ``torch.compile``; on CUDA its kernels are replayed
+            as CUDA graphs, which takes the launches off the host.
+    """
 
     def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
         super().__init__()
         self.network, self.objective, self.device = network, objective, device
         self.needs = objective.needs
-        self.extract = torch.compile(extract_outputs) if compile else extract_outputs
+        mode = "reduce-overhead" if device.device.type == "cuda" else "default"
+        self.run = torch.compile(run_step, mode=mode) if compile else run_step
 
     def forward(self, batch: Batch, answer: Outputs | None) -> tuple[Tensor, Tensor]:
         """Return the loss and, without gradients, [loss, its parts, accuracy]."""
-        with self.device.autocast():
-            outputs = self.extract(self.network, batch.image, self.needs).to_float32(self.needs)
-        loss, parts = self.objective(outputs, answer, batch)
-        hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
-        hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
-        return loss, torch.stack([loss, *parts.values(), hits]).detach()
+        return self.run(self.network, self.objective, self.needs, self.device, batch, answer)
+
+
+def run_step(
+    network: nn.Module, objective: Objective, needs: Set[str], device: Device, batch: Batch, answer: Outputs | None
+) -> tuple[Tensor, Tensor]:
+    """Return what ``TrainStep`` returns. ``torch.compile`` makes one graph of it for most methods."""
+    with device.autocast():
+        outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
+    loss, parts = objective(outputs, answer, batch)
+    hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+    hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
+    return loss, torch.stack([loss, *parts.values(), hits]).detach()

@@ -22,9 +22,10 @@ from kd.interfaces import Batch, Outputs
 from kd.runtime.console import Progress, print_line
 from kd.runtime.memory import is_out_of_memory
 from kd.runtime.signals import STEP_TIMEOUT, interruptible
+from kd.train.joint_step import JointStep
 from kd.train.stack import Stack, form_of, map_batches
 from kd.train.training import Training
-from kd.train.trial import Choice, choose
+from kd.train.trial import Choice, choose, free_memory
 
 PATIENCE = 10 * STEP_TIMEOUT  # a step of many students takes longer than one of a single training
 
@@ -68,7 +69,7 @@ class _Pass:
         self.active = [training for training in trainings if not training.is_over]
         self.errors: dict[Training, Exception] = {}
         self.blocks: list[_Block] = []
-        self.choices: dict[Any, Choice] = {}
+        self.joint: tuple[list[Training], JointStep] | None = None  # of these trainings
 
     def run(self) -> list[dict[str, Any] | Exception]:
         with self._stop_on_interrupt():
@@ -102,7 +103,9 @@ class _Pass:
                 if not self.blocks:
                     self._choose(parts)
                 self._learn(parts, number)
-            self._each(lambda training, step=step: training.end_step(step))
+            self._each(Training.clip)
+            self._take_step()
+            self._each(lambda training, step=step: training.after_step(step))
             self._each(lambda training: training.manager.on_step_end())
             if not self.active:
                 return
@@ -115,6 +118,12 @@ class _Pass:
             scores = f"loss {min(losses):.3f} to {max(losses):.3f}  val {min(shares):.1f} to {max(shares):.1f} %"
             progress.on_epoch_end(scores, progress.rate()["images_per_s"])
 
+    def _take_step(self) -> None:
+        """Step the optimizers of all."""
+        if self.joint is None or self.joint[0] != self.active:
+            self.joint = list(self.active), JointStep(self.active)
+        self.joint[1].step()
+
     def _learn(self, parts: dict[Training, Part], number: int) -> None:
         """Let every block take a micro-batch; halve a stack that has no memory for it."""
         waiting = list(self.blocks)
@@ -123,25 +132,23 @@ class _Pass:
             block = waiting.pop(0)
             try:
                 block.learn(parts, number)
+                self.blocks.append(block)
+                continue
             except Exception as error:
                 halves = block.halves() if is_out_of_memory(error) else []
-                if halves:
-                    self.say(
-                        f"one pass: {len(block.trainings)} students do not fit in memory at once: halving the stack"
-                    )
-                    waiting = halves + waiting
-                else:
+                if not halves:
                     block.release()
-                    waiting = self._drop(block.trainings, error) + waiting
-                continue
-            self.blocks.append(block)
+                    self._drop(block.trainings, error)
+            if halves:
+                free_memory(block.trainings[0].device)
+                self.say(f"one pass: {len(block.trainings)} students do not fit in memory at once: halving the stack")
+                waiting = halves + waiting
 
-    def _drop(self, trainings: Sequence[Training], error: Exception) -> list[_Block]:
+    def _drop(self, trainings: Sequence[Training], error: Exception) -> None:
         """End trainings with an error."""
         for training in trainings:
             self.errors[training] = error
             self.active.remove(training)
-        return []
 
     def _each(self, act: Callable[[Training], None]) -> None:
         """Act on every training; one that fails is left out from then on, and an interruption waits for the last."""
@@ -240,19 +247,22 @@ class _Block:
         try:
             batch, answer, mapped = map_batches([parts[training] for training in self.trainings])
             share = self.trainings[0].shares[number]
-            numbers = self.stack.learn(batch, answer, mapped, share, number)
+            with self.trainings[0].device.turns():
+                numbers = self.stack.learn(batch, answer, mapped, share, number)
         except Exception:
             for name, value in before.items():
                 self.stack.buffers[name].copy_(value)
             raise
-        for training, noted in zip(self.trainings, numbers, strict=True):
+        for training, noted in zip(self.trainings, (share * numbers).unbind(), strict=True):
             training.record(noted, number)
 
     def halves(self) -> list[_Block]:
         """Return two blocks in place of this one; none if it is a single training."""
+        if len(self.trainings) == 1:
+            return []
         self.release()
         half = len(self.trainings) // 2
-        return [_Block(part, self.constant) for part in (self.trainings[:half], self.trainings[half:]) if half]
+        return [_Block(part, self.constant) for part in (self.trainings[:half], self.trainings[half:])]
 
     def without(self, training: Training) -> list[_Block]:
         """Return the blocks that remain without a training."""

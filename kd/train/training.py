@@ -160,14 +160,15 @@ class Training:
         """Add the gradients of one micro-batch; ``number`` counts those of a step from 0."""
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        with self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext():
+        no_sync = self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext()
+        with self.device.turns(), no_sync:
             loss, numbers = self.ddp(batch, answer)
             loss.backward(self.shares[number])
-        self.record(numbers, number)
+        self.record(self.shares[number] * numbers, number)
 
     def record(self, numbers: Tensor, number: int) -> None:
-        """Add the results of one micro-batch to the log of this epoch."""
-        self.state.record_step(self.rate, self.shares[number] * numbers, new=number == 0)
+        """Add the results of one micro-batch, weighted by its share, to the log of this epoch."""
+        self.state.record_step(self.rate, numbers, new=number == 0)
 
     def end_step(self, step: int) -> None:
         """Take the step with the gradients that are there.
@@ -175,9 +176,17 @@ class Training:
         Raises:
             NonFiniteLoss: as ``check_finite``, every hundred steps.
         """
+        self.clip()
+        self.optimizer.step()
+        self.after_step(step)
+
+    def clip(self) -> None:
+        """Clip the gradients, if the recipe says so."""
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.train_step.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
+
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimizer's step; raises as ``end_step``."""
         if self.averaged:
             self.averaged.update(self.network)
         self.progress.step(self.loader.batch_size)

@@ -8,6 +8,7 @@ and the precision of the training.
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ STUDENTS = 4  # at most, in the trial of correctness
 REPEATS = 2  # timed steps, after one that warms up
 SMALL = 4  # students of the stack that is timed first
 SLOWER = 1.2  # times a student alone: a small stack as slow as that makes a larger one useless
+HOPELESS = 4  # times as slow in its first step, which warms up: not timed further
 MOST_ON_CPU = 16  # students of a stack: more gained nothing, and a CPU without memory ends the process
 
 Part = tuple[Batch, Outputs | None]
@@ -70,7 +72,7 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
             if timed and min(timed.values()) > SLOWER * own:
                 break  # a larger stack takes seconds to try
             while size > max(timed, default=1):
-                seconds = _seconds_of(steps[:size], parts[:size], constant)
+                seconds = _seconds_of(steps[:size], parts[:size], constant, HOPELESS * size * own)
                 if seconds is not None:
                     timed[size] = seconds / size
                     break
@@ -209,34 +211,50 @@ def _size(tensor: Tensor | None) -> float:
     return tensor.detach().abs().max().item() if tensor is not None and tensor.numel() else 0.0
 
 
-def _seconds_of(steps: Sequence[TrainStep], parts: Sequence[Part], constant: frozenset[str] | None) -> float | None:
-    """Measure a step of copies, stacked or (without ``constant``) of one student alone; None: no memory for it."""
+def _seconds_of(
+    steps: Sequence[TrainStep], parts: Sequence[Part], constant: frozenset[str] | None, hopeless: float = 0.0
+) -> float | None:
+    """Measure a step of copies, stacked or (without ``constant``) of one student alone; None: no memory for it.
+
+    Args:
+        hopeless: seconds of the first step after which there is no second one; 0: no limit.
+    """
     copies = [copy.deepcopy(step) for step in steps]
     share = torch.ones((), device=copies[0].device.device)
     try:
         if constant is None:
-            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), copies[0].device)
+            return _seconds(lambda: copies[0](*parts[0])[0].backward(share), steps[0].device)
         stack = Stack(copies, constant)
 
         def take() -> None:
             batch, answer, mapped = map_batches(parts)
             stack.learn(batch, answer, mapped, share, 0)
 
-        return _seconds(take, copies[0].device)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            return None
-        raise CannotStack(first_line(error)) from error
+        return _seconds(take, steps[0].device, hopeless)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise CannotStack(first_line(error)) from error
+    free_memory(copies[0].device)  # after the handler, which drops the error and the tensors that its frames hold
+    return None
 
 
-def _seconds(run: Callable[[], object], device: Device) -> float:
+def free_memory(device: Device) -> None:
+    """Return memory that an error left behind to the device."""
+    gc.collect()
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _seconds(run: Callable[[], object], device: Device, hopeless: float = 0.0) -> float:
     """Return the shortest duration of a few calls, after one that warms up."""
-    run()
-    durations = []
-    for _ in range(REPEATS):
+
+    def timed() -> float:
         device.synchronize()
         began = time.perf_counter()
-        run()
+        with device.turns():
+            run()
         device.synchronize()
-        durations.append(time.perf_counter() - began)
-    return min(durations)
+        return time.perf_counter() - began
+
+    first = timed()
+    return first if 0 < hopeless < first else min(timed() for _ in range(REPEATS))

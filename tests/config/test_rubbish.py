@@ -149,6 +149,7 @@ REFUSED = {
     "train.student.clip_norm=0": ("train.student.clip_norm must be a number above 0, or null, got 0",),
     "train.batch_size=1": ("train.batch_size must be a whole number of 2 or more, or auto, got 1",),
     "train.device=gpu": ("train.device must be auto, cuda, cuda:0, mps or cpu, got 'gpu'",),
+    "train.device=xpu": ("train.device must be auto, cuda, cuda:0, mps or cpu, got 'xpu'",),
     "train.precision=float16": ("train.precision must be auto, float32 or bfloat16, got 'float16'",),
     "train.pick_by=recall": ("train.pick_by must be accuracy, balanced_accuracy or macro_f1, got 'recall'",),
     "optimized_metric=student.training.best_val_macro_f1": (
@@ -381,6 +382,16 @@ def test_an_id_that_wandb_would_not_take_is_refused(nowhere, monkeypatch):
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     code, stderr = run_checks()
     assert code == 2 and "WANDB_RUN_ID in the environment must be a run id without" in stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_several_processes_do_not_share_one_gpu(processes, nowhere, monkeypatch):
+    """NCCL would end with "Duplicate GPU detected"."""
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    code, stderr = run_checks("train.device=cuda:0")
+    refused = "train.device=cuda:0 would give all 2 processes the same GPU: set train.device=cuda" in stderr
+    assert refused == (processes == "2") and (code == 2 or not refused)
+    assert "same GPU" not in run_checks("train.device=cuda")[1]
 
 
 def test_there_are_a_hundred_of_them():

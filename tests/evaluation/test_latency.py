@@ -10,6 +10,7 @@ from itertools import cycle
 
 import pytest
 import torch
+from torch import nn
 
 from kd.evaluation import latency
 from kd.evaluation.latency import CpuUsage, threads, time_calls
@@ -100,6 +101,31 @@ def test_a_slow_network_is_not_called_for_ever(monkeypatch):
     monkeypatch.setattr(latency, "MAX_WAITED_SHARE", -1.0)
     time_calls(lambda: (calls.append(1), time.sleep(0.02)), 1, 0.001)
     assert len(calls) < 10
+
+
+class Noted(nn.Module):
+    """Notes whether torch was free to choose its algorithms."""
+
+    def __init__(self):
+        super().__init__()
+        self.modes = set()
+
+    def forward(self, image):
+        self.modes.add(torch.get_deterministic_debug_mode())
+        return image.mean((2, 3))
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_a_network_is_timed_with_the_algorithms_of_its_deployment(machine, mode):
+    """Deterministic ones are slower, on an accelerator much slower for some networks."""
+    before, noted = torch.get_deterministic_debug_mode(), Noted()
+    try:
+        torch.set_deterministic_debug_mode(mode)
+        latency.latency(noted, 8, machine, 2, 0.001)
+        assert noted.modes == {0}
+        assert torch.get_deterministic_debug_mode() == mode, "training goes on as before"
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def test_one_thread_is_timed_beside_all_of_them(machine):

@@ -21,8 +21,8 @@ from kd.interfaces import extract_outputs
 from kd.models.exported import Exported
 from kd.models.normalized import Normalized
 from kd.models.weights import load_external
-
-CLASSES, SIZE = 6, 16
+from tests.fake_device import FakeDevice
+from tests.models.programs import CLASSES, PROGRAMS, SIZE
 
 
 class Named(nn.Module):
@@ -233,3 +233,20 @@ def test_the_run_is_named_by_the_program_and_not_by_its_path(program, tmp_path):
     other.write_bytes(program.read_bytes() + b" ")
     one, same, another = (keys("teacher=exported", f"teacher.checkpoint={p}")["run"] for p in (program, copy, other))
     assert one == same != another
+
+
+@pytest.mark.parametrize("kind", ["cuda", "meta"])
+@pytest.mark.parametrize("made", PROGRAMS, ids=lambda made: made.__name__)
+def test_the_constants_of_a_program_move_with_it(made, kind, tmp_path):
+    """torch leaves them, and the devices that the graph names, where the program was exported."""
+    torch.manual_seed(0)
+    network = made().eval()
+    image = torch.rand(3, 3, SIZE, SIZE)
+    box = black_box(saved(tmp_path / "made.pt2", network)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(box(image), network(image))
+        torch.testing.assert_close(box.to("cpu")(image), network(image))
+    there = FakeDevice(kind)
+    there.move(box)
+    watch = there.run(lambda: box(torch.rand(3, 3, SIZE, SIZE, device=kind)))
+    assert not watch.found and not watch.arrived

@@ -15,6 +15,7 @@ from torch import nn
 from kd.data.loader import Loader
 from kd.methods.supervised import CrossEntropy
 from kd.models.logits_only import LogitsOnly
+from kd.pipeline.batch_size import _Trial
 from kd.runtime.memory import OutOfMemory, explain_out_of_memory, is_out_of_memory, smaller_training
 from kd.train.loop import fit
 from kd.train.objective import Objective
@@ -142,14 +143,20 @@ MESSAGES = {
     ): True,
     RuntimeError("CUDA error: out of memory"): True,
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"): True,
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"): True,
+    RuntimeError("GET was unable to find an engine to execute this computation"): True,
+    RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"): True,
+    RuntimeError("NCCL error: unhandled cuda error\nFailed to CUDA calloc async 608 bytes"): True,
     RuntimeError("std::bad_alloc"): True,
     MemoryError("Unable to allocate 8.00 GiB for an array"): True,
     RuntimeError("mat1 and mat2 shapes cannot be multiplied"): False,
     ValueError("out of memory"): False,
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"): False,
+    RuntimeError("CUDA error: an illegal memory access was encountered"): False,
 }
 
 
-@pytest.mark.parametrize("error", MESSAGES, ids=lambda error: str(error)[:20])
+@pytest.mark.parametrize("error", MESSAGES, ids=lambda error: str(error)[:60])
 def test_errors_of_memory_are_recognised(error):
     assert is_out_of_memory(error) is MESSAGES[error]
     with (
@@ -160,6 +167,16 @@ def test_errors_of_memory_are_recognised(error):
     if MESSAGES[error]:
         assert "student: train.batch_size=8 with train.grad_accum_steps=2 does not fit in memory" in str(caught.value)
         assert "train.batch_size=4, train.grad_accum_steps=4 (the same batch in micro-batches)" in str(caught.value)
+
+
+def test_the_trial_of_one_of_several_processes_holds_their_gradients_once_more():
+    step = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    step[1].requires_grad_(False)
+    assert _Trial(processes=2).wrap_ddp(step) is step
+    assert sum(x.nbytes for x in step.buckets) == 4 * (3 * 4 + 4), "DDP sends the gradients of what is trained"
+    alone = nn.Linear(3, 4)
+    assert not hasattr(_Trial(processes=1).wrap_ddp(alone), "buckets")
+    assert _Trial(processes=2).all_gather(1) == [1], "it talks to no other process"
 
 
 def test_nothing_smaller_is_offered_than_two_images():

@@ -207,7 +207,10 @@ def test_what_is_mixed_is_the_share_of_the_two_views(dataset):
     batch = next(loader.epoch(1))
     rows, share = mixture(1.0, 0, 1, batch.index, len(dataset.train))
     partners = torch.from_numpy(dataset.train)[rows]
-    own, other = (loader._view(positions.numpy(), 1).image for positions in (batch.index, partners))
+    plain = (next(loader.eval_batches(positions.numpy(), 20)).image for positions in (batch.index, partners))
+    own, other = (
+        dataset.augment(image, 0, 1, index) for image, index in zip(plain, (batch.index, partners), strict=True)
+    )
     share = share[:, None, None, None]
     torch.testing.assert_close(batch.image, share * own + (1 - share) * other)
     assert torch.equal(batch.mixup_target, torch.from_numpy(dataset.targets)[partners])

@@ -13,7 +13,9 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+import weakref
+from contextlib import nullcontext, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +36,15 @@ from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.pipeline.stage import StageSpec, get_or_train
 from kd.runtime.device import resolve_device
-from kd.runtime.distributed import SINGLE_PROCESS, World, init_distributed
+from kd.runtime.distributed import (
+    SINGLE_PROCESS,
+    DistributedStep,
+    World,
+    end_distributed,
+    init_distributed,
+    limit_waiting,
+    reaches,
+)
 from kd.runtime.sync_batch_norm import SyncBatchNorm
 from kd.runtime.timer import Timer
 from kd.store.store import Store
@@ -44,6 +54,7 @@ from kd.train.loop import fit
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from tests import quickly
+from tests.fake_device import Watch
 
 CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -243,6 +254,81 @@ def test_the_batch_norm_is_torchs(group_of_one, kind, dtype, setting):
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
         assert two.stride() == one.stride()
+
+
+@pytest.mark.parametrize("setting", [{}, {"affine": False}, {"momentum": None}])
+def test_a_batch_norm_over_processes_reads_no_value(group_of_one, setting):
+    """``nn.SyncBatchNorm`` reads three boolean masks a layer on a GPU: each time the host waits."""
+    norm = nn.BatchNorm2d(5, **setting)
+    norm.__class__ = SyncBatchNorm
+    with Watch("cpu") as watch:
+        norm(torch.rand(4, 5, 6, 6, requires_grad=True)).square().sum().backward()
+    assert not watch.reads and watch.operations > 10
+    with Watch("cpu") as watch:
+        norm.running_mean[norm.running_mean > 0].sum().item()
+    assert watch.reads == ["nonzero", "_local_scalar_dense"], "it would be seen"
+
+
+class Heads(nn.Module):
+    """Two heads; ``both`` says whether the loss depends on the second, ``schedule`` whether that may change."""
+
+    def __init__(self, both: bool, schedule: dict | None = None):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        self.heads = nn.ModuleList(nn.Linear(3, 2) for _ in range(2))
+        self.both, self.schedule, self.calls = both, schedule or {}, 0
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        seen = self.trunk(x)
+        loss = sum(head(seen).square().mean() for head in self.heads[: 1 + self.both])
+        return loss, loss.detach()
+
+
+@pytest.mark.parametrize(
+    ("both", "schedule", "looks"), [(True, None, False), (False, None, True), (True, {"soft": {"start": 0.5}}, True)]
+)
+def test_ddp_looks_for_unused_parameters_only_where_there_may_be_some(group_of_one, both, schedule, looks):
+    torch.manual_seed(0)
+    plain, step = (Heads(both, schedule) for _ in range(2))
+    step.load_state_dict(plain.state_dict())
+    shared = DistributedStep(step, World())
+    first = weakref.ref(shared.ddp)
+    for number in range(3):
+        x = torch.randn(6, 4)
+        for module in (plain, step):
+            module.zero_grad()
+        with nullcontext() if number else shared.no_sync():  # a micro-batch comes first
+            shared(x)[0].backward()
+        shared(x)[0].backward()
+        for _ in range(2):
+            plain(x)[0].backward()
+        assert step.calls == 2 * (number + 1), "the first forward pass runs once, too"
+        for ours, theirs in zip(step.parameters(), plain.parameters(), strict=True):
+            assert (ours.grad is None) == (theirs.grad is None)
+            assert ours.grad is None or torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+        assert shared.ddp.find_unused_parameters is looks
+    assert (first() is shared.ddp) is looks, "the first one and its memory are gone"
+    assert shared.ddp._has_rebuilt_buckets is False, "buckets that change change the order of sums"
+    for ours, theirs in zip(step.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_all_parameters_that_a_loss_depends_on_are_found():
+    used, unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    loss = (used * 2).sum() + used.square().sum()
+    assert reaches(loss, [used]) and not reaches(loss, [used, unused]) and reaches(loss, [])
+
+
+def test_gpus_do_not_wait_as_long_as_processes_do(group_of_one):
+    """Tried with gloo's part of the group, as NCCL's needs a GPU."""
+    backend = dist.distributed_c10d._get_default_group()._get_backend(CPU)
+    limit_waiting("cpu", timedelta(minutes=7))
+    assert backend.options._timeout == timedelta(minutes=7)
+    end_distributed()
+    assert not dist.is_initialized()
+    end_distributed()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # for the fixture to end
 
 
 def test_slices_weigh_as_much_as_their_images():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from kd.data.augment import Augment
 from kd.data.loader import Loader
 from kd.interfaces import Outputs
 from kd.methods.hinton import Hinton
@@ -111,10 +112,14 @@ def test_the_teachers_logits(dataset, machine):
 
 
 def test_the_images(dataset, machine):
-    def augment(image, seed, epoch, index):
-        return image * (NAN if epoch == 2 else 1)
+    class Spoiling(Augment):
+        def parameters(self, seed, epoch, index):
+            return super().parameters(seed, epoch, index) * (NAN if epoch == 2 else 1)
 
-    message = diverges(replace(dataset, augment=augment), machine, {"hard": CrossEntropy()}, batch_size=32)
+        def apply(self, image, parameters):
+            return image * parameters[:, 6, None, None, None]
+
+    message = diverges(replace(dataset, augment=Spoiling()), machine, {"hard": CrossEntropy()}, batch_size=32)
     assert (
         "student: hard is not finite at epoch 2, step 1," in message
         and "The images of that step are not finite" in message

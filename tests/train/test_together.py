@@ -14,6 +14,7 @@ from kd.methods.supervised import CrossEntropy
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.teachers.live import LiveTeacher
+from kd.train import resume
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.finite import NonFiniteLoss
 from kd.train.loop import fit
@@ -134,7 +135,8 @@ class Killed:
 
 
 @pytest.mark.parametrize("students", [1, 3])
-def test_a_killed_pass_resumes_as_a_pass_or_cell_by_cell(dataset, machine, teacher, tmp_path, students):
+def test_a_killed_pass_resumes_as_a_pass_or_cell_by_cell(dataset, machine, teacher, tmp_path, students, monkeypatch):
+    monkeypatch.setattr(resume, "WRITES_APART", 0)  # a checkpoint at the end of each epoch, however short
     how = {"epochs": 3, "double": True}
     whole = make(dataset, machine, **how)
     fit_together([cell.training(teacher) for cell in whole], students=students, always=True, say=lambda line: None)
@@ -162,8 +164,9 @@ def test_a_killed_pass_resumes_as_a_pass_or_cell_by_cell(dataset, machine, teach
             assert [row["epoch"] for row in cell.rows] == [1, 2, 3]
 
 
-def test_a_student_behind_the_others_catches_up(dataset, machine, teacher, tmp_path):
+def test_a_student_behind_the_others_catches_up(dataset, machine, teacher, tmp_path, monkeypatch):
     """A kill while the checkpoints of an epoch are being written leaves some students an epoch behind."""
+    monkeypatch.setattr(resume, "WRITES_APART", 0)
     how = {"epochs": 3, "dropout": 0.2}
     whole = make(dataset, machine, **how)
     for cell in whole:

@@ -43,6 +43,10 @@ DECISIVE = (  # settings shown in report.md, besides those of the method
 )
 
 
+LAUNCHES = (
+    "On an accelerator, at batch 1, a forward pass mostly takes as long as its operations take to launch one by one: "
+    "the number compares networks by their operations. Compiled, or as a CUDA graph, all would be faster."
+)
 ATTENTION = (
     "Where the teacher looks, on images that it gets right (✓) and wrong (✗): the share of each position that its "
     "gates let through. 1 is everything. A gate after a stage may raise a position above 1, one before a stage (Vision "
@@ -189,6 +193,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         "Throughput is that of the largest batch at its median.",
         "One thread: the same on a single core, the number that compares best between machines. Time counts only while "
         "no thread of the run waited for a core that another process used.",
+        *([LAUNCHES] if machine["device"] != "cpu" else []),
         *filter(None, [escape(latency_warning(result))]),
         *remarks,
     ]
