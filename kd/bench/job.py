@@ -26,6 +26,7 @@ class Job(ABC):
     def __init__(self, setup: Setup, plain: dict[str, object]):
         self.setup, self.plain = setup, plain
         self.remarks: list[str] = []  # of the last call, for the report
+        self.apart_seconds = 0.0  # of the last call: done once however many epochs it trains, and reported apart
 
     def prepare(self) -> dict[str, float]:
         """Do once what comes before the first epoch; return the seconds of what is worth a report."""
@@ -55,7 +56,7 @@ class Job(ABC):
         return count // batch * batch
 
     def timed(self) -> float:
-        """Train once; return the seconds of an epoch: of the whole call, divided by its epochs."""
+        """Train once; return the seconds of an epoch: those of the call but ``apart_seconds``, by its epochs."""
         synchronize = self.setup.plan.device.synchronize
         with own_torch_state(self.plain):
             self.refresh()
@@ -64,7 +65,7 @@ class Job(ABC):
             began = time.perf_counter()
             self.train()
             synchronize()
-            return (time.perf_counter() - began) / self.setup.setting.epochs
+            return (time.perf_counter() - began - self.apart_seconds) / self.setup.setting.epochs
 
     def seconds_by_part(self) -> dict[str, float]:
         """Train once under stopwatches; return the seconds of an epoch by part."""

@@ -1,6 +1,7 @@
 """K students in one pass by this framework: ``kd.train.together.fit_together``, as the launcher one_pass calls it.
 
-The students differ in temperature and α, like the cells of a sweep. They read cached logits, as such a sweep does.
+The students differ in temperature and α, like the cells of a sweep. They read cached logits, as such a sweep does. A
+pass first tries which way is faster, once for all its epochs; its time is reported apart, not as time of an epoch.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import copy
 import io
 import tempfile
-from contextlib import redirect_stdout
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from kd.bench.ours import Ours
@@ -16,8 +19,8 @@ from kd.bench.parts import Parts
 from kd.bench.setting import Setup
 from kd.build import build_objective
 from kd.config.composed import compose_checked
+from kd.train import together
 from kd.train.checkpoint import CheckpointFolder
-from kd.train.together import fit_together
 from kd.train.training import Training
 
 TEMPERATURES = (1, 2, 4, 8)
@@ -45,8 +48,9 @@ class OnePass(Ours):
         self.own_objectives = copy.deepcopy(self.objectives)
 
     def train(self) -> None:
-        self.remarks = []
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder, redirect_stdout(io.StringIO()):
+        self.remarks, self.apart_seconds = [], 0.0
+        quiet = redirect_stdout(io.StringIO())
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder, quiet, self.trial_timed():
             trainings = [
                 Training(
                     network,
@@ -62,9 +66,27 @@ class OnePass(Ours):
                 )
                 for number, (network, objective) in enumerate(zip(self.networks, self.own_objectives, strict=True))
             ]
-            for result in fit_together(trainings, say=self.say):
+            for result in together.fit_together(trainings, say=self.say):
                 if isinstance(result, Exception):
                     raise result
+
+    @contextmanager
+    def trial_timed(self) -> Iterator[None]:
+        """Count the seconds in which the pass tries stacks as apart."""
+        choose, synchronize = together._Pass._choose, self.own_device.synchronize
+
+        def timed(*args: object) -> None:
+            synchronize()
+            began = time.perf_counter()
+            choose(*args)
+            synchronize()
+            self.apart_seconds += time.perf_counter() - began
+
+        together._Pass._choose = timed
+        try:
+            yield
+        finally:
+            together._Pass._choose = choose
 
     def say(self, line: str) -> None:
         if line.startswith("one pass:"):  # which way is faster, and by how much

@@ -89,6 +89,9 @@ def notes(found: Found) -> list[str]:
         for what, seconds in job["prepare_seconds"].items():
             lines.append(f"- {name}: {what.replace('_', ' ')} filled in {seconds:.2f} s before its first epoch.")
         lines += [f"- {name}: {remark}." for remark in job["remarks"]]
+        if job["apart_seconds"]:
+            seconds = job["apart_seconds"]
+            lines.append(f"- {name}: the trial at its start took {seconds:.1f} s; it is not in the seconds an epoch.")
     if ceiling := found.get("ceiling"):
         for precision, rates in ceiling["rates"].items():
             lines.append(

@@ -118,6 +118,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         images=job.images,
         waiting={name: os.environ[name] for name in WAITING if name in os.environ},
         remarks=job.remarks,
+        apart_seconds=job.apart_seconds,
         prepare_seconds=prepared,
         warm_up_seconds=warm_up,
         memory={"host_bytes": peak.host, "device_bytes": peak.device} if peak else None,

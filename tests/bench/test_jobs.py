@@ -53,6 +53,11 @@ def test_cached_logits_train_the_student_of_the_live_teacher(setup, plain):
         assert torch.equal(value, cached.student.state_dict()[name]), name
 
 
+def test_the_trial_of_a_pass_is_no_time_of_an_epoch(setup, plain):
+    job = trained(JOBS["one_pass"](setup, plain))
+    assert job.apart_seconds > 0 and job.remarks and "one pass: " in job.remarks[0]
+
+
 @pytest.fixture
 def logits():
     generator = torch.Generator().manual_seed(0)

@@ -19,8 +19,8 @@ MEGABYTES = 2**20
 def test_memory_that_was_freed_counts():
     before = peak_resident_bytes()
     with peak_memory(torch.device("cpu")) as peak:
-        del_me = torch.ones(before // 4 + 64 * MEGABYTES)  # four bytes each
-        del del_me
+        block = torch.ones(before // 4 + 64 * MEGABYTES)  # four bytes each
+        del block
     assert peak.host >= before + 200 * MEGABYTES and peak.device is None
 
 
