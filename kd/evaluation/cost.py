@@ -38,11 +38,12 @@ def macs(network: nn.Module, image_size: int) -> int:
     Counted on a CPU: an accelerator computes some operations by other ones, and the number must not depend on it.
     """
     was = network.training
-    if next(chain(network.parameters(), network.buffers())).device.type != "cpu":
-        network = copy.deepcopy(network).cpu()
+    device = next(chain(network.parameters(), network.buffers())).device
+    if device.type not in ("cpu", "meta"):
+        network, device = copy.deepcopy(network).cpu(), torch.device("cpu")
     network.eval()
     # with gradients: without them torch uses fused kernels that the counter does not see
-    image = torch.zeros(1, 3, image_size, image_size, requires_grad=True)
+    image = torch.zeros(1, 3, image_size, image_size, device=device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         network(image)
     network.train(was)

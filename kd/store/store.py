@@ -75,6 +75,7 @@ class Store:
         if final.is_dir() and not find_damage(final):
             shutil.rmtree(in_progress, ignore_errors=True)  # left by a process that was killed after publishing
             return final
+        final.parent.mkdir(parents=True, exist_ok=True)  # before the lock: an error names this folder
         with locked(self._lock(kind, name), f"{kind}/{name}"):
             self._make(kind, name, make)
         return final

@@ -18,6 +18,7 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = [*TINY, "teacher=tiny_cnn", "train.teacher.epochs=2", "train.student.epochs=1", "baseline=false"]
+SETTINGS += ["train.checkpoint_minutes=1e-9"]  # a checkpoint after every step
 SETTINGS += ["train.threads=1", "tracking=disabled", "report=false", "latency.seconds=0.02"]
 
 
