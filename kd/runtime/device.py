@@ -113,7 +113,7 @@ def resolve_device(
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, above all in evaluation
     turns = NO_TURNS
-    if place.type == "cpu" and dtype == torch.bfloat16 and number is None and torch.get_num_threads() > 1:
+    if place.type == "cpu" and number is None and torch.get_num_threads() > 1:  # one thread waits for no other
         turns = Turns(torch.get_num_threads())
     return Device(place, dtype, channels_last and place.type != "mps", turns)
 

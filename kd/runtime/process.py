@@ -8,10 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 
-# Turns that an OpenMP thread of torch spins before it sleeps while it waits for another. The default, 300,000, stalls
-# two trainings on one machine: each spins on the cores that the other needs. 0 (OMP_WAIT_POLICY=passive) costs more
-# alone.
-SPIN_COUNT = "1000"
+# How often an OpenMP thread of torch looks before it sleeps while it waits for another. With the default, 300,000, it
+# keeps its core from other programs for milliseconds; with 1,000, or 0 (OMP_WAIT_POLICY=passive), a run that is alone
+# is slower, and so are the latencies of its networks.
+SPIN_COUNT = "30000"
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 MALLOC_SETTINGS = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h

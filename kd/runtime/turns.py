@@ -1,9 +1,10 @@
-"""Runs on one machine take turns, step by step, where computing at the same time would stall them all.
+"""Runs on one CPU take turns, step by step, because computing at the same time stalls them all.
 
-In bfloat16 on a CPU oneDNN's threads wait for each other in a loop that never sleeps. Two trainings of two threads each
-on two cores then did a fifteenth of the work of one, whatever OpenMP was told; in float32 they share the cores well. So
-each process takes as many cores as it has threads for the length of a step. A core is a locked file, so a process that
-dies gives its cores back.
+A step is thousands of short parallel loops, whose threads wait for each other: spinning on a core that another run
+needs, or asleep, which costs a run that is alone. In bfloat16 oneDNN's threads wait in a loop that never sleeps,
+whatever OpenMP is told: two trainings of two threads each on two cores did a fifteenth of the work of one. So each
+process takes as many cores as it has threads for the length of a step. A core is a locked file, so a process that dies
+gives its cores back.
 """
 
 from __future__ import annotations

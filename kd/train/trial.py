@@ -33,6 +33,7 @@ STUDENTS = 4  # at most, in the trial of correctness
 REPEATS = 2  # timed steps, after one that warms up
 SMALL = 4  # students of the stack that is timed first
 SLOWER = 1.2  # times a student alone: a small stack as slow as that makes a larger one useless
+SLOWER_ON_FEW = 1.5  # times as slow on a few images: on more it would be slower still
 HOPELESS = 4  # times as slow in its first step, which warms up: not timed further
 MOST_ON_CPU = 16  # students of a stack: more gained nothing, and a CPU without memory ends the process
 
@@ -65,6 +66,8 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
     if limit < 2:
         return Choice(1, reason="stacks of one student")
     try:
+        if not always:
+            refuse_hopeless(steps, parts)
         constant = check_stack(steps, parts)
         if not always:
             own = _seconds_of(steps[:1], parts[:1], None)
@@ -86,6 +89,24 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
     best = max(timed) if always else min(timed, key=timed.get)
     size = best if always or timed[best] < own else 1
     return Choice(size, constant, in_turn=own, stacked=timed[best])
+
+
+def refuse_hopeless(steps: Sequence[TrainStep], parts: Sequence[Part]) -> None:
+    """Time a stack of two on a few images: a short look where the other trials would take seconds.
+
+    The fewer the images, the better for a stack, which saves the time that an operation takes to begin.
+
+    Raises:
+        CannotStack: the stack is slower.
+    """
+    few = [_few(part) for part in parts[:2]]
+    if parts[0][0] is parts[1][0]:
+        few[1] = few[0]
+    own = _seconds_of(steps[:1], few[:1], None)
+    pair = _seconds_of(steps[:2], few, frozenset(), HOPELESS * 2 * own)
+    if pair and pair > SLOWER_ON_FEW * 2 * own:
+        ratio = pair / (2 * own)
+        raise CannotStack(f"a stack of two took {ratio:.1f} times as long, on {len(few[0][0].image)} images")
 
 
 def check_stack(steps: Sequence[TrainStep], parts: Sequence[Part]) -> frozenset[str]:
@@ -154,23 +175,34 @@ def _exact_device(device: Device) -> Device:
     return replace(device, device=here, precision=torch.float32)
 
 
+def _few(part: Part) -> Part:
+    """Return the first images of a batch, and their answer."""
+    (batch, answer), weight = part, part[0].class_weight
+    batch = _each_tensor(batch, lambda value: value[:IMAGES])._replace(class_weight=weight)
+    return batch, answer and _each_tensor(answer, lambda value: value[:IMAGES])
+
+
 def _small(part: Part, device: Device) -> Part:
     """Return the first images of a batch and their answer, in float64."""
     here = _exact_device(device).device
 
-    def cut(value: Any) -> Any:
-        if value is None or isinstance(value, tuple):
-            return value and tuple(map(cut, value))
-        value = value[:IMAGES].to(here) if value.device.type != "cpu" else value[:IMAGES]
+    def exact(value: Tensor) -> Tensor:
+        value = value.to(here) if value.device.type != "cpu" else value
         return value.double() if value.is_floating_point() else value
 
-    batch, answer = part
-    weight = None if batch.class_weight is None else batch.class_weight.to(here).double()
-    fields = {name: cut(value) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
-    batch = batch._replace(**fields)._replace(class_weight=weight)
-    if answer is None:
-        return batch, None
-    return batch, type(answer)(*map(cut, answer))
+    batch, answer = _few(part)
+    return _each_tensor(batch, exact), answer and _each_tensor(answer, exact)
+
+
+def _each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a batch or an answer with every tensor changed, those in tuples too."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return change(value) if isinstance(value, Tensor) else value
+
+    return part._replace(**{name: changed(value) for name, value in part._asdict().items()})
 
 
 def _at(part: Part, done: float) -> Part:
