@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kd.evaluation.latency import latency
 from kd.records.run_folder import is_calm
 from kd.runtime.device import Device
+from kd.runtime.resampling import torch_kernels
 from kd.store.files import find_damage
 from kd.store.locks import locked
 from kd.store.store import KEY_DIGITS, Store, digest
@@ -44,7 +45,7 @@ def macs(network: nn.Module, image_size: int) -> int:
     network.eval()
     # with gradients: without them torch uses fused kernels that the counter does not see
     image = torch.zeros(1, 3, image_size, image_size, device=device, requires_grad=True)
-    with FlopCounterMode(display=False) as counter:
+    with torch_kernels(device.type), FlopCounterMode(display=False) as counter:
         network(image)
     network.train(was)
     return counter.get_total_flops() // 2

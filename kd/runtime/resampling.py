@@ -9,17 +9,30 @@ On a CPU the functions call torch's kernels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_torch_kernels = {"cpu"}  # kinds of devices on which torch's own kernels are used
+
+
+@contextmanager
+def torch_kernels(kind: str) -> Iterator[None]:
+    """Inside the block use torch's kernels on this kind of device, too: to count operations as on a CPU."""
+    added = {kind} - _torch_kernels
+    _torch_kernels.update(added)
+    try:
+        yield
+    finally:
+        _torch_kernels.difference_update(added)
+
 
 def average_pool(x: Tensor, height: int, width: int) -> Tensor:
     """Return ``F.adaptive_avg_pool2d(x, (height, width))``, up to rounding: [..., H, W] -> [..., height, width]."""
-    if x.device.type == "cpu" or height == width == 1:  # to one place it is a mean, also in torch
+    if x.device.type in _torch_kernels or height == width == 1:  # to one place it is a mean, also in torch
         return F.adaptive_avg_pool2d(x, (height, width))
     if x.shape[-2] % height == 0 and x.shape[-1] % width == 0:
         return F.avg_pool2d(x, (x.shape[-2] // height, x.shape[-1] // width))
@@ -29,7 +42,7 @@ def average_pool(x: Tensor, height: int, width: int) -> Tensor:
 def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
     """Return ``F.interpolate(x, (height, width), mode="bilinear")``, up to rounding: [B, C, H, W] -> [B, C, height,
     width]."""
-    if x.device.type == "cpu":
+    if x.device.type in _torch_kernels:
         return F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
     return _resample(x, *(_bilinear_matrix(n, m, x.device) for n, m in zip(x.shape[-2:], (height, width), strict=True)))
 

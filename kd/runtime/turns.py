@@ -16,13 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kd.runtime.console import print_line
+
 try:
     import fcntl
 except ImportError:  # Windows: no turns
     fcntl = None
 
 PAUSE = 0.0005  # seconds between two looks for a free core
-PATIENCE = 5.0  # seconds, after which a process computes without a turn: another may have been stopped in its own
+PATIENCE = 30.0  # seconds, after which a process computes without a turn: another may have been stopped in its own
+RETRY = 20  # times as long it then computes without turns, before it waits again
 
 
 class Turns:
@@ -45,15 +48,16 @@ class Turns:
             self.cores = [os.open(folder / f"core-{core}.lock", os.O_RDWR | os.O_CREAT, 0o600) for core in cores]
             self.count = min(count, len(self.cores))
         self.held: list[int] = []
+        self.alone_until = 0.0
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Run the block while this process holds its cores; inside another turn of this process, at once."""
-        if not self.count or self.held:
+        if not self.count or self.held or time.monotonic() < self.alone_until:
             yield
             return
-        self._take()
         try:
+            self._take()
             yield
         finally:
             for core in self.held:
@@ -63,6 +67,7 @@ class Turns:
     def _take(self) -> None:
         deadline = time.monotonic() + PATIENCE
         if not _lock(self.queue, deadline):  # one process at a time takes cores, so no two hold a part each
+            self._give_up()
             return
         try:
             while True:
@@ -70,11 +75,18 @@ class Turns:
                 for core in free:
                     if len(self.held) < self.count and _lock(core):
                         self.held.append(core)
-                if len(self.held) == self.count or time.monotonic() > deadline:
+                if len(self.held) == self.count:
+                    return
+                if time.monotonic() > deadline:
+                    self._give_up()
                     return
                 time.sleep(PAUSE)
         finally:
             fcntl.flock(self.queue, fcntl.LOCK_UN)
+
+    def _give_up(self) -> None:
+        print_line(f"another run has kept the cores for {PATIENCE:.0f} s: computing beside it")
+        self.alone_until = time.monotonic() + RETRY * PATIENCE
 
 
 def _lock(file: int, deadline: float = 0.0) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 
 import pytest
@@ -22,6 +23,12 @@ def test_macs_are_those_counted_by_hand():
     by_hand = sum(i * o * 9 * s**2 for i, o, s in [(3, 32, 48), (32, 64, 24), (64, 128, 12)]) + 128 * 6
     assert macs(TinyCNN(6, 48), 48) == by_hand
     assert macs(build("resnet18", 1000, 224), 224) == 1_814_073_344  # torchvision states 1.81 G
+
+
+def test_macs_do_not_depend_on_the_device():
+    """Off the CPU Vision Eagle's resize is two matrix products, which no deployed network has."""
+    network = attach(build("resnet10t", 6, 32), VisionEagle, [1], None)
+    assert macs(network, 32) == macs(copy.deepcopy(network).to("meta"), 32)
 
 
 def test_size_is_that_of_the_file(tmp_path):

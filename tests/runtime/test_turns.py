@@ -75,8 +75,12 @@ def test_a_dead_process_gives_its_cores_back_and_a_stopped_one_is_not_waited_for
     began = time.monotonic()
     with take():
         assert time.monotonic() - began >= 0.2  # computes without a turn
+    again = time.monotonic()
+    with take():
+        assert time.monotonic() - again < 0.2  # and does not wait before each step
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    take.alone_until = 0.0
     with take():
         assert len(take.held) == CORES
     assert not take.held
