@@ -42,7 +42,7 @@ class Job(ABC):
 
     @abstractmethod
     def watch(self, parts: Parts) -> None:
-        """Put stopwatches on the copies."""
+        """Put stopwatches on the copies; called where ``is_watched``."""
 
     @property
     def uses_teacher(self) -> bool:

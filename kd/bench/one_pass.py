@@ -15,7 +15,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from kd.bench.ours import Ours
-from kd.bench.parts import Parts
 from kd.bench.setting import Setup
 from kd.build import build_objective
 from kd.config.composed import compose_checked
@@ -91,6 +90,3 @@ class OnePass(Ours):
     def say(self, line: str) -> None:
         if line.startswith("one pass:"):  # which way is faster, and by how much
             self.remarks.append(line)
-
-    def watch(self, parts: Parts) -> None:
-        raise NotImplementedError("see is_watched")
