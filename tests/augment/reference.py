@@ -11,7 +11,7 @@ from kd.augment import _ops
 from kd.augment.randaugment import SPACE
 from kd.augment.trivial import WIDE
 from kd.data.datasets.scenes.dataset import draw
-from kd.runtime.rng import random_bits
+from kd.runtime.rng import random_uniforms
 
 SPACES = {"trivial": (WIDE, v2.TrivialAugmentWide()), "randaugment": (SPACE, v2.RandAugment())}
 BINS = 31
@@ -34,8 +34,7 @@ def unit(pixels: Tensor) -> Tensor:
 
 def uniforms(count: int, draws: int, seed: int = 5) -> Tensor:
     """Return float64 [count, draws] in [0, 1), as ``kd/augment/chain.py`` draws them."""
-    bits = random_bits(seed, 1, torch.arange(count), draws)
-    return ((bits >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
+    return random_uniforms(seed, 1, torch.arange(count), draws)
 
 
 def torchvision_operation(policy: str, image: Tensor, name: str, strength: float) -> Tensor:
