@@ -59,7 +59,8 @@ def plan_epoch(
     partner = weight = None
     if mixup:
         uniforms = (random_uniforms(seed, epoch, part, DRAWS, start=MIXING) for part in index.split(ROWS))
-        rows, weight = map(torch.cat, zip(*(mixture(mixup, u, len(partners)) for u in uniforms), strict=True))
+        mixed = [mixture(mixup, 0.0, u, len(partners), chain.size) for u in uniforms]
+        rows, weight = (torch.cat([one[part] for one in mixed]) for part in (0, 1))
         partner = plan_epoch(partners[rows.numpy()], targets, chain, seed, epoch, device, views=views)
         weight = weight.to(device)
     target = torch.from_numpy(targets[positions])

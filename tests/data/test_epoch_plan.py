@@ -64,7 +64,7 @@ def test_a_step_slices_what_it_would_compute_itself(dataset, name, mixup, balanc
             image = views(dataset, augment, seed, epoch, own)
             if mixup:
                 uniforms = random_uniforms(seed, epoch, torch.from_numpy(own), DRAWS, MIXING)
-                rows, weight = mixture(mixup, uniforms, len(partners))
+                rows, weight, _ = mixture(mixup, 0.0, uniforms, len(partners), loader.chain.size)
                 partner, share = partners[rows.numpy()], weight[:, None, None, None]
                 image = share * image + (1 - share) * views(dataset, augment, seed, epoch, partner)
                 assert torch.equal(batch.mixup_lam, weight)
