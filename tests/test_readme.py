@@ -53,8 +53,8 @@ def test_the_method_attention_student_data_set_and_augmentation_that_the_pages_a
     assert done.returncode == 0, done.stderr
     (result,) = (tmp_path / "outputs" / "runs").glob("*/result.json")
     choices = json.loads(result.read_text(encoding="utf-8"))["choices"]
-    added = {"data": "medmnist", "attention": "sge", "student": "mixer", "kd": "mse", "augment": "grey"}
-    assert added.items() <= choices.items()
+    assert {"data": "medmnist", "attention": "sge", "student": "mixer", "kd": "mse"}.items() <= choices.items()
+    assert "kd.augment.grey.RandomGrey" in (result.parent / "config.yaml").read_text(encoding="utf-8")
 
 
 def test_the_example_of_the_readme_is_the_one_of_its_page():
