@@ -17,6 +17,7 @@ PLAIN = re.compile(r"(\w+): (.+)\.$")  # of an option without a paper
 FAMILIES = (
     *("Labels", "Logits", "Features", "Relations", "Contrastive", "Schemes"),  # in the order of the tables
     *("None", "Channel", "Spatial", "Context"),
+    *("Geometry", "Crop", "Policy"),
     *("Tiny", "CIFAR", "timm"),
     *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Own"),
 )
