@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from kd.runtime.distributed import SINGLE_PROCESS, World
 from kd.runtime.errors import first_line
 from kd.runtime.timer import Timer
 from kd.store.distributed import get_or_create_together
-from kd.store.files import preallocate_npy, write_text
+from kd.store.files import give_name, preallocate_npy, write_text
 from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
@@ -191,7 +190,7 @@ def fill_cache(
     if world.is_main:
         logits.flush()
         if work != folder:
-            _also_at(work / LOGITS_FILE, folder / LOGITS_FILE)
+            give_name(work / LOGITS_FILE, folder / LOGITS_FILE)
 
 
 def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
@@ -205,14 +204,6 @@ def rows_of(batch: Batch, images: int) -> Tensor:
         return batch.index
     view = torch.arange(batch.views, device=batch.index.device).repeat_interleave(len(batch.index) // batch.views)
     return view * images + batch.index
-
-
-def _also_at(path: Path, new: Path) -> None:
-    """Give a file a second name: if the process is killed before the folder is published, the first name remains."""
-    try:
-        os.link(path, new)
-    except OSError:  # a file system without links
-        os.replace(path, new)
 
 
 def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:
