@@ -123,6 +123,7 @@ NODES: dict[str, Sequence[str]] = {
 # Python. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
+    "data.name": or_null(LINE),  # a whole key goes before the name alone
     "optimizer": OPTIMIZER,
     "temperature": number(above=0),
     "temperatures": list_of(number(above=0)),
@@ -182,7 +183,8 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
             if name in HYDRAS_OWN or signature is None:
                 yield f"{key}.{name}", ANYTHING
             elif (signature.open or name in signature.takes) and name not in given:
-                yield f"{key}.{name}", ours.get(name) or signature.takes.get(name, ANYTHING)
+                rule = ours.get(f"{key}.{name}") or ours.get(name)
+                yield f"{key}.{name}", rule or signature.takes.get(name, ANYTHING)
 
 
 def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
