@@ -35,6 +35,7 @@ class Listing(NamedTuple):
     sources: Sequence[Source]
     labels: np.ndarray  # int64 [N]
     split: np.ndarray  # int64 [N]: TRAIN, VAL or TEST
+    may_lack: bool = False  # whether classes without images are allowed: a published list of classes, and a part of it
 
     @property
     def has(self) -> frozenset[int]:
@@ -60,16 +61,26 @@ class Listing(NamedTuple):
             training = np.flatnonzero(split == TRAIN)
             parts = "training and test" if VAL in self.has else "training, validation and test"
             where = f"{self.where}, which is split into {parts}"
-            check_class_counts(self.labels[training], self.classes, least + 1, where)
+            self.check(self.labels[training], least + 1, where)
             _, aside = stratified_split(self.labels[training], test_fraction, seed)
             split = split.copy()
             split[training[aside]] = TEST
         elif least > 1:
             where = f"{self.where}, which is split into training and validation"
-            check_class_counts(self.labels[split == TRAIN], self.classes, least, where)
+            self.check(self.labels[split == TRAIN], least, where)
         rows = np.argsort(split, kind="stable")
         names, sources = ([each[row] for row in rows] for each in (self.names, self.sources))
         return self._replace(names=names, sources=sources, labels=self.labels[rows], split=split[rows])
+
+    def check(self, labels: np.ndarray, least: int, where: str) -> None:
+        """Raise ValueError unless every class has ``least`` of these labels."""
+        classes = self.classes
+        if self.may_lack:
+            present, labels = np.unique(labels, return_inverse=True)
+            classes = [classes[label] for label in present]
+            if not classes:
+                raise ValueError(f"there is no image in {where}")
+        check_class_counts(labels, classes, least, where)
 
 
 def check_settings(val_fraction: float, on_bad_file: str, on_leak: str, white: float | None) -> None:
@@ -152,7 +163,7 @@ def decode_listing(
     parts = {TRAIN: (listing.least, "files"), VAL: (1, "validation files"), TEST: (1, "test files")}
     for part in sorted(listing.has):
         least, what = parts[part]
-        check_class_counts(targets[split == part], listing.classes, least, f"the {what} that can be read")
+        listing.check(targets[split == part], least, f"the {what} that can be read")
 
     def name_row(row: int) -> str:
         return printable(listing.names[kept[row]])

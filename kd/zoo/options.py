@@ -18,7 +18,7 @@ FAMILIES = (
     *("Labels", "Logits", "Features", "Relations", "Contrastive", "Schemes"),  # in the order of the tables
     *("None", "Channel", "Spatial", "Context"),
     *("Tiny", "CIFAR", "timm"),
-    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Own"),
+    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Named", "Own"),
 )
 MISSING = "???"  # Hydra's mark: the command line must set it
 

@@ -11,6 +11,8 @@ from tests.conftest import compose, options
 
 ROOTED = [option for option in options("data") if "root" in list(compose(f"data={option}").data)]
 
+NAMED = {"torchvision": {"name": "EuroSAT"}}  # what must be said beside the place
+
 
 @pytest.mark.parametrize("option", options("data"))
 def test_its_config_sets_split_and_views(option):
@@ -24,7 +26,7 @@ def test_its_config_sets_split_and_views(option):
 def test_a_place_where_it_is_not_is_named_and_nothing_is_fetched(option, tmp_path):
     """The message names the given folder; an error of a library would name something else."""
     nowhere = tmp_path / "nowhere"
-    cfg = OmegaConf.merge(compose(f"data={option}"), {"data": {"root": str(nowhere)}})
+    cfg = OmegaConf.merge(compose(f"data={option}"), {"data": {"root": str(nowhere), **NAMED.get(option, {})}})
     with pytest.raises(Exception) as caught:  # noqa: B017  Hydra wraps it
         build_dataset(cfg, Store(tmp_path / "store"))
     cause = caught.value.__cause__ or caught.value

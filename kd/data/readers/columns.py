@@ -84,7 +84,7 @@ def listing_of(
         place = {value: number for number, value in enumerate(present)}
         classes, values = [str(value) for value in present], [place[value] for value in values]
     classes = [printable(name) for name in classes]
-    return Listing(where, classes, names, sources, np.array(values, np.int64), np.array(split))
+    return Listing(where, classes, names, sources, np.array(values, np.int64), np.array(split), may_lack=True)
 
 
 def _check_labels(part: str, values: Sequence[Any], classes: Sequence[str] | None) -> None:
