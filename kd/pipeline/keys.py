@@ -13,6 +13,8 @@ from kd.store.store import KEY_DIGITS, digest, shortened
 VERSION = 5  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
 
+ADDED_LATER = ("mixup", "cutmix")  # settings of a recipe that are in no key while they are off
+
 Settings = dict[str, Any]
 
 
@@ -78,7 +80,7 @@ def run_keys(
     student = {**learned, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     taught = {**student, "objective": active_terms(settings["kd"])}
-    shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
+    shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
     shown |= {"views": view_count} if view_count > 1 else {}
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
@@ -127,8 +129,8 @@ def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
-    """Return a recipe without mixup if it is off: a setting that was added later is in no key while it is off."""
-    return {name: value for name, value in recipe.items() if name != "mixup" or value}
+    """Return a recipe without what was added later and is off, so that the key does not change."""
+    return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:

@@ -55,6 +55,7 @@ from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from tests import quickly
 from tests.fake_device import Watch
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -86,7 +87,7 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         return Normalized(TinyCNN(6, 16, width=width), dataset.mean, dataset.std)
 
     live = LiveTeacher(network(0.5, 9), device)
-    loader = Loader(dataset, 33, 0, CPU)
+    loader = Loader(dataset, 33, 0, CPU, augment=AUGMENT)
     soft = partial(Objective, {"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
 
     def trained(objective: Objective, loader: Loader, recipe: Recipe) -> tuple[list[dict], dict[str, Tensor]]:
@@ -98,12 +99,14 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
     # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
     sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
     hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
-    steps = Loader(dataset, 10_000, 0, CPU)  # one step per epoch: the log shows every step
+    steps = Loader(dataset, 10_000, 0, CPU, augment=AUGMENT)  # one step per epoch: the log shows every step
     found = {
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
         "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
-        "grad_accum_steps": trained(soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3), sgd(2, clip_norm=1.0)),
+        "grad_accum_steps": trained(
+            soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT), sgd(2, clip_norm=1.0)
+        ),
     }
     clock = Timer()
     cache = open_cache(store, {"test": 1}, live, loader, 3, clock, world)
