@@ -156,7 +156,7 @@ GIVEN = {
 
 
 BESIDE = {
-    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct"}
+    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct", "unlabelled"}
 }  # in a config option, read by the program: conf/config.yaml
 
 

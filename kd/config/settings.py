@@ -63,6 +63,7 @@ READ: dict[str, Rule] = {
     "data.fit": one_of("crop", "pad", "squash"),
     "data.crop_pct": number(above=0, most=1),
     "data.balance": one_of("none", "sample", "weight"),
+    "data.unlabelled": or_null(FOLDER),
     "attention.stages": or_null(different(whole(0))),
     "attention.unused_published_params": MAPPING,
     "teacher.seed": SEED,

@@ -135,7 +135,7 @@ def open_cache(
         unfinished = store.partial_dir("logits", name)
         fill = partial(fill_cache, live=live, loader=loader, epochs=epochs, world=world, unfinished=unfinished)
         folder = get_or_create_together(world, store, "logits", name, fill)
-        cache = CachedTeacher(folder, live.device.device, len(loader.dataset.targets))
+        cache = CachedTeacher(folder, live.device.device, len(loader.targets))
         cache.check(live, loader, epochs)
     return cache
 
@@ -158,7 +158,7 @@ def fill_cache(
         unfinished: the folder in which the cache grows, on the same file system: after a kill the next process resumes
             after the epochs that are complete there.
     """
-    shape, images = cache_shape(loader, epochs), len(loader.dataset.targets)
+    shape, images = cache_shape(loader, epochs), len(loader.targets)
     work, done = unfinished or folder, 0
     if world.is_main:
         work.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def fill_cache(
 
 def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
     """Return the shape of a logit cache: epochs, views times images of the data set, classes."""
-    return epochs, loader.views * len(loader.dataset.targets), len(loader.dataset.classes)
+    return epochs, loader.views * len(loader.targets), len(loader.dataset.classes)
 
 
 def rows_of(batch: Batch, images: int) -> Tensor:

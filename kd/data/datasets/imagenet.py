@@ -2,7 +2,7 @@
 
 Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575. Read as it is unpacked: ``train/<wnid>/*.JPEG`` and ``val/``
 with class folders, or flat with one of two lists of its classes: ``ILSVRC2012_validation_ground_truth.txt`` of the
-devkit, whose numbers ``meta.mat`` or ``map_clsloc.txt`` explains, or Kaggle's ``LOC_val_solution.csv``. Kaggle's archive
+devkit, whose numbers ``meta.mat`` or ``map_clsloc.txt`` explains, or ``LOC_val_solution.csv`` of Kaggle, whose archive
 has the two folders in ``ILSVRC/Data/CLS-LOC``. The published test images have no public labels. A class is named by its
 WordNet id, because two classes are called crane, and two maillot.
 """
@@ -88,10 +88,8 @@ def list_test(top: Path, val: Path, train: Part) -> Part:
         else:
             wrong.append(f"{name} ({wnid or 'not listed'})")
     if wrong:
-        named = first_few(wrong, 3)
-        raise ValueError(
-            f"{len(wrong):,} images of {printable(val)} have no class of {train.where} in {where}: {named}"
-        )
+        which = f"{len(wrong):,} images of {printable(val)}"
+        raise ValueError(f"{which} have no class of {train.where} in {where}: {first_few(wrong, 3)}")
     return Part(printable(val), {wnid: inside for wnid, inside in tree.items() if inside})
 
 
