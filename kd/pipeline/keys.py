@@ -45,6 +45,7 @@ def run_keys(
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
+    unlabelled: str | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -55,6 +56,7 @@ def run_keys(
         members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
         view_count: of each image, which the student's method compares.
+        unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -79,9 +81,10 @@ def run_keys(
     del recipe["label_smoothing"]  # a term reads it
     student = {**learned, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
-    taught = {**student, "objective": active_terms(settings["kd"])}
+    more = {} if unlabelled is None else {"unlabelled": unlabelled}
+    taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
-    shown |= {"views": view_count} if view_count > 1 else {}
+    shown |= more | ({"views": view_count} if view_count > 1 else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}

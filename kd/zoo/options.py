@@ -19,7 +19,7 @@ FAMILIES = (
     *("None", "Channel", "Spatial", "Context"),
     *("Geometry", "Crop", "Policy"),
     *("Tiny", "CIFAR", "timm"),
-    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Own"),
+    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Named", "Own"),
 )
 MISSING = "???"  # Hydra's mark: the command line must set it
 
