@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,11 +130,24 @@ def check_input_size(
 
 
 def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
-    """Make the data set of the config node ``data``; ``data.balance`` is read by the loader, not by the data set."""
+    """Make the data set of the config node ``data``, from the settings that the program does not read itself.
+
+    Args:
+        given: settings to replace.
+    """
+    from kd.data.sizing import Sizing
+
     node = copy.deepcopy(cfg.data)
     with read_write(node), open_dict(node):
         node.pop("balance", None)
-    return instantiate_node(node, store=store, **given)
+        node.update(given)
+        size = Sizing(**{each.name: node.pop(each.name) for each in fields(Sizing)})
+    return instantiate(node, _partial_=True)(store=store, size=size)  # as an argument, Hydra would make it a config
+
+
+def build_augment(cfg: DictConfig) -> list[Any]:
+    """Make the steps of the config node ``augment``, in order."""
+    return [instantiate(step, _convert_="all") for step in cfg.augment.steps.values()]
 
 
 def build_objective(method: DictConfig) -> Objective:

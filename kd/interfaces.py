@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """One mini-batch. The view of each image is a pure function of ``(seed, epoch, index)``."""
+    """One mini-batch. Each view of an image is a pure function of ``(seed, epoch, index, view)``.
+
+    For a method with ``views = V`` the batch holds V views of each of its images, one row for each view: first the
+    first views of all images, then their second views, in the same order. So ``logits.chunk(batch.views)`` pairs them.
+    """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
     target: Tensor  # [B], int64
@@ -24,6 +28,15 @@ class Batch(NamedTuple):
     mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in; None without mixup
     mixup_lam: Tensor | None = None  # [B], in [0.5, 1]: share of the own image in such a mixture
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
+    views: int = 1  # of each image: the batch has B / views different images
+
+    def repeat_labels(self, views: int) -> Batch:
+        """Return a batch whose ``image`` holds ``views`` views of each image with one label for each row."""
+        if views == 1:
+            return self
+        names = ("target", "index", "mixup_target", "mixup_lam")
+        rows = {name: value.repeat(views) for name in names if (value := getattr(self, name)) is not None}
+        return self._replace(**rows, views=views)
 
 
 class Outputs(NamedTuple):

@@ -76,12 +76,19 @@ def machine():
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """120 + 60 drawn scenes at 16 pixels: real images, quick to learn a little from."""
-    from kd.data.augment import Augment
     from kd.data.datasets.scenes.dataset import load
     from kd.store.store import Store
 
     store = Store(tmp_path_factory.mktemp("store"))
-    return load(store, Augment(flip=0.5, shift=0.1), train_images=120, test_images=60, image_size=16, val_fraction=0.2)
+    return open_data(load, store, train_images=120, test_images=60, image_size=16, val_fraction=0.2)
+
+
+def open_data(load, store, image_size=28, **settings):
+    """Call a data set's ``load``; settings of ``Sizing`` go there."""
+    from kd.data.sizing import Sizing
+
+    sizing = {name: settings.pop(name) for name in ("stored_size", "fit", "crop_pct") if name in settings}
+    return load(store, Sizing(image_size, **sizing), **settings)
 
 
 def teacher_logits(count: int, classes: int, seed: int = 0) -> np.ndarray:

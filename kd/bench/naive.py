@@ -9,6 +9,7 @@ without gradients, and validation too.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,22 +19,29 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from kd.augment.affine import Affine
+from kd.augment.chain import Step
 from kd.bench.job import Job
 from kd.bench.parts import Parts
 from kd.bench.setting import Setup, image_folder
-from kd.data.augment import Augment
 from kd.train.recipe import Recipe
 
 
-def view(augment: Augment) -> transforms.Compose:
-    """Return torchvision's transform with the same kinds and strengths of augmentation."""
-    steps: list[object] = [transforms.RandomHorizontalFlip(augment.flip)] if augment.flip else []
-    if augment.shift or augment.zoom or augment.rotate:
-        shift, scale = (augment.shift,) * 2, (1 - augment.zoom, 1 + augment.zoom)
-        steps.append(transforms.RandomAffine(augment.rotate, shift, scale, interpolation=BILINEAR))
-    if augment.jitter:
-        steps.append(transforms.ColorJitter(brightness=augment.jitter, contrast=augment.jitter))
-    return transforms.Compose([*steps, transforms.ToTensor()])
+def view(steps: Sequence[Step]) -> transforms.Compose:
+    """Return torchvision's transform with the same kinds and strengths of augmentation.
+
+    Raises:
+        ValueError: a step that this loop does not have.
+    """
+    made: list[object] = []
+    for step in steps:
+        if not isinstance(step, Affine):
+            raise ValueError(f"the naive loop has no {type(step).__name__}: use augment=light, default or none")
+        made += [transforms.RandomHorizontalFlip(step.flip)] if step.flip else []
+        if step.shift or step.zoom or step.rotate:
+            shift, scale = (step.shift,) * 2, (1 - step.zoom, 1 + step.zoom)
+            made.append(transforms.RandomAffine(step.rotate, shift, scale, interpolation=BILINEAR))
+    return transforms.Compose([*made, transforms.ToTensor()])
 
 
 BILINEAR = transforms.InterpolationMode.BILINEAR
@@ -44,7 +52,7 @@ def folders(setup: Setup) -> tuple[ImageFolder, ImageFolder]:
     name = f"images-{setup.dataset.image_size}-{len(setup.dataset.train)}"
     train, val = image_folder(setup.dataset, Path(setup.setting.folder) / name)
     return (
-        ImageFolder(train, view(setup.dataset.augment), allow_empty=True),
+        ImageFolder(train, view(setup.plan.stages["student"].loader.chain.steps), allow_empty=True),
         ImageFolder(val, transforms.ToTensor(), allow_empty=True),
     )
 

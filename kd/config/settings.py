@@ -57,7 +57,11 @@ READ: dict[str, Rule] = {
     "optimized_metric": any_of([LINE, list_of(LINE)]),
     "sweep": or_null(NAME),
     "outputs": LINE,
-    "data.augment": OPTION_NODE,
+    "augment.steps": NAMED,
+    "data.image_size": whole(8, 4096),
+    "data.stored_size": or_null(whole(8, 4096)),
+    "data.fit": one_of("crop", "pad", "squash"),
+    "data.crop_pct": number(above=0, most=1),
     "data.balance": one_of("none", "sample", "weight"),
     "attention.stages": or_null(different(whole(0))),
     "attention.unused_published_params": MAPPING,
@@ -107,7 +111,7 @@ METHOD_SETTINGS: dict[str, Rule] = {
 # Config nodes with a _target_. Its constructor takes their settings and, from the program, the arguments listed here.
 NETWORK = ("num_classes", "image_size")
 NODES: dict[str, Sequence[str]] = {
-    "data": ("store",),
+    "data": ("store", "size"),
     "attention.wrap": ("stage", "channels"),
     "student": NETWORK,
     "teacher.network": NETWORK,
@@ -138,7 +142,6 @@ OURS: dict[str, Rule] = {
     "ema": or_null(number(above=0, below=1)),
     "layer_decay": or_null(number(above=0, below=1)),
     "freeze_epochs": whole(0),
-    "image_size": whole(8, 4096),
     "seed": SEED,
     "drawing_seed": SEED,
     "val_fraction": number(above=0, below=1),
@@ -157,7 +160,7 @@ OURS: dict[str, Rule] = {
     "shift": SHARE,
     "zoom": number(0, 0.9),
     "rotate": number(0, 180),
-    "jitter": SHARE,
+    "probability": SHARE,
     "negatives": whole(1, 2**24),
     "dim": whole(1, 65_536),
 }
@@ -197,7 +200,8 @@ def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
 
 
 def _node_keys(raw: Tree) -> list[str]:
-    return [*NODES, *(key for owner in methods(raw) for key in expand(raw, f"{owner}.terms.*"))]
+    patterns = ["augment.steps.*", *(f"{owner}.terms.*" for owner in methods(raw))]
+    return [*NODES, *(key for pattern in patterns for key in expand(raw, pattern))]
 
 
 def values_given_to(pattern: str) -> Sequence[str]:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from kd.data.augment import Augment
-from kd.data.checks import SMALLEST, check_fraction, check_int
+from kd.data.checks import check_fraction
 from kd.data.dataset import ImageDataset
 from kd.data.decoded_cache import decode_to_cache, open_cached
 from kd.data.duplicates import check_setting, find_duplicates, refuse_duplicates, warn_duplicates
 from kd.data.fingerprint import content_key
+from kd.data.sizing import Sizing, to_square
 from kd.runtime.text import first_few
 from kd.store.store import Store
 
@@ -33,10 +33,9 @@ def open_arrays(
     name: str,
     files: Mapping[str, Path],
     read: Callable[[], tuple[Split, Split, tuple[str, ...]]],
-    augment: Augment,
+    size: Sizing,
     seed: int,
     val_fraction: float,
-    image_size: int,
     on_leak: str,
 ) -> ImageDataset:
     """Return the data set of ``read()``, which returns (train, test, classes) and runs at the first call only.
@@ -44,10 +43,8 @@ def open_arrays(
     Later calls reuse the decoded arrays, found by the content of ``files``.
 
     Raises:
-        ValueError: for an ``image_size`` below 8, images and labels that do not match, or leaks with
-            ``on_leak="error"``.
+        ValueError: for images and labels that do not match, or leaks with ``on_leak="error"``.
     """
-    check_int("image_size", image_size, SMALLEST, unit="pixels")
     check_fraction("val_fraction", val_fraction)
     check_setting(on_leak)
 
@@ -61,9 +58,9 @@ def open_arrays(
         if len(set(train.labels.tolist())) < 2:
             raise ValueError(f"{name}: all training images are of one class, {classes[train.labels[0]]}")
         count = len(train.images) + len(test.images)
-        images = allocate(count, (image_size, image_size, train.images.shape[3]))
-        resize_into(images[: len(train.images)], train.images)
-        resize_into(images[len(train.images) :], test.images)
+        images = allocate(count, (size.stored, size.stored, train.images.shape[3]))
+        resize_into(images[: len(train.images)], train.images, size.fit)
+        resize_into(images[len(train.images) :], test.images, size.fit)
         targets, first = np.concatenate([train.labels, test.labels]), len(train.labels)
 
         def place(row: int) -> str:
@@ -75,8 +72,8 @@ def open_arrays(
         return {"targets": targets, "classes": classes, "train_count": first, "notes": notes}
 
     content = content_key(store, {label: str(path) for label, path in files.items()})
-    settings = {"version": VERSION, "image_size": image_size, "content": content}
-    dataset = open_cached(decode_to_cache(store, name, settings, produce), augment, seed, val_fraction)
+    settings = {"version": VERSION, "content": content, **size.key}
+    dataset = open_cached(decode_to_cache(store, name, settings, produce), size, seed, val_fraction)
     if on_leak == "error":
         refuse_duplicates(name, dataset.notes)
     return dataset
@@ -93,7 +90,7 @@ def check(where: str, part: Split, classes: Sequence[str]) -> None:
         raise ValueError(f"{where}: labels must lie in 0..{len(classes) - 1}, found {named}")
 
 
-def resize_into(images: np.ndarray, source: np.ndarray) -> None:
+def resize_into(images: np.ndarray, source: np.ndarray, fit: str) -> None:
     """Fill ``images`` [N, S, S, C] from ``source`` [N, H, W, C], resized (bilinear, antialiased) if sizes differ."""
     if images.shape == source.shape:
         images[:] = source
@@ -101,5 +98,4 @@ def resize_into(images: np.ndarray, source: np.ndarray) -> None:
     size, channels = images.shape[1], images.shape[3]
     for row, image in enumerate(source):
         pixels = Image.fromarray(image if channels == 3 else image[..., 0])
-        pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
-        images[row] = np.asarray(pixels).reshape(size, size, channels)
+        images[row] = np.asarray(to_square(pixels, size, fit)).reshape(size, size, channels)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.augment import Augment
 from kd.data.bit_depth import White
+from kd.data.sizing import Sizing
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ImageDataset:
     """All images of a data set, decoded, with three splits."""
 
     name: str
-    images: np.ndarray  # uint8 [N, H, W, C], C 1 or 3, memory-mapped; train first, then test
+    images: np.ndarray  # uint8 [N, S, S, C], C 1 or 3, memory-mapped; train first, then test
     targets: np.ndarray  # int64 [N]
     classes: tuple[str, ...]
     train: np.ndarray  # positions, int64
@@ -25,11 +25,16 @@ class ImageDataset:
     test: np.ndarray
     mean: tuple[float, float, float]  # of the training split, images in [0, 1]
     std: tuple[float, float, float]
-    augment: Augment  # makes the training views
     fingerprint: str  # of images, targets and splits: it enters the content keys
     notes: Mapping[str, Any] = field(default_factory=dict)  # for the report, such as files left out
+    size: Sizing | None = None  # None: images are shown as they are stored
     white: White = White()  # of files of more than 8 bits: pass it to ``read_image`` for a new image
 
     @property
     def image_size(self) -> int:
-        return self.images.shape[1]
+        """Pixels a side of what networks see."""
+        return self.images.shape[1] if self.size is None else self.size.image_size
+
+    @property
+    def crop_pct(self) -> float:
+        return 1.0 if self.size is None else self.size.crop_pct

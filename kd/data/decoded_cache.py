@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.augment import Augment
 from kd.data.bit_depth import White
 from kd.data.dataset import ImageDataset
+from kd.data.sizing import Sizing
 from kd.data.splits import stratified_split
 from kd.runtime.console import print_line
 from kd.runtime.errors import first_line
@@ -82,7 +82,7 @@ def shorten(path: Path, count: int) -> None:
         file.truncate(end)
 
 
-def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) -> ImageDataset:
+def open_cached(folder: Path, size: Sizing, seed: int, val_fraction: float) -> ImageDataset:
     """Open the folder of ``decode_to_cache`` with its own validation split, or a stratified one drawn from ``seed``.
 
     Raises:
@@ -120,9 +120,9 @@ def open_cached(folder: Path, augment: Augment, seed: int, val_fraction: float) 
         test=np.arange(len(train) + len(val), len(targets)),
         mean=mean,
         std=std,
-        augment=augment,
-        fingerprint=digest({"content": content, "train_count": train_count, "classes": classes, **split}),
+        fingerprint=digest({"content": content, "train_count": train_count, "classes": classes, **split, **size.shown}),
         notes=notes,
+        size=size,
         white=white,
     )
 

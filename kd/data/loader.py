@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kd.augment.chain import Chain, Step
 from kd.data.dataset import ImageDataset
 from kd.data.epoch_plan import EpochPlan, plan_epoch
 from kd.data.pixels import Pixels, Wanted
@@ -29,7 +30,9 @@ class Loader:
         balance: how training treats rare classes. "sample" draws all classes equally often: an image of a rare class
             appears several times an epoch (in the same view), and some images of a common class do not appear.
             "weight" adds class weights to every batch, see ``class_weights``.
+        augment: the steps that make the training views.
         mixup: probability that another training image is mixed into a training view.
+        views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
             memory. Their sizes differ by at most one image, see ``sizes``.
 
@@ -46,6 +49,8 @@ class Loader:
         mixup: float = 0.0,
         grad_accum_steps: int = 1,
         balance: str = "none",
+        augment: Sequence[Step] = (),
+        views: int = 1,
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
@@ -69,7 +74,8 @@ class Loader:
                 f"batch of {self.batch_size} has at least 2 images (batch norm needs more than one); "
                 f"got {grad_accum_steps}"
             )
-        self.dataset, self.seed, self.device = dataset, seed, device
+        self.dataset, self.seed, self.device, self.views = dataset, seed, device, views
+        self.chain = Chain(augment, dataset.images.shape[1], dataset.image_size, dataset.crop_pct)
         self.mixup, self.grad_accum_steps, self.balance = mixup, grad_accum_steps, balance
         self._weights: Tensor | None = None
         if balance == "weight":
@@ -77,10 +83,10 @@ class Loader:
             self._weights = torch.from_numpy(weights).float().to(device)
         self._pixels = Pixels(dataset.images, device)
 
-    def with_seed(self, seed: int, mixup: float) -> Loader:
+    def with_seed(self, seed: int, mixup: float, views: int = 1) -> Loader:
         """Return a loader with another order and other views that shares the images on the device."""
         other = copy.copy(self)
-        other.seed, other.mixup = seed, mixup
+        other.seed, other.mixup, other.views = seed, mixup, views
         return other
 
     @property
@@ -109,8 +115,8 @@ class Loader:
         """Return what an epoch shows, on the device: a pure function of (seed, epoch)."""
         order = self.order(epoch)
         partners = order if self.balance == "sample" else self.dataset.train
-        augment, targets = self.dataset.augment, self.dataset.targets
-        return plan_epoch(order, targets, augment, self.seed, epoch, self.device, self.mixup, partners)
+        targets, views = self.dataset.targets, self.views
+        return plan_epoch(order, targets, self.chain, self.seed, epoch, self.device, self.mixup, partners, views)
 
     def epoch(
         self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
@@ -128,12 +134,15 @@ class Loader:
         plans = [plan] if plan.partner is None else [plan, plan.partner]
         wanted = ([Wanted(one.positions[rows], one.index[rows]) for one in plans] for rows in slices)
         for rows, pixels in zip(slices, self._pixels.stream(wanted), strict=True):
-            views = [
-                self.dataset.augment.apply(to_unit_range(x), one.views[rows])
-                for x, one in zip(pixels, plans, strict=True)
-            ]
-            batch = Batch(views[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
-            yield batch if plan.partner is None else _mix(batch, views[1], plan, rows)
+            images = [self._views(to_unit_range(x), one, rows) for x, one in zip(pixels, plans, strict=True)]
+            batch = Batch(images[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
+            batch = batch if plan.partner is None else _mix(batch, images[1], plan, rows)
+            yield batch.repeat_labels(self.views)
+
+    def _views(self, image: Tensor, plan: EpochPlan, rows: slice) -> Tensor:
+        """Return the views of stored images, [V*B, 3, size, size], all images of a view together."""
+        views = [self.chain.apply(image, drawn.rows(rows)) for drawn in plan.views]
+        return views[0] if len(views) == 1 else torch.cat(views)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:
         """Yield all images at ``positions``, unaugmented and in this order.
@@ -147,7 +156,7 @@ class Loader:
         slices = [slice(start, start + batch_size) for start in range(0, len(positions), batch_size)]
         wanted = ([Wanted(positions[rows], index[rows])] for rows in slices)
         for rows, (pixels,) in zip(slices, self._pixels.stream(wanted), strict=True):
-            yield Batch(to_unit_range(pixels), target[rows], index[rows])
+            yield Batch(self.chain.centre(to_unit_range(pixels)), target[rows], index[rows])
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
@@ -157,7 +166,7 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 def _mix(batch: Batch, partner: Tensor, plan: EpochPlan, rows: slice) -> Batch:
     weight = plan.weight[rows]
-    own = weight[:, None, None, None]
+    own = weight.repeat(len(batch.image) // max(1, len(weight)))[:, None, None, None]
     image = own * batch.image + (1 - own) * partner
     return batch._replace(image=image, mixup_target=plan.partner.target[rows], mixup_lam=weight)
 

@@ -11,7 +11,7 @@ from typing import Any
 from kd.runtime.model_card import read_card, weights_in
 from kd.store.store import KEY_DIGITS, digest, shortened
 
-VERSION = 4  # part of every key: raise it when a change of the code changes numbers
+VERSION = 5  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
 ADDED_LATER = ("mixup", "layer_decay", "freeze_epochs")  # of a recipe
 
@@ -44,6 +44,7 @@ def run_keys(
     reads_teacher: bool,
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
+    view_count: int = 1,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -53,6 +54,7 @@ def run_keys(
         reads_teacher: whether a term of the student's objective reads the teacher.
         members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
+        view_count: of each image, which the student's method compares.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -84,6 +86,7 @@ def run_keys(
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     taught = {**student, "objective": active_terms(settings["kd"])}
     shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
+    shown |= {"views": view_count} if view_count > 1 else {}
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}
@@ -105,7 +108,7 @@ def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Setti
     A setting that was added later is in no key while it is off.
     """
     train = settings["train"]
-    views = {"version": VERSION, "data": fingerprint, "augment": settings["data"]["augment"]}
+    views = {"version": VERSION, "data": fingerprint, "augment": augmentation_key(settings)}
     views |= {name: train[name] for name in NUMERICS}
     if train["grad_accum_steps"] > 1:  # batch norm, and terms that compare the images of a batch, use one micro-batch
         views["grad_accum_steps"] = train["grad_accum_steps"]
@@ -128,6 +131,11 @@ def architecture_key(spec: Mapping[str, Any]) -> Settings:
     if attention:
         key["attention"] = {name: attention[name] for name in ("wrap", "stages")}
     return key | {name: spec[name] for name in ("mean", "std") if spec.get(name) is not None}
+
+
+def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
+    """Return the steps that make the views, in order; their names change nothing."""
+    return list(settings["augment"]["steps"].values())
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.build import (
+    build_augment,
     build_baseline_objective,
     build_dataset,
     build_network,
@@ -122,7 +123,9 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     is_combination = "weights" not in settings["kd"]  # kd=combine, which ``expand_combination`` expands
     method = resolved(cfg.kd) if is_combination else settings["kd"]
     run_keys({**settings, "kd": method}, "", bool(objective.needs), members)
-    for node in ("data.augment", "train.student", "train.teacher"):  # last: the loop takes a second to import
+    with name_setting(cfg, "augment"):
+        build_augment(cfg)
+    for node in ("train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = node.partition(".")
         with name_setting(cfg, node):
             instantiate_node(cfg[group][name])

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.build import ModelBuilder, build_baseline_objective, build_dataset, build_objective, instantiate_node
+from kd.build import (
+    ModelBuilder,
+    build_augment,
+    build_baseline_objective,
+    build_dataset,
+    build_objective,
+    instantiate_node,
+)
 from kd.config.checks import check_values
 from kd.config.combine import expand_combination
 from kd.config.composed import as_written, as_yaml, resolved
@@ -61,7 +68,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
 
-    keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants)
+    keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views)
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
     loader = Loader(
@@ -71,6 +78,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         device.device,
         grad_accum_steps=train.grad_accum_steps,
         balance=cfg.data.balance,
+        augment=build_augment(cfg),
     )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
@@ -146,7 +154,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup),
+            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, objective.views),
             taught_by=teacher,
         )
         teacher = role

@@ -15,17 +15,23 @@ from torch import Tensor
 GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
 
 
-def random_bits(seed: int | Tensor, epoch: int, index: Tensor, count: int) -> Tensor:
+def random_bits(seed: int | Tensor, epoch: int, index: Tensor, count: int, start: int = 0) -> Tensor:
     """Return [B, count] int64 numbers of 64 random bits each; see ``counter_device``.
 
     Args:
         seed: an integer, or an int64 tensor of one element. index: int64 [B]; the result is on its device.
+        start: the first of the numbers that (seed, epoch, index) has, to draw others than another caller.
     """
     seed = torch.as_tensor(seed, dtype=torch.int64, device=index.device).reshape(1)
     key = _mix(_mix(seed * GOLDEN + 1) ^ (torch.full_like(seed, epoch) * GOLDEN + 2))
     rows = _mix(key ^ (index * GOLDEN + 3))
-    columns = torch.arange(1, count + 1, dtype=torch.int64, device=index.device) * GOLDEN
+    columns = torch.arange(start + 1, start + count + 1, dtype=torch.int64, device=index.device) * GOLDEN
     return _mix(rows[:, None] + columns[None, :])
+
+
+def random_uniforms(seed: int, epoch: int, index: Tensor, count: int, start: int = 0) -> Tensor:
+    """Return [B, count] float64 numbers in [0, 1) that depend on (seed, epoch, index) alone; see ``random_bits``."""
+    return ((random_bits(seed, epoch, index, count, start) >> 11) & 0x1F_FFFF_FFFF_FFFF).double() * 2.0**-53
 
 
 def counter_device(device: torch.device) -> torch.device:

@@ -25,23 +25,24 @@ from kd.store.files import preallocate_npy, write_text
 from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
-LOGITS_FILE = "logits.npy"  # float32 [epochs, N, K]
+LOGITS_FILE = "logits.npy"  # float32 [epochs, V * N, K]: row view * N + index
 HASHES_FILE = "epochs.sha256"  # beside a logit cache in progress: one line per epoch
 AUTO_LIMIT_BYTES = 4 * 2**30  # bytes above which teacher.source=auto makes no logit cache
 
 
 class CachedTeacher:
-    """Looks up the logits of each view by (epoch, index): to the bit those of the live teacher.
+    """Looks up the logits of each view by (epoch, view, index): to the bit those of the live teacher.
 
     Args:
-        folder: the output of ``fill_cache``: ``logits.npy``, float32 [epochs, N, K].
+        folder: the output of ``fill_cache``: ``logits.npy``, float32 [epochs, V * N, K].
+        images: N, of the data set.
 
     Raises:
         ValueError: the file is missing or damaged.
     """
 
-    def __init__(self, folder: Path, device: torch.device):
-        self.folder, self.device = folder, device
+    def __init__(self, folder: Path, device: torch.device, images: int):
+        self.folder, self.device, self.images = folder, device, images
         try:
             self.logits = np.load(folder / LOGITS_FILE, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
@@ -52,14 +53,14 @@ class CachedTeacher:
         if batch.epoch != self._epoch:
             self._epoch, self._rows = batch.epoch, self._open(batch.epoch)
         if isinstance(self._rows, Tensor):  # views without logits, if any, were found by ``check``: asking would wait
-            return Outputs(self._rows[batch.index])
-        logits = torch.from_numpy(self._rows[batch.index.cpu().numpy()])
+            return Outputs(self._rows[rows_of(batch, self.images)])
+        logits = torch.from_numpy(self._rows[rows_of(batch, self.images).cpu().numpy()])
         if logits.isnan().any():
             raise self._refusal(f"has no logits for some views of epoch {batch.epoch}: it was filled for another order")
         return Outputs(logits.to(self.device))
 
     def _open(self, epoch: int) -> np.ndarray | Tensor:
-        """Return the logits of an epoch, [N, K]: on an accelerator with room for them, else in the memory map."""
+        """Return the logits of an epoch, [V * N, K]: on an accelerator with room for them, else in the memory map."""
         rows = np.asarray(self.logits[epoch - 1])  # a plain view, which is quicker to index than a memory map
         resident = copy_to_device(rows, self.device)
         return rows if resident is None else resident
@@ -72,12 +73,16 @@ class CachedTeacher:
         Raises:
             ValueError: the logit cache belongs to another teacher, other data or other views, or is damaged.
         """
-        shape = (epochs, len(loader.dataset.targets), len(loader.dataset.classes))
+        shape = cache_shape(loader, epochs)
         if self.logits.shape != shape or self.logits.dtype != np.float32:
             actual = f"{self.logits.dtype} {list(self.logits.shape)}"
-            raise self._refusal(f"holds {actual} and should hold float32 {list(shape)} (epochs, images, classes)")
+            raise self._refusal(
+                f"holds {actual} and should hold float32 {list(shape)} (epochs, views of images, classes)"
+            )
         for epoch, logits in enumerate(self.logits, start=1):
-            bad = int((~np.isfinite(logits[loader.order(epoch)])).any(-1).sum())
+            order = loader.order(epoch)
+            shown = [view * self.images + order for view in range(loader.views)]
+            bad = int((~np.isfinite(logits[np.concatenate(shown)])).any(-1).sum())
             if bad:
                 raise self._refusal(
                     f"has no logits for {bad} views of epoch {epoch}: it is damaged, or was filled for another order"
@@ -131,7 +136,7 @@ def open_cache(
         unfinished = store.partial_dir("logits", name)
         fill = partial(fill_cache, live=live, loader=loader, epochs=epochs, world=world, unfinished=unfinished)
         folder = get_or_create_together(world, store, "logits", name, fill)
-        cache = CachedTeacher(folder, live.device.device)
+        cache = CachedTeacher(folder, live.device.device, len(loader.dataset.targets))
         cache.check(live, loader, epochs)
     return cache
 
@@ -154,7 +159,7 @@ def fill_cache(
         unfinished: the folder in which the cache grows, on the same file system: after a kill the next process resumes
             after the epochs that are complete there.
     """
-    shape = (epochs, len(loader.dataset.targets), len(loader.dataset.classes))
+    shape, images = cache_shape(loader, epochs), len(loader.dataset.targets)
     work, done = unfinished or folder, 0
     if world.is_main:
         work.mkdir(parents=True, exist_ok=True)
@@ -173,7 +178,7 @@ def fill_cache(
         if first + world.rank < epochs:
             own = np.full(shape[1:], np.nan, np.float32)
             for batch in loader.epoch(first + world.rank + 1):
-                own[batch.index.cpu().numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
+                own[rows_of(batch, images).cpu().numpy()] = live(batch).to_float32(frozenset()).logits.cpu().numpy()
                 progress.step(len(batch.index))
         finished = [rows for rows in world.gather(own) if rows is not None]
         images_per_s = len(finished) * progress.rate()["images_per_s"]
@@ -187,6 +192,19 @@ def fill_cache(
         logits.flush()
         if work != folder:
             _also_at(work / LOGITS_FILE, folder / LOGITS_FILE)
+
+
+def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
+    """Return the shape of a logit cache: epochs, views times images of the data set, classes."""
+    return epochs, loader.views * len(loader.dataset.targets), len(loader.dataset.classes)
+
+
+def rows_of(batch: Batch, images: int) -> Tensor:
+    """Return the rows of a logit cache that a batch reads, int64 [B], on its device."""
+    if batch.views == 1:
+        return batch.index
+    view = torch.arange(batch.views, device=batch.index.device).repeat_interleave(len(batch.index) // batch.views)
+    return view * images + batch.index
 
 
 def _also_at(path: Path, new: Path) -> None:

@@ -62,6 +62,11 @@ class Objective(nn.Module):
         """What the terms read of teacher and student, of {"logits", "embedding", "features", "class_maps"}."""
         return frozenset().union(*(term.needs for term in self.terms.values()))
 
+    @property
+    def views(self) -> int:
+        """The views of each image that the terms compare: the most that a term names as ``views``, else 1."""
+        return max(getattr(term, "views", 1) for term in self.terms.values())
+
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.augment import Augment
 from kd.data.bit_depth import White
 from kd.data.datasets.folder import load
 from kd.data.readers.images import decode_into, read_image
 from kd.data.white_level import is_deep
 from kd.runtime.user_warnings import KdWarning
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data import deep
 from tests.data.test_folder import grow as grow_8_bits
 
@@ -145,7 +145,7 @@ def grow(root, top, write=deep.png, channels=1, split=("train", "test")):
 @pytest.fixture
 def opened(tmp_path):
     store = Store(tmp_path / "store")
-    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": SIDE, **settings})
+    return lambda root, **settings: open_data(load, store, **{"root": str(root), "image_size": SIDE, **settings})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from kd.data.augment import Augment
 from kd.data.datasets import cifar10, cifar100
 from kd.store.store import Store
+from tests.conftest import open_data
 
 
 def grow(root, monkeypatch, cifar, labels_key, classes):
@@ -44,7 +44,7 @@ def grow(root, monkeypatch, cifar, labels_key, classes):
 )
 def test_the_arrays_are_those_of_the_batches(tmp_path, monkeypatch, module, cifar, labels_key, classes, batches):
     images = grow(tmp_path / "root", monkeypatch, cifar, labels_key, classes)
-    dataset = module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+    dataset = open_data(module.load, Store(tmp_path / "store"), root=str(tmp_path / "root"), image_size=32)
     assert (dataset.images == images).all() and dataset.name == module.__name__.split(".")[-1]
     assert dataset.targets.tolist() == [n % classes for n in range(3 * classes)] * (batches + 1)
     assert len(dataset.test) == 3 * classes and dataset.classes[1] == "class 1"
@@ -53,18 +53,18 @@ def test_the_arrays_are_those_of_the_batches(tmp_path, monkeypatch, module, cifa
 def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
     store, root = Store(tmp_path / "store"), tmp_path / "root"
     with pytest.raises(FileNotFoundError, match=r"cifar-10-batches-py/ .*missing: data_batch_1"):
-        cifar10.load(store, Augment(), root=str(root))
+        open_data(cifar10.load, store, root=str(root))
     grow(root, monkeypatch, datasets.CIFAR10, "labels", 10)
     with (root / "cifar-10-batches-py" / "data_batch_3").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ValueError, match="^data.root=.*damaged"):
-        cifar10.load(store, Augment(), root=str(root))
+        open_data(cifar10.load, store, root=str(root))
 
 
 @pytest.mark.parametrize(("module", "cifar"), [(cifar10, datasets.CIFAR10), (cifar100, datasets.CIFAR100)])
 def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch, module, cifar):
     monkeypatch.setattr(cifar, "url", "file:///nowhere/cifar.tar.gz")
     with pytest.raises(FileNotFoundError) as raised:
-        module.load(Store(tmp_path), Augment())
+        open_data(module.load, Store(tmp_path))
     missing, remedy = str(raised.value).splitlines()
     assert "could not be downloaded" in missing and "data.root=" in remedy and cifar.base_folder in remedy

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torchvision import datasets
 
-from kd.data.augment import Augment
 from kd.data.datasets import cifar10
 from kd.data.readers.cifar_pickle import read_pickle
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data.memory import growth
 from tests.data.test_cifar10 import grow
 
@@ -107,7 +107,7 @@ def test_not_even_with_the_right_checksum(tmp_path, monkeypatch):
     sums = [[n, hashlib.md5(data).hexdigest() if n == "data_batch_2" else s] for n, s in datasets.CIFAR10.train_list]
     monkeypatch.setattr(datasets.CIFAR10, "train_list", sums)
     with pytest.raises(ValueError, match="data_batch_2: not a pickle of a CIFAR batch: it calls [a-z]+.system, which"):
-        cifar10.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+        open_data(cifar10.load, Store(tmp_path / "store"), root=str(tmp_path / "root"))
     assert not (tmp_path / "trace").exists()
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from kd.build import build_dataset
@@ -17,9 +14,10 @@ ROOTED = [option for option in options("data") if "root" in list(compose(f"data=
 
 @pytest.mark.parametrize("option", options("data"))
 def test_its_config_sets_split_and_views(option):
-    node = compose(f"data={option}").data
+    cfg = compose(f"data={option}")
+    node = cfg.data
     assert 0 < node.val_fraction < 0.5 and node.seed == 0 and node.image_size >= 8
-    assert set(node.augment) - {"_target_"} == set(inspect.signature(get_object(node.augment._target_)).parameters)
+    assert cfg.augment.steps, "its yaml names an option of the group augment"
 
 
 @pytest.mark.parametrize("option", ROOTED)

@@ -8,13 +8,14 @@ import re
 import numpy as np
 import pytest
 
-from kd.data.augment import Augment
 from kd.data.decoded_cache import decode_to_cache, open_cached
+from kd.data.sizing import Sizing
 from kd.data.splits import stratified_split
 from kd.store.store import Store
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8)
 TARGETS = np.arange(30) % 3
+SIZE = Sizing(9)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_equal_settings_decode_once(decoded):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_statistics_are_those_of_the_training_split(decoded, channels):
-    dataset = open_cached(decoded({"x": channels}, images=IMAGES[..., :channels]), Augment(), 0, 0.25)
+    dataset = open_cached(decoded({"x": channels}, images=IMAGES[..., :channels]), SIZE, 0, 0.25)
     train = IMAGES[dataset.train][..., :channels] / 255
     repeat = 3 // channels
     np.testing.assert_allclose(dataset.mean, np.tile(train.mean((0, 1, 2)), repeat), rtol=1e-12)
@@ -48,13 +49,13 @@ def test_statistics_are_those_of_the_training_split(decoded, channels):
 
 
 def test_images_without_contrast_have_a_spread_to_divide_by(decoded):
-    dataset = open_cached(decoded({}, images=np.full_like(IMAGES, 200)), Augment(), 0, 0.25)
+    dataset = open_cached(decoded({}, images=np.full_like(IMAGES, 200)), SIZE, 0, 0.25)
     assert all(0 < std < 1e-5 for std in dataset.std)
 
 
 def test_fewer_targets_than_allocated_rows_keep_the_first_rows(decoded):
     folder = decoded({}, images=IMAGES[:27], targets=TARGETS[:27], allocated=40)
-    dataset = open_cached(folder, Augment(), 0, 0.25)
+    dataset = open_cached(folder, SIZE, 0, 0.25)
     assert (dataset.images == IMAGES[:27]).all() and dataset.test.tolist() == [24, 25, 26]
     assert {file.suffix for file in folder.iterdir()} == {".npy", ".json"}
     assert {file.stem for file in folder.glob("*.npy")} == {"images", "targets", "sums"}
@@ -71,11 +72,11 @@ def test_the_fingerprint_knows_pixels_targets_and_every_split(decoded):
         decoded({"n": 2}, targets=swapped),
         decoded({"n": 3}, train_count=21),
     ]
-    prints = [open_cached(folder, Augment(), 0, 0.25).fingerprint for folder in folders]
-    prints.append(open_cached(folders[0], Augment(), 1, 0.25).fingerprint)
-    prints.append(open_cached(folders[0], Augment(), 0, 0.5).fingerprint)
+    prints = [open_cached(folder, SIZE, 0, 0.25).fingerprint for folder in folders]
+    prints.append(open_cached(folders[0], SIZE, 1, 0.25).fingerprint)
+    prints.append(open_cached(folders[0], SIZE, 0, 0.5).fingerprint)
     assert len(set(prints)) == 6
-    assert open_cached(decoded({"n": 4}), Augment(flip=1), 0, 0.25).fingerprint == prints[0]
+    assert open_cached(decoded({"n": 4}), SIZE, 0, 0.25).fingerprint == prints[0]
 
 
 def test_the_split_is_stratified_disjoint_and_leaves_something_of_each_class():
@@ -108,7 +109,7 @@ def test_what_was_damaged_later_is_refused_with_the_folder_to_remove(decoded, da
     folder = decoded({})
     DAMAGE[damage](folder)
     with pytest.raises(ValueError, match=f"data set in {re.escape(str(folder))} is damaged .* Remove that folder"):
-        open_cached(folder, Augment(), 0, 0.25)
+        open_cached(folder, SIZE, 0, 0.25)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 0, 1, 1.5])

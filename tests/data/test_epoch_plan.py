@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,26 +10,28 @@ import torch
 import torch.nn.functional as F
 
 import kd.data.epoch_plan
-from kd.data.augment import Augment, mixture, random_uniforms, sampling_grid
+from kd.augment.affine import Affine, sampling_grid
+from kd.augment.chain import MIXING, Chain
+from kd.augment.mixing import DRAWS, mixture
 from kd.data.epoch_plan import plan_epoch
 from kd.data.loader import Loader
+from kd.runtime.rng import random_uniforms
 
 CPU = torch.device("cpu")
 AUGMENTS = {
-    "none": Augment(),
-    "flip": Augment(flip=0.5),
-    "shift": Augment(flip=0.5, shift=0.1),
-    "zoom": Augment(zoom=0.3),
-    "rotate": Augment(flip=0.3, rotate=90),
-    "jitter": Augment(jitter=0.4),
-    "all": Augment(flip=0.5, shift=0.1, zoom=0.2, rotate=15, jitter=0.3),
+    "none": Affine(),
+    "flip": Affine(flip=0.5),
+    "shift": Affine(flip=0.5, shift=0.1),
+    "zoom": Affine(zoom=0.3),
+    "rotate": Affine(flip=0.3, rotate=90),
+    "all": Affine(flip=0.5, shift=0.1, zoom=0.2, rotate=15),
 }
 
 
-def views(dataset, augment: Augment, seed: int, epoch: int, positions: np.ndarray) -> torch.Tensor:
+def views(dataset, augment: Affine, seed: int, epoch: int, positions: np.ndarray) -> torch.Tensor:
     """One batch's views by torch's own functions, as kd computed them before there were plans."""
     image = torch.from_numpy(dataset.images[positions]).permute(0, 3, 1, 2).float().div_(255)
-    u = random_uniforms(seed, epoch, torch.from_numpy(positions), 7)
+    u = random_uniforms(seed, epoch, torch.from_numpy(positions), 5)
     side = (2 * u - 1).to(torch.float32)
     mirror = torch.where(u[:, 0] < augment.flip, -1.0, 1.0)
     zoom, angle = 1 + augment.zoom * side[:, 1], math.radians(augment.rotate) * side[:, 2]
@@ -42,10 +43,6 @@ def views(dataset, augment: Augment, seed: int, epoch: int, positions: np.ndarra
         image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
     elif augment.flip:
         image = torch.where((mirror < 0)[:, None, None, None], image.flip(-1), image)
-    if augment.jitter:
-        brightness, contrast = (1 + augment.jitter * side[:, n, None, None, None] for n in (5, 6))
-        grey = image.mean((1, 2, 3), keepdim=True)
-        image = (((image - grey) * contrast + grey) * brightness).clamp(0, 1)
     return image
 
 
@@ -54,7 +51,7 @@ def views(dataset, augment: Augment, seed: int, epoch: int, positions: np.ndarra
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_a_step_slices_what_it_would_compute_itself(dataset, name, mixup, balance):
     augment, seed, epoch, start = AUGMENTS[name], 3, 2, 1
-    loader = Loader(replace(dataset, augment=augment), 30, seed, CPU, mixup, grad_accum_steps=2, balance=balance)
+    loader = Loader(dataset, 30, seed, CPU, mixup, 2, balance, [augment])
     order = loader.order(epoch)
     partners = order if balance == "sample" else dataset.train
     for rank in range(2):
@@ -66,7 +63,8 @@ def test_a_step_slices_what_it_would_compute_itself(dataset, name, mixup, balanc
             own = np.array_split(whole, 2)[rank]
             image = views(dataset, augment, seed, epoch, own)
             if mixup:
-                rows, weight = mixture(mixup, seed, epoch, torch.from_numpy(own), len(partners))
+                uniforms = random_uniforms(seed, epoch, torch.from_numpy(own), DRAWS, MIXING)
+                rows, weight = mixture(mixup, uniforms, len(partners))
                 partner, share = partners[rows.numpy()], weight[:, None, None, None]
                 image = share * image + (1 - share) * views(dataset, augment, seed, epoch, partner)
                 assert torch.equal(batch.mixup_lam, weight)
@@ -81,7 +79,7 @@ def test_a_step_slices_what_it_would_compute_itself(dataset, name, mixup, balanc
 )
 def test_places_are_those_of_torch(augment, size):
     for count in (1, 2, 7, 64):
-        parameters = augment.parameters(5, 1, torch.arange(count))
+        parameters = augment.parameters(random_uniforms(5, 1, torch.arange(count), augment.draws), size)
         theta = parameters[:, :6].reshape(-1, 2, 3)
         expected = F.affine_grid(theta, [count, 3, size, size + 3], align_corners=False)
         assert torch.equal(sampling_grid(parameters, size, size + 3, turned=augment.rotate > 0), expected)
@@ -89,10 +87,10 @@ def test_places_are_those_of_torch(augment, size):
 
 def test_a_large_epoch_is_computed_in_parts(monkeypatch):
     order, targets = np.random.default_rng(0).permutation(500), np.arange(500) % 7
-    arguments = order, targets, AUGMENTS["all"], 1, 4, CPU, 0.5, order
+    arguments = order, targets, Chain([AUGMENTS["all"]], 16, 16), 1, 4, CPU, 0.5, order
     whole = plan_epoch(*arguments)
     monkeypatch.setattr(kd.data.epoch_plan, "ROWS", 64)
     parts = plan_epoch(*arguments)
-    assert torch.equal(whole.views, parts.views) and torch.equal(whole.weight, parts.weight)
-    assert torch.equal(whole.partner.views, parts.partner.views)
+    assert torch.equal(whole.views[0].device, parts.views[0].device) and torch.equal(whole.weight, parts.weight)
+    assert torch.equal(whole.partner.views[0].host, parts.partner.views[0].host)
     assert torch.equal(whole.partner.index, parts.partner.index)

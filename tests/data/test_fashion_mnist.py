@@ -7,10 +7,10 @@ import gzip
 import numpy as np
 import pytest
 
-from kd.data.augment import Augment
 from kd.data.datasets import fashion_mnist, oracle_mnist
 from kd.data.readers.idx import STEMS
 from kd.store.store import Store
+from tests.conftest import open_data
 
 MODULES = [fashion_mnist, oracle_mnist]
 
@@ -31,18 +31,18 @@ def fill(folder, packed=False, labels=None):
 def test_the_arrays_are_those_of_the_files_and_grey(tmp_path, module):
     store = Store(tmp_path / "store")
     images = fill(tmp_path / "plain")
-    dataset = module.load(store, Augment(), root=str(tmp_path / "plain"))
+    dataset = open_data(module.load, store, root=str(tmp_path / "plain"))
     assert dataset.images.shape == (50, 28, 28, 1) and (dataset.images[..., 0] == images).all()
     assert dataset.targets.tolist() == [n % 10 for n in range(50)] and len(dataset.classes) == 10
     assert dataset.test.tolist() == list(range(40, 50))
     assert len(set(dataset.mean)) == 1 == len(set(dataset.std))
     fill(tmp_path / "packed", packed=True)
-    assert module.load(store, Augment(), root=str(tmp_path / "packed")).fingerprint == dataset.fingerprint
+    assert open_data(module.load, store, root=str(tmp_path / "packed")).fingerprint == dataset.fingerprint
 
 
 def test_other_sizes_are_resampled(tmp_path):
     images = fill(tmp_path / "plain")
-    dataset = fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "plain"), image_size=14)
+    dataset = open_data(fashion_mnist.load, Store(tmp_path / "store"), root=str(tmp_path / "plain"), image_size=14)
     assert dataset.images.shape == (50, 14, 14, 1)
     means = images.mean((1, 2)), dataset.images.mean((1, 2, 3))
     assert np.abs(means[0] - means[1]).max() < 3
@@ -53,31 +53,31 @@ def test_other_sizes_are_resampled(tmp_path):
 )
 def test_the_usual_places_below_the_root_are_searched(tmp_path, module, inside):
     fill(tmp_path / "root" / inside if inside != "." else tmp_path / "root")
-    assert len(module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root")).test) == 10
+    assert len(open_data(module.load, Store(tmp_path / "store"), root=str(tmp_path / "root")).test) == 10
 
 
 def test_debians_files_are_taken_where_they_are_installed(tmp_path, monkeypatch):
     fill(tmp_path / "debian", packed=True)
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
-    assert len(fashion_mnist.load(Store(tmp_path / "store"), Augment()).test) == 10
+    assert len(open_data(fashion_mnist.load, Store(tmp_path / "store")).test) == 10
 
 
 @pytest.mark.parametrize("root", [None, "nowhere"])
 def test_oracle_says_where_the_files_are(tmp_path, root):
     with pytest.raises(FileNotFoundError, match="data.root") as raised:
-        oracle_mnist.load(Store(tmp_path), Augment(), root=root)
+        open_data(oracle_mnist.load, Store(tmp_path), root=root)
     assert len(str(raised.value).splitlines()) == 2 and "github.com/wm-bupt/oracle-mnist" in str(raised.value)
 
 
 def test_fashion_says_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte"):
-        fashion_mnist.load(Store(tmp_path), Augment(), root=str(tmp_path))
+        open_data(fashion_mnist.load, Store(tmp_path), root=str(tmp_path))
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
     monkeypatch.setattr(FashionMNIST, "mirrors", ["file:///nowhere/"])  # as without a network
     with pytest.raises(FileNotFoundError) as raised:
-        fashion_mnist.load(Store(tmp_path / "store"), Augment())
+        open_data(fashion_mnist.load, Store(tmp_path / "store"))
     missing, remedy = str(raised.value).splitlines()
     assert "could not be downloaded" in missing and "dataset-fashion-mnist" in remedy and "data.root=" in remedy
 
@@ -96,13 +96,13 @@ def test_fashion_says_what_is_missing(tmp_path, monkeypatch):
 def test_labels_that_cannot_be_learnt_from_are_refused(tmp_path, labels, message):
     fill(tmp_path / "root", labels=labels.astype(np.uint8))
     with pytest.raises(ValueError, match=message) as raised:
-        fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+        open_data(fashion_mnist.load, Store(tmp_path / "store"), root=str(tmp_path / "root"))
     assert str(raised.value).startswith((f"data.root={tmp_path / 'root'}: fashion_mnist: ", "data.val_fraction=0.1: "))
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     def opened():
-        return fashion_mnist.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"))
+        return open_data(fashion_mnist.load, Store(tmp_path / "store"), root=str(tmp_path / "root"))
 
     fill(tmp_path / "root")
     images, labels, test_images, test_labels = (tmp_path / "root" / stem for stem in STEMS)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kd.data.augment import Augment
 from kd.data.datasets.folder import load
 from kd.data.loader import Loader
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data.test_intel import grow as intel_tree
 
 
@@ -37,7 +37,7 @@ def tree(tmp_path):
 def opened(tmp_path):
     """Return ``opened(root, **settings)``, which opens a tree in one store."""
     store = Store(tmp_path / "store")
-    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 12, **settings})
+    return lambda root, **settings: open_data(load, store, **{"root": str(root), "image_size": 12, **settings})
 
 
 def published(tmp_path):
@@ -239,7 +239,7 @@ def test_a_class_may_be_spelt_apart_in_one_split(tmp_path, opened):
 def test_a_root_may_be_a_number_and_is_no_file(tree, tmp_path, opened, monkeypatch):
     tree.rename(tmp_path / "2024")
     monkeypatch.chdir(tmp_path)
-    assert len(load(Store("store"), Augment(), root=2024, image_size=12).test) == 7
+    assert len(open_data(load, Store("store"), root=2024, image_size=12).test) == 7
     with pytest.raises(FileNotFoundError, match="00.png is a file, not a folder"):
         opened(tmp_path / "2024/train/cat/00.png")
 
@@ -248,4 +248,4 @@ def test_a_missing_root_is_named(tmp_path, opened):
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         opened(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="needs data.root"):
-        load(Store(tmp_path), Augment())
+        open_data(load, Store(tmp_path))

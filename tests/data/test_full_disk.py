@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from kd.data.augment import Augment
 from kd.data.datasets import cifar10, fashion_mnist, folder, intel
 from kd.data.readers import images
 from kd.store.files import preallocate_npy
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data import test_fashion_mnist, test_intel
 from tests.data.test_folder import grow
 
@@ -94,7 +94,7 @@ def tree(tmp_path):
 
 
 def opened(root, store):
-    return folder.load(Store(store), Augment(), root=str(root), image_size=SIDE)
+    return open_data(folder.load, Store(store), root=str(root), image_size=SIDE)
 
 
 def left(store):
@@ -151,19 +151,19 @@ def seen(place):
 LOADED = {
     "folder": (
         lambda place: grow(place, {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1}, side=8),
-        lambda store, place: folder.load(store, Augment(), root=str(place), image_size=8),
+        lambda store, place: open_data(folder.load, store, root=str(place), image_size=8),
     ),
     "set aside": (
         lambda place: grow(place, {"a": 5, "b": 5}, side=8),
-        lambda store, place: folder.load(store, Augment(), root=str(place), image_size=8),
+        lambda store, place: open_data(folder.load, store, root=str(place), image_size=8),
     ),
     "intel": (
         lambda place: test_intel.grow(place, True),
-        lambda store, place: intel.load(store, Augment(), root=str(place), image_size=8),
+        lambda store, place: open_data(intel.load, store, root=str(place), image_size=8),
     ),
     "fashion_mnist": (
         lambda place: test_fashion_mnist.fill(place, packed=True),
-        lambda store, place: fashion_mnist.load(store, Augment(), root=str(place)),
+        lambda store, place: open_data(fashion_mnist.load, store, root=str(place)),
     ),
 }
 
@@ -198,7 +198,7 @@ def test_images_of_others_and_files_that_may_not_be_read(of_nobody):
     (tree / "train/b/02.png").chmod(0)
 
     def load(**settings):
-        dataset = folder.load(Store(of_nobody / "store"), Augment(), root=str(tree), image_size=8, **settings)
+        dataset = open_data(folder.load, Store(of_nobody / "store"), root=str(tree), image_size=8, **settings)
         return json.dumps([len(dataset.targets), dataset.notes])
 
     def as_nobody(**settings):
@@ -220,7 +220,7 @@ def test_an_array_file_that_may_not_be_read_is_named_with_its_root(of_nobody):
     (of_nobody / "idx" / "train-labels-idx1-ubyte").chmod(0)
 
     def load():
-        return fashion_mnist.load(Store(of_nobody / "store"), Augment(), root=str(of_nobody / "idx"))
+        return open_data(fashion_mnist.load, Store(of_nobody / "store"), root=str(of_nobody / "idx"))
 
     text = in_child(load, lambda: os.setuid(NOBODY))
     assert text.startswith(f"ValueError: data.root={of_nobody / 'idx'}: ") and "Permission denied" in text
@@ -239,8 +239,8 @@ def test_a_store_or_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatc
     with read_only(place):
         for load in (cifar10.load, fashion_mnist.load):
             with pytest.raises(OSError, match="(Read-only|denied).*outputs/downloads") as raised:
-                load(Store(place), Augment())
+                open_data(load, Store(place))
             assert raised.value.errno in (errno.EROFS, errno.EACCES)
         with pytest.raises(OSError, match="kagglehub's cache .*outputs.*\nSet KAGGLEHUB_CACHE to a writable folder"):
-            intel.load(Store(tmp_path / "store"), Augment())
+            open_data(intel.load, Store(tmp_path / "store"))
     assert datasets.CIFAR10.url.startswith("https") and not list(place.iterdir())

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.augment import Augment
 from kd.data.datasets.intel import HANDLE, load
 from kd.store.store import Store
+from tests.conftest import open_data
 
 CLASSES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
 
@@ -32,7 +32,7 @@ def grow(root, nested):
 def test_both_layouts_are_the_same_data_set(tmp_path):
     store = Store(tmp_path / "store")
     twice, once = (
-        load(store, Augment(), root=str(grow(tmp_path / name, nested)))
+        open_data(load, store, root=str(grow(tmp_path / name, nested)))
         for name, nested in (("twice", True), ("once", False))
     )
     assert twice.classes == CLASSES and twice.images.shape == (36, 100, 100, 3) and len(twice.test) == 12
@@ -41,7 +41,7 @@ def test_both_layouts_are_the_same_data_set(tmp_path):
 
 def test_a_wrong_root_says_what_it_should_hold(tmp_path):
     with pytest.raises(FileNotFoundError, match="seg_train") as raised:
-        load(Store(tmp_path), Augment(), root=str(tmp_path))
+        open_data(load, Store(tmp_path), root=str(tmp_path))
     assert "kaggle.com/datasets/puneet6060" in str(raised.value)
 
 
@@ -51,7 +51,7 @@ def test_what_is_wrong_below_the_root_is_named_with_it(tmp_path):
     with pytest.raises(
         ValueError, match=f"^data.root={root}: the two splits have different classes: .*seg_train: sea;"
     ):
-        load(Store(tmp_path / "store"), Augment(), root=str(root))
+        open_data(load, Store(tmp_path / "store"), root=str(root))
 
 
 def test_without_a_root_kaggle_delivers(tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_without_a_root_kaggle_delivers(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=deliver))
     monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "set in Kaggle's own notebooks, so no server is contacted")
-    assert len(load(Store(tmp_path / "store"), Augment(), image_size=15).test) == 12
+    assert len(open_data(load, Store(tmp_path / "store"), image_size=15).test) == 12
     assert handles == [HANDLE]
 
 
@@ -74,7 +74,7 @@ def test_without_a_network_two_lines_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=refuse))
     monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", "set, so no server is contacted")
     with pytest.raises(FileNotFoundError) as raised:
-        load(Store(tmp_path), Augment())
+        open_data(load, Store(tmp_path))
     missing, remedy = str(raised.value).splitlines()
     assert "no route to host" in missing and "data.root=" in remedy and "https://www.kaggle.com" in remedy
 
@@ -83,4 +83,4 @@ def test_a_server_that_says_nothing_is_not_waited_for(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr("kd.data.datasets.intel.SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(FileNotFoundError, match="no answer within 5 seconds(?s:.*)data.root="):
-            load(Store(tmp_path), Augment())
+            open_data(load, Store(tmp_path))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.augment import Augment
 from kd.data.datasets.folder import load
 from kd.runtime.user_warnings import KdWarning
 from kd.store.store import Store
+from tests.conftest import open_data
 
 pytestmark = pytest.mark.filterwarnings("error")
 SIDE = 9
@@ -35,7 +35,7 @@ def opened(tmp_path, root):
     def opened(text, encoding="utf-8", **settings):
         (root / "labels.csv").write_text(text, encoding=encoding)
         settings = {"root": str(root), "image_size": SIDE, "labels": "labels.csv", **settings}
-        return load(store, Augment(), **settings)
+        return open_data(load, store, **settings)
 
     return opened
 
@@ -124,7 +124,7 @@ def test_it_is_the_same_set_as_a_tree_of_the_same_images(opened, tmp_path):
         folder = tmp_path / "tree" / ("train" if number < 8 else "test") / ("dog", "cat")[number % 2 == 0]
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("L", (SIDE, SIDE), 20 * number).save(folder / f"{number}.png")
-    tree = load(Store(tmp_path / "other"), Augment(), root=str(tmp_path / "tree"), image_size=SIDE)
+    tree = open_data(load, Store(tmp_path / "other"), root=str(tmp_path / "tree"), image_size=SIDE)
     rows = (f"images/{n}.png,{('dog', 'cat')[n % 2 == 0]},{'train' if n < 8 else 'test'}\n" for n in range(12))
     assert opened("".join(rows)).fingerprint == tree.fingerprint
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.augment import Augment
 from kd.data.class_folders import in_order
 from kd.data.datasets import intel
 from kd.data.datasets.folder import load
 from kd.pipeline.preflight import StopBeforeData, StoreSentinel
 from kd.runtime.user_warnings import KdWarning
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data.test_folder import grow
 from tests.data.test_intel import grow as intel_tree
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 @pytest.fixture
 def opened(tmp_path):
     store = Store(tmp_path / "store")
-    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 12, **settings})
+    return lambda root, **settings: open_data(load, store, **{"root": str(root), "image_size": 12, **settings})
 
 
 def classes(*folders, count=3):
@@ -92,7 +92,7 @@ def test_intels_tree_in_a_folder_is_refused_and_read_by_its_own_data_set(tmp_pat
     with pytest.raises(ValueError, match=f": use data=intel data.root={root}$"):
         opened(tmp_path / "tree")
     store = Store(tmp_path / "store")
-    one, other = (intel.load(store, Augment(), root=str(place)) for place in (root, tmp_path / "tree"))
+    one, other = (open_data(intel.load, store, root=str(place)) for place in (root, tmp_path / "tree"))
     assert one.fingerprint == other.fingerprint
 
 
@@ -128,7 +128,7 @@ def test_a_folder_of_validation_images_validates(tmp_path, opened, name):
 def test_a_preflight_check_gives_no_remarks(tmp_path):
     root = grow(tmp_path / "tree", classes("train/train", "test", "val"))
     with pytest.raises(StopBeforeData):
-        load(StoreSentinel(), Augment(), root=str(root))
+        open_data(load, StoreSentinel(), root=str(root))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from kd.data.augment import Augment
 from kd.data.datasets import fashion_mnist, oracle_mnist
 from kd.data.datasets.folder import load
 from kd.data.duplicates import MAX_LISTED
 from kd.report.run.page import notes_on
 from kd.runtime.user_warnings import KdWarning
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data.test_fashion_mnist import fill
 from tests.data.test_folder import grow
 
@@ -31,7 +31,7 @@ def tree(tmp_path):
 @pytest.fixture
 def opened(tmp_path):
     store = Store(tmp_path / "store")
-    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 12, **settings})
+    return lambda root, **settings: open_data(load, store, **{"root": str(root), "image_size": 12, **settings})
 
 
 PAIR = "train/cat/01.png = test/cat/x, *y*.png"
@@ -106,7 +106,7 @@ def test_sets_of_arrays_name_them_by_their_place(tmp_path, module):
     path.write_bytes(data)
 
     def opened(**settings):
-        return module.load(Store(tmp_path / "store"), Augment(), root=str(tmp_path / "root"), **settings)
+        return open_data(module.load, Store(tmp_path / "store"), root=str(tmp_path / "root"), **settings)
 
     with pytest.warns(KdWarning, match="training image 7 = test image 5"):
         dataset = opened()

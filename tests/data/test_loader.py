@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.data.augment import Augment
+from kd.augment.affine import Affine
 from kd.data.loader import BALANCES, Loader, balanced, class_weights
 from kd.runtime.user_warnings import KdWarning
 
@@ -37,13 +37,13 @@ def test_several_processes_share_each_micro_batch(dataset):
 def test_an_epoch_resumes_at_a_step_without_making_the_views_before_it(dataset, grad_accum_steps):
     made = []
 
-    class Counting(Augment):
-        def apply(self, image, parameters):
+    class Counting(Affine):
+        def apply(self, image, *others):
             made.append(len(image))
-            return super().apply(image, parameters)
+            return super().apply(image, *others)
 
     counting = Counting(flip=0.5, shift=0.1)
-    loader = Loader(replace(dataset, augment=counting), 16, 0, CPU, grad_accum_steps=grad_accum_steps)
+    loader = Loader(dataset, 16, 0, CPU, grad_accum_steps=grad_accum_steps, augment=[counting])
     whole = list(loader.epoch(3))
     made.clear()
     rest = list(loader.epoch(3, start=4))

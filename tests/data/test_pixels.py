@@ -121,7 +121,7 @@ def test_a_copy_in_parts_is_whole(dataset, monkeypatch):
 LIMITED = """
 import resource, sys
 import numpy as np, torch
-from kd.data.augment import Augment
+from kd.augment.affine import Affine
 from kd.data.dataset import ImageDataset
 from kd.data.loader import Loader
 
@@ -131,8 +131,8 @@ images = np.lib.format.open_memmap(sys.argv[1], "w+", np.uint8, (count, side, si
 images = np.load(sys.argv[1], mmap_mode="r")
 numbers = np.arange(count)
 data = ImageDataset("big", images, numbers % 5, tuple("abcde"), numbers[:-64], numbers[-64:-32], numbers[-32:],
-                    (0, 0, 0), (1, 1, 1), Augment(flip=0.5, shift=0.1), "x")
-loader = Loader(data, 32, 0, torch.device("cpu"))
+                    (0, 0, 0), (1, 1, 1), "x")
+loader = Loader(data, 32, 0, torch.device("cpu"), augment=[Affine(flip=0.5, shift=0.1)])
 next(loader.epoch(1))
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
 limit = used + 100 * 2**20

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from kd.data.augment import Augment
 from kd.data.datasets.folder import load
 from kd.data.files import printable, reason_of
 from kd.data.readers import images as readers_images
 from kd.store.store import Store
+from tests.conftest import open_data
 from tests.data.test_folder import grow
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -119,6 +119,7 @@ PEAK = """
 import sys
 import numpy as np
 from kd.data.readers.images import decode_into
+from tests.conftest import open_data
 from tests.data.memory import growth
 
 images = np.zeros((len(sys.argv) - 1, 9, 9, 3), np.uint8)
@@ -173,7 +174,7 @@ def in_time():
 @pytest.fixture
 def opened(tmp_path):
     store = Store(tmp_path / "store")
-    return lambda root, **settings: load(store, Augment(), **{"root": str(root), "image_size": 8, **settings})
+    return lambda root, **settings: open_data(load, store, **{"root": str(root), "image_size": 8, **settings})
 
 
 def test_what_is_no_file_is_never_opened_and_named_like_any_bad_file(tmp_path, opened, in_time, monkeypatch):

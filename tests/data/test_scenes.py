@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kd.data.augment import Augment
 from kd.data.datasets.scenes import dataset
 from kd.store.store import Store
+from tests.conftest import open_data
 
 
 def many(split: int, count: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def many(split: int, count: int) -> np.ndarray:
 
 
 def load(folder: Path, **settings):
-    return dataset.load(Store(folder), Augment(), **{"train_images": 36, "test_images": 12, **settings})
+    return open_data(dataset.load, Store(folder), **{"train_images": 36, "test_images": 12, **settings})
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_image():

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kd.data.augment import Augment, mixture
+from kd.augment.affine import Affine
+from kd.augment.chain import Chain
 from kd.models.exported import Exported
 from kd.models.normalized import Normalized
 from kd.models.weights import load_external
@@ -26,13 +27,12 @@ def test_random_bits_are_those_of_the_cpu(device, seed):
     assert torch.equal(there.cpu(), random_bits(seed, 3, INDEX, 50))
 
 
-@pytest.mark.parametrize("augment", [Augment(flip=0.5), Augment(0.5, 0.2, 0.3, 20.0, 0.4)], ids=["flip", "all"])
+@pytest.mark.parametrize("augment", [Affine(flip=0.5), Affine(0.5, 0.2, 0.3, 20.0)], ids=["flip", "all"])
 def test_views_are_those_of_the_cpu(device, augment):
     image = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    there = augment(image.to(device.device), 5, 2, INDEX)
-    torch.testing.assert_close(there.cpu(), augment(image, 5, 2, INDEX), rtol=1e-4, atol=2e-4)
-    rows, weight = mixture(0.5, 5, 2, INDEX, 100)
-    assert torch.equal(rows, mixture(0.5, 5, 2, INDEX, 100)[0]) and weight.dtype == torch.float32
+    chain = Chain([augment], 20, 20)
+    there = chain(image.to(device.device), 5, 2, INDEX)
+    torch.testing.assert_close(there.cpu(), chain(image, 5, 2, INDEX), rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("size", [(3, 2), (4, 3), (12, 8), (1, 1), (7, 11)])

@@ -280,7 +280,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("attention.stages=[9]", "0 to 4"),
         ("teacher.source=bnk", "auto, live or cached"),
         ("seed=-1", "seed must be a whole number of 0 or more"),
-        ("data.augment.flip=7", "data.augment.flip must be a number in [0, 1]"),
+        ("augment.flip=7", "augment.flip must be a number in [0, 1]"),
         ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
     ],
 )

@@ -10,12 +10,15 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
+from kd.augment.affine import Affine
+from kd.augment.chain import MIXING
+from kd.augment.mixing import DRAWS, mixture
 from kd.config.combine import expand_combination
-from kd.data.augment import mixture
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.models.ensemble import combine
+from kd.runtime.rng import random_uniforms
 from tests.conftest import compose
 from tests.pipeline.test_run import run
 
@@ -203,14 +206,12 @@ def test_a_mixed_view_is_a_pure_function_of_seed_epoch_and_index(dataset):
 
 
 def test_what_is_mixed_is_the_share_of_the_two_views(dataset):
-    loader = Loader(dataset, 20, 0, torch.device("cpu"), mixup=1.0)
+    loader = Loader(dataset, 20, 0, torch.device("cpu"), mixup=1.0, augment=[Affine(0.5, 0.1)])
     batch = next(loader.epoch(1))
-    rows, share = mixture(1.0, 0, 1, batch.index, len(dataset.train))
+    rows, share = mixture(1.0, random_uniforms(0, 1, batch.index, DRAWS, MIXING), len(dataset.train))
     partners = torch.from_numpy(dataset.train)[rows]
     plain = (next(loader.eval_batches(positions.numpy(), 20)).image for positions in (batch.index, partners))
-    own, other = (
-        dataset.augment(image, 0, 1, index) for image, index in zip(plain, (batch.index, partners), strict=True)
-    )
+    own, other = (loader.chain(image, 0, 1, index) for image, index in zip(plain, (batch.index, partners), strict=True))
     share = share[:, None, None, None]
     torch.testing.assert_close(batch.image, share * own + (1 - share) * other)
     assert torch.equal(batch.mixup_target, torch.from_numpy(dataset.targets)[partners])

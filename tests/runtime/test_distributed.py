@@ -27,9 +27,9 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from kd.chaos import differences
-from kd.data.augment import Augment
 from kd.data.datasets.scenes.dataset import load
 from kd.data.loader import Loader
+from kd.data.sizing import Sizing
 from kd.methods.hinton import Hinton
 from kd.methods.supervised import CrossEntropy
 from kd.models.normalized import Normalized
@@ -79,8 +79,7 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
     device = resolve_device("cpu", "float32", threads=1)
     store = Store(folder)
     with world.main_process_first():
-        size = {"train_images": 120, "test_images": 60, "image_size": 16, "val_fraction": 0.2}
-        dataset = load(store, Augment(flip=0.5, shift=0.1), **size)
+        dataset = load(store, Sizing(16), train_images=120, test_images=60, val_fraction=0.2)
 
     def network(width: float, seed: int) -> nn.Module:
         torch.manual_seed(seed)

@@ -7,7 +7,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from kd.data.augment import Augment
 from kd.data.datasets.scenes.dataset import load
 from kd.evaluation.metrics import accuracy
 from kd.interfaces import extract_outputs
@@ -15,7 +14,7 @@ from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.store.store import Store
 from kd.teachers.checks import check_above_majority, check_not_constant
-from tests.conftest import teacher_logits
+from tests.conftest import open_data, teacher_logits
 from tests.pipeline.test_run import run
 
 CLASSES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
@@ -96,7 +95,7 @@ def place(tmp_path_factory):
     """Teachers of the run's data: one by least squares, one with opposite outputs, one constant; and the outputs."""
     place = tmp_path_factory.mktemp("checks")
     size = {"train_images": 150, "test_images": 60, "image_size": 16, "val_fraction": 0.2}
-    dataset = load(Store(place / "outputs"), Augment(), **size)
+    dataset = open_data(load, Store(place / "outputs"), **size)
     torch.manual_seed(0)
     network = Normalized(TinyCNN(6, 16, width=0.5), dataset.mean, dataset.std).eval()
     with torch.no_grad():

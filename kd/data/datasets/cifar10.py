@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from kd.data.arrays import Split, open_arrays
-from kd.data.augment import Augment
 from kd.data.checks import folder_of, name_setting
 from kd.data.dataset import ImageDataset
 from kd.data.files import printable
 from kd.data.readers.cifar_pickle import read_pickle
+from kd.data.sizing import Sizing
 from kd.runtime.connection import check_url
 from kd.runtime.errors import is_write_error
 from kd.store.store import Store
@@ -25,25 +25,23 @@ from kd.store.store import Store
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.1,
     root: str | None = None,
-    image_size: int = 32,
     on_leak: str = "warn",
 ) -> ImageDataset:
     """Open ``root``, which holds ``cifar-10-batches-py``; download the data set (163 MB) if ``root`` is null."""
-    return open_cifar(store, "CIFAR10", augment, seed, val_fraction, root, image_size, on_leak)
+    return open_cifar(store, "CIFAR10", size, seed, val_fraction, root, on_leak)
 
 
 def open_cifar(
     store: Store,
     which: str,
-    augment: Augment,
+    size: Sizing,
     seed: int,
     val_fraction: float,
     root: str | None,
-    image_size: int,
     on_leak: str,
 ) -> ImageDataset:
     """Open ``which`` ("CIFAR10" or "CIFAR100"); torchvision's class has the names and checksums of all files."""
@@ -67,7 +65,7 @@ def open_cifar(
 
     files = {name: batches / name for name in sums}
     with name_setting("root", folder):
-        return open_arrays(store, which.lower(), files, read, augment, seed, val_fraction, image_size, on_leak)
+        return open_arrays(store, which.lower(), files, read, size, seed, val_fraction, on_leak)
 
 
 def read_batch(path: Path, md5: str, which: str) -> dict:

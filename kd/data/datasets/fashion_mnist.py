@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kd.data.augment import Augment
 from kd.data.checks import folder_of
 from kd.data.dataset import ImageDataset
 from kd.data.files import printable
 from kd.data.readers.idx import STEMS, find_idx, open_idx
+from kd.data.sizing import Sizing
 from kd.runtime.connection import check_url
 from kd.runtime.errors import is_write_error
 from kd.store.store import Store
@@ -22,11 +22,10 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package datase
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.1,
     root: str | None = None,
-    image_size: int = 28,
     on_leak: str = "warn",
 ) -> ImageDataset:
     """Open the four IDX files in ``root``; null takes Debian's package or downloads the files (31 MB)."""
@@ -40,7 +39,7 @@ def load(
                 f"data.root={printable(root)} (or FashionMNIST/raw in it) must hold the four files {', '.join(STEMS)}, "
                 "each with or without .gz"
             )
-    return open_idx(store, "fashion_mnist", files, CLASSES, augment, seed, val_fraction, image_size, on_leak)
+    return open_idx(store, "fashion_mnist", files, CLASSES, size, seed, val_fraction, on_leak)
 
 
 def download(store: Store) -> dict[str, Path]:

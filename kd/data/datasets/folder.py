@@ -20,15 +20,12 @@ from typing import Any
 import numpy as np
 
 from kd.data import bit_depth
-from kd.data.augment import Augment
 from kd.data.bit_depth import White
 from kd.data.checks import (
-    SMALLEST,
     check_above,
     check_choice,
     check_class_counts,
     check_fraction,
-    check_int,
     folder_of,
     name_setting,
 )
@@ -41,6 +38,7 @@ from kd.data.fingerprint import content_key
 from kd.data.label_file import Listed, read_labels
 from kd.data.layout import find_splits
 from kd.data.readers.images import VERSION, decode_into
+from kd.data.sizing import Sizing
 from kd.data.splits import stratified_split
 from kd.data.white_level import any_deep, find_white
 from kd.runtime.console import print_line
@@ -53,11 +51,10 @@ SPLITS = ("train", "val", "test")
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.1,
     root: str | None = None,
-    image_size: int = 100,
     train_dir: str = "train",
     test_dir: str = "test",
     val_dir: str | None = "auto",
@@ -68,7 +65,7 @@ def load(
     on_bad_file: str = "error",
     on_leak: str = "warn",
 ) -> ImageDataset:
-    """Open the tree under ``root``; images are squashed to ``image_size`` x ``image_size`` RGB.
+    """Open the tree under ``root`` as square RGB images, see ``Sizing``.
 
     Args:
         seed: of the validation split and of the test split, if that is set aside here.
@@ -91,7 +88,7 @@ def load(
     if not top.is_dir():
         what = "is a file, not a folder" if top.is_file() else "is not a folder"
         raise FileNotFoundError(printable(f"data.root={root} {what} (looked for {top.absolute()})"))
-    rest = (augment, seed, val_fraction, image_size, on_bad_file, on_leak, test_fraction, white)
+    rest = (size, seed, val_fraction, on_bad_file, on_leak, test_fraction, white)
     if labels is not None:
         if nested:
             raise ValueError("data.nested=true reads folders, and data.labels reads a list of files: set only one")
@@ -116,10 +113,9 @@ def open_splits(
     store: Store,
     name: str,
     splits: Listed,
-    augment: Augment,
+    size: Sizing,
     seed: int,
     val_fraction: float,
-    image_size: int,
     on_bad_file: str,
     on_leak: str,
     test_fraction: float = 0.2,
@@ -131,7 +127,6 @@ def open_splits(
     Args:
         labels_of_file: whether labels come from a file, so that the paths do not determine them.
     """
-    check_int("image_size", image_size, SMALLEST, unit="pixels")
     check_fraction("val_fraction", val_fraction)
     check_choice("on_bad_file", on_bad_file, ("error", "skip"))
     check_setting(on_leak)
@@ -140,7 +135,7 @@ def open_splits(
     train, test, val = splits
     order = in_order(train.classes)
     classes = [printable(c) for c in order]
-    settings: dict[str, Any] = {"version": VERSION, "image_size": image_size, "on_bad_file": on_bad_file}
+    settings: dict[str, Any] = {"version": VERSION, "on_bad_file": on_bad_file, **size.key}
     if order != sorted(order):
         settings["order"] = "numbers"
     files: dict[str, str] = {}
@@ -178,8 +173,10 @@ def open_splits(
         found = find_white(name, files, white) if deep else None
         if found and found.line:
             print_line(found.line)
-        images = allocate(len(files), (image_size, image_size, 3))
-        kept, notes = decode_into(images, files, on_bad_file, found.white if found else White())
+        images = allocate(len(files), (size.stored, size.stored, 3))
+        kept, notes = decode_into(images, files, on_bad_file, found.white if found else White(), size.fit)
+        if "shapes" in notes:
+            print_line(f"{name}: {notes['shapes']}")
         targets, kept_split = np.array(labels)[kept], split[kept]
         check_class_counts(targets[kept_split == TRAIN], classes, least, "the files that can be read")
         if val is not None:
@@ -205,7 +202,7 @@ def open_splits(
         settings |= {"white": white, "depth": bit_depth.VERSION}
     elif white is not None:
         warn_user(f"data.white={white}: no file of {name} holds more than 8 bits a channel, so it has no effect")
-    dataset = open_cached(decode_to_cache(store, name, settings, produce), augment, seed, val_fraction)
+    dataset = open_cached(decode_to_cache(store, name, settings, produce), size, seed, val_fraction)
     if on_leak == "error":
         refuse_duplicates(name, dataset.notes)
     return dataset

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kd.data.augment import Augment
 from kd.data.checks import folder_of, name_setting
 from kd.data.class_folders import folders_in, list_classes
 from kd.data.dataset import ImageDataset
 from kd.data.datasets.folder import open_splits
 from kd.data.files import printable
 from kd.data.label_file import Listed
+from kd.data.sizing import Sizing
 from kd.runtime.connection import check_reachable
 from kd.runtime.errors import is_write_error
 from kd.store.store import Store
@@ -30,11 +30,10 @@ HOSTED = ("KAGGLE_DATA_PROXY_URL", "TBE_RUNTIME_ADDR")  # set in Kaggle's and Co
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.1,
     root: str | None = None,
-    image_size: int = 100,
     on_bad_file: str = "error",
     on_leak: str = "warn",
 ) -> ImageDataset:
@@ -43,7 +42,7 @@ def load(
     train, test = find_split(top, "seg_train"), find_split(top, "seg_test")
     with name_setting("root", top):
         splits = Listed(list_classes(train), list_classes(test), None)
-        return open_splits(store, "intel", splits, augment, seed, val_fraction, image_size, on_bad_file, on_leak)
+        return open_splits(store, "intel", splits, size, seed, val_fraction, on_bad_file, on_leak)
 
 
 def find_split(top: Path, split: str) -> Path:

@@ -7,11 +7,11 @@ names. Three thousand years in the ground left cracks and noise. Grey images: C 
 
 from __future__ import annotations
 
-from kd.data.augment import Augment
 from kd.data.checks import folder_of
 from kd.data.dataset import ImageDataset
 from kd.data.files import printable
 from kd.data.readers.idx import STEMS, find_idx, open_idx
+from kd.data.sizing import Sizing
 from kd.store.store import Store
 
 CLASSES = ("big", "sun", "moon", "cattle", "next", "field", "not", "arrow", "time", "wood")
@@ -20,11 +20,10 @@ PAGE = "https://github.com/wm-bupt/oracle-mnist"
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.1,
     root: str | None = None,
-    image_size: int = 28,
     on_leak: str = "warn",
 ) -> ImageDataset:
     """Open the four IDX files in ``root``: their folder, or a clone of the authors' repository."""
@@ -36,4 +35,4 @@ def load(
             f"{what}: a folder with {', '.join(STEMS)}, each with or without .gz\n"
             f"git clone {PAGE} downloads them (14 MB, in data/oracle); then set data.root=<the clone>"
         )
-    return open_idx(store, "oracle_mnist", files, CLASSES, augment, seed, val_fraction, image_size, on_leak)
+    return open_idx(store, "oracle_mnist", files, CLASSES, size, seed, val_fraction, on_leak)

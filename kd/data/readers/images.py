@@ -1,9 +1,9 @@
 """Decode image files of any mode into rows of one uint8 array, and name each bad file.
 
 An image is rotated by its EXIF orientation, converted to 8 bits a channel (bit_depth.py), composited over white if it
-is transparent, converted to RGB without colour management, and squashed to a square (the aspect ratio is not kept, as
-in Keras' ``image_dataset_from_directory``). Pillow's bilinear filter averages over the whole footprint when it shrinks
-(antialiasing). A file of the right size is not resampled. An animation gives its first frame.
+is transparent, converted to RGB without colour management, and made a square (sizing.py). Pillow's bilinear filter
+averages over the whole footprint when it shrinks (antialiasing). A file of the right size is not resampled. An
+animation gives its first frame.
 
 Files are not trusted. The suffix is ignored, and a format is read only if it is in ``FORMATS``: EPS, for example, would
 start Ghostscript, which executes the file. Only regular files are opened, so a pipe cannot block. A file that would
@@ -28,8 +28,9 @@ from tqdm import tqdm
 from kd.data.bit_depth import White, load_in_8_bits
 from kd.data.files import printable, reason_of, unreadable_reason
 from kd.data.readers.silence import silence_libraries
+from kd.data.sizing import describe_shapes, to_square
 
-VERSION = 1  # raise it when the same file gives other pixels
+VERSION = 2  # raise it when the same file gives other pixels
 WHITE = White()  # the default
 MAX_LISTED = 20  # bad files in the notes; the error names all of them
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
@@ -72,10 +73,11 @@ class MemoryGate:
 _bytes, _pixels = MemoryGate(MAX_BYTES), MemoryGate(MAX_PIXELS)
 
 
-def read_image(path: str, size: int, white: White = WHITE) -> np.ndarray:
+def read_image(path: str, size: int, white: White = WHITE, fit: str = "crop") -> np.ndarray:
     """Return an image file as [size, size, 3] uint8.
 
     Args:
+        fit: of images that are not square, see ``kd.data.sizing.Sizing``.
         white: for images of more than 8 bits a channel. For inference, pass the white of the data set that the network
             was trained on, ``ImageDataset.white``.
 
@@ -83,7 +85,7 @@ def read_image(path: str, size: int, white: White = WHITE) -> np.ndarray:
         Exception: any error of Pillow's decoders; ValueError for a file that is too large or must not be opened.
     """
     with opened(path) as image, memory_for(image):
-        return _square(image, size, white)
+        return np.asarray(to_square(upright(image, white), size, fit))
 
 
 @contextmanager
@@ -122,13 +124,11 @@ def memory_for(image: Image.Image) -> Iterator[None]:
             image.close()  # frees the pixels before the gate admits another thread
 
 
-def _square(image: Image.Image, size: int, white: White) -> np.ndarray:
+def upright(image: Image.Image, white: White) -> Image.Image:
+    """Return an opened image in RGB, in 8 bits, rotated by its EXIF orientation."""
     in_8_bits = load_in_8_bits(image, white)
     rotation = orientation(image)
-    rgb = to_rgb(in_8_bits if rotation is None else in_8_bits.transpose(rotation))
-    if rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
+    return to_rgb(in_8_bits if rotation is None else in_8_bits.transpose(rotation))
 
 
 @cache
@@ -167,7 +167,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def decode_into(
-    images: np.ndarray, files: Mapping[str, str], on_bad_file: str, white: White = WHITE
+    images: np.ndarray, files: Mapping[str, str], on_bad_file: str, white: White = WHITE, fit: str = "crop"
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Fill ``images`` [N, S, S, 3] with ``files`` ({label: path}) and return (positions kept [M], notes).
 
@@ -176,11 +176,14 @@ def decode_into(
     Raises:
         ValueError: with ``on_bad_file="error"``, naming every unreadable file and the reason.
     """
-    paths = list(files.values())
+    paths, shapes = list(files.values()), dict[int, tuple[int, int]]()
 
     def fill(row: int) -> str | None:
         try:
-            images[row] = read_image(paths[row], images.shape[1], white)
+            with opened(paths[row]) as image, memory_for(image):
+                rgb = upright(image, white)
+                shapes[row] = rgb.size
+                images[row] = to_square(rgb, images.shape[1], fit)
         except UnidentifiedImageError:
             return "not an image of a known format"
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and more
@@ -204,4 +207,7 @@ def decode_into(
     if bad:
         for target, row in enumerate(kept):  # row >= target: nothing is overwritten before it has moved
             images[target] = images[row]
-    return kept, {"bad_files": len(bad), "bad_file_names": bad[:MAX_LISTED]} if bad else {}
+    notes = {"bad_files": len(bad), "bad_file_names": bad[:MAX_LISTED]} if bad else {}
+    if said := describe_shapes((shapes[row] for row in kept.tolist()), fit):
+        notes["shapes"] = said
+    return kept, notes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kd.report.sweep.aggregate import Group
 
 
-TRAINING = ("data.augment.", "data.balance", "data.label_noise", "data.train_images")  # these change no test image
+TRAINING = ("data.balance", "data.label_noise", "data.train_images")  # these change no test image
 SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
 
 
@@ -71,7 +71,7 @@ def is_of_images(key: str) -> bool:
 
 def _by_settings(result: Mapping[str, Any]) -> SplitDigests:
     data = {name: value for name, value in result["settings"].items() if name.startswith("data.")}
-    seen = {name: value for name, value in data.items() if not name.startswith(TRAINING[:2])}
+    seen = {name: value for name, value in data.items() if not name.startswith(TRAINING[:1])}
     whole = {**seen, **{name: result["data"][name] for name in ("name", "classes", "image_size", "test")}}
     test = {name: value for name, value in whole.items() if name != "data.val_fraction"}
     return SplitDigests(digest(test)[: 2 * KEY_DIGITS], digest(whole)[: 2 * KEY_DIGITS])

@@ -118,7 +118,7 @@ def make_run(runs: Path, overrides: Sequence[str], test: int = 300) -> tuple[Pat
         settings["data"]["drawing_seed"],
         OmegaConf.to_container(_base(choices["teacher"], choices["kd"]).data),
     )
-    others = {name: value for name, value in settings["data"].items() if value != own[name] and name != "augment"}
+    others = {name: value for name, value in settings["data"].items() if value != own[name]}
     keys = run_keys(settings, f"fake scenes, {test}" + (f", {others}" if others else ""), uses_teacher)
     name = run_name(settings, choices, digest(keys.run))
     for same in runs.glob(f"*-{digest(keys.run)[:KEY_DIGITS]}"):  # made for other settings that compute the same

@@ -145,7 +145,7 @@ def test_rows_of_cells(sweep):
 
 
 def test_the_command_of_a_cell_runs_that_cell_alone(tmp_path):
-    fixed = ("teacher=resnet18", "hydra/launcher=kd", "tracking=disabled", "data.augment.flip=0", "outputs=my runs")
+    fixed = ("teacher=resnet18", "hydra/launcher=kd", "tracking=disabled", "augment.flip=0", "outputs=my runs")
     folder = make_sweep(tmp_path / "sweeps" / "s", temperatures=(4,), alphas=(0.5, 0.9), seeds=(0,), fixed=fixed[:1])
     sweep = replace(read_sweep(folder), fixed=(*fixed, "sweep=s", "kd.temperature=4", "seed=0"))
     words = shlex.split(cell_rows(sweep)[1]["command"])

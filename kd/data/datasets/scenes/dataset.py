@@ -17,7 +17,6 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from kd.data.augment import Augment
 from kd.data.checks import check_fraction, check_int, check_range
 from kd.data.dataset import ImageDataset
 from kd.data.datasets.scenes.camera import develop
@@ -25,6 +24,7 @@ from kd.data.datasets.scenes.classes import CLASSES, SCENES
 from kd.data.datasets.scenes.painter import Painter
 from kd.data.datasets.scenes.surroundings import clutter
 from kd.data.decoded_cache import decode_to_cache, open_cached
+from kd.data.sizing import Sizing
 from kd.store.store import Store
 
 DRAWING_VERSION = 3  # raise it when a pixel changes: it is part of the key of the decoded arrays
@@ -32,10 +32,9 @@ DRAWING_VERSION = 3  # raise it when a pixel changes: it is part of the key of t
 
 def load(
     store: Store,
-    augment: Augment,
+    size: Sizing,
     seed: int = 0,
     val_fraction: float = 0.12,
-    image_size: int = 48,
     train_images: int = 4200,
     test_images: int = 1200,
     drawing_seed: int = 0,
@@ -51,7 +50,13 @@ def load(
     Raises:
         ValueError: for a size or a count out of range.
     """
-    check_int("image_size", image_size, 16, 128, unit="pixels for drawn scenes")
+    check_int(
+        "image_size" if size.stored_size is None else "stored_size",
+        size.stored,
+        16,
+        128,
+        unit="pixels for drawn scenes",
+    )
     check_int("train_images", train_images, 2 * len(CLASSES), unit="so that each split has every class")
     check_int("test_images", test_images, len(CLASSES), unit="so that each class is tested")
     check_int("drawing_seed", drawing_seed, 0)
@@ -59,10 +64,10 @@ def load(
     check_range("label_noise", label_noise, 0, 0.99)
 
     def produce(allocate: Callable) -> dict:
-        images = allocate(train_images + test_images, (image_size, image_size, 3))
+        images = allocate(train_images + test_images, (size.stored, size.stored, 3))
         places = [(0, i) for i in range(train_images)] + [(1, i) for i in range(test_images)]
         for row, (split, position) in enumerate(tqdm(places, desc="drawing scenes", unit="image", disable=None)):
-            images[row] = draw(drawing_seed, split, position, image_size)
+            images[row] = draw(drawing_seed, split, position, size.stored)
         targets = [label(drawing_seed, split, position, label_noise) for split, position in places]
         wrong = sum(target != position % len(CLASSES) for target, (_, position) in zip(targets, places, strict=True))
         notes = {"training images with a wrong label, on purpose": wrong}
@@ -70,13 +75,13 @@ def load(
 
     settings = {
         "label_noise": label_noise,
-        "image_size": image_size,
+        "image_size": size.stored,
         "train_images": train_images,
         "test_images": test_images,
         "drawing_seed": drawing_seed,
         "version": DRAWING_VERSION,
     }
-    return open_cached(decode_to_cache(store, "scenes", settings, produce), augment, seed, val_fraction)
+    return open_cached(decode_to_cache(store, "scenes", settings, produce), size, seed, val_fraction)
 
 
 def draw(drawing_seed: int, split: int, position: int, image_size: int) -> np.ndarray:

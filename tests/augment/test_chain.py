@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kd.data.augment import Augment, random_uniforms
+from kd.augment.affine import Affine
+from kd.augment.chain import Chain
+from kd.augment.flip import Flip
 from kd.data.loader import Loader
+from kd.runtime.rng import random_uniforms
 
-ALL = Augment(flip=0.5, shift=0.1, zoom=0.2, rotate=10, jitter=0.2)
+ALL = Chain([Affine(flip=0.5, shift=0.1, zoom=0.2, rotate=10), Flip()], 12, 12)
 
 
 def test_a_view_does_not_depend_on_its_company():
@@ -40,15 +43,15 @@ def test_numbers_are_uniform_and_uncorrelated():
 
 def test_off_means_untouched_and_flip_means_mirrored():
     image, index = torch.rand(64, 1, 6, 6), torch.arange(64)
-    assert torch.equal(Augment()(image, 0, 1, index), image)
-    flipped = Augment(flip=0.5)(image, 0, 1, index)
+    assert torch.equal(Chain([Affine()], 6, 6)(image, 0, 1, index), image)
+    flipped = Chain([Affine(flip=0.5)], 6, 6)(image, 0, 1, index)
     mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, image, strict=True)]
     same = [torch.equal(a, b) for a, b in zip(flipped, image, strict=True)]
     assert all(m != s for m, s in zip(mirrored, same, strict=True)) and 16 < sum(mirrored) < 48
 
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(dataset):
-    loader = Loader(dataset, 16, 0, torch.device("cpu"))
+    loader = Loader(dataset, 16, 0, torch.device("cpu"), augment=[Flip()])
     first, again, second = ([b.index for b in loader.epoch(e)] for e in (1, 1, 2))
     assert torch.equal(torch.cat(first), torch.cat(again)) and not torch.equal(torch.cat(first), torch.cat(second))
     seen = torch.cat(first).tolist()
@@ -56,7 +59,7 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(dataset):
 
 
 def test_views_do_not_depend_on_the_batch_size(dataset):
-    small, large = (Loader(dataset, size, 0, torch.device("cpu")) for size in (8, 24))
+    small, large = (Loader(dataset, size, 0, torch.device("cpu"), augment=[Affine(0.5, 0.1)]) for size in (8, 24))
     views = [
         {int(i): x for b in loader.epoch(2) for i, x in zip(b.index, b.image, strict=True)} for loader in (small, large)
     ]
