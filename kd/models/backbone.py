@@ -37,7 +37,11 @@ def build(
     overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
         network = timm.create_model(
-            name, pretrained=bool(pretrained), num_classes=num_classes, pretrained_cfg_overlay=overlay
+            name,
+            pretrained=bool(pretrained),
+            num_classes=num_classes,
+            pretrained_cfg_overlay=overlay,
+            **(file.arguments if file else {}),
         )
     except Exception as error:
         if not pretrained or file:

@@ -38,6 +38,11 @@ class Pretrained:
     left: tuple[str, ...]  # tensors of the file for which the network has no place
     file: str  # its name
 
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Arguments of the network: of weights for grey images, timm would make a network for grey images."""
+        return _colours(self.overlay)
+
     def describe(self, num_classes: int) -> str:
         """Say in one line what a network with ``num_classes`` took from the file."""
         is_new = num_classes != self.classes
@@ -117,6 +122,7 @@ def _try(
                 name,
                 pretrained=True,
                 num_classes=classes,
+                **_colours(overlay),
                 pretrained_cfg_overlay={**overlay, "state_dict": numbered},
             )
     except Exception as error:
@@ -152,6 +158,11 @@ def _channels(cfg: Mapping[str, Any], own: Mapping[str, Tensor], state: Mapping[
         if len(shapes) == 2 and shapes[0][1] == 3 != shapes[1][1]:
             return {"input_size": (shapes[1][1], *cfg["input_size"][1:])}
     return {}
+
+
+def _colours(overlay: Mapping[str, Any]) -> dict[str, int]:
+    """Return timm's ``in_chans`` where ``_channels`` found another number in the file."""
+    return {"in_chans": 3} if "input_size" in overlay else {}
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:
