@@ -8,7 +8,7 @@ import timm
 from torch import nn
 
 from kd.models.hub import find_pretrained
-from kd.models.pretrained import forget_file, read_pretrained
+from kd.models.pretrained import forget_file, quiet_timm, read_pretrained, shrink_new_classifier
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
@@ -36,13 +36,14 @@ def build(
     file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
     overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
-        network = timm.create_model(
-            name,
-            pretrained=bool(pretrained),
-            num_classes=num_classes,
-            pretrained_cfg_overlay=overlay,
-            **(file.arguments if file else {}),
-        )
+        with quiet_timm():
+            network = timm.create_model(
+                name,
+                pretrained=bool(pretrained),
+                num_classes=num_classes,
+                pretrained_cfg_overlay=overlay,
+                **(file.arguments if file else {}),
+            )
     except Exception as error:
         if not pretrained or file:
             raise
@@ -54,6 +55,8 @@ def build(
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
         raise ValueError(f"{name} has no feature maps (forward_intermediates); choose a convolutional network of timm")
     if pretrained:
+        if network.pretrained_cfg["num_classes"] != num_classes:
+            shrink_new_classifier(network)
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     if file:
         network.weights_from = file.describe(num_classes)

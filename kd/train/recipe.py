@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
-from kd.train.layers import layer_groups
+from kd.train.layers import Groups, groups_of
 
 # timm has these; known without importing it, which takes seconds
 COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
@@ -63,7 +64,7 @@ class Recipe:
         """Take a step: some of timm's optimisers need second derivatives, others packages that are not installed."""
         weight = nn.Linear(1, 1)
         try:
-            optimizer = replace(self, layer_decay=None).optimizer_of(weight)
+            optimizer = self._make(weight, None)
             weight(torch.ones(1, 1)).sum().backward()
             optimizer.step()
         except Exception as error:
@@ -74,15 +75,17 @@ class Recipe:
 
         With ``layer_decay`` its groups have ``lr_scale``, by which the schedule's rate is multiplied.
         """
+        layers = {name: getattr(self, name) for name in ("weight_decay", "layer_decay", "freeze_epochs")}
+        by_layer = partial(groups_of, **layers) if self.layer_decay or self.freeze_epochs else None
+        return self._make(learned, by_layer)
+
+    def _make(self, learned: nn.Module, by_layer: Callable[[nn.Module], Groups] | None) -> torch.optim.Optimizer:
         from timm.optim import create_optimizer_v2, get_optimizer_class
 
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
-        layered = None
-        if self.layer_decay:
-            layered = partial(layer_groups, layer_decay=self.layer_decay, weight_decay=self.weight_decay)
         return create_optimizer_v2(
             learned,
-            param_group_fn=layered,
+            param_group_fn=by_layer,
             opt=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,
