@@ -96,8 +96,8 @@ def forget_file(network: nn.Module) -> None:
 def shrink_new_classifier(network: nn.Module) -> None:
     """Scale the weights of a new classifier down to those of a linear layer of torch, if timm made them larger.
 
-    timm draws EfficientNet's for about a thousand classes. For six they are 25 times those of torch: with the weights of
-    tf_efficientnet_lite0 the mean loss of a first epoch was 4.8, and its gradient spoils what the network knows.
+    timm draws EfficientNet's for about a thousand classes; for six they are 15 times those of torch. With the weights
+    of tf_efficientnet_lite0 the mean loss of a first epoch was 4.8, and such gradients spoil what the network knows.
     """
     found = network.get_classifier() if hasattr(network, "get_classifier") else None
     for layer in found if isinstance(found, tuple | list) else [found]:

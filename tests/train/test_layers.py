@@ -112,7 +112,7 @@ def test_the_classifier_learns_first_and_the_statistics_of_the_rest_stay(dataset
     assert changed == HEAD
     assert all(not torch.equal(value, adapter[name]) for name, value in seen[1][1].items()), "what is new learns, too"
     still = {name for name, value in seen[2][0].items() if torch.equal(value, before[name])}
-    assert still <= {"mean", "std"}
+    assert all(p.ndim == 1 and "running" not in name for name, p in before.items() if name in still - {"mean", "std"})
     assert all(p.requires_grad for p in made.parameters())
 
 
@@ -161,7 +161,7 @@ def test_students_of_one_pass_end_as_alone(dataset, machine, teacher, stacked):
                 torch.testing.assert_close(other[0].state_dict()[name], value, rtol=1e-9, atol=1e-11)
             else:
                 assert torch.equal(other[0].state_dict()[name], value), name
-    assert any("stacks of" in line for line in lines) == stacked
+    assert any("in stacks of" in line for line in lines) == stacked
 
 
 def test_other_networks_are_refused(dataset):
