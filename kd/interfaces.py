@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     index: Tensor  # [B], int64: position in the data set; on the device of the images
     epoch: int = 0  # with the index it identifies the view, and the row of a logit cache
     progress: float = 1.0  # share of the training that is done, for schedules
-    mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in; None without mixup
-    mixup_lam: Tensor | None = None  # [B], in [0.5, 1]: share of the own image in such a mixture
+    mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in (mixup, CutMix)
+    mixup_lam: Tensor | None = None  # [B], in [0, 1]: share of the own image in such a mixture
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
     views: int = 1  # of each image: the batch has B / views different images
 

@@ -138,6 +138,7 @@ OURS: dict[str, Rule] = {
     "momentum": PART,
     "warmup": PART,
     "mixup": SHARE,
+    "cutmix": SHARE,
     "clip_norm": or_null(number(above=0)),
     "ema": or_null(number(above=0, below=1)),
     "layer_decay": or_null(number(above=0, below=1)),

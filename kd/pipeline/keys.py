@@ -13,7 +13,9 @@ from kd.store.store import KEY_DIGITS, digest, shortened
 
 VERSION = 5  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
-ADDED_LATER = ("mixup", "layer_decay", "freeze_epochs")  # of a recipe
+
+# settings of a recipe that are in no key while they are off
+ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 
 Settings = dict[str, Any]
 
@@ -85,7 +87,7 @@ def run_keys(
     }
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     taught = {**student, "objective": active_terms(settings["kd"])}
-    shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
+    shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
     shown |= {"views": view_count} if view_count > 1 else {}
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:

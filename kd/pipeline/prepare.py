@@ -124,7 +124,7 @@ def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) 
     for role, spec in builder.specs.items():
         if role.startswith("teacher"):
             labels = Objective({"hard": CrossEntropy(recipe.label_smoothing)}, {"hard": 1.0})
-            own, is_trained = loader.with_seed(spec["seed"], recipe.mixup), bool(spec["checkpoint"])
+            own, is_trained = loader.with_seed(spec["seed"], recipe.mixup, recipe.cutmix), bool(spec["checkpoint"])
             network = builder.build(role)
             stages[role] = StageSpec(
                 role, "teachers", keys.networks[role], network, labels, recipe, own, is_trained=is_trained
@@ -141,7 +141,7 @@ def student_stages(
         objective: of the student. Every assistant has its own copy.
     """
     recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
-    own = loader.with_seed(cfg.seed, recipe.mixup)
+    own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix)
     labels = build_baseline_objective(cfg.baseline_kd)
     if cfg.baseline:
         network = builder.build("student")
@@ -154,7 +154,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, objective.views),
+            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views),
             taught_by=teacher,
         )
         teacher = role

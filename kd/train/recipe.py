@@ -1,4 +1,4 @@
-"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, EMA, rates by layer."""
+"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, CutMix, EMA, layers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ class Recipe:
     warmup: float = 0.1  # share of the steps in which the rate rises to lr; then half a cosine to 0
     label_smoothing: float = 0.0
     mixup: float = 0.0  # probability of mixing another training image into a view
+    cutmix: float = 0.0  # probability of pasting a part of another training image into a view
     clip_norm: float | None = None  # norm of the whole gradient
     ema: float | None = None  # decay of the averaged weights per step, e.g. 0.998; the averaged weights are kept
     layer_decay: float | None = None  # each layer of timm's network learns at this share of the rate of the next
     freeze_epochs: int = 0  # in the first epochs only the classifier of timm's network learns
 
     def __post_init__(self):
+        mixed = self.mixup + self.cutmix  # 0.9 + 0.1 may be rounded up
         for name, good, right in (
             ("epochs", self.epochs >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0"),
@@ -45,6 +47,7 @@ class Recipe:
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
+            ("cutmix", self.cutmix >= 0 and mixed <= 1 + 1e-9, f"in [0, {1 - self.mixup:g}] with mixup={self.mixup:g}"),
             ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
             ("layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1), or null"),
             ("freeze_epochs", 0 <= self.freeze_epochs <= self.epochs, f"in [0, epochs={self.epochs}]"),

@@ -56,6 +56,7 @@ from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from tests import quickly
 from tests.fake_device import Watch
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -87,7 +88,7 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         return Normalized(TinyCNN(6, 16, width=width), dataset.mean, dataset.std)
 
     live = LiveTeacher(network(0.5, 9), device)
-    loader = Loader(dataset, 33, 0, CPU)
+    loader = Loader(dataset, 33, 0, CPU, augment=AUGMENT)
     soft = partial(Objective, {"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
 
     def of_timm() -> nn.Module:
@@ -105,13 +106,15 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
     # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
     sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
     hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
-    steps = Loader(dataset, 10_000, 0, CPU)  # one step per epoch: the log shows every step
+    steps = Loader(dataset, 10_000, 0, CPU, augment=AUGMENT)  # one step per epoch: the log shows every step
     found = {
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
         "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
         "freeze": trained(soft(), loader, sgd(3, lr=0.01, freeze_epochs=1, layer_decay=0.5), of_timm()),
-        "grad_accum_steps": trained(soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3), sgd(2, clip_norm=1.0)),
+        "grad_accum_steps": trained(
+            soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT), sgd(2, clip_norm=1.0)
+        ),
     }
     clock = Timer()
     cache = open_cache(store, {"test": 1}, live, loader, 3, clock, world)
