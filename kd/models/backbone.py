@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import timm
 from torch import nn
 
 from kd.models.hub import find_pretrained
+from kd.models.pretrained import forget_file, quiet_timm, read_pretrained, shrink_new_classifier
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
 
 
-def build(name: str, num_classes: int, image_size: int, pretrained: bool = False, stem: str = "auto") -> nn.Module:
+def build(
+    name: str, num_classes: int, image_size: int, pretrained: bool | str = False, stem: str = "auto"
+) -> nn.Module:
     """Create a timm network that takes [B, 3, image_size, image_size].
 
     Args:
         name: any name from ``timm.list_models()``.
-        pretrained: start from timm's weights; the network keeps the normalisation of their training.
+        pretrained: start from timm's weights (True), or from those in a file or in the folder of a model card; the
+            network keeps the normalisation of their training.
         stem: "large" is the published network; "small" does not shrink the image in the first convolution and drops
             the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels.
 
@@ -27,13 +33,19 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
-    overlay = find_pretrained(name) if pretrained else None
+    file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
+    overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
-        network = timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay
-        )
+        with quiet_timm():
+            network = timm.create_model(
+                name,
+                pretrained=bool(pretrained),
+                num_classes=num_classes,
+                pretrained_cfg_overlay=overlay,
+                **(file.arguments if file else {}),
+            )
     except Exception as error:
-        if not pretrained:
+        if not pretrained or file:
             raise
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
@@ -43,9 +55,14 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
         raise ValueError(f"{name} has no feature maps (forward_intermediates); choose a convolutional network of timm")
     if pretrained:
+        if network.pretrained_cfg["num_classes"] != num_classes:
+            shrink_new_classifier(network)
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    if file:
+        network.weights_from = file.describe(num_classes)
+        forget_file(network)
     if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
-        adapt_stem(network, keep_weights=pretrained)
+        adapt_stem(network, keep_weights=bool(pretrained))
     return network
 
 
