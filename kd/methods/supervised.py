@@ -69,5 +69,5 @@ class CrossEntropy(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         if batch.mixup_target is None:
-            return cross_entropy(student.logits, batch.target, self.label_smoothing, batch.class_weight)
-        return mixed_cross_entropy(student.logits, batch, self.label_smoothing)
+            return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
+        return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)

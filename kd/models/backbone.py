@@ -1,4 +1,4 @@
-"""Any convolutional network of timm as teacher or student (https://huggingface.co/docs/timm)."""
+"""Any network of timm with feature maps, as teacher or student (https://huggingface.co/docs/timm)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import timm
 from torch import nn
 
 from kd.models.hub import find_pretrained
+from kd.models.timm_size import fit_to_size
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
@@ -18,7 +19,8 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         name: any name from ``timm.list_models()``.
         pretrained: start from timm's weights; the network keeps the normalisation of their training.
         stem: "large" is the published network; "small" does not shrink the image in the first convolution and drops
-            the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels.
+            the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels. The small stem of a
+            transformer has smaller patches, 4 pixels for 16; one without patches keeps its own for "auto".
 
     Raises:
         ValueError: unknown name or stem, a network without feature maps, or weights that cannot be fetched.
@@ -27,10 +29,12 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    is_small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE)
+    sized, is_small = fit_to_size(name, image_size, stem, is_small, adapt_stem, bool(pretrained))
     overlay = find_pretrained(name) if pretrained else None
     try:
         network = timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay
+            name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay, **sized
         )
     except Exception as error:
         if not pretrained:
@@ -41,10 +45,10 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
             "with a network and copy the Hugging Face cache (HF_HOME)."
         ) from error
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
-        raise ValueError(f"{name} has no feature maps (forward_intermediates); choose a convolutional network of timm")
+        raise ValueError(f"{name} has no feature maps (forward_intermediates); choose another network")
     if pretrained:
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
-    if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
+    if is_small:
         adapt_stem(network, keep_weights=pretrained)
     return network
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import extract_outputs
+from kd.models.tokens import choose_maps
 from kd.runtime.errors import first_line
 
 
@@ -80,7 +81,9 @@ class Normalized(nn.Module):
         return self.network((image - self.mean) / self.std)
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self.network.forward_intermediates((image - self.mean) / self.std)
+        """[B, 3, H, W] -> (what the head reads, the maps of ``choose_maps``)."""
+        last, maps = self.network.forward_intermediates((image - self.mean) / self.std)
+        return last, choose_maps(maps)
 
     def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:
         return self.network.forward_head(last, pre_logits=pre_logits)
