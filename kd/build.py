@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from kd.config.checks import BASELINE, blamed_error
 from kd.config.errors import error_line
 from kd.config.keys import get_path
+from kd.runtime.model_card import check_architecture, read_card, weights_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,12 @@ class ModelBuilder:
         has_statistics = spec.get("mean") is not None or spec.get("std") is not None
         if spec.get("checkpoint"):
             path = Path(spec["checkpoint"]).expanduser()
-            load_external(network, path, has_statistics, spec.get("checkpoint_prefix"))
+            card = read_card(path)
+            check_architecture(card, spec["network"].get("name"), path)
+            if card and card.mean and card.std and not has_statistics:
+                network.normalize_by(card.mean, card.std)
+            known = has_statistics or bool(card and card.mean and card.std)
+            load_external(network, weights_in(path), known, spec.get("checkpoint_prefix"))
         if has_statistics:  # they override those of the checkpoint
             network.normalize_by(spec.get("mean"), spec.get("std"))
         return check_input_size(network, spec, role, len(dataset.classes), dataset.image_size)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kd.config.timm_names import is_mentioned, offered
 from kd.config.wandb_names import FORBIDDEN, NAME_LENGTH, TAG_LENGTH
+from kd.runtime.model_card import weights_in
 from kd.runtime.values import is_number
 
 NAME_BYTES = 255  # longest name that the usual file systems take
@@ -114,6 +115,13 @@ def _is_path(value: Any, exists: Callable[[Path], bool]) -> bool:
         return False
 
 
+def _has_weights(path: Path) -> bool:
+    try:
+        return weights_in(path).is_file()
+    except FileNotFoundError:
+        return False
+
+
 ANYTHING = Rule("anything", lambda value: True)
 NULL = Rule("null", lambda value: value is None)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
@@ -128,6 +136,7 @@ NAMED = Rule(MAPPING.right, MAPPING.good, parts=True)
 OPTION_NODE = Rule("settings with a _target_", lambda value: is_option_node(value), parts=True)
 FOLDER = Rule("an existing folder", lambda value: _is_path(value, Path.is_dir))
 FILE = Rule("an existing file", lambda value: _is_path(value, Path.is_file))
+WEIGHTS = Rule("an existing file, or the folder of a model card of timm", lambda value: _is_path(value, _has_weights))
 NAME = Rule(
     f"the name of a folder, without / and of at most {NAME_BYTES} bytes",
     lambda v: is_line(v) and "/" not in v and v not in (".", "..") and not too_long(v),

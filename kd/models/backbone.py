@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import timm
 from torch import nn
 
 from kd.models.hub import find_pretrained
+from kd.models.pretrained import forget_file, read_pretrained
 from kd.models.timm_size import fit_to_size
+from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
 
 
-def build(name: str, num_classes: int, image_size: int, pretrained: bool = False, stem: str = "auto") -> nn.Module:
+def build(
+    name: str, num_classes: int, image_size: int, pretrained: bool | str = False, stem: str = "auto"
+) -> nn.Module:
     """Create a timm network that takes [B, 3, image_size, image_size].
 
     Args:
         name: any name from ``timm.list_models()``.
-        pretrained: start from timm's weights; the network keeps the normalisation of their training.
+        pretrained: start from timm's weights (True), or from those in a file or in the folder of a model card; the
+            network keeps the normalisation of their training.
         stem: "large" is the published network; "small" does not shrink the image in the first convolution and drops
             the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels. The small stem of a
             transformer has smaller patches, 4 pixels for 16; one without patches keeps its own for "auto".
@@ -31,14 +38,25 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
     is_small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE)
     sized, is_small = fit_to_size(name, image_size, stem, is_small, adapt_stem, bool(pretrained))
-    overlay = find_pretrained(name) if pretrained else None
+    file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
+    overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
         network = timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, pretrained_cfg_overlay=overlay, **sized
+            name,
+            pretrained=bool(pretrained),
+            num_classes=num_classes,
+            pretrained_cfg_overlay=overlay,
+            **{**(file.arguments if file else {}), **sized},
         )
     except Exception as error:
-        if not pretrained:
+        if not pretrained or file:
             raise
+        if sized:
+            raise ValueError(
+                f"timm does not convert the pretrained weights of {name} to images of {image_size} x {image_size} "
+                f"pixels ({first_line(error)})\nUse the image size that it was trained with: "
+                f"{timm.get_pretrained_cfg(name).input_size[-1]}; for a teacher that is teacher.image_size"
+            ) from error
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
             "Train from scratch (teacher.pretrained=false, or student.pretrained=false), or fetch them on a machine "
@@ -48,8 +66,11 @@ def build(name: str, num_classes: int, image_size: int, pretrained: bool = False
         raise ValueError(f"{name} has no feature maps (forward_intermediates); choose another network")
     if pretrained:
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    if file:
+        network.weights_from = file.describe(num_classes)
+        forget_file(network)
     if is_small:
-        adapt_stem(network, keep_weights=pretrained)
+        adapt_stem(network, keep_weights=bool(pretrained))
     return network
 
 

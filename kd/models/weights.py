@@ -69,9 +69,9 @@ def load_external(network: nn.Module, path: Path, has_statistics: bool = False, 
         if prefix is not None:
             raise ValueError(f"{SETTING} chooses weights of a file, and {path.name} is a program")
         network.network.read(path)
-        return _check_finite(dict(network.network.named_parameters()), path)  # a mask in it may be infinite
+        return check_finite(dict(network.network.named_parameters()), path)  # a mask in it may be infinite
     found_statistics = load_weights(network, path, prefix)
-    _check_finite(network.network.state_dict(), path)
+    check_finite(network.network.state_dict(), path)
     if has_statistics:
         return None
     mean, std = (getattr(network, name).flatten().tolist() for name in ("mean", "std"))
@@ -110,7 +110,7 @@ def load_weights(network: nn.Module, path: Path, prefix: str | None = None) -> b
     own = network.state_dict()
     kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(COUNTS)}
     state = _part_of(own, *_read(path, prefix), path)
-    _check_same(own, {**kept, **state}, path)
+    check_same(own, {**kept, **state}, path)
     _check_kinds(own, state, path)
     network.load_state_dict({**kept, **state})
     return not STATISTICS.isdisjoint(state)
@@ -125,9 +125,23 @@ def check_checkpoint(network: nn.Module, path: Path, prefix: str | None = None) 
     own = network.state_dict()
     state = _part_of(own, *_read(path, prefix), path)
     kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(COUNTS)}
-    _check_same(own, {**kept, **{n: own.get(n, value) for n, value in state.items()}}, path)  # by name
+    check_same(own, {**kept, **{n: own.get(n, value) for n, value in state.items()}}, path)  # by name
     _check_kinds(own, state, path)
-    _check_finite(state, path)
+    check_finite(state, path)
+
+
+def read_part(network: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint for a ``Normalized``, under its names, and unknown ones inside of it.
+
+    Names and shapes are the caller's to compare.
+
+    Raises:
+        ValueError: not a checkpoint, one of several networks that fit, or one without floating-point weights.
+    """
+    own = network.state_dict()
+    state = _part_of(own, *_read(path, None), path)
+    _check_kinds(own, {name: value for name, value in state.items() if name in own}, path)
+    return state
 
 
 def _part_of(
@@ -244,7 +258,7 @@ def _typed(prefix: str) -> str:
     return word if re.fullmatch(r"[A-Za-z_][\w.]*|", word) else f"'\"{word}\"'"
 
 
-def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+def check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     """Raise ValueError for tensors of other names or shapes."""
     missing = [f"{name} is missing" for name in sorted(set(own) - set(state))]
     unknown = [f"{name} is not known" for name in sorted(set(state) - set(own))]
@@ -293,7 +307,7 @@ def _renaming(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     return f"\nIf they are the same tensors under other names, rename them in the file: {_listed(renamed)}"
 
 
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise ValueError for weights that are NaN or infinite."""
     counts = {name: int((~value.isfinite()).sum()) for name, value in tensors.items()}
     bad = [f"{name} ({count} of {tensors[name].numel()})" for name, count in counts.items() if count]

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.runtime.model_card import read_card, weights_in
 from kd.store.store import KEY_DIGITS, digest, shortened
 
 VERSION = 5  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
+ADDED_LATER = ("mixup", "layer_decay", "freeze_epochs")  # of a recipe
 
 Settings = dict[str, Any]
 
@@ -63,7 +65,7 @@ def run_keys(
     def teacher_key(spec: Mapping[str, Any]) -> Settings:
         if spec["checkpoint"]:
             source = {name: spec[name] for name in ["checkpoint_prefix"] if spec.get(name) is not None}
-            source["checkpoint"] = file_sha256(Path(spec["checkpoint"]).expanduser())
+            source |= file_key(spec["checkpoint"], "checkpoint", "teacher.checkpoint", spec)
             return {"version": VERSION, "data": fingerprint, **architecture_key(spec), **source}
         return {**learned, **architecture_key(spec), "recipe": recipe_key(train["teacher"]), "seed": spec["seed"]}
 
@@ -75,7 +77,12 @@ def run_keys(
     teacher = {"ensemble": of_teachers, "combine": settings["teacher"]["combine"]} if members else of_teachers[0]
     recipe = recipe_key(train["student"])
     del recipe["label_smoothing"]  # a term reads it
-    student = {**learned, "network": settings["student"], "recipe": recipe, "seed": settings["seed"]}
+    student = {
+        **learned,
+        **architecture_key({"network": settings["student"]}),
+        "recipe": recipe,
+        "seed": settings["seed"],
+    }
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     taught = {**student, "objective": active_terms(settings["kd"])}
     shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
@@ -113,9 +120,14 @@ def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Setti
 
 
 def architecture_key(spec: Mapping[str, Any]) -> Settings:
-    """Return the architecture of a network: with its attention and, if it has its own, the statistics of its input."""
-    attention = spec.get("attention")
-    key: Settings = {"network": spec["network"]}
+    """Return the architecture of a network: with its attention and, if it has its own, the statistics of its input.
+
+    A file of pretrained weights counts by its content.
+    """
+    attention, network = spec.get("attention"), dict(spec["network"])
+    if isinstance(network.get("pretrained"), str):
+        network["pretrained"] = file_key(network["pretrained"], "sha256", "pretrained", spec)
+    key: Settings = {"network": network}
     if attention:
         key["attention"] = {name: attention[name] for name in ("wrap", "stages")}
     return key | {name: spec[name] for name in ("mean", "std") if spec.get(name) is not None}
@@ -127,8 +139,8 @@ def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
-    """Return a recipe without mixup if it is off: a setting that was added later is in no key while it is off."""
-    return {name: value for name, value in recipe.items() if name != "mixup" or value}
+    """Return a recipe without what is off in it: a setting that was added later is in no key while it is off."""
+    return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:
@@ -158,12 +170,31 @@ def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) 
     return f"{shortened('-'.join(parts))}-{key[:KEY_DIGITS]}"
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a checkpoint.
+def file_key(path: str, name: str, setting: str, spec: Mapping[str, Any]) -> Settings:
+    """Return the content of a file of weights under ``name``, and the statistics of its input that its card sets.
+
+    Args:
+        path: of a file, or of the folder of a model card. spec: of the network; its own statistics count instead.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; names the setting.
+        ValueError: see ``read_card``.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"teacher.checkpoint={path}: there is no such file")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    place = Path(path).expanduser()
+    card, own = read_card(place), spec.get("mean") is not None or spec.get("std") is not None
+    key: Settings = {name: file_sha256(place, setting)}
+    if card and not own:
+        key |= {f"card_{each}": value for each, value in (("mean", card.mean), ("std", card.std)) if value}
+    return key
+
+
+def file_sha256(path: Path, setting: str) -> str:
+    """Return the SHA-256 of a file of weights.
+
+    Raises:
+        FileNotFoundError: there is no such file; names the setting.
+    """
+    try:
+        return hashlib.sha256(weights_in(path).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{setting}={path}: {error}") from None

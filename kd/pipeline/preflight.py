@@ -26,8 +26,9 @@ from kd.build import (
 from kd.config.checks import check_length, check_outputs
 from kd.config.combine import expand_combination
 from kd.config.composed import checked, resolved
-from kd.config.keys import quote_value
+from kd.config.keys import get_path, quote_value
 from kd.config.networks import assistants_of, members_of
+from kd.runtime.model_card import check_architecture, read_card, weights_in
 from kd.store.store import digest
 from kd.tracking.wandb_environment import find_agent
 
@@ -99,21 +100,22 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     with name_setting(cfg):
         objective = build_objective(cfg.kd)
         build_baseline_objective(cfg.baseline_kd)
+    from kd.train.layers import refuse_unlayered
+
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
     for node, role, spec in networks(settings, members, bool(objective.needs)):
         parts = ("network", "attention", "checkpoint", "checkpoint_prefix")
-        key = digest({"role": role, "size": size, **{part: spec.get(part) for part in parts}})
+        recipe = "train.teacher" if role.startswith("teacher") else "train.student"
+        layered = {name: get_path(settings, f"{recipe}.{name}") for name in ("layer_decay", "freeze_epochs")}
+        key = digest({"role": role, "size": size, **layered, **{part: spec.get(part) for part in parts}})
         if isinstance(size, int) and key not in seen:
             seen.add(key)
             with name_setting(cfg, node):
                 network = try_network(role, spec, size)
             try_image(network, role, spec, size, partial(has_size, cfg))
-            if spec.get("checkpoint") and not hasattr(
-                network.network, "read"
-            ):  # a program is read only if it is trusted
-                from kd.models.weights import check_checkpoint
-
-                check_checkpoint(network, Path(spec["checkpoint"]).expanduser(), spec["checkpoint_prefix"])
+            with name_setting(cfg):
+                try_weights(network, spec)
+                refuse_unlayered(network, bool((spec.get("attention") or {}).get("wrap")), layered, recipe)
     from kd.pipeline.keys import run_keys
     from kd.teachers.logit_cache import teacher_factory  # takes a second to import
 
@@ -129,10 +131,28 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
             instantiate_node(cfg[group][name])
 
 
+def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
+    """Read the files of weights of a network: its checkpoint, and the pretrained weights that it starts from.
+
+    Raises:
+        ValueError: a file does not belong to the network.
+    """
+    if spec.get("checkpoint") and not hasattr(network.network, "read"):  # a program is read only if it is trusted
+        from kd.models.weights import check_checkpoint
+
+        path = Path(spec["checkpoint"]).expanduser()
+        check_architecture(read_card(path), spec["network"].get("name"), path)
+        check_checkpoint(network, weights_in(path), spec["checkpoint_prefix"])
+    if isinstance(file := spec["network"].get("pretrained"), str):
+        from kd.models.pretrained import read_pretrained
+
+        read_pretrained(spec["network"]["name"], Path(file).expanduser())
+
+
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
-    """Return the names of timm's networks that start from timm's weights."""
+    """Return the names of timm's networks that start from timm's published weights, not from a file."""
     specs = networks(settings, members_of(settings, choices["teacher"]), taught=True)
-    nodes = [spec["network"] for _, _, spec in specs if spec["network"].get("pretrained")]
+    nodes = [spec["network"] for _, _, spec in specs if spec["network"].get("pretrained") is True]
     return sorted({node["name"] for node in nodes if node["_target_"] == TIMM})
 
 

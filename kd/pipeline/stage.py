@@ -19,6 +19,7 @@ from kd.evaluation.metrics import accuracy
 from kd.evaluation.predict import predict_distributed
 from kd.interfaces import Teacher
 from kd.models.weights import load_weights
+from kd.runtime.console import print_line
 from kd.runtime.device import Device
 from kd.runtime.distributed import SINGLE_PROCESS, World
 from kd.store.distributed import get_or_create_together
@@ -100,6 +101,9 @@ def get_or_train(
         if spec.is_trained:
             training = _validate(spec, device, world)
         else:
+            origin = getattr(getattr(spec.network, "network", None), "weights_from", None)
+            if origin:
+                print_line(f"{spec.role}: {origin}")
             training = fit(
                 spec.network,
                 spec.objective,

@@ -178,10 +178,8 @@ class DistributedStep:
     def __init__(self, step: nn.Module, world: World):
         self.inner, self.world = _Once(step), world
         self.norms = [module for module in step.modules() if isinstance(module, _BatchNorm)]
-        # a larger step has several buckets; DDP sends them in the right order, and always in the same, only if it looks
-        is_large = sum(p.nbytes for p in step.parameters() if p.requires_grad) >= FIRST_BUCKET
-        self.is_decided = is_large or any(getattr(module, "schedule", None) for module in step.modules())
-        self.ddp, self.sends = _DDP(self.inner, find_unused_parameters=True), True
+        self.sends = True
+        self._wrap(init_sync=True)
 
     def __call__(self, *inputs: Any) -> Any:
         if not self.is_decided:
@@ -197,6 +195,19 @@ class DistributedStep:
             yield
         finally:
             self.sends = True
+
+    def renew(self) -> None:
+        """Send the gradients of the parameters that require one from here on, on all processes; others get none."""
+        self.ddp.reducer._remove_autograd_hooks()
+        del self.ddp  # and its memory
+        self._wrap(init_sync=False)
+
+    def _wrap(self, init_sync: bool) -> None:
+        step = self.inner.step
+        # a larger step has several buckets; DDP sends them in the right order, and always in the same, only if it looks
+        is_large = sum(p.nbytes for p in step.parameters() if p.requires_grad) >= FIRST_BUCKET
+        self.is_decided = is_large or any(getattr(module, "schedule", None) for module in step.modules())
+        self.ddp = _DDP(self.inner, find_unused_parameters=True, init_sync=init_sync)
 
     def _decide(self, inputs: tuple[Any, ...]) -> None:
         """Run the first step forward, and replace DDP by a quicker one if its loss depends on every parameter."""

@@ -1,16 +1,18 @@
-"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, EMA."""
+"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, EMA, rates by layer."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
+from kd.train.layers import layer_groups
 
 # timm has these; known without importing it, which takes seconds
 COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
@@ -30,6 +32,8 @@ class Recipe:
     mixup: float = 0.0  # probability of mixing another training image into a view
     clip_norm: float | None = None  # norm of the whole gradient
     ema: float | None = None  # decay of the averaged weights per step, e.g. 0.998; the averaged weights are kept
+    layer_decay: float | None = None  # each layer of timm's network learns at this share of the rate of the next
+    freeze_epochs: int = 0  # in the first epochs only the classifier of timm's network learns
 
     def __post_init__(self):
         for name, good, right in (
@@ -41,6 +45,8 @@ class Recipe:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
             ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
+            ("layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1), or null"),
+            ("freeze_epochs", 0 <= self.freeze_epochs <= self.epochs, f"in [0, epochs={self.epochs}]"),
             ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0, or null"),
         ):
             if not good:
@@ -57,19 +63,26 @@ class Recipe:
         """Take a step: some of timm's optimisers need second derivatives, others packages that are not installed."""
         weight = nn.Linear(1, 1)
         try:
-            optimizer = self.optimizer_of(weight)
+            optimizer = replace(self, layer_decay=None).optimizer_of(weight)
             weight(torch.ones(1, 1)).sum().backward()
             optimizer.step()
         except Exception as error:
             raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
 
     def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser of all parameters, fused if it has such a kernel (AdamW: half the time per step)."""
+        """Return the optimiser of all parameters, fused if it has such a kernel (AdamW: half the time per step).
+
+        With ``layer_decay`` its groups have ``lr_scale``, by which the schedule's rate is multiplied.
+        """
         from timm.optim import create_optimizer_v2, get_optimizer_class
 
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
+        layered = None
+        if self.layer_decay:
+            layered = partial(layer_groups, layer_decay=self.layer_decay, weight_decay=self.weight_decay)
         return create_optimizer_v2(
             learned,
+            param_group_fn=layered,
             opt=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,

@@ -90,8 +90,10 @@ class _Pass:
 
     def _train_epoch(self, progress: Progress) -> None:
         lead = self.active[0]
-        for training in self.active:
-            training.begin_epoch()
+        if any([training.begin_epoch() for training in self.active]):  # all of them
+            for block in self.blocks:
+                block.release()
+            self.blocks = []  # other parameters learn now: the students are of other forms
         epoch, start = lead.position
         streams = _Streams(self.active, epoch, start)
         for step in range(start, lead.loader.steps):

@@ -27,6 +27,7 @@ from kd.runtime.rng import random_states, restore_random_states
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
+from kd.train.layers import Trunk
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
@@ -78,6 +79,7 @@ class Training:
         self.train_step = TrainStep(network, objective, device, compile)
         self.ddp = world.wrap_ddp(self.train_step)
         self.optimizer = recipe.optimizer_of(self.train_step)
+        self.trunk = Trunk(self.train_step) if recipe.freeze_epochs else None
         self.averaged = ModelEma(network, recipe.ema) if recipe.ema else None
         self.evaluated = self.averaged.network if self.averaged else network
         self.state = TrainState(self.train_step, self.optimizer, self.averaged, world)
@@ -146,14 +148,19 @@ class Training:
         if stop is None:
             self.end_epoch()
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self) -> bool:
+        """Freeze what this epoch does not train; return whether other parameters learn from here on."""
         self.network.train()
+        changed = self.trunk is not None and self.trunk.freeze(self.state.epoch <= self.recipe.freeze_epochs)
+        if changed and self.world.size > 1:
+            self.ddp.renew()
+        return changed
 
     def begin_step(self, done: float) -> None:
         """Set the learning rate of a step."""
         self.rate = self.recipe.lr * warmup_cosine(done, self.recipe.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group.get("lr_scale", 1.0)
         self.manager.on_step_start()
 
     def learn(self, batch: Batch, answer: Outputs | None, number: int) -> None:
