@@ -105,12 +105,16 @@ def extract_outputs(model: nn.Module, image: Tensor, needs: Set[str] = DEFAULT_N
             runs the head once more, which would change the statistics of a batch norm in the head.
     """
     last, features = model.forward_intermediates(image)
-    embedding = model.forward_head(last, pre_logits=True) if "embedding" in needs else None
+    embedding = mean_of_heads(model.forward_head(last, pre_logits=True)) if "embedding" in needs else None
     class_maps = class_activation(model, last) if "class_maps" in needs and is_map(last, features) else None
-    logits, heads = model.forward_head(last), ()
-    if isinstance(logits, tuple):
-        heads, logits = logits, (logits[0] + logits[1]) / 2
-    return Outputs(logits, embedding, tuple(features), class_maps, heads)
+    logits = model.forward_head(last)
+    heads = logits if isinstance(logits, tuple) else ()
+    return Outputs(mean_of_heads(logits), embedding, tuple(features), class_maps, heads)
+
+
+def mean_of_heads(x: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return the mean over the two heads that timm's distilled networks return apart in training, or ``x`` itself."""
+    return (x[0] + x[1]) / 2 if isinstance(x, tuple) else x
 
 
 def is_map(last: object, features: Sequence[Tensor]) -> bool:
@@ -130,4 +134,4 @@ def class_activation(model: nn.Module, last: Tensor) -> Tensor:
     """
     count, channels, height, width = last.shape
     positions = last.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
-    return model.forward_head(positions).view(count, height, width, -1).permute(0, 3, 1, 2)
+    return mean_of_heads(model.forward_head(positions)).view(count, height, width, -1).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""A text file with one class name a line: the outputs of a network, in order; and where the data's classes are in it."""
+"""A text file of class names, one a line: the outputs of a network, in order; where the data's classes are in it."""
 
 from __future__ import annotations
 
