@@ -29,8 +29,9 @@ def fit_to_size(
 ) -> tuple[Arguments, bool]:
     """Return the arguments with which timm builds a network for this image size, and whether to adapt its stem.
 
-    Only networks that timm declares to be of a fixed size are tried, on the meta device, until one takes the image:
-    as published, with timm's ``img_size``, and for small images first with smaller patches.
+    Variants are tried on the meta device until one takes the image: as published, for small images with a changed stem
+    or with smaller patches, and with timm's ``img_size``. Nothing is tried for larger images and a network of no fixed
+    size.
 
     Args:
         name: of a network of timm. stem: the setting. is_small: whether a small stem is wanted for this size.
@@ -41,8 +42,9 @@ def fit_to_size(
         ValueError: ``stem="small"`` of a network that has no smaller stem at this size.
     """
     cfg = timm.get_pretrained_cfg(name)
-    if cfg is None or not cfg.fixed_input_size or (cfg.input_size[-1] == image_size and not is_small):
-        return {}, is_small
+    fixed = cfg is not None and cfg.fixed_input_size
+    if not is_small and (not fixed or cfg.input_size[-1] == image_size):
+        return {}, False
 
     def adapted(network: nn.Module) -> None:
         if is_small:
@@ -56,6 +58,8 @@ def fit_to_size(
             arguments = {"img_size": image_size, "patch_size": patch}
             if _failure(name, image_size, arguments) is None:
                 return arguments, False
+        if not fixed:
+            return {}, True
         if stem == "small":
             raise ValueError(
                 f"stem=small: {name} has no smaller stem for {image_size} x {image_size} pixels "
@@ -83,12 +87,19 @@ def _smaller_patches(name: str, image_size: int) -> Iterator[int]:
 def _failure(
     name: str, image_size: int, arguments: Arguments, change: Callable[[nn.Module], None] = lambda network: None
 ) -> Exception | None:
-    """Return why a network of these arguments does not take the image, or None if it does."""
+    """Return why a network of these arguments does not take the image, or None if it does.
+
+    A network that reads its grid from a patch size, not from its tokens, shows maps of wrong channels after a change of
+    its stem.
+    """
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
             network = timm.create_model(name, num_classes=2, **arguments).eval()
             change(network)
-            extract_outputs(network, torch.zeros(1, 3, image_size, image_size))
+            maps = extract_outputs(network, torch.zeros(1, 3, image_size, image_size)).features
+            right = [info["num_chs"] for info in network.feature_info]
+            if [one.shape[1] for one in maps] != right:
+                raise ValueError(f"its maps have {[one.shape[1] for one in maps]} channels, not {right}")
     except Exception as error:  # of many kinds: an assertion, a shape, an argument that the constructor does not take
         return error
     return None
