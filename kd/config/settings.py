@@ -13,6 +13,7 @@ from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, expand, get_
 from kd.config.rules import (
     ANYTHING,
     DEVICE,
+    FILE,
     FLAG,
     FOLDER,
     GROUP_OF_WANDB,
@@ -69,6 +70,8 @@ READ: dict[str, Rule] = {
     "teacher.seed": SEED,
     "teacher.mean": or_null(list_of(SHARE, 3)),
     "teacher.std": or_null(list_of(number(above=0, most=1), 3)),
+    "teacher.image_size": or_null(whole(8, 4096)),
+    "teacher.classes": or_null(FILE),
     "teacher.ensemble": LIST,
     "teacher.combine": one_of("probabilities", "log_mean_exp", "logits"),
     "teacher.source": one_of("auto", "live", "cached"),

@@ -87,5 +87,5 @@ class CrossEntropy(nn.Module):
         if batch.labelled is not None:
             return labelled_cross_entropy(student.logits, batch, self.label_smoothing)
         if batch.mixup_target is None:
-            return cross_entropy(student.logits, batch.target, self.label_smoothing, batch.class_weight)
-        return mixed_cross_entropy(student.logits, batch, self.label_smoothing)
+            return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
+        return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.runtime.class_names import read_class_names
 from kd.runtime.model_card import read_card, weights_in
 from kd.store.store import KEY_DIGITS, digest, shortened
 
@@ -125,9 +126,10 @@ def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Setti
 
 
 def architecture_key(spec: Mapping[str, Any]) -> Settings:
-    """Return the architecture of a network: with its attention and, if it has its own, the statistics of its input.
+    """Return the architecture of a network: with its attention and, if it has its own, image size, classes and the
+    statistics of its input.
 
-    A file of pretrained weights counts by its content.
+    A file of pretrained weights, and one of class names, counts by its content.
     """
     attention, network = spec.get("attention"), dict(spec["network"])
     if isinstance(network.get("pretrained"), str):
@@ -135,7 +137,9 @@ def architecture_key(spec: Mapping[str, Any]) -> Settings:
     key: Settings = {"network": network}
     if attention:
         key["attention"] = {name: attention[name] for name in ("wrap", "stages")}
-    return key | {name: spec[name] for name in ("mean", "std") if spec.get(name) is not None}
+    if spec.get("classes"):
+        key["classes"] = read_class_names(Path(spec["classes"]).expanduser())
+    return key | {name: spec[name] for name in ("mean", "std", "image_size") if spec.get(name) is not None}
 
 
 def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
