@@ -35,6 +35,9 @@ class HardDistillation(nn.Module):
 
     needs = frozenset({"logits"})
 
+    def __init__(self):  # it has no settings; torch's own takes any
+        super().__init__()
+
     def bind(self, context: Context) -> None:
         """Train the two heads of a distilled network of timm apart, which it does not do by itself."""
         for module in context.student.modules():

@@ -72,7 +72,7 @@ def fit_to_size(
 
 
 def _smaller_patches(name: str, image_size: int) -> Iterator[int]:
-    """Yield the side of a small stem's patches: about a quarter of the published one, and a divisor of the image's.
+    """Yield the side of a small stem's patches: about a quarter of the published one, divisors of the image's first.
 
     Sixteen pixels become four, so that an image of 32 pixels has 8 x 8 patches; four become two, as in the small stem
     of a convolutional network of patches.
@@ -81,7 +81,7 @@ def _smaller_patches(name: str, image_size: int) -> Iterator[int]:
         first = next((m for m in timm.create_model(name).modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None and first.kernel_size == first.stride:
         most = max(LEAST_PATCH, first.stride[0] // 4)
-        yield from (side for side in range(most, LEAST_PATCH - 1, -1) if image_size % side == 0)
+        yield from sorted(range(most, LEAST_PATCH - 1, -1), key=lambda side: image_size % side > 0)
 
 
 def _failure(
