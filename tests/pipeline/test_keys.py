@@ -28,6 +28,10 @@ CHANGES = {
     "train.student.lr=0.1": {"baseline", "student", "run"},
     "train.student.mixup=0.5": {"baseline", "student", "cache", "run"},
     "train.teacher.mixup=0.5": {"teacher", "student", "cache", "run"},
+    "train.teacher.layer_decay=0.7": {"teacher", "student", "cache", "run"},
+    "train.teacher.freeze_epochs=1": {"teacher", "student", "cache", "run"},
+    "train.student.layer_decay=0.7": {"baseline", "student", "run"},
+    "train.student.freeze_epochs=0": set(),
     "teacher.seed=1": {"teacher", "student", "cache", "run"},
     "train.teacher.epochs=3": {"teacher", "student", "cache", "run"},
     "attention=se": {"teacher", "student", "cache", "run"},
@@ -81,6 +85,8 @@ def test_settings_that_were_added_later_change_no_key_while_they_are_off():
     settings = OmegaConf.to_container(compose(), resolve=True)
     before = run_keys(settings, "pixels", True)
     del settings["data"]["balance"], settings["train"]["pick_by"]
+    for role in ("teacher", "student"):
+        del settings["train"][role]["layer_decay"], settings["train"][role]["freeze_epochs"]
     assert run_keys(settings, "pixels", True) == before
 
 
