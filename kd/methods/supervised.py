@@ -85,7 +85,7 @@ class CrossEntropy(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         if batch.labelled is not None:
-            return labelled_cross_entropy(student.logits, batch, self.label_smoothing)
+            return labelled_cross_entropy(student.label_logits, batch, self.label_smoothing)
         if batch.mixup_target is None:
             return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
         return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)
