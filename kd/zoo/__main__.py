@@ -81,7 +81,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--backbone", help="the network that attentions are added to: a teacher, a student or timm's name"
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="of augments: draw views of four images by each, or by one, a PNG"
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="of augments: views of four images, .png or .jpg",
     )
     return parser.parse_args(arguments)
 
@@ -101,8 +104,8 @@ def case_of(given: argparse.Namespace, groups: dict[str, Group], folder: Path) -
             raise ValueError(f"--{name} must be 1 or more, got {value}")
     if given.figure and given.group != FIGURED:
         raise ValueError(f"--figure draws views: python -m kd.zoo {FIGURED} --figure {given.figure}")
-    if given.figure and given.figure.suffix.lower() != ".png":
-        raise ValueError(f"--figure writes a PNG, so its file must end with .png, got {given.figure}")
+    if given.figure and given.figure.suffix.lower() not in (".png", ".jpg"):
+        raise ValueError(f"--figure writes a PNG or a JPEG, so its file must end with .png or .jpg, got {given.figure}")
     fields = {"size": "image_size", "classes": "num_classes", "backbone": "backbone"}
     case = default_case(folder)._replace(**{fields[name]: value for name, value in options.items()})
     if given.backbone:

@@ -11,7 +11,7 @@ from kd.zoo.options import Entry, entry, read_option, settings_of
 if TYPE_CHECKING:
     import numpy as np
 
-IMAGES, VIEWS = 4, 12  # of the figure of one option; in the figure of all, an image has VIEWS / IMAGES views
+IMAGES, VIEWS = 4, 12  # of the figure, for each option
 SIDE = 48  # of the images, in pixels: that of data=scenes
 
 
@@ -30,7 +30,7 @@ def augment(path: Path, *_: Any) -> Entry:
 
 
 def draw_views(names: Sequence[str], path: Path) -> None:
-    """Draw views of four images of ``data=scenes`` by these options and write the figure: of one option 12 views each.
+    """Draw twelve views of each of four images of ``data=scenes`` by each of these options, and write the figure.
 
     Raises:
         ValueError: an option cannot be composed or its steps cannot be made.
@@ -38,8 +38,7 @@ def draw_views(names: Sequence[str], path: Path) -> None:
     from kd.report.figures.augments import augment_views
     from kd.report.figures.style import save
 
-    each = VIEWS if len(names) == 1 else VIEWS // IMAGES
-    save(augment_views({name: views_of(name, each) for name in names}), path)
+    save(augment_views({name: views_of(name, VIEWS) for name in names}), path)
 
 
 def views_of(name: str, count: int) -> np.ndarray:
