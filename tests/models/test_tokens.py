@@ -91,7 +91,7 @@ def test_four_of_twelve_blocks_are_shown_and_all_stages_of_a_pyramid():
 
 @pytest.mark.parametrize(
     ("size", "stem", "side"),
-    [(32, "auto", 8), (28, "auto", 7), (37, "auto", 9), (32, "large", 2), (64, "small", 16), (64, "auto", 4)],
+    [(32, "auto", 8), (28, "auto", 7), (32, "large", 2), (64, "small", 16), (64, "auto", 4)],
 )
 def test_a_vit_has_smaller_patches_for_small_images(size, stem, side):
     shown = extract_outputs(made("test_vit", size, stem=stem), torch.rand(1, 3, size, size))
