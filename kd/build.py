@@ -199,7 +199,8 @@ def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
 
     node = copy.deepcopy(cfg.data)
     with read_write(node), open_dict(node):
-        node.pop("balance", None)
+        for name in ("balance", "unlabelled"):
+            node.pop(name, None)
         node.update(given)
         size = Sizing(**{each.name: node.pop(each.name) for each in fields(Sizing)})
     return instantiate(node, _partial_=True)(store=store, size=size)  # as an argument, Hydra would make it a config

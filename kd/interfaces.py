@@ -21,14 +21,15 @@ class Batch(NamedTuple):
     """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
-    target: Tensor  # [B], int64
+    target: Tensor  # [B], int64; -1 for an image without a label, see ``labelled``
     index: Tensor  # [B], int64: position in the data set; on the device of the images
     epoch: int = 0  # with the index it identifies the view, and the row of a logit cache
     progress: float = 1.0  # share of the training that is done, for schedules
-    mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in; None without mixup
-    mixup_lam: Tensor | None = None  # [B], in [0.5, 1]: share of the own image in such a mixture
+    mixup_target: Tensor | None = None  # [B], int64: target of the image that was mixed in (mixup, CutMix)
+    mixup_lam: Tensor | None = None  # [B], in [0, 1]: share of the own image in such a mixture
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
     views: int = 1  # of each image: the batch has B / views different images
+    labelled: float | None = None  # share of the images of an epoch that have labels; None: all have
 
     def repeat_labels(self, views: int) -> Batch:
         """Return a batch whose ``image`` holds ``views`` views of each image with one label for each row."""

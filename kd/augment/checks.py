@@ -15,3 +15,9 @@ def check_interval(name: str, values: Sequence[float], low: float, high: float) 
     """Raise ValueError unless ``values`` are two ascending numbers in [low, high]."""
     if len(values) != 2 or not low <= values[0] <= values[1] <= high:
         raise ValueError(f"{name} must be two ascending numbers in [{low:g}, {high:g}], got {list(values)}")
+
+
+def check_whole(name: str, value: int, low: int, high: int) -> None:
+    """Raise ValueError for anything but a whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number in [{low}, {high}], got {value!r}")

@@ -54,7 +54,8 @@ class Ours(Job):
     def loader(self, device: Device) -> Loader:
         stage = self.setup.plan.stages["student"]
         batch, seed = self.setup.setting.batch_size, stage.loader.seed
-        return Loader(self.setup.dataset, batch, seed, device.device, stage.recipe.mixup)
+        augment = stage.loader.chain.steps
+        return Loader(self.setup.dataset, batch, seed, device.device, stage.recipe.mixup, augment=augment)
 
     def live_teacher(self, device: Device) -> LiveTeacher:
         return LiveTeacher(copy.deepcopy(self.setup.teacher), device, self.setup.plan.stages["student"].objective.needs)

@@ -63,7 +63,8 @@ def check_keys(raw: Tree, typed: Iterable[str] = (), hydra: Tree | None = None) 
         signature = signature_of(node["_target_"])
         for name in sorted(signature.needs - {*node, *values_given_to(key)} if signature else ()):
             raise ValueError(f"{key}.{name} is missing: {node['_target_']} requires it")
-    alive = {key: not (rule.parts and isinstance(get_path(raw, key), Mapping)) for key, rule in uses(raw)}
+    values = ((key, rule, get_path(raw, key)) for key, rule in uses(raw))
+    alive = {key: not (rule.parts and isinstance(value, Mapping) and value) for key, rule, value in values}
     waiting = [*alive, "hydra"]
     for key in waiting:  # the loop appends to it
         found = [own for own in references(hydra if key == "hydra" else get_path(raw, key), key) if not alive.get(own)]

@@ -64,6 +64,7 @@ READ: dict[str, Rule] = {
     "data.fit": one_of("crop", "pad", "squash"),
     "data.crop_pct": number(above=0, most=1),
     "data.balance": one_of("none", "sample", "weight"),
+    "data.unlabelled": or_null(FOLDER),
     "attention.stages": or_null(different(whole(0))),
     "attention.unused_published_params": MAPPING,
     "teacher.seed": SEED,
@@ -126,6 +127,7 @@ NODES: dict[str, Sequence[str]] = {
 # Python. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
+    "data.name": or_null(LINE),  # a whole key goes before the name alone
     "optimizer": OPTIMIZER,
     "temperature": number(above=0),
     "temperatures": list_of(number(above=0)),
@@ -141,6 +143,7 @@ OURS: dict[str, Rule] = {
     "momentum": PART,
     "warmup": PART,
     "mixup": SHARE,
+    "cutmix": SHARE,
     "clip_norm": or_null(number(above=0)),
     "ema": or_null(number(above=0, below=1)),
     "layer_decay": or_null(number(above=0, below=1)),
@@ -188,7 +191,8 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
             if name in HYDRAS_OWN or signature is None:
                 yield f"{key}.{name}", ANYTHING
             elif (signature.open or name in signature.takes) and name not in given:
-                yield f"{key}.{name}", ours.get(name) or signature.takes.get(name, ANYTHING)
+                rule = ours.get(f"{key}.{name}") or ours.get(name)
+                yield f"{key}.{name}", rule or signature.takes.get(name, ANYTHING)
 
 
 def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:

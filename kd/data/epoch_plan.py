@@ -29,8 +29,9 @@ class EpochPlan:
     index: Tensor  # [N], int64: the same, on the device
     target: Tensor  # [N], int64, on the device
     views: tuple[Drawn, ...]  # the parameters of each view
-    partner: EpochPlan | None = None  # what is mixed into each image; None without mixup
+    partner: EpochPlan | None = None  # what is mixed into each image; None if nothing is
     weight: Tensor | None = None  # [N], float32, on the device: share of the own image
+    box: Tensor | None = None  # [N, 4], on the device: pasted from the partner; None without CutMix
 
 
 def plan_epoch(
@@ -41,6 +42,7 @@ def plan_epoch(
     epoch: int,
     device: torch.device,
     mixup: float = 0.0,
+    cutmix: float = 0.0,
     partners: np.ndarray | None = None,
     views: int = 1,
 ) -> EpochPlan:
@@ -48,7 +50,7 @@ def plan_epoch(
 
     Args:
         positions: int64 [N]. targets: int64, of all images of the data set.
-        mixup: probability that an image of ``partners`` (positions, int64) is mixed in.
+        mixup, cutmix: probabilities that an image of ``partners`` (positions, int64) is mixed in.
         views: of each image. All views of an image are mixed with views of the same partner, by the same weight.
     """
     index = torch.from_numpy(positions)
@@ -56,11 +58,19 @@ def plan_epoch(
     for view in range(views):
         host = torch.cat([chain.parameters(seed, epoch, part, view) for part in index.split(ROWS)])
         drawn.append(Drawn(host, host.to(device)))
-    partner = weight = None
-    if mixup:
-        uniforms = (random_uniforms(seed, epoch, part, DRAWS, start=MIXING) for part in index.split(ROWS))
-        rows, weight = map(torch.cat, zip(*(mixture(mixup, u, len(partners)) for u in uniforms), strict=True))
+    partner = weight = box = None
+    if mixup or cutmix:
+        rows, weight, box = _mixtures(index, mixup, cutmix, len(partners), chain.size, seed, epoch)
         partner = plan_epoch(partners[rows.numpy()], targets, chain, seed, epoch, device, views=views)
-        weight = weight.to(device)
+        weight, box = weight.to(device), None if box is None else box.to(device)
     target = torch.from_numpy(targets[positions])
-    return EpochPlan(positions, index.to(device), target.to(device), tuple(drawn), partner, weight)
+    return EpochPlan(positions, index.to(device), target.to(device), tuple(drawn), partner, weight, box)
+
+
+def _mixtures(
+    index: Tensor, mixup: float, cutmix: float, count: int, side: int, seed: int, epoch: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what ``mixture`` returns for the images of an epoch."""
+    uniforms = (random_uniforms(seed, epoch, part, DRAWS, start=MIXING) for part in index.split(ROWS))
+    rows, weights, boxes = zip(*(mixture(mixup, cutmix, u, count, side) for u in uniforms), strict=True)
+    return torch.cat(rows), torch.cat(weights), None if boxes[0] is None else torch.cat(boxes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.augment.chain import Chain, Step
+from kd.augment.mixing import mix
 from kd.data.dataset import ImageDataset
 from kd.data.epoch_plan import EpochPlan, plan_epoch
 from kd.data.pixels import Pixels, Wanted
@@ -31,7 +32,7 @@ class Loader:
             appears several times an epoch (in the same view), and some images of a common class do not appear.
             "weight" adds class weights to every batch, see ``class_weights``.
         augment: the steps that make the training views.
-        mixup: probability that another training image is mixed into a training view.
+        mixup, cutmix: probabilities that another training image is mixed into a training view, or pasted into it.
         views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
             memory. Their sizes differ by at most one image, see ``sizes``.
@@ -51,6 +52,7 @@ class Loader:
         balance: str = "none",
         augment: Sequence[Step] = (),
         views: int = 1,
+        cutmix: float = 0.0,
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
@@ -76,23 +78,42 @@ class Loader:
             )
         self.dataset, self.seed, self.device, self.views = dataset, seed, device, views
         self.chain = Chain(augment, dataset.images.shape[1], dataset.image_size, dataset.crop_pct)
-        self.mixup, self.grad_accum_steps, self.balance = mixup, grad_accum_steps, balance
+        self.mixup, self.cutmix = mixup, cutmix
+        self.grad_accum_steps, self.balance = grad_accum_steps, balance
         self._weights: Tensor | None = None
         if balance == "weight":
             weights = class_weights(dataset.targets[dataset.train], len(dataset.classes))
             self._weights = torch.from_numpy(weights).float().to(device)
-        self._pixels = Pixels(dataset.images, device)
+        self.train, self.targets, self.labelled = dataset.train, dataset.targets, None
+        self._pixels = Pixels([dataset.images, *([dataset.unlabelled.images] if dataset.unlabelled else [])], device)
 
-    def with_seed(self, seed: int, mixup: float, views: int = 1) -> Loader:
-        """Return a loader with another order and other views that shares the images on the device."""
-        other = copy.copy(self)
-        other.seed, other.mixup, other.views = seed, mixup, views
+    def with_seed(
+        self, seed: int, mixup: float = 0.0, cutmix: float = 0.0, views: int = 1, unlabelled: bool = False
+    ) -> Loader:
+        """Return a loader with another order and other views that shares the images on the device.
+
+        Args:
+            unlabelled: whether epochs show the images without labels too, if there are any, with the target -1.
+        """
+        other, dataset = copy.copy(self), self.dataset
+        other.seed, other.mixup, other.cutmix, other.views = seed, mixup, cutmix, views
+        other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
+        if unlabelled and dataset.unlabelled:
+            first, count = len(dataset.targets), len(dataset.unlabelled.images)
+            other.train = np.concatenate([dataset.train, np.arange(first, first + count)])
+            other.targets = np.concatenate([dataset.targets, np.full(count, -1)])
+            other.labelled = len(dataset.train) / len(other.train)
         return other
+
+    @property
+    def stream(self) -> tuple[int, float, float, int, bool]:
+        """What distinguishes the batches of this loader from those of others that share its images."""
+        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None
 
     @property
     def steps(self) -> int:
         """Training batches of an epoch; each is yielded in ``grad_accum_steps`` micro-batches."""
-        return len(self.dataset.train) // self.batch_size
+        return len(self.train) // self.batch_size
 
     @property
     def shown(self) -> int:
@@ -106,17 +127,27 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions of the images of an epoch, batch after batch."""
-        generator, train, count = np.random.default_rng([self.seed, epoch]), self.dataset.train, self.shown
+        generator, train, count = np.random.default_rng([self.seed, epoch]), self.train, self.shown
         if self.balance == "sample":
-            return train[balanced(self.dataset.targets[train], count, generator)]
+            return train[balanced(self.targets[train], count, generator)]
         return generator.permutation(train)[:count]
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return what an epoch shows, on the device: a pure function of (seed, epoch)."""
         order = self.order(epoch)
-        partners = order if self.balance == "sample" else self.dataset.train
-        targets, views = self.dataset.targets, self.views
-        return plan_epoch(order, targets, self.chain, self.seed, epoch, self.device, self.mixup, partners, views)
+        partners = order if self.balance == "sample" else self.train
+        return plan_epoch(
+            order,
+            self.targets,
+            self.chain,
+            self.seed,
+            epoch,
+            self.device,
+            self.mixup,
+            self.cutmix,
+            partners,
+            self.views,
+        )
 
     def epoch(
         self, epoch: int, part: Callable[[np.ndarray], np.ndarray] = lambda whole: whole, start: int = 0
@@ -136,6 +167,7 @@ class Loader:
         for rows, pixels in zip(slices, self._pixels.stream(wanted), strict=True):
             images = [self._views(to_unit_range(x), one, rows) for x, one in zip(pixels, plans, strict=True)]
             batch = Batch(images[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
+            batch = batch if self.labelled is None else batch._replace(labelled=self.labelled)
             batch = batch if plan.partner is None else _mix(batch, images[1], plan, rows)
             yield batch.repeat_labels(self.views)
 
@@ -165,9 +197,10 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 
 def _mix(batch: Batch, partner: Tensor, plan: EpochPlan, rows: slice) -> Batch:
-    weight = plan.weight[rows]
-    own = weight.repeat(len(batch.image) // max(1, len(weight)))[:, None, None, None]
-    image = own * batch.image + (1 - own) * partner
+    """Mix the views of the partners into those of a batch."""
+    weight, box, views = plan.weight[rows], None if plan.box is None else plan.box[rows], len(plan.views)
+    boxes = None if box is None else box.repeat(views, 1)
+    image = mix(batch.image, partner, weight.repeat(views), boxes)
     return batch._replace(image=image, mixup_target=plan.partner.target[rows], mixup_lam=weight)
 
 

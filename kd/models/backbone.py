@@ -8,7 +8,7 @@ import timm
 from torch import nn
 
 from kd.models.hub import find_pretrained
-from kd.models.pretrained import forget_file, read_pretrained
+from kd.models.pretrained import forget_file, quiet_timm, read_pretrained, shrink_new_classifier
 from kd.models.timm_size import fit_to_size
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
@@ -41,13 +41,14 @@ def build(
     file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
     overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
-        network = timm.create_model(
-            name,
-            pretrained=bool(pretrained),
-            num_classes=num_classes,
-            pretrained_cfg_overlay=overlay,
-            **{**(file.arguments if file else {}), **sized},
-        )
+        with quiet_timm():
+            network = timm.create_model(
+                name,
+                pretrained=bool(pretrained),
+                num_classes=num_classes,
+                pretrained_cfg_overlay=overlay,
+                **{**(file.arguments if file else {}), **sized},
+            )
     except Exception as error:
         if not pretrained or file:
             raise
@@ -65,6 +66,8 @@ def build(
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
         raise ValueError(f"{name} has no feature maps (forward_intermediates); choose another network")
     if pretrained:
+        if network.pretrained_cfg["num_classes"] != num_classes:
+            shrink_new_classifier(network)
         network.input_statistics = (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     if file:
         network.weights_from = file.describe(num_classes)

@@ -8,7 +8,9 @@ with the file's classes. The numbers that arrive tell what was taken, whatever t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,32 @@ def forget_file(network: nn.Module) -> None:
     network.pretrained_cfg["state_dict"] = None
 
 
+def shrink_new_classifier(network: nn.Module) -> None:
+    """Scale the weights of a new classifier down to those of a linear layer of torch, if timm made them larger.
+
+    timm draws EfficientNet's for about a thousand classes; for six they are 15 times those of torch. With the weights
+    of tf_efficientnet_lite0 the mean loss of a first epoch was 4.8, and such gradients spoil what the network knows.
+    """
+    found = network.get_classifier() if hasattr(network, "get_classifier") else None
+    for layer in found if isinstance(found, tuple | list) else [found]:
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim > 1:
+            usual = (3 * weight[0].numel()) ** -0.5  # standard deviation of torch's, which are uniform
+            weight.data *= min(1.0, usual / max(weight.std().item(), usual))
+
+
+@contextmanager
+def quiet_timm() -> Iterator[None]:
+    """Inside the block timm's loader does not log what ``describe`` says better."""
+    log = logging.getLogger("timm.models._builder")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _try(
     name: str,
     own: Mapping[str, Tensor],
@@ -117,7 +145,7 @@ def _try(
         raise ValueError(f"{file.name} holds the weights of another network: {cause}")
 
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), quiet_timm():
             network = timm.create_model(
                 name,
                 pretrained=True,

@@ -14,7 +14,9 @@ from kd.store.store import KEY_DIGITS, digest, shortened
 
 VERSION = 5  # part of every key: raise it when a change of the code changes numbers
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
-ADDED_LATER = ("mixup", "layer_decay", "freeze_epochs")  # of a recipe
+
+# settings of a recipe that are in no key while they are off
+ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 
 Settings = dict[str, Any]
 
@@ -46,6 +48,7 @@ def run_keys(
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
+    unlabelled: str | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -56,6 +59,7 @@ def run_keys(
         members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
         view_count: of each image, which the student's method compares.
+        unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -85,9 +89,10 @@ def run_keys(
         "seed": settings["seed"],
     }
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
-    taught = {**student, "objective": active_terms(settings["kd"])}
-    shown = {name: recipe[name] for name in ("epochs", "mixup") if name in recipe}
-    shown |= {"views": view_count} if view_count > 1 else {}
+    more = {} if unlabelled is None else {"unlabelled": unlabelled}
+    taught = {**student, "objective": active_terms(settings["kd"]), **more}
+    shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
+    shown |= more | ({"views": view_count} if view_count > 1 else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}

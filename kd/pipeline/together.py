@@ -51,9 +51,7 @@ class Shared:
                 continue
             images = {name: spec.key[name] for name in spec.key if name not in (*OWN, "teacher", "pick_by")}
             loader = self.loaders.setdefault(digest(images), spec.loader)
-            stages[role] = replace(
-                spec, loader=loader.with_seed(spec.loader.seed, spec.loader.mixup, spec.loader.views)
-            )
+            stages[role] = replace(spec, loader=loader.with_seed(*spec.loader.stream))
         return replace(plan, stages=stages)
 
 

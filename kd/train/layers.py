@@ -38,31 +38,50 @@ def refuse_unlayered(network: nn.Module, has_attention: bool, settings: Mapping[
         raise ValueError(f"{where}.layer_decay is for networks as timm has them: use attention=none")
 
 
-def layer_groups(learned: nn.Module, layer_decay: float, weight_decay: float) -> Groups:
-    """Return groups of an optimizer with timm's ``lr_scale``: 1 for the classifier, ``layer_decay`` a layer before.
+def groups_of(learned: nn.Module, weight_decay: float, layer_decay: float | None, freeze_epochs: int) -> Groups:
+    """Return groups of an optimizer; as timm's optimizers have them, vectors are not decayed.
 
-    Clark et al. 2020 (https://arxiv.org/abs/2003.10555) and BEiT (https://arxiv.org/abs/2106.08254) use such rates.
-    Parameters outside timm's network have scale 1. As in the optimizer without layers, vectors are not decayed.
+    With ``layer_decay`` a group has timm's ``lr_scale``: 1 for the classifier, ``layer_decay`` for the layer before it,
+    and so on. Clark et al. 2020 (https://arxiv.org/abs/2003.10555) and BEiT (https://arxiv.org/abs/2106.08254) use such
+    rates. Parameters outside timm's network have scale 1.
+
+    With ``freeze_epochs`` no group holds both what learns from the start and what does not: torch's fused SGD takes no
+    group of which a part has momentum.
 
     Raises:
         ValueError: there is no network of timm.
     """
-    from timm.optim import param_groups_layer_decay
+    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
     network = network_of_timm(learned)
     if network is None:
-        raise ValueError("layer_decay needs a network of timm, whose layers have names")
-    kept = getattr(network, "no_weight_decay", set)()
-    groups = param_groups_layer_decay(network, weight_decay, no_weight_decay_list=kept, layer_decay=layer_decay)
-    inside = set(network.parameters())
-    rest = [p for p in learned.parameters() if p.requires_grad and p not in inside]
-    for decay, of_kind in (
-        (0.0, [p for p in rest if p.ndim <= 1]),
-        (weight_decay, [p for p in rest if p.ndim > 1]),
-    ):
-        if of_kind:
-            groups.append({"params": of_kind, "weight_decay": decay, "lr_scale": 1.0})
-    return groups
+        raise ValueError("layer_decay and freeze_epochs need a network of timm, whose layers have names")
+    if layer_decay:
+        kept = getattr(network, "no_weight_decay", set)()
+        groups = param_groups_layer_decay(network, weight_decay, no_weight_decay_list=kept, layer_decay=layer_decay)
+        inside = set(network.parameters())
+        rest = [p for p in learned.parameters() if p.requires_grad and p not in inside]
+        groups += [
+            {"params": of_kind, "weight_decay": decay, "lr_scale": 1.0}
+            for decay, of_kind in (
+                (0.0, [p for p in rest if p.ndim <= 1]),
+                (weight_decay, [p for p in rest if p.ndim > 1]),
+            )
+            if of_kind
+        ]
+    else:
+        groups = param_groups_weight_decay(learned, weight_decay)
+    return _split(groups, set(Trunk(learned).parameters), freeze_epochs) if freeze_epochs else groups
+
+
+def _split(groups: Groups, frozen: set[nn.Parameter], epochs: int) -> Groups:
+    """Split groups into what is frozen for some epochs, and what is not."""
+    halves = [
+        {**group, "params": [p for p in group["params"] if (p in frozen) == is_frozen], "frozen": epochs * is_frozen}
+        for group in groups
+        for is_frozen in (False, True)
+    ]
+    return [group for group in halves if group["params"]]
 
 
 class Trunk:

@@ -1,10 +1,11 @@
-"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, EMA, rates by layer."""
+"""The training recipe: epochs, optimizer, learning rate schedule, label smoothing, mixup, CutMix, EMA, layers."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
-from kd.train.layers import layer_groups
+from kd.train.layers import Groups, groups_of
 
 # timm has these; known without importing it, which takes seconds
 COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
@@ -30,12 +31,14 @@ class Recipe:
     warmup: float = 0.1  # share of the steps in which the rate rises to lr; then half a cosine to 0
     label_smoothing: float = 0.0
     mixup: float = 0.0  # probability of mixing another training image into a view
+    cutmix: float = 0.0  # probability of pasting a part of another training image into a view
     clip_norm: float | None = None  # norm of the whole gradient
     ema: float | None = None  # decay of the averaged weights per step, e.g. 0.998; the averaged weights are kept
     layer_decay: float | None = None  # each layer of timm's network learns at this share of the rate of the next
     freeze_epochs: int = 0  # in the first epochs only the classifier of timm's network learns
 
     def __post_init__(self):
+        mixed = self.mixup + self.cutmix  # 0.9 + 0.1 may be rounded up
         for name, good, right in (
             ("epochs", self.epochs >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0"),
@@ -44,6 +47,7 @@ class Recipe:
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
+            ("cutmix", self.cutmix >= 0 and mixed <= 1 + 1e-9, f"in [0, {1 - self.mixup:g}] with mixup={self.mixup:g}"),
             ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
             ("layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1), or null"),
             ("freeze_epochs", 0 <= self.freeze_epochs <= self.epochs, f"in [0, epochs={self.epochs}]"),
@@ -63,7 +67,7 @@ class Recipe:
         """Take a step: some of timm's optimisers need second derivatives, others packages that are not installed."""
         weight = nn.Linear(1, 1)
         try:
-            optimizer = replace(self, layer_decay=None).optimizer_of(weight)
+            optimizer = self._make(weight, None)
             weight(torch.ones(1, 1)).sum().backward()
             optimizer.step()
         except Exception as error:
@@ -74,15 +78,17 @@ class Recipe:
 
         With ``layer_decay`` its groups have ``lr_scale``, by which the schedule's rate is multiplied.
         """
+        layers = {name: getattr(self, name) for name in ("weight_decay", "layer_decay", "freeze_epochs")}
+        by_layer = partial(groups_of, **layers) if self.layer_decay or self.freeze_epochs else None
+        return self._make(learned, by_layer)
+
+    def _make(self, learned: nn.Module, by_layer: Callable[[nn.Module], Groups] | None) -> torch.optim.Optimizer:
         from timm.optim import create_optimizer_v2, get_optimizer_class
 
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
-        layered = None
-        if self.layer_decay:
-            layered = partial(layer_groups, layer_decay=self.layer_decay, weight_decay=self.weight_decay)
         return create_optimizer_v2(
             learned,
-            param_group_fn=layered,
+            param_group_fn=by_layer,
             opt=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,

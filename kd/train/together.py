@@ -43,7 +43,7 @@ def fit_together(
 
     Args:
         trainings: made with ``together=True``, for one data set, batch size and number of epochs. Those of one seed
-            must have the same teacher and mixup, and those of one number of views share their batches.
+            must have the same teacher, and those with one stream of batches share them.
         students: students of a stack at most; None: as many as memory holds.
         always: stack without timing.
         say: gets a line for each form, with both figures, and the lines of the progress.
@@ -284,9 +284,7 @@ class _Streams:
     """The batches of an epoch: one stream for each seed, made once for all students that share it."""
 
     def __init__(self, trainings: Sequence[Training], epoch: int, start: int):
-        self.of = {
-            training: (training.loader.seed, training.loader.mixup, training.loader.views) for training in trainings
-        }
+        self.of = {training: training.loader.stream for training in trainings}
         self.lead = {stream: training for training, stream in reversed(self.of.items())}
         self.batches = {stream: lead.loader.epoch(epoch, start=start) for stream, lead in self.lead.items()}
 

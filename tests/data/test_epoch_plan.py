@@ -64,7 +64,7 @@ def test_a_step_slices_what_it_would_compute_itself(dataset, name, mixup, balanc
             image = views(dataset, augment, seed, epoch, own)
             if mixup:
                 uniforms = random_uniforms(seed, epoch, torch.from_numpy(own), DRAWS, MIXING)
-                rows, weight = mixture(mixup, uniforms, len(partners))
+                rows, weight, _ = mixture(mixup, 0.0, uniforms, len(partners), loader.chain.size)
                 partner, share = partners[rows.numpy()], weight[:, None, None, None]
                 image = share * image + (1 - share) * views(dataset, augment, seed, epoch, partner)
                 assert torch.equal(batch.mixup_lam, weight)
@@ -87,10 +87,11 @@ def test_places_are_those_of_torch(augment, size):
 
 def test_a_large_epoch_is_computed_in_parts(monkeypatch):
     order, targets = np.random.default_rng(0).permutation(500), np.arange(500) % 7
-    arguments = order, targets, Chain([AUGMENTS["all"]], 16, 16), 1, 4, CPU, 0.5, order
+    arguments = order, targets, Chain([AUGMENTS["all"]], 16, 16), 1, 4, CPU, 0.4, 0.4, order
     whole = plan_epoch(*arguments)
     monkeypatch.setattr(kd.data.epoch_plan, "ROWS", 64)
     parts = plan_epoch(*arguments)
     assert torch.equal(whole.views[0].device, parts.views[0].device) and torch.equal(whole.weight, parts.weight)
     assert torch.equal(whole.partner.views[0].host, parts.partner.views[0].host)
+    assert torch.equal(whole.box, parts.box) and whole.box.any()
     assert torch.equal(whole.partner.index, parts.partner.index)

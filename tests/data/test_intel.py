@@ -35,7 +35,7 @@ def test_both_layouts_are_the_same_data_set(tmp_path):
         open_data(load, store, root=str(grow(tmp_path / name, nested)))
         for name, nested in (("twice", True), ("once", False))
     )
-    assert twice.classes == CLASSES and twice.images.shape == (36, 100, 100, 3) and len(twice.test) == 12
+    assert twice.classes == CLASSES and twice.images.shape == (36, 28, 28, 3) and len(twice.test) == 12
     assert twice.fingerprint == once.fingerprint and twice.name == "intel"
 
 

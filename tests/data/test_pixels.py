@@ -15,6 +15,7 @@ import kd.data.pixels
 from kd.data.loader import Loader
 from kd.data.pixels import Pixels, Wanted, copy_in_parts, copy_to_device, room_on
 from kd.data.prefetch import prefetch
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 MPS = torch.device("mps")
@@ -35,7 +36,7 @@ def quiet() -> bool:
 @pytest.fixture(params=["ahead", "resident"])
 def other(request, dataset):
     """A loader that reads ahead, or that has all images in one tensor, as on an accelerator."""
-    loader = Loader(dataset, 16, 0, CPU, mixup=0.5, grad_accum_steps=2)
+    loader = Loader(dataset, 16, 0, CPU, mixup=0.5, grad_accum_steps=2, augment=AUGMENT)
     loader._pixels.ahead = request.param == "ahead"
     loader._pixels.resident = torch.from_numpy(np.array(dataset.images)) if request.param == "resident" else None
     return loader
@@ -43,7 +44,7 @@ def other(request, dataset):
 
 @pytest.mark.parametrize("start", [0, 4])
 def test_batches_are_the_same_wherever_the_images_are(dataset, other, start):
-    plain = Loader(dataset, 16, 0, CPU, mixup=0.5, grad_accum_steps=2)
+    plain = Loader(dataset, 16, 0, CPU, mixup=0.5, grad_accum_steps=2, augment=AUGMENT)
     assert plain._pixels.resident is None and not plain._pixels.ahead, "the map is used as it is"
     for one, two in zip(plain.epoch(3, start=start), other.epoch(3, start=start), strict=True):
         assert torch.equal(one.image, two.image) and torch.equal(one.mixup_target, two.mixup_target)
@@ -75,7 +76,7 @@ def test_an_error_of_the_thread_reaches_the_caller_in_its_place():
 
 
 def test_an_interrupted_epoch_leaves_no_thread(dataset):
-    loader = Loader(dataset, 16, 0, CPU)
+    loader = Loader(dataset, 16, 0, CPU, augment=AUGMENT)
     loader._pixels.ahead = True
     with pytest.raises(KeyboardInterrupt):
         for number, _ in enumerate(loader.epoch(1)):

@@ -27,6 +27,7 @@ from kd.train.step import TrainStep
 from tests.conftest import options
 from tests.gpu.conftest import no_waiting, only_deterministic
 from tests.methods.test_contract import Lesson
+from tests.views import AUGMENT
 
 METHODS = options("kd")
 
@@ -99,7 +100,7 @@ def soft() -> Objective:
 
 def trained(dataset, device: Device, epochs: int = 2) -> nn.Module:
     student, teacher = small(dataset, 0), LiveTeacher(small(dataset, 9), device)
-    loader = Loader(dataset, 8, 0, device.device)
+    loader = Loader(dataset, 8, 0, device.device, augment=AUGMENT)
     fit(student, soft(), loader, Recipe(epochs), device, stage="student", teacher=teacher)
     return student
 
@@ -132,7 +133,7 @@ def test_a_training_ends_at_the_same_bits_and_learns_as_on_the_cpu(dataset, devi
     targets, found = dataset.targets[dataset.train], []
     for where in (exact, machine):
         network = trained(dataset, where, epochs=4)
-        batches = Loader(dataset, 8, 0, where.device).eval_batches(dataset.train)
+        batches = Loader(dataset, 8, 0, where.device, augment=AUGMENT).eval_batches(dataset.train)
         found.append(accuracy(predict(network, batches, where), targets))
     assert found[0] == pytest.approx(found[1], abs=0.15)
 

@@ -73,6 +73,13 @@ def test_the_new_classifier_is_that_of_timm_for_this_seed(tmp_path):
     assert all(torch.equal(found.state_dict()[key], expected.state_dict()[key]) for key in HEAD)
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_vit", NAME])
+def test_a_new_classifier_starts_no_larger_than_a_linear_layer(tmp_path, name):
+    path = str(put(tmp_path / "own.safetensors", timm.create_model(name, num_classes=SOURCE).state_dict()))
+    weight = build(name, 6, 160, pretrained=path).get_classifier().weight
+    assert 0 < weight.std() <= 1.1 * (3 * weight.shape[1]) ** -0.5
+
+
 def test_a_classifier_of_as_many_classes_is_kept(tmp_path):
     state = published(classes=6)
     network = build(NAME, 6, SIZE, pretrained=str(put(tmp_path / "own.pt", state)))

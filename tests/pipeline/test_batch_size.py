@@ -20,6 +20,7 @@ from kd.runtime.memory import OutOfMemory, explain_out_of_memory, is_out_of_memo
 from kd.train.loop import fit
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 ROOM = 120 * 2**20  # bytes beyond those in use after a run; with 60 and with 200 MB only micro-batches fit, too
@@ -131,7 +132,7 @@ def test_micro_batches_equal_the_batch(dataset, machine):
         network, rows = Colour(), []
         objective = Objective({"hard": CrossEntropy()}, {"hard": 1.0})
         recipe = Recipe(2, optimizer="sgd", lr=0.5, clip_norm=1.0, mixup=0.5)
-        loader = Loader(dataset, 32, 0, CPU, mixup=0.5, grad_accum_steps=grad_accum_steps)
+        loader = Loader(dataset, 32, 0, CPU, mixup=0.5, grad_accum_steps=grad_accum_steps, augment=AUGMENT)
         fit(network, objective, loader, recipe, machine, stage="student", log=rows.append)
         found[grad_accum_steps] = network.linear.weight.detach(), rows[-1]["loss"], rows[-1]["train_accuracy"]
     torch.testing.assert_close(found[3], found[1], rtol=1e-5, atol=1e-6)

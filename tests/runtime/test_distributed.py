@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.distributed as dist
 from timm.layers import BatchNormAct2d
@@ -55,6 +56,7 @@ from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from tests import quickly
 from tests.fake_device import Watch
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -86,11 +88,17 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         return Normalized(TinyCNN(6, 16, width=width), dataset.mean, dataset.std)
 
     live = LiveTeacher(network(0.5, 9), device)
-    loader = Loader(dataset, 33, 0, CPU)
+    loader = Loader(dataset, 33, 0, CPU, augment=AUGMENT)
     soft = partial(Objective, {"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
 
-    def trained(objective: Objective, loader: Loader, recipe: Recipe) -> tuple[list[dict], dict[str, Tensor]]:
-        student, rows = network(0.25, 0), []
+    def of_timm() -> nn.Module:
+        torch.manual_seed(0)
+        return Normalized(timm.create_model("test_resnet", num_classes=6), dataset.mean, dataset.std)
+
+    def trained(
+        objective: Objective, loader: Loader, recipe: Recipe, student: nn.Module | None = None
+    ) -> tuple[list[dict], dict[str, Tensor]]:
+        student, rows = student or network(0.25, 0), []
         fit(student, objective, loader, recipe, device, stage="s", teacher=live, world=world, log=rows.append)
         assert not any(isinstance(module, SyncBatchNorm) for module in student.modules())
         return rows, student.state_dict() | {f"term.{name}": v for name, v in objective.state_dict().items()}
@@ -98,12 +106,15 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
     # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
     sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
     hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
-    steps = Loader(dataset, 10_000, 0, CPU)  # one step per epoch: the log shows every step
+    steps = Loader(dataset, 10_000, 0, CPU, augment=AUGMENT)  # one step per epoch: the log shows every step
     found = {
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
         "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
-        "grad_accum_steps": trained(soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3), sgd(2, clip_norm=1.0)),
+        "freeze": trained(soft(), loader, sgd(3, lr=0.01, freeze_epochs=1, layer_decay=0.5), of_timm()),
+        "grad_accum_steps": trained(
+            soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT), sgd(2, clip_norm=1.0)
+        ),
     }
     clock = Timer()
     cache = open_cache(store, {"test": 1}, live, loader, 3, clock, world)
@@ -118,7 +129,7 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         "logits": torch.from_numpy(once.test_logits),
         "about": [once.training, twice.training],
         "everyone": world.all_gather(
-            weights + [found[name][1] for name in ("steps", "epochs", "hint", "grad_accum_steps")]
+            weights + [found[name][1] for name in ("steps", "epochs", "hint", "freeze", "grad_accum_steps")]
         ),
         "norms": norms(world),
     }
@@ -182,7 +193,7 @@ def test_every_step_has_the_loss_that_one_process_has(one_and_two):
             assert two[name] == pytest.approx(one[name], rel=1e-5), (one["epoch"], name)
 
 
-@pytest.mark.parametrize("name", ["epochs", "hint", "grad_accum_steps"])
+@pytest.mark.parametrize("name", ["epochs", "hint", "freeze", "grad_accum_steps"])
 def test_epochs_of_uneven_slices_end_with_the_weights_that_one_process_has(one_and_two, name):
     (ones, one), (twos, two) = (found[name] for found in one_and_two)
     for a, b in zip(ones, twos, strict=True):

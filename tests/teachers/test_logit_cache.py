@@ -16,6 +16,7 @@ from kd.runtime.timer import Timer
 from kd.store.store import Store
 from kd.teachers.live import LiveTeacher
 from kd.teachers.logit_cache import CachedTeacher, open_cache
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 EPOCHS = 2
@@ -29,7 +30,7 @@ def live(dataset, machine):
 
 @pytest.fixture
 def loader(dataset):
-    return Loader(dataset, 20, 0, CPU)  # leaves 16 of 96 images out of each epoch
+    return Loader(dataset, 20, 0, CPU, augment=AUGMENT)  # leaves 16 of 96 images out of each epoch
 
 
 def cached(folder, live, loader, epochs: int = EPOCHS) -> CachedTeacher:
@@ -61,7 +62,7 @@ def test_a_logit_cache_that_does_not_match_is_refused_with_the_folder_to_delete(
     before, (change, says) = np.array(cache.logits), DAMAGED[name]
     np.save(cache.folder / "logits.npy", change(before.copy()))
     with pytest.raises(ValueError, match=f"the teacher's logit cache {says}.* Delete .*{cache.folder.name} and rerun"):
-        CachedTeacher(cache.folder, CPU).check(live, loader, EPOCHS)
+        CachedTeacher(cache.folder, CPU, 180).check(live, loader, EPOCHS)
     shutil.rmtree(cache.folder)
     assert np.array_equal(cached(tmp_path, live, loader).logits, before, equal_nan=True)
 
@@ -77,7 +78,7 @@ def test_a_logit_cache_that_cannot_be_read_is_refused(live, loader, tmp_path, si
     with pytest.raises(
         ValueError, match=f"the teacher's logit cache is damaged .*Delete .*{cache.folder.name} and rerun"
     ):
-        CachedTeacher(cache.folder, CPU)
+        CachedTeacher(cache.folder, CPU, 180)
 
 
 def test_a_student_is_not_taught_by_a_logit_cache_that_does_not_match(live, loader, tmp_path):
@@ -90,22 +91,22 @@ def test_a_student_is_not_taught_by_a_logit_cache_that_does_not_match(live, load
 def test_a_logit_cache_of_another_order_is_refused(live, loader, dataset, tmp_path):
     cache = cached(tmp_path, live, loader)
     with pytest.raises(ValueError, match="no logits for .* views of epoch 1: .* for another order"):
-        cache.check(live, Loader(dataset, 20, 1, CPU), EPOCHS)  # leaves out other images
-    whole = cached(tmp_path / "whole", live, Loader(dataset, 16, 0, CPU))
+        cache.check(live, Loader(dataset, 20, 1, CPU, augment=AUGMENT), EPOCHS)  # leaves out other images
+    whole = cached(tmp_path / "whole", live, Loader(dataset, 16, 0, CPU, augment=AUGMENT))
     with pytest.raises(ValueError, match="does not match the teacher"):
-        whole.check(live, Loader(dataset, 16, 1, CPU), EPOCHS)  # the same images, other views
+        whole.check(live, Loader(dataset, 16, 1, CPU, augment=AUGMENT), EPOCHS)  # the same images, other views
     with pytest.raises(ValueError, match="no logits for some views"):
-        for batch in Loader(dataset, 20, 1, CPU).epoch(1):
+        for batch in Loader(dataset, 20, 1, CPU, augment=AUGMENT).epoch(1):
             cache(batch)
 
 
 def test_a_logit_cache_of_images_drawn_by_class_has_every_view(live, dataset, tmp_path):
     rare = np.flatnonzero(dataset.targets[dataset.train] == 0)[2:]
     few = replace(dataset, train=np.delete(dataset.train, rare))
-    loader = Loader(few, 20, 0, CPU, balance="sample")
+    loader = Loader(few, 20, 0, CPU, balance="sample", augment=AUGMENT)
     cache = cached(tmp_path, live, loader)
     for epoch in (1, EPOCHS):
         for batch in loader.epoch(epoch):
             torch.testing.assert_close(cache(batch).logits, live(batch).logits)  # drawn twice, in two batches: rounding
     with pytest.raises(ValueError, match="no logits for .* views of epoch 1"):
-        cache.check(live, Loader(few, 20, 0, CPU), EPOCHS)
+        cache.check(live, Loader(few, 20, 0, CPU, augment=AUGMENT), EPOCHS)

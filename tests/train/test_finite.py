@@ -16,6 +16,7 @@ from kd.train.finite import NonFiniteLoss, check_due
 from kd.train.loop import fit
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 NAN = float("nan")
@@ -57,10 +58,19 @@ class Teacher:
 
 
 def diverges(
-    dataset, machine, terms, *, weights=None, batch_size=2, grad_accum_steps=1, network=None, teacher=None
+    dataset,
+    machine,
+    terms,
+    *,
+    weights=None,
+    batch_size=2,
+    grad_accum_steps=1,
+    network=None,
+    teacher=None,
+    augment=AUGMENT,
 ) -> str:
     objective = Objective(terms, weights or dict.fromkeys(terms, 1.0))
-    loader = Loader(dataset, batch_size, 0, CPU, grad_accum_steps=grad_accum_steps)
+    loader = Loader(dataset, batch_size, 0, CPU, grad_accum_steps=grad_accum_steps, augment=augment)
     recipe = Recipe(2, optimizer="sgd", lr=0.01)
     with pytest.raises(NonFiniteLoss) as caught:
         fit(network or Colour(), objective, loader, recipe, machine, stage="student", teacher=teacher)
@@ -103,7 +113,7 @@ def test_the_students_own_logits(dataset, machine):
 
 
 def test_the_teachers_logits(dataset, machine):
-    index = int(Loader(dataset, 2, 0, CPU).order(2)[20])  # the first of step 11
+    index = int(Loader(dataset, 2, 0, CPU, augment=AUGMENT).order(2)[20])  # the first of step 11
     message = diverges(dataset, machine, {"soft": Hinton(4.0)}, teacher=Teacher(index))
     assert "student: soft is not finite at epoch 2, step 11," in message
     assert message.endswith("The teacher's logits are not finite there: the cause is the teacher, not the training.")
@@ -122,7 +132,7 @@ def test_the_images(dataset, machine):
         def apply(self, image, parameters, host, size):
             return image * parameters[:, 4, None, None, None].abs()
 
-    message = diverges(dataset, machine, {"hard": CrossEntropy()}, batch_size=32)
+    message = diverges(dataset, machine, {"hard": CrossEntropy()}, batch_size=32, augment=[Spoiling()])
     assert (
         "student: hard is not finite at epoch 2, step 1," in message
         and "The images of that step are not finite" in message

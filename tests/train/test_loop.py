@@ -24,6 +24,7 @@ from kd.train.loop import fit
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.schedules import warmup_cosine
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def live(dataset, machine):
 def trained(dataset, machine, teacher, *, seed=0, epochs=2, **recipe):
     network, rows = student(dataset, seed), []
     objective = Objective({"hard": CrossEntropy(), "soft": Hinton(4.0)}, {"hard": 0.1, "soft": 0.9})
-    loader = Loader(dataset, 16, seed, CPU)
+    loader = Loader(dataset, 16, seed, CPU, augment=AUGMENT)
     about = fit(
         network, objective, loader, Recipe(epochs, **recipe), machine, stage="student", teacher=teacher, log=rows.append
     )
@@ -72,7 +73,7 @@ def test_a_cached_teacher_is_the_live_one_to_the_bit(dataset, live, tmp_path, pr
 
     device = resolve_device("cpu", precision)
     teacher = LiveTeacher(live.network, device)
-    loader = Loader(dataset, 16, 0, CPU)
+    loader = Loader(dataset, 16, 0, CPU, augment=AUGMENT)
     cache = open_cache(Store(tmp_path), {"test": 1}, teacher, loader, 2, Timer())
     for epoch in (1, 2):
         for batch in loader.epoch(epoch):
@@ -98,7 +99,7 @@ def test_validation_picks_the_epoch_and_both_are_written_down(dataset, machine, 
     from kd.evaluation.metrics import accuracy
     from kd.evaluation.predict import predict
 
-    logits = predict(network, Loader(dataset, 16, 0, CPU).eval_batches(dataset.val), machine)
+    logits = predict(network, Loader(dataset, 16, 0, CPU, augment=AUGMENT).eval_batches(dataset.val), machine)
     assert accuracy(logits, dataset.targets[dataset.val]) == max(shares)
 
 
@@ -109,7 +110,7 @@ def test_validation_picks_by_the_measure_that_is_set(dataset, machine, measure):
 
     rare = np.flatnonzero((dataset.targets[dataset.val] != 1) & (np.arange(len(dataset.val)) % 4 > 0))
     unequal = replace(dataset, val=np.delete(dataset.val, rare))
-    network, rows, loader = student(unequal, dropout=0), [], Loader(unequal, 16, 0, CPU)
+    network, rows, loader = student(unequal, dropout=0), [], Loader(unequal, 16, 0, CPU, augment=AUGMENT)
     how = {"stage": "student", "pick_by": measure, "log": rows.append}
     about = fit(network, Objective({"hard": CrossEntropy()}, {"hard": 1.0}), loader, Recipe(6, lr=0.02), machine, **how)
     found, targets = [row[f"val_{measure}"] for row in rows], unequal.targets[unequal.val]
@@ -155,7 +156,7 @@ def test_a_nan_loss_names_term_epoch_step_and_rate(dataset, machine):
             return super().forward(student, teacher, batch) * (float("nan") if self.calls == 9 else 1)
 
     objective = Objective({"good": CrossEntropy(), "spoilt": Spoilt()}, {"good": 1.0, "spoilt": 1.0})
-    loader = Loader(dataset, 16, 0, CPU)
+    loader = Loader(dataset, 16, 0, CPU, augment=AUGMENT)
     with pytest.raises(
         NonFiniteLoss,
         match=r"student: spoilt is not finite at epoch 2, step 3, learning rate 0\.0.* the cause is the term",
@@ -177,7 +178,15 @@ def test_a_method_with_weights_of_its_own_learns_them(dataset, machine, live):
     objective = Objective({"hint": term}, {"hint": 1.0})
     network = student(dataset)
     names = set(network.state_dict())
-    fit(network, objective, Loader(dataset, 16, 0, CPU), Recipe(1), machine, stage="student", teacher=live)
+    fit(
+        network,
+        objective,
+        Loader(dataset, 16, 0, CPU, augment=AUGMENT),
+        Recipe(1),
+        machine,
+        stage="student",
+        teacher=live,
+    )
     torch.manual_seed(0)
     assert term.map.weight.abs().sum() > 0 and set(network.state_dict()) == names
     with pytest.raises(ValueError, match="reads features too"):
@@ -185,12 +194,12 @@ def test_a_method_with_weights_of_its_own_learns_them(dataset, machine, live):
 
 
 def test_a_slice_of_a_batch_equals_that_part_of_the_batch(dataset):
-    loader = Loader(dataset, 33, 0, CPU)
+    loader = Loader(dataset, 33, 0, CPU, augment=AUGMENT)
     parts = [list(loader.epoch(2, lambda batch, rank=rank: np.array_split(batch, 3)[rank])) for rank in range(3)]
     for whole, *slices in zip(loader.epoch(2), *parts, strict=True):
         assert torch.equal(whole.index, torch.cat([part.index for part in slices]))
         assert torch.equal(whole.image, torch.cat([part.image for part in slices]))
-    assert Loader(dataset, 10_000, 0, CPU).batch_size == len(dataset.train)
+    assert Loader(dataset, 10_000, 0, CPU, augment=AUGMENT).batch_size == len(dataset.train)
 
 
 def test_the_schedule_rises_and_falls():

@@ -23,6 +23,7 @@ from kd.train.recipe import Recipe
 from kd.train.stack import Stack
 from kd.train.together import fit_together
 from kd.train.training import Training
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
 CELLS = [  # temperature, alpha, seed, recipe
@@ -49,7 +50,7 @@ class Cell:
         self.network, self.rows = network.double() if double else network, []
         terms = {"hard": CrossEntropy(), "soft": Hinton(temperature)}
         objective = Objective(terms, {"hard": 1 - alpha, "soft": alpha})
-        loader = Loader(dataset, 16, seed, CPU, grad_accum_steps=parts)
+        loader = Loader(dataset, 16, seed, CPU, grad_accum_steps=parts, augment=AUGMENT)
         self.about = (self.network, objective, loader, Recipe(epochs, **{"lr": 0.01, **recipe, **own}), machine)
         checkpoints = folder and CheckpointFolder(folder / f"{temperature}-{alpha}-{seed}")
         self.how = {"stage": "student", "log": self.rows.append, "checkpoints": checkpoints}

@@ -38,6 +38,7 @@ DECISIVE = (  # settings shown in report.md, besides those of the method
     "train.teacher.epochs",
     "train.student.epochs",
     "train.student.mixup",
+    "train.student.cutmix",
     "train.teacher.lr",
     "train.student.lr",
 )
