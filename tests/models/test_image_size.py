@@ -53,7 +53,7 @@ def test_a_teacher_at_its_own_size_is_advised_another_one():
     ("line", "says"),
     [
         (
-            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=12 teacher.stem=large",
+            "teacher=timm teacher.name=vit_tiny_patch16_224 teacher.image_size=12 teacher.stem=large",
             "\nUse teacher.stem=small or teacher.image_size=224, or choose another network.",
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -10,6 +11,8 @@ from kd.build import normalized
 from kd.interfaces import extract_outputs
 from kd.models.tiny_cnn import TinyCNN
 from kd.models.weights import load_external
+from tests.conftest import TINY, compose
+from tests.pipeline.test_run import run
 
 NAMES = ["sea", "tower", "forest", "street", "hill"]
 CLASSES = ["forest", "sea", "street"]
@@ -54,3 +57,38 @@ def test_a_checkpoint_with_more_classes_is_refused_with_the_way_out(tmp_path):
     network = normalized(TinyCNN(3, 16, width=0.25), {}, [0.5] * 3, [0.25] * 3, CLASSES)
     with pytest.raises(ValueError, match=r"has 5 classes, the data has 3 (?s:.*)teacher\.classes=FILE"):
         load_external(network, tmp_path / "five.safetensors")
+
+
+SCENES = ["mountain", "street", "desert", "forest", "sea", "buildings", "glacier", "swamp"]  # two more than the data's
+
+
+def test_a_run_takes_a_checkpoint_of_more_classes_at_its_own_size(tmp_path):
+    """The same predictions as those of a network whose classifier has the rows of the data's classes."""
+    from kd.data.datasets.scenes.classes import CLASSES as OURS
+
+    torch.manual_seed(1)
+    state = TinyCNN(len(SCENES), 24, width=0.5).state_dict()
+    rows = [SCENES.index(name) for name in OURS]
+    few = {name: value[rows] if name.startswith("classifier") else value for name, value in state.items()}
+    for name, tensors in (("every", state), ("few", few)):
+        safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
+    (tmp_path / "classes.txt").write_text("\n".join(SCENES), encoding="utf-8")
+    settings = ["teacher=tiny_cnn", "teacher.width=0.5", "attention=none", "teacher.image_size=24", "report=false"]
+    settings += ["teacher.mean=[0.5,0.5,0.5]", "teacher.std=[0.25,0.25,0.25]"]
+    made = {}
+    for name, more in (("every", [f"teacher.classes={tmp_path / 'classes.txt'}"]), ("few", [])):
+        file = f"teacher.checkpoint={tmp_path / name}.safetensors"
+        folder, _ = run(tmp_path / "outputs", *settings, file, *more, teacher="tiny_cnn")
+        made[name] = np.load(folder / "predictions.npz")
+    for role, rounding in (("teacher", 1e-5), ("student", 0.02)):  # a training amplifies the last bits
+        np.testing.assert_allclose(made["every"][role], made["few"][role], rtol=0, atol=rounding)
+
+
+def test_a_teacher_that_is_trained_here_takes_no_classes(file):
+    from omegaconf import OmegaConf
+
+    from kd.config.checks import check_values
+
+    cfg = compose(*TINY, f"teacher.classes={file}")
+    with pytest.raises(ValueError, match=r"teacher\.classes names the classes of a trained teacher"):
+        check_values(OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True))

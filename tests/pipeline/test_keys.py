@@ -35,6 +35,8 @@ CHANGES = {
     "teacher.seed=1": {"teacher", "student", "cache", "run"},
     "train.teacher.epochs=3": {"teacher", "student", "cache", "run"},
     "attention=se": {"teacher", "student", "cache", "run"},
+    "teacher.image_size=64": {"teacher", "student", "cache", "run"},
+    "teacher.image_size=null": set(),
     "teacher=resnet34": {"teacher", "student", "cache", "run"},
     "train.batch_size=32": {"teacher", "baseline", "student", "cache", "run"},
     "train.grad_accum_steps=2": {"teacher", "baseline", "student", "cache", "run"},
@@ -73,6 +75,17 @@ def test_images_without_labels_change_the_student_and_its_cache_alone():
     assert len({digest(made.logit_caches["student"]) for made in (plain, one, other)}) == 3
     moved = OmegaConf.to_container(compose("data.unlabelled=/tmp"), resolve=True)
     assert run_keys(moved, "pixels", True, unlabelled="images") == one  # the content counts, not the place
+
+
+def test_the_classes_of_a_teacher_count_by_their_names_and_order(tmp_path):
+    def key_of(file: str, text: str) -> str:
+        (tmp_path / file).write_text(text)
+        return keys(f"teacher.checkpoint={tmp_path / 'weights'}", f"teacher.classes={tmp_path / file}")["teacher"]
+
+    (tmp_path / "weights").write_bytes(b"weights")
+    one = key_of("one.txt", "sea\nforest\n")
+    assert one == key_of("moved.txt", "sea\r\nforest") != key_of("other.txt", "forest\nsea\n")
+    assert one != keys(f"teacher.checkpoint={tmp_path / 'weights'}")["teacher"]
 
 
 @pytest.mark.parametrize("override", CHANGES)

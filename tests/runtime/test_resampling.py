@@ -92,3 +92,13 @@ def test_vision_eagles_gate_takes_few_operations_to_resize():
     counted = there.run(lambda: resize_bilinear(torch.randn(2, 1, 12, 12, device="meta"), 24, 24))
     assert counted.operations < 35, "the matrices, which a real device keeps, included"
     assert resize_bilinear(gate, 24, 24).shape == (2, 1, 24, 24)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (7, 5), (96, 80), (48, 20), (60, 37)])
+def test_an_antialiased_resize_is_torchs(height, width, monkeypatch):
+    """By matrices, as on an accelerator, and by torch's kernel."""
+    x = torch.rand(2, 3, 48, 37)
+    expected = F.interpolate(x, (height, width), mode="bilinear", antialias=True)
+    assert torch.equal(resampling.resize_antialiased(x, height, width), expected)
+    monkeypatch.setattr(resampling, "_torch_kernels", set())
+    torch.testing.assert_close(resampling.resize_antialiased(x, height, width), expected, rtol=0, atol=1e-5)

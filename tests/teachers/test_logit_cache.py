@@ -11,6 +11,8 @@ import torch
 
 from kd.data.loader import Loader
 from kd.models.normalized import Normalized
+from kd.models.reclassed import PickClasses
+from kd.models.resized import Resize
 from kd.models.tiny_cnn import TinyCNN
 from kd.runtime.timer import Timer
 from kd.store.store import Store
@@ -110,3 +112,14 @@ def test_a_logit_cache_of_images_drawn_by_class_has_every_view(live, dataset, tm
             torch.testing.assert_close(cache(batch).logits, live(batch).logits)  # drawn twice, in two batches: rounding
     with pytest.raises(ValueError, match="no logits for .* views of epoch 1"):
         cache.check(live, Loader(few, 20, 0, CPU, augment=AUGMENT), EPOCHS)
+
+
+def test_a_teacher_of_its_own_size_and_classes_is_cached_to_the_bit(dataset, machine, loader, tmp_path):
+    torch.manual_seed(9)
+    own = Normalized(TinyCNN(9, 24, width=0.5), dataset.mean, dataset.std, Resize(24), PickClasses([8, 1, 5, 0, 3, 2]))
+    live = LiveTeacher(own, machine)
+    cache = cached(tmp_path, live, loader)
+    for epoch in range(1, EPOCHS + 1):
+        for batch in loader.epoch(epoch):
+            logits = live(batch).logits
+            assert logits.shape[-1] == 6 and torch.equal(cache(batch).logits, logits)
