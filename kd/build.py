@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from kd.config.checks import BASELINE, blamed_error
 from kd.config.errors import error_line
 from kd.config.keys import get_path
+from kd.runtime.class_names import positions_of, read_class_names
 from kd.runtime.model_card import check_architecture, read_card, weights_in
 
 if TYPE_CHECKING:
@@ -50,16 +51,17 @@ class ModelBuilder:
         """
         import torch
 
-        from kd.models.normalized import Normalized
         from kd.models.weights import load_external
 
         spec, dataset = self.specs[role], self.dataset
+        size, names = own_size(spec, dataset.image_size), own_classes(spec)
         torch.manual_seed(spec["seed"] + PEER * number)
         try:
-            network = build_network(spec, len(dataset.classes), dataset.image_size)
+            network = build_network(spec, len(names or dataset.classes), size)
         except InstantiationException as error:  # the network refuses a setting
             raise ValueError(f"{role}: {error.__cause__ or error}") from error
-        network = Normalized(network, dataset.mean, dataset.std)
+        check_pretrained_classes(network, spec, names)
+        network = normalized(network, spec, dataset.mean, dataset.std, dataset.classes)
         has_statistics = spec.get("mean") is not None or spec.get("std") is not None
         if spec.get("checkpoint"):
             path = Path(spec["checkpoint"]).expanduser()
@@ -71,13 +73,69 @@ class ModelBuilder:
             load_external(network, weights_in(path), known, spec.get("checkpoint_prefix"))
         if has_statistics:  # they override those of the checkpoint
             network.normalize_by(spec.get("mean"), spec.get("std"))
-        return check_input_size(network, spec, role, len(dataset.classes), dataset.image_size)
+        return check_input_size(network, spec, role, len(names or dataset.classes), size)
 
     def ensemble(self, networks: Sequence[nn.Module]) -> nn.Module:
         """Return the teachers as one network."""
         from kd.models.ensemble import Ensemble
 
         return networks[0] if self.combine is None else Ensemble(networks, self.combine)
+
+
+def own_size(spec: Mapping[str, Any], image_size: int) -> int:
+    """Return the image size of a network: its own, or that of the data."""
+    return spec.get("image_size") or image_size
+
+
+def own_classes(spec: Mapping[str, Any]) -> list[str] | None:
+    """Return the classes that a teacher's ``classes`` names, or None if they are the data's.
+
+    Raises:
+        ValueError: see ``read_class_names``.
+    """
+    return read_class_names(Path(spec["classes"]).expanduser()) if spec.get("classes") else None
+
+
+def check_pretrained_classes(network: nn.Module, spec: Mapping[str, Any], names: Sequence[str] | None) -> None:
+    """Refuse pretrained weights whose classifier is not that of the teacher's classes: timm would make a new one.
+
+    Raises:
+        ValueError: with both numbers of classes.
+    """
+    if names is None or not spec["network"].get("pretrained"):
+        return
+    count = network.pretrained_cfg.get("num_classes") or 0
+    if count != len(names):
+        has = f"have a classifier of {count} classes" if count else "have no classifier"
+        raise ValueError(
+            f"teacher.classes={spec['classes']} names {len(names)} classes, and the pretrained weights of "
+            f"{spec['network'].get('name')} {has}"
+        )
+
+
+def normalized(
+    network: nn.Module,
+    spec: Mapping[str, Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[str] | None = None,
+) -> Normalized:
+    """Return a network of ``build_network`` that takes the data's images and returns logits of its classes.
+
+    Args:
+        classes: of the data. None, before the data are loaded: the network keeps its own.
+
+    Raises:
+        ValueError: the file of the teacher's classes lacks some of the data's.
+    """
+    from kd.models.normalized import Normalized
+    from kd.models.reclassed import PickClasses
+    from kd.models.resized import Resize
+
+    names = own_classes(spec)
+    resize = Resize(spec["image_size"]) if spec.get("image_size") else None
+    reclass = PickClasses(positions_of(classes, names, Path(spec["classes"]))) if names and classes else None
+    return Normalized(network, mean, std, resize, reclass)
 
 
 def build_network(spec: Mapping[str, Any], num_classes: int, image_size: int, tried: bool = True) -> Any:
@@ -110,7 +168,8 @@ def check_input_size(
     """Return ``network`` if it takes images of this size.
 
     Args:
-        network: a ``Normalized`` of ``build_network``. has_size: whether the data set is available in a size.
+        network: a ``Normalized`` of ``build_network``. image_size: its own, see ``own_size``.
+        has_size: whether the data set is available in a size.
 
     Raises:
         ValueError: names the settings with which the network takes the images.
@@ -124,7 +183,8 @@ def check_input_size(
         return build_network({**spec, "network": {**settings, **more}}, num_classes, size, tried=False)
 
     def advice() -> str:
-        return suggest_settings(network.network, make, settings, role, image_size, has_size)
+        is_own = spec.get("image_size") is not None
+        return suggest_settings(network.network, make, settings, role, image_size, has_size, is_own)
 
     return check_forward(network, role, image_size, advice)
 
@@ -139,7 +199,8 @@ def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
 
     node = copy.deepcopy(cfg.data)
     with read_write(node), open_dict(node):
-        node.pop("balance", None)
+        for name in ("balance", "unlabelled"):
+            node.pop(name, None)
         node.update(given)
         size = Sizing(**{each.name: node.pop(each.name) for each in fields(Sizing)})
     return instantiate(node, _partial_=True)(store=store, size=size)  # as an argument, Hydra would make it a config

@@ -1,12 +1,12 @@
 """The types that every other file uses: a batch, the outputs of a model, a teacher, and the context of a method.
 
 Read this file first. A model is any ``nn.Module`` with timm's methods ``forward_intermediates`` and ``forward_head``:
-every convolutional timm network has them, and your own network needs about ten lines.
+nearly every timm network has them, and your own network needs about ten lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
-    target: Tensor  # [B], int64
+    target: Tensor  # [B], int64; -1 for an image without a label, see ``labelled``
     index: Tensor  # [B], int64: position in the data set; on the device of the images
     epoch: int = 0  # with the index it identifies the view, and the row of a logit cache
     progress: float = 1.0  # share of the training that is done, for schedules
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     mixup_lam: Tensor | None = None  # [B], in [0, 1]: share of the own image in such a mixture
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
     views: int = 1  # of each image: the batch has B / views different images
+    labelled: float | None = None  # share of the images of an epoch that have labels; None: all have
 
     def repeat_labels(self, views: int) -> Batch:
         """Return a batch whose ``image`` holds ``views`` views of each image with one label for each row."""
@@ -46,6 +47,13 @@ class Outputs(NamedTuple):
     embedding: Tensor | None = None  # [B, D], the input of the classifier
     features: tuple[Tensor, ...] = ()  # ([B, C_i, H_i, W_i], ...), shallow to deep
     class_maps: Tensor | None = None  # [B, K, H, W]: the classifier's logits at each position of the last map
+    heads: tuple[Tensor, ...] = ()  # ([B, K], [B, K]): of the class head and of the distillation head, where a method
+    # trains them apart (DeiT); then ``logits`` is their mean
+
+    @property
+    def label_logits(self) -> Tensor:
+        """The logits that learn the labels, [B, K]: those of the class head where there are two."""
+        return self.heads[0] if self.heads else self.logits
 
     def to_float32(self, needs: Set[str]) -> Outputs:
         """Return the outputs in float32 (or better), because losses are never computed in mixed precision.
@@ -58,6 +66,7 @@ class Outputs(NamedTuple):
             embedding=_to_float32(self.embedding) if "embedding" in needs else None,
             features=tuple(map(_to_float32, self.features)) if "features" in needs else (),
             class_maps=_to_float32(self.class_maps) if "class_maps" in needs else None,
+            heads=tuple(map(_to_float32, self.heads)),
         )
 
 
@@ -97,9 +106,25 @@ def extract_outputs(model: nn.Module, image: Tensor, needs: Set[str] = DEFAULT_N
             runs the head once more, which would change the statistics of a batch norm in the head.
     """
     last, features = model.forward_intermediates(image)
-    embedding = model.forward_head(last, pre_logits=True) if "embedding" in needs else None
-    class_maps = class_activation(model, last) if "class_maps" in needs and last.ndim == 4 else None
-    return Outputs(model.forward_head(last), embedding, tuple(features), class_maps)
+    embedding = mean_of_heads(model.forward_head(last, pre_logits=True)) if "embedding" in needs else None
+    class_maps = class_activation(model, last) if "class_maps" in needs and is_map(last, features) else None
+    logits = model.forward_head(last)
+    heads = logits if isinstance(logits, tuple) else ()
+    return Outputs(mean_of_heads(logits), embedding, tuple(features), class_maps, heads)
+
+
+def mean_of_heads(x: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return the mean over the two heads that timm's distilled networks return apart in training, or ``x`` itself."""
+    return (x[0] + x[1]) / 2 if isinstance(x, tuple) else x
+
+
+def is_map(last: object, features: Sequence[Tensor]) -> bool:
+    """Whether what a head reads is a map [B, C, H, W]: not tokens [B, N, C], a map [B, H, W, C], or a list."""
+    if not isinstance(last, Tensor) or last.ndim != 4:
+        return False
+    if not features or last.shape == features[-1].shape:
+        return True
+    return last.shape != features[-1].permute(0, 2, 3, 1).shape
 
 
 def class_activation(model: nn.Module, last: Tensor) -> Tensor:
@@ -110,4 +135,4 @@ def class_activation(model: nn.Module, last: Tensor) -> Tensor:
     """
     count, channels, height, width = last.shape
     positions = last.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
-    return model.forward_head(positions).view(count, height, width, -1).permute(0, 3, 1, 2)
+    return mean_of_heads(model.forward_head(positions)).view(count, height, width, -1).permute(0, 3, 1, 2)

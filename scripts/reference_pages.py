@@ -26,8 +26,10 @@ GROUPS = {  # the groups of kd.zoo, and the page of each
     "teachers": "teachers.md",
     "students": "students.md",
     "data": "datasets.md",
+    "augments": "augments.md",
 }
 CONFIG_GROUPS = {  # the groups of conf/, and the page that lists the options of each
+    "augment": "augments.md",
     "data": "datasets.md",
     "attention": "attentions.md",
     "teacher": "teachers.md",

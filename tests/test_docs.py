@@ -12,7 +12,7 @@ from tests.conftest import CONF
 
 ROOT = Path(__file__).parents[1]
 ALL = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.md"))]
-GENERATED = ("settings", "methods", "attentions", "teachers", "students", "datasets", "result-json", "cli")
+GENERATED = ("settings", "methods", "attentions", "teachers", "students", "datasets", "augments", "result-json", "cli")
 MADE = {ROOT / "docs" / f"{name}.md" for name in GENERATED}  # when the site is built
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)

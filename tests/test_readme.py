@@ -24,10 +24,10 @@ def shown(page: Path) -> dict[str, str]:
     return dict(FILE.findall(page.read_text(encoding="utf-8")))
 
 
-def test_the_method_attention_student_and_data_set_that_the_pages_add_run(tmp_path):
+def test_the_method_attention_student_data_set_and_augmentation_that_the_pages_add_run(tmp_path):
     for part in ("kd", "conf"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    assert [len(shown(page)) for page in PAGES] == [2, 2, 2, 2], "two files each"
+    assert [len(shown(page)) for page in PAGES] == [2, 2, 2, 2, 2], "two files each"
     for name, text in (file for page in PAGES for file in shown(page).items()):
         assert not (tmp_path / name).exists()
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def test_the_method_attention_student_and_data_set_that_the_pages_add_run(tmp_pa
         arrays[f"{split}_images"] = (noise + 70 * arrays[f"{split}_labels"][:, :, None, None]).astype(np.uint8)
     np.savez(tmp_path / "bloodmnist.npz", **arrays)
     tiny = [line for line in TINY if not line.startswith("data.") or "val_fraction" in line]
-    chosen = ["data=medmnist", "data.archive=bloodmnist.npz", "kd=mse", "kd.alpha=0.3", "attention=sge"]
+    chosen = ["data=medmnist", "data.archive=bloodmnist.npz", "kd=mse", "kd.alpha=0.3", "attention=sge", "augment=grey"]
     chosen += ["teacher=tiny_cnn", "student=mixer", "student.width=0.5", "tracking=disabled", "report=false"]
     short = ["train.teacher.epochs=1", "train.student.epochs=1", "latency.seconds=0.02", "outputs=outputs"]
     done = subprocess.run(
@@ -54,6 +54,7 @@ def test_the_method_attention_student_and_data_set_that_the_pages_add_run(tmp_pa
     (result,) = (tmp_path / "outputs" / "runs").glob("*/result.json")
     choices = json.loads(result.read_text(encoding="utf-8"))["choices"]
     assert {"data": "medmnist", "attention": "sge", "student": "mixer", "kd": "mse"}.items() <= choices.items()
+    assert "kd.augment.grey.RandomGrey" in (result.parent / "config.yaml").read_text(encoding="utf-8")
 
 
 def test_the_example_of_the_readme_is_the_one_of_its_page():

@@ -156,7 +156,7 @@ GIVEN = {
 
 
 BESIDE = {
-    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct"}
+    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct", "unlabelled"}
 }  # in a config option, read by the program: conf/config.yaml
 
 
@@ -173,6 +173,7 @@ NEEDS = {  # what the command line must say
     "teacher=exported": f"teacher.checkpoint={CONF / 'config.yaml'}",  # any file that is there
     "student=timm": "student.name=resnet18",
     "data=folder": "data.root=.",
+    "data=imagenet": "data.root=.",
     "data=oracle_mnist": "data.root=.",
 }
 SIGNED = ("data", "augment", "attention", "teacher", "student", "kd", "train")

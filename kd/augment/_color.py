@@ -18,6 +18,11 @@ def grey(image: Tensor) -> Tensor:
     return red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
+def mean_grey(image: Tensor) -> Tensor:
+    """[B, 1, H, W] -> [B, 1, 1, 1]; in two steps, since the bits of one sum over all would depend on the batch."""
+    return image.mean(-1, keepdim=True).mean(-2, keepdim=True)
+
+
 def blend(image: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """Return ``factor`` parts of the image and ``1 - factor`` of the other, clamped: beyond 1 it moves away from it."""
     return image.mul(factor).add_(other * (1 - factor)).clamp_(0, 1)
@@ -29,8 +34,7 @@ def adjust_brightness(image: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(image: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean grey of the image."""
-    mean = grey(image).mean(-1, keepdim=True).mean(-2, keepdim=True)  # in two steps: the bits of an image alone
-    return blend(image, mean, factor)
+    return blend(image, mean_grey(grey(image)), factor)
 
 
 def adjust_saturation(image: Tensor, factor: Tensor) -> Tensor:

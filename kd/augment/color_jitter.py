@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kd.augment._color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
-from kd.augment._groups import apply_by_kind
+from kd.augment._color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grey, mean_grey
 from kd.augment.checks import check_range
 
 ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,36 @@ class ColorJitter:
         return torch.cat([factors, orders[(u[:, 4] * len(orders)).long()]], 1).float()
 
     def apply(self, image: Tensor, parameters: Tensor, host: Tensor, size: int) -> Tensor:
-        factors = parameters[:, :4, None, None, None]
-        if len(self._on) == 1:
-            only = self._on[0]
-            return ADJUST[only](image, factors[:, only])
-        functions = {kind: _adjust(kind) for kind in self._on}
+        factors, on = parameters[:, :4], self._on
+        if len(on) == 1:
+            return ADJUST[on[0]](image, factors[:, on[0], None, None, None])
         for place in range(4, parameters.shape[1]):
-            image = apply_by_kind(image, parameters[:, place], host[:, place], factors, functions)
+            image = adjust_each(image, parameters[:, place], host[:, place], factors, on)
         return image
 
 
-def _adjust(kind: int):
-    """Return the function that adjusts images by the factor of this kind."""
-    return lambda image, factors: ADJUST[kind](image, factors[:, kind])
+def adjust_each(image: Tensor, kinds: Tensor, host: Tensor, factors: Tensor, on: Sequence[int]) -> Tensor:
+    """Apply one of ``ADJUST`` to each image: the results are those of its function, to the bit.
+
+    Brightness, contrast and saturation blend an image with black, its mean grey and its grey image. So all images are
+    blended at once, each with its own, and only those whose hue is turned are taken out and put back.
+
+    Args:
+        image: [B, 3, H, W]. kinds: [B], which one, on the device of the images. host: the same on the CPU.
+        factors: [B, 4]. on: those that occur.
+    """
+    factor = factors.gather(1, kinds.long()[:, None])[:, :, None, None]
+    is_kind = (kinds[:, None] == torch.arange(4, device=kinds.device)).to(image.dtype)[..., None, None, None]
+    factor = torch.where(is_kind[:, HUE] > 0, torch.ones_like(factor), factor)  # which changes nothing
+    result = image.mul(factor)
+    if CONTRAST in on or SATURATION in on:
+        plain = grey(image)
+        other = mean_grey(plain) * is_kind[:, CONTRAST] if CONTRAST in on else 0
+        other = other + plain * is_kind[:, SATURATION] if SATURATION in on else other
+        result.add_(other * (1 - factor))
+    result.clamp_(0, 1)
+    if HUE in on and (count := int((host == HUE).sum())):
+        rows = is_kind[:, HUE].flatten().argsort(descending=True, stable=True)[:count]
+        turned = adjust_hue(image.index_select(0, rows), factors.index_select(0, rows)[:, HUE, None, None, None])
+        result.index_copy_(0, rows, turned)
+    return result

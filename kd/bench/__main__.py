@@ -1,7 +1,8 @@
 """Compare the speed of this framework with a person's loop and with torchdistill: ``python -m kd.bench``.
 
 One distillation job is trained by several programs in turns, a b c, a b c, ..., each in a process of its own: the same
-images, batch, networks and epochs, the same threads. See docs/bench.md for what each figure means.
+images, batch, networks and epochs, the same threads. ``python -m kd.bench augments`` measures augmentations alone. See
+docs/bench.md for what each figure means.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ from kd.runtime.streams import open_streams
 NAMES = ("naive", "torchdistill", "live", "cached", "one_pass", "live float32", "cached float32")
 MEASURES = ("parts", "ceiling", "start_up", "two_at_once", "scaling", "sweep")
 USUAL = MEASURES[:4]
+AUGMENTS = "augments"  # the first argument that measures augmentations instead
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 2 for a wrong argument."""
     open_streams()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == [AUGMENTS]:
+        from kd.bench.augments import main as measure_augments
+
+        return measure_augments(arguments[1:])
     given = parse_arguments(arguments)
     from kd.bench.measure import measure
     from kd.bench.setting import Setting
@@ -66,11 +73,12 @@ def write(found: dict[str, Any], folder: Path) -> None:
     print(f"\n{page}\n{folder / 'bench.md'}, bench.json, bench.png")
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m kd.bench",
         description="Train one distillation job by several programs in turns, and compare their speed.",
-        epilog=f"jobs: {', '.join(NAMES)}. measurements: {', '.join(MEASURES)}.",
+        epilog=f"jobs: {', '.join(NAMES)}. measurements: {', '.join(MEASURES)}. "
+        f"python -m kd.bench {AUGMENTS} --help: the speed of augmentations, without a network.",
     )
     number = positive
     parser.add_argument(

@@ -116,6 +116,13 @@ def check_values(raw: Tree, settings: Tree) -> None:
         raise ValueError(f"teacher.{given[0]} is set alone: set both teacher.mean and teacher.std")
     if get_path(settings, "teacher.checkpoint_prefix") is not None and not get_path(settings, "teacher.checkpoint"):
         raise ValueError("teacher.checkpoint_prefix is set without a checkpoint: set teacher.checkpoint=FILE too")
+    if get_path(settings, "teacher.classes") is not None and not (
+        get_path(settings, "teacher.checkpoint") or get_path(settings, "teacher.network.pretrained")
+    ):
+        raise ValueError(
+            "teacher.classes names the classes of a trained teacher, and this one is trained on the data's: set "
+            "teacher.checkpoint=FILE, or teacher.pretrained, too"
+        )
     place, processes = settings["train"]["device"], os.environ.get("WORLD_SIZE", "1")
     if ":" in place and processes != "1":
         raise ValueError(

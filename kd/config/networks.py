@@ -19,7 +19,9 @@ from kd.runtime.text import did_you_mean
 ASSISTANT = 1_000  # distance between the seeds of the assistants of a chain
 NOT_OF_A_MEMBER = ("ensemble", "combine", "source", "allow_weak")  # settings of the whole ensemble
 # settings that an assistant cannot have: the run trains it, from a seed that depends on its place in the chain
-TRAINED = ("seed", "checkpoint", "checkpoint_prefix", "pretrained")
+TRAINED = ("seed", "checkpoint", "checkpoint_prefix", "pretrained", "classes")
+# settings of each teacher that the program reads, besides its attention
+OF_A_TEACHER = ("network", "seed", "checkpoint", "checkpoint_prefix", "mean", "std", "image_size", "classes")
 
 
 def names(group: str) -> list[str]:
@@ -37,8 +39,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
         setting: the list that holds the entry, for error messages.
 
     Returns:
-        ``{"name", "group", "network", "attention"}`` and, for a teacher, "seed", "checkpoint", "checkpoint_prefix",
-        "mean" and "std": plain values.
+        ``{"name", "group", "network", "attention"}`` and, for a teacher, ``OF_A_TEACHER``: plain values.
 
     Raises:
         ValueError: a name or a setting does not exist.
@@ -80,7 +81,7 @@ def network_of(entry: Any, groups: tuple[str, ...], setting: str) -> dict[str, A
     if group == "student":
         return {"name": name, "group": group, "network": network, "attention": None}
     attention = OmegaConf.to_container(cfg.attention, resolve=True)
-    kept = {key: network[key] for key in ("network", "seed", "checkpoint", "checkpoint_prefix", "mean", "std")}
+    kept = {key: network[key] for key in OF_A_TEACHER}
     return {"name": name, "group": group, "attention": attention, **kept}
 
 
@@ -102,7 +103,7 @@ def _member(entry: Any, settings: Mapping[str, Any], choice: str) -> dict[str, A
         if not SEED.good(entry):
             raise ValueError(f"teacher.ensemble: a seed must be {SEED.right}, got {entry}")
         return {**chosen, "attention": settings["attention"], "seed": entry, "name": choice}
-    for name in ("checkpoint", "checkpoint_prefix", "pretrained", "mean", "std"):
+    for name in ("checkpoint", "checkpoint_prefix", "pretrained", "mean", "std", "image_size", "classes"):
         if chosen.get(name):
             raise ValueError(
                 f"teacher.{name} does not apply to a named member: use [{{teacher: {entry}, {name}: ...}}]"

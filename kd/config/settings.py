@@ -13,6 +13,7 @@ from kd.config.keys import ALONE, FROM_ENVIRONMENT, Tree, absolute, expand, get_
 from kd.config.rules import (
     ANYTHING,
     DEVICE,
+    FILE,
     FLAG,
     FOLDER,
     GROUP_OF_WANDB,
@@ -63,11 +64,14 @@ READ: dict[str, Rule] = {
     "data.fit": one_of("crop", "pad", "squash"),
     "data.crop_pct": number(above=0, most=1),
     "data.balance": one_of("none", "sample", "weight"),
+    "data.unlabelled": or_null(FOLDER),
     "attention.stages": or_null(different(whole(0))),
     "attention.unused_published_params": MAPPING,
     "teacher.seed": SEED,
     "teacher.mean": or_null(list_of(SHARE, 3)),
     "teacher.std": or_null(list_of(number(above=0, most=1), 3)),
+    "teacher.image_size": or_null(whole(8, 4096)),
+    "teacher.classes": or_null(FILE),
     "teacher.ensemble": LIST,
     "teacher.combine": one_of("probabilities", "log_mean_exp", "logits"),
     "teacher.source": one_of("auto", "live", "cached"),
@@ -123,6 +127,7 @@ NODES: dict[str, Sequence[str]] = {
 # Python. If you change a range, change both.
 OURS: dict[str, Rule] = {
     "name": MODEL,
+    "data.name": or_null(LINE),  # a whole key goes before the name alone
     "optimizer": OPTIMIZER,
     "temperature": number(above=0),
     "temperatures": list_of(number(above=0)),
@@ -186,7 +191,8 @@ def uses(raw: Tree) -> Iterator[tuple[str, Rule]]:
             if name in HYDRAS_OWN or signature is None:
                 yield f"{key}.{name}", ANYTHING
             elif (signature.open or name in signature.takes) and name not in given:
-                yield f"{key}.{name}", ours.get(name) or signature.takes.get(name, ANYTHING)
+                rule = ours.get(f"{key}.{name}") or ours.get(name)
+                yield f"{key}.{name}", rule or signature.takes.get(name, ANYTHING)
 
 
 def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:

@@ -45,7 +45,7 @@ def depth_of(image: Image.Image) -> str:
         return COARSE if _precision_of_jpeg_2000(image) > 15 else ""  # with fewer bits the file itself states its white
     if image.format == "PPM":  # as with JPEG 2000
         return (COLOUR if image.tile[0][0] == "ppm" else COARSE) if _largest_of_ppm(image) == MAX_16_BIT else ""
-    found = set(map(_rawmode, image.tile))
+    found = set(map(_rawmode, getattr(image, "tile", ())))  # only an image of a file has tiles
     if found <= UPPER:
         return COARSE if found else ""
     if _is_planar(image) and image.tile[0][0] == "libtiff" and any(";16" in name for name in found):

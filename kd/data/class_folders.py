@@ -45,7 +45,7 @@ def list_classes(folder: Path, nested: bool = False) -> Part:
                 f"the class folder {printable(path)} holds folders ({listed(inside[:5])}) and no file: only images "
                 "are expected there. Is data.root one level too high? data.nested=true reads the folders below"
             )
-        files = sorted(_below(path, "", ())) if nested else inside
+        files = files_below(path) if nested else inside
         tree[name] = {file: f"{path}/{file}" for file in files}
     empty = [name for name, files in tree.items() if not files]
     check_names(tree, "class folders", shown)
@@ -99,6 +99,11 @@ def folded(name: str) -> str:
 
 def listed(names: Iterable[str]) -> str:
     return ", ".join(map(printable, names))
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """Return the sorted paths of all files in a folder and those below, relative to it."""
+    return sorted(_below(str(folder), "", ()))
 
 
 def _below(path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kd.data.bit_depth import White
 from kd.data.sizing import Sizing
+
+
+class Unlabelled(NamedTuple):
+    """Images without labels, which a student sees and its teacher labels."""
+
+    images: np.ndarray  # uint8 [M, S, S, C], memory-mapped, of the size of the labelled images
+    fingerprint: str  # of the images: it enters the keys of students
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class ImageDataset:
     fingerprint: str  # of images, targets and splits: it enters the content keys
     notes: Mapping[str, Any] = field(default_factory=dict)  # for the report, such as files left out
     size: Sizing | None = None  # None: images are shown as they are stored
+    unlabelled: Unlabelled | None = None  # at the positions after those of ``images``
     white: White = White()  # of files of more than 8 bits: pass it to ``read_image`` for a new image
 
     @property

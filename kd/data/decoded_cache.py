@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +15,122 @@ import numpy as np
 
 from kd.data.bit_depth import White
 from kd.data.dataset import ImageDataset
+from kd.data.journal import Journal
 from kd.data.sizing import Sizing
 from kd.data.splits import stratified_split
 from kd.runtime.console import print_line
 from kd.runtime.errors import first_line
-from kd.store.files import preallocate_npy
+from kd.store.files import give_name, preallocate_npy
 from kd.store.store import KEY_DIGITS, Store, digest, shortened
 
+IMAGES, JOURNAL = "images.npy", "rows.jsonl"
 FORMAT = 1  # of the published folder; raise it when its files change
 
 
+class Allocation:
+    """Makes the array on disk that is filled with images, uint8 [count, H, W, C].
+
+    Args:
+        folder: is published. unfinished: outlives a kill, on the same file system.
+    """
+
+    def __init__(self, folder: Path, unfinished: Path):
+        self.folder, self.unfinished = folder, unfinished
+
+    def __call__(self, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+        """Return a new array."""
+        return preallocate_npy(self.folder / IMAGES, (count, *shape), np.uint8)
+
+    def resume(self, count: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, Journal]:
+        """Return the array that a killed process left, or a new one, with the journal of its complete rows."""
+        path = self.unfinished / IMAGES
+        self.unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            images = np.load(path, mmap_mode="r+")
+        except (OSError, EOFError, ValueError):
+            images = None
+        if images is None or images.shape != (count, *shape) or images.dtype != np.uint8:
+            (self.unfinished / JOURNAL).unlink(missing_ok=True)
+            images = preallocate_npy(path, (count, *shape), np.uint8)
+        journal = Journal(self.unfinished / JOURNAL, images)
+        if journal.done:
+            done = sum(map(len, journal.done.values()))
+            print_line(f"{done:,} of {count:,} images are decoded already: going on there")
+        return images, journal
+
+    def finish(self, count: int) -> Path:
+        """Return the file of the images, in the folder that is published, cut to ``count`` rows."""
+        path = self.folder / IMAGES
+        if not path.exists():
+            give_name(self.unfinished / IMAGES, path)
+        shorten(path, count)
+        return path
+
+    def discard(self) -> None:
+        """Remove what is unfinished."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        with suppress(OSError):  # others are unfinished
+            self.unfinished.parent.rmdir()
+
+
 def decode_to_cache(
-    store: Store,
-    name: str,
-    settings: Mapping[str, Any],
-    produce: Callable[[Callable[[int, tuple[int, int, int]], np.ndarray]], Mapping[str, Any]],
+    store: Store, name: str, settings: Mapping[str, Any], produce: Callable[[Allocation], Mapping[str, Any]]
 ) -> Path:
     """Return the folder of the decoded arrays; the first call makes it, later calls reuse it.
 
     Args:
         settings: everything that determines the pixels (content of the source, size, version of the code), as plain
             values.
-        produce: gets ``allocate(count, (H, W, C))``, which returns a uint8 array on disk to fill, and returns
+        produce: gets ``allocate(count, (H, W, C))``, which returns a uint8 array on disk to fill (or
+            ``allocate.resume``, to go on after a kill), and returns
             ``{"targets": [N], "classes": [...], "train_count": n, "notes": {...}}``. The training images (from which
             validation images may be taken) come first. With ``"val_count"``, the next ``val_count`` images are the
             validation split, and none is taken from the training images. ``"white"`` is the ``White`` of files of
             more than 8 bits. With fewer targets than allocated images, the first ``len(targets)`` images are kept.
     """
 
+    published = f"{shortened(name)}-{digest({**settings, 'format': FORMAT})[:KEY_DIGITS]}"
+
     def make(folder: Path) -> None:
         print_line(f"{name}: decoding every image once")
-        opened: list[np.ndarray] = []
+        allocation = Allocation(folder, store.partial_dir("data", published))
+        try:
+            _write(folder, name, allocation, produce(allocation))
+        except Exception:  # such as a bad file or a full disk, but neither a kill nor Ctrl-C
+            allocation.discard()
+            raise
+        with suppress(OSError), (folder / IMAGES).open("rb") as file:
+            os.fsync(file.fileno())  # it may take minutes; what is left of the publication is quick
+        allocation.discard()
 
-        def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:
-            opened.append(preallocate_npy(folder / "images.npy", (count, *shape), np.uint8))
-            return opened[0]
+    return store.get_or_create("data", published, make)
 
-        result = produce(allocate)
-        targets = np.asarray(result["targets"], np.int64)
-        opened.pop().flush()
-        shorten(folder / "images.npy", len(targets))
-        preallocate_npy(folder / "targets.npy", targets.shape, np.int64)[:] = targets
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        preallocate_npy(folder / "sums.npy", (len(images), 2, images.shape[3]), np.int64)[:] = channel_sums(images)
-        content = hashlib.sha256(images)
-        content.update(targets)
-        meta = {
-            "name": name,
-            "classes": list(result["classes"]),
-            "train_count": int(result["train_count"]),
-            "notes": dict(result.get("notes", {})),
-            "content": content.hexdigest(),
-        }
-        meta |= {"val_count": int(result["val_count"])} if "val_count" in result else {}
-        meta |= {"white": _to_json(result["white"])} if "white" in result else {}
-        (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
 
-    return store.get_or_create("data", f"{shortened(name)}-{digest({**settings, 'format': FORMAT})[:KEY_DIGITS]}", make)
+def _write(folder: Path, name: str, allocation: Allocation, result: Mapping[str, Any]) -> None:
+    """Complete the folder with what ``produce`` returned."""
+    targets = np.asarray(result["targets"], np.int64)
+    images = np.load(allocation.finish(len(targets)), mmap_mode="r")
+    preallocate_npy(folder / "targets.npy", targets.shape, np.int64)[:] = targets
+    preallocate_npy(folder / "sums.npy", (len(images), 2, images.shape[3]), np.int64)[:] = channel_sums(images)
+    content = hashlib.sha256(images)
+    content.update(targets)
+    meta = {
+        "name": name,
+        "classes": list(result["classes"]),
+        "train_count": int(result["train_count"]),
+        "notes": dict(result.get("notes", {})),
+        "content": content.hexdigest(),
+    }
+    meta |= {"val_count": int(result["val_count"])} if "val_count" in result else {}
+    meta |= {"white": _to_json(result["white"])} if "white" in result else {}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def shorten(path: Path, count: int) -> None:
     """Keep the first ``count`` rows of an ``.npy`` file, in place: a copy would need the disk space twice."""
     array = np.load(path, mmap_mode="r")
+    if len(array) == count:
+        return
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
     end = array.offset + count * array[0].nbytes
     with path.open("r+b") as file:

@@ -84,23 +84,36 @@ class Loader:
         if balance == "weight":
             weights = class_weights(dataset.targets[dataset.train], len(dataset.classes))
             self._weights = torch.from_numpy(weights).float().to(device)
-        self._pixels = Pixels(dataset.images, device)
+        self.train, self.targets, self.labelled = dataset.train, dataset.targets, None
+        self._pixels = Pixels([dataset.images, *([dataset.unlabelled.images] if dataset.unlabelled else [])], device)
 
-    def with_seed(self, seed: int, mixup: float = 0.0, cutmix: float = 0.0, views: int = 1) -> Loader:
-        """Return a loader with another order and other views that shares the images on the device."""
-        other = copy.copy(self)
+    def with_seed(
+        self, seed: int, mixup: float = 0.0, cutmix: float = 0.0, views: int = 1, unlabelled: bool = False
+    ) -> Loader:
+        """Return a loader with another order and other views that shares the images on the device.
+
+        Args:
+            unlabelled: whether epochs show the images without labels too, if there are any, with the target -1.
+        """
+        other, dataset = copy.copy(self), self.dataset
         other.seed, other.mixup, other.cutmix, other.views = seed, mixup, cutmix, views
+        other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
+        if unlabelled and dataset.unlabelled:
+            first, count = len(dataset.targets), len(dataset.unlabelled.images)
+            other.train = np.concatenate([dataset.train, np.arange(first, first + count)])
+            other.targets = np.concatenate([dataset.targets, np.full(count, -1)])
+            other.labelled = len(dataset.train) / len(other.train)
         return other
 
     @property
-    def stream(self) -> tuple[int, float, float, int]:
+    def stream(self) -> tuple[int, float, float, int, bool]:
         """What distinguishes the batches of this loader from those of others that share its images."""
-        return self.seed, self.mixup, self.cutmix, self.views
+        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None
 
     @property
     def steps(self) -> int:
         """Training batches of an epoch; each is yielded in ``grad_accum_steps`` micro-batches."""
-        return len(self.dataset.train) // self.batch_size
+        return len(self.train) // self.batch_size
 
     @property
     def shown(self) -> int:
@@ -114,18 +127,18 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions of the images of an epoch, batch after batch."""
-        generator, train, count = np.random.default_rng([self.seed, epoch]), self.dataset.train, self.shown
+        generator, train, count = np.random.default_rng([self.seed, epoch]), self.train, self.shown
         if self.balance == "sample":
-            return train[balanced(self.dataset.targets[train], count, generator)]
+            return train[balanced(self.targets[train], count, generator)]
         return generator.permutation(train)[:count]
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return what an epoch shows, on the device: a pure function of (seed, epoch)."""
         order = self.order(epoch)
-        partners = order if self.balance == "sample" else self.dataset.train
+        partners = order if self.balance == "sample" else self.train
         return plan_epoch(
             order,
-            self.dataset.targets,
+            self.targets,
             self.chain,
             self.seed,
             epoch,
@@ -154,6 +167,7 @@ class Loader:
         for rows, pixels in zip(slices, self._pixels.stream(wanted), strict=True):
             images = [self._views(to_unit_range(x), one, rows) for x, one in zip(pixels, plans, strict=True)]
             batch = Batch(images[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
+            batch = batch if self.labelled is None else batch._replace(labelled=self.labelled)
             batch = batch if plan.partner is None else _mix(batch, images[1], plan, rows)
             yield batch.repeat_labels(self.views)
 

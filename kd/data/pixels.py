@@ -36,14 +36,16 @@ class Pixels:
     map that is in memory, on two cores, this would cost more than it saves: see ``experiments/speed.md``.)
 
     Args:
-        images: uint8 [N, H, W, C], memory-mapped or not.
+        images: uint8 [N, H, W, C], memory-mapped or not; or several such arrays, whose positions go on.
     """
 
-    def __init__(self, images: np.ndarray, device: torch.device):
-        self.images, self.device = np.asarray(images), device  # a plain view of the map, which is quicker to index
-        self.resident = copy_to_device(self.images, device)
+    def __init__(self, images: np.ndarray | Sequence[np.ndarray], device: torch.device):
+        arrays = [images] if isinstance(images, np.ndarray) else images
+        self.arrays, self.device = [np.asarray(each) for each in arrays], device  # plain views, quicker to index
+        self.starts = np.cumsum([0, *map(len, self.arrays)])
+        self.resident = copy_to_device(self.arrays, device)
         self.pinned = device.type == "cuda" and torch.cuda.is_available()
-        self.ahead = device.type != "cpu" or self.images.nbytes > memory_of_machine()
+        self.ahead = device.type != "cpu" or sum(each.nbytes for each in self.arrays) > memory_of_machine()
 
     def stream(self, batches: Iterable[Sequence[Wanted]]) -> Iterator[list[Tensor]]:
         """Yield the images of each batch, uint8 [B, H, W, C] on the device, a tensor for each ``Wanted``."""
@@ -59,36 +61,50 @@ class Pixels:
 
     def _reading(self, batch: Sequence[Wanted]):
         """Return a call that reads a batch from the map. Its memory is taken here: a thread has no CUDA device set."""
-        shape = self.images.shape[1:]
+        shape = self.arrays[0].shape[1:]
         parts = [torch.empty(len(one.positions), *shape, dtype=torch.uint8, pin_memory=self.pinned) for one in batch]
 
         def read() -> list[Tensor]:
             for part, wanted in zip(parts, batch, strict=True):
-                # clip: with the default, NumPy would read into a copy first
-                np.take(self.images, wanted.positions, 0, out=part.numpy(), mode="clip")
+                self._take(wanted.positions, part.numpy())
             return parts
 
         return read
 
+    def _take(self, positions: np.ndarray, out: np.ndarray) -> None:
+        if len(self.arrays) == 1:  # clip: with the default, NumPy would read into a copy first
+            np.take(self.arrays[0], positions, 0, out=out, mode="clip")
+            return
+        owner = np.searchsorted(self.starts, positions, side="right") - 1
+        for number, array in enumerate(self.arrays):
+            rows = np.flatnonzero(owner == number)
+            out[rows] = array[positions[rows] - self.starts[number]]
 
-def copy_to_device(array: np.ndarray, device: torch.device) -> Tensor | None:
-    """Return a whole memory map on the device; None on the CPU, and where it does not fit."""
-    if device.type == "cpu" or array.nbytes > room_on(device):
+
+def copy_to_device(arrays: np.ndarray | Sequence[np.ndarray], device: torch.device) -> Tensor | None:
+    """Return a whole memory map, or several after one another, on the device; None on the CPU, and without room."""
+    arrays = [arrays] if isinstance(arrays, np.ndarray) else arrays
+    if device.type == "cpu" or sum(array.nbytes for array in arrays) > room_on(device):
         return None
     try:
-        return copy_in_parts(array, device)
+        return copy_in_parts(arrays, device)
     except (RuntimeError, MemoryError) as error:  # another process may take what is free, or it may lie in pieces
         if not is_out_of_memory(error):
             raise
         return None
 
 
-def copy_in_parts(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array on the device; on the way, only a part of it is in the memory of the host."""
-    rows = max(1, COPIED_BYTES // array[0].nbytes)
-    copied = torch.empty(array.shape, dtype=torch.from_numpy(array[:0].copy()).dtype, device=device)
-    for start in range(0, len(array), rows):
-        copied[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows])).to(device)
+def copy_in_parts(arrays: np.ndarray | Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Return arrays after one another on the device; on the way, only a part is in the memory of the host."""
+    arrays = [arrays] if isinstance(arrays, np.ndarray) else arrays
+    rows, first = max(1, COPIED_BYTES // arrays[0][0].nbytes), 0
+    shape, dtype = (sum(map(len, arrays)), *arrays[0].shape[1:]), torch.from_numpy(arrays[0][:0].copy()).dtype
+    copied = torch.empty(shape, dtype=dtype, device=device)
+    for array in arrays:
+        for start in range(0, len(array), rows):
+            part = torch.from_numpy(np.array(array[start : start + rows])).to(device)
+            copied[first + start : first + start + len(part)] = part
+        first += len(array)
     return copied
 
 

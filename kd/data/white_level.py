@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kd.data.bit_depth import GREY, MAX_16_BIT, VERSION, White, depth_of, extremes, own_white
-from kd.data.files import unreadable_reason
 from kd.data.readers.images import memory_for, opened
+from kd.data.readers.parallel import in_order
 from kd.data.readers.silence import silence_libraries
+from kd.data.sources import Source, head_of, is_picture, refusal
 from kd.runtime.user_warnings import warn_user
 from kd.store.files import write_text
 from kd.store.store import Store, digest
@@ -39,7 +40,7 @@ class Found(NamedTuple):
     line: str
 
 
-def any_deep(store: Store, content: str, files: Iterable[str]) -> bool:
+def any_deep(store: Store, content: str, files: Iterable[Source]) -> bool:
     """Whether any of ``files`` has more than 8 bits a channel; remembered by ``content``, their key."""
     remembered = store.path("manifests", digest({"deep": content, "version": VERSION}) + ".json")
     try:
@@ -52,23 +53,22 @@ def any_deep(store: Store, content: str, files: Iterable[str]) -> bool:
     return deep
 
 
-def is_deep(path: str) -> bool:
+def is_deep(source: Source) -> bool:
     """Whether a file is an image of more than 8 bits a channel; reads the header alone."""
-    if unreadable_reason(path):
-        return False
     try:
-        with open(path, "rb") as file:
-            head = file.read(DEPTH + 1)
+        if is_picture(source) or refusal(source):
+            return False
+        head = head_of(source, DEPTH + 1)
         if head.startswith(EIGHT_BIT) or (head.startswith(PNG) and head[12:16] == b"IHDR" and head[DEPTH:] != b"\x10"):
             return False
-        with opened(path) as image:
+        with opened(source) as image:
             return bool(depth_of(image))
     except Exception:  # not an image: reported when it is decoded
         return False
 
 
-def find_white(name: str, files: Mapping[str, str], given: float | None) -> Found:
-    """Return the white of ``files`` ({label: path}), from the levels of those with more than 8 bits a channel.
+def find_white(name: str, files: Mapping[str, Source], given: float | None) -> Found:
+    """Return the white of ``files`` ({label: source}), from the levels of those with more than 8 bits a channel.
 
     Args:
         given: the value of ``data.white``, None to detect the white.
@@ -106,9 +106,9 @@ class _Span(NamedTuple):
     has_known_range: bool  # False for floats and levels outside 0..65535: no white can be detected
 
 
-def _span(path: str, white: White) -> _Span | None:
+def _span(source: Source, white: White) -> _Span | None:
     try:
-        with opened(path) as image:
+        with opened(source) as image:
             depth = depth_of(image)
             if not depth:
                 return None
@@ -132,12 +132,12 @@ def _whole_as_int(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def _each(function: Callable[[str], T], paths: Iterable[str], bar: str | None = None) -> list[T]:
-    paths = list(paths)
+def _each(function: Callable[[Source], T], sources: Iterable[Source], bar: str | None = None) -> list[T]:
+    sources = list(sources)
     with silence_libraries() as terminal:
         pool = ThreadPoolExecutor()
         try:
-            rows = pool.map(function, paths)
-            return list(tqdm(rows, bar, len(paths), unit=" images", disable=bar is None or None, file=terminal))
+            rows = in_order(pool, function, sources)
+            return list(tqdm(rows, bar, len(sources), unit=" images", disable=bar is None or None, file=terminal))
         finally:
             pool.shutdown(cancel_futures=True)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Context, Outputs, class_activation
+from kd.interfaces import Batch, Context, Outputs, class_activation, is_map
 from kd.methods._common import warn_single_map
 from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
@@ -65,13 +65,13 @@ class CATKD(nn.Module):
             ValueError: the head is more than that.
         """
         with torch.no_grad():
-            last, _ = context.teacher.forward_intermediates(
+            last, features = context.teacher.forward_intermediates(
                 torch.zeros(
                     1, 3, context.image_size, context.image_size, device=next(context.teacher.parameters()).device
                 )
             )
-            if last.ndim != 4:
-                return  # an ensemble; ``setup`` refuses it
+            if not is_map(last, features):
+                return  # an ensemble, a transformer; ``setup`` refuses it
             probe = last.new_tensor(PROBE)[torch.arange(last.shape[1]) % len(PROBE)]  # [C, 2, 2]
             maps, logits = class_activation(context.teacher, probe[None]), context.teacher.forward_head(probe[None])
         if not _maps_make_logits(Outputs(logits, class_maps=maps)):
@@ -92,8 +92,8 @@ class CATKD(nn.Module):
         """
         if teacher is None or teacher.class_maps is None:
             raise ValueError(
-                "kd=catkd reads the class maps of the teacher, and the teacher shows none: cached logits and an "
-                "ensemble have no maps. Choose a single teacher, teacher.source=auto, or a logit method"
+                "kd=catkd reads the class maps of the teacher, and the teacher shows none: cached logits, an "
+                "ensemble and a transformer have none. Choose a single teacher, teacher.source=auto, or a logit method"
             )
         warn_single_map(teacher.class_maps, "kd=catkd", "its class maps hold no more than its logits")
         if not _maps_make_logits(student):

@@ -122,6 +122,7 @@ class CRD(nn.Module):
     """
 
     needs = frozenset({"embedding"})
+    needs_labels = True  # of every image
 
     def __init__(
         self,

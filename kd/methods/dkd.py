@@ -61,6 +61,7 @@ class DKD(nn.Module):
     """
 
     needs = frozenset({"logits"})
+    needs_labels = True  # of every image
 
     def __init__(
         self, temperature: float | Tensor = 4.0, target: float | Tensor = 1.0, nontarget: float | Tensor = 8.0

@@ -57,6 +57,7 @@ class NKD(nn.Module):
     """
 
     needs = frozenset({"logits"})
+    needs_labels = True  # of every image
 
     def __init__(self, temperature: float | Tensor = 1.0, nontarget: float | Tensor = 1.5):
         super().__init__()

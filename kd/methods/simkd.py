@@ -75,6 +75,7 @@ def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) 
     size = tuple(min(sides) for sides in zip(last.shape[-2:], read.shape[-2:], strict=True))
     extended = copy.deepcopy(student)
     extended.network = Reused(body, projector, head, size)
+    extended.reclass = copy.deepcopy(teacher.reclass)  # the head has the teacher's classes
     return extended.to(student.mean.device)
 
 

@@ -27,6 +27,22 @@ def cross_entropy(
     return _each(logits, target, label_smoothing, class_weight).mean()
 
 
+def labelled_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float | Tensor = 0.0) -> Tensor:
+    """Return the cross entropy of a batch in which images without labels, of target -1, count for nothing.
+
+    The sum over labelled images is divided by their expected number, B times their share of the epoch: the mean over an
+    epoch is that over its labelled images, and a mean over slices of a batch equals that of the batch.
+    """
+    pairs = [(batch.target, 1.0)]
+    if batch.mixup_target is not None:
+        pairs = [(batch.target, batch.mixup_lam), (batch.mixup_target, 1 - batch.mixup_lam)]
+    each = sum(
+        share * (target >= 0) * _each(logits, target.clamp(min=0), label_smoothing, batch.class_weight)
+        for target, share in pairs
+    )
+    return each.mean() / batch.labelled
+
+
 def mixed_cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float | Tensor = 0.0) -> Tensor:
     """Return the cross entropy of mixtures of two images (mixup, arXiv 1710.09412).
 
@@ -68,6 +84,8 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        if batch.labelled is not None:
+            return labelled_cross_entropy(student.logits, batch, self.label_smoothing)
         if batch.mixup_target is None:
-            return cross_entropy(student.logits, batch.target, self.label_smoothing, batch.class_weight)
-        return mixed_cross_entropy(student.logits, batch, self.label_smoothing)
+            return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
+        return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)

@@ -51,6 +51,7 @@ class WSLD(nn.Module):
     """
 
     needs = frozenset({"logits"})
+    needs_labels = True  # of every image
 
     def __init__(self, temperature: float | Tensor = 2.0):
         super().__init__()

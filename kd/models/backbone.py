@@ -1,4 +1,4 @@
-"""Any convolutional network of timm as teacher or student (https://huggingface.co/docs/timm)."""
+"""Any network of timm with feature maps, as teacher or student (https://huggingface.co/docs/timm)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import nn
 
 from kd.models.hub import find_pretrained
 from kd.models.pretrained import forget_file, quiet_timm, read_pretrained, shrink_new_classifier
+from kd.models.timm_size import fit_to_size
+from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
 
 SMALL_IMAGE = 40  # pixels: a stem made for 224 shrinks CIFAR's 32 and FashionMNIST's 28 too much
@@ -24,7 +26,8 @@ def build(
         pretrained: start from timm's weights (True), or from those in a file or in the folder of a model card; the
             network keeps the normalisation of their training.
         stem: "large" is the published network; "small" does not shrink the image in the first convolution and drops
-            the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels.
+            the max-pool after it, as the CIFAR variants do; "auto" is "small" up to 40 pixels. The small stem of a
+            transformer has smaller patches, 4 pixels for 16; one without patches keeps its own for "auto".
 
     Raises:
         ValueError: unknown name or stem, a network without feature maps, or weights that cannot be fetched.
@@ -33,6 +36,8 @@ def build(
         raise ValueError(f"stem must be auto, small or large, got {stem!r}")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    is_small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE)
+    sized, is_small = fit_to_size(name, image_size, stem, is_small, adapt_stem, bool(pretrained))
     file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
     overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
@@ -42,10 +47,18 @@ def build(
                 pretrained=bool(pretrained),
                 num_classes=num_classes,
                 pretrained_cfg_overlay=overlay,
-                **(file.arguments if file else {}),
+                **{**(file.arguments if file else {}), **sized},
             )
     except Exception as error:
-        if not pretrained or file:
+        if not pretrained:
+            raise
+        if sized:
+            raise ValueError(
+                f"timm does not convert the pretrained weights of {name} to images of {image_size} x {image_size} "
+                f"pixels ({first_line(error)})\nUse the image size that it was trained with: "
+                f"{timm.get_pretrained_cfg(name).input_size[-1]}; for a teacher that is teacher.image_size"
+            ) from error
+        if file:
             raise
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
@@ -53,7 +66,7 @@ def build(
             "with a network and copy the Hugging Face cache (HF_HOME)."
         ) from error
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")):
-        raise ValueError(f"{name} has no feature maps (forward_intermediates); choose a convolutional network of timm")
+        raise ValueError(f"{name} has no feature maps (forward_intermediates); choose another network")
     if pretrained:
         if network.pretrained_cfg["num_classes"] != num_classes:
             shrink_new_classifier(network)
@@ -61,7 +74,7 @@ def build(
     if file:
         network.weights_from = file.describe(num_classes)
         forget_file(network)
-    if stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE):
+    if is_small:
         adapt_stem(network, keep_weights=bool(pretrained))
     return network
 

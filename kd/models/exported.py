@@ -41,8 +41,11 @@ class Exported(LogitsOnly):
         self.num_classes, self.image_size, self.trusted = num_classes, image_size, trusted
         self.program: nn.Module | None = None
 
-    def read(self, path: Path) -> None:
+    def read(self, path: Path, counted: str = "the data has") -> None:
         """Load the program of a .pt2 file.
+
+        Args:
+            counted: who says how many classes there are, for an error.
 
         Raises:
             ValueError: not trusted, not a program, a program for other images or classes or a limited batch, one whose
@@ -77,8 +80,8 @@ class Exported(LogitsOnly):
         if not isinstance(logits, Tensor) or logits.shape != (3, self.num_classes):
             actual = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
-                f"{path} returns {actual} for 3 images; the data has {self.num_classes} classes, so it must return "
-                f"logits [3, {self.num_classes}]"
+                f"{path} returns {actual} for 3 images; {counted} {self.num_classes} classes, so it must return "
+                f"logits [3, {self.num_classes}]\nteacher.classes=FILE names the classes of a program that has others."
             )
         if not logits.isfinite().all():
             raise ValueError(
@@ -169,6 +172,6 @@ OTHERS = {
     "": "it is not a zip file of torch",
 }
 OPEN = (
-    "Export it for images of data.image_size, with a dynamic batch size: "
+    "Export it for images of data.image_size (or set teacher.image_size to its own), with a dynamic batch size: "
     'dynamic_shapes=({0: torch.export.Dim("batch")},)'
 )

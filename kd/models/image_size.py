@@ -27,13 +27,14 @@ def suggest_settings(
     role: str,
     image_size: int,
     has_size: Callable[[int], bool] = lambda size: True,
+    is_own: bool = False,
 ) -> str:
     """Return the sentence that follows the refusal of a network.
 
     Args:
         network: the refused network. make: builds it again. settings: those of the network.
         role: teacher or student, for the key of the stem; a network of a list has no such key.
-        has_size: whether the data set has images of this size.
+        has_size: whether the data set has images of this size. is_own: the size is the teacher's own, not the data's.
     """
     key = f"{role}.stem=" if role in ("teacher", "student") else "its stem="
     helpful = []
@@ -41,7 +42,9 @@ def suggest_settings(
         stems = [stem for stem in ("large", "small") if stem != settings["stem"]]
         helpful += [f"{key}{stem}" for stem in stems if _takes(make, image_size, stem=stem)][:1]
     side = next((size for size in sizes_to_try(network, image_size) if _takes(make, size)), None)
-    if side and has_size(side):
+    if side and role.startswith("teacher"):
+        helpful.append(f"teacher.image_size={side}" if role == "teacher" else f"its image_size={side}")
+    if side and not is_own and has_size(side):
         helpful.append(f"data.image_size={side}")
     if helpful:
         return f"Use {' or '.join(helpful)}, or choose another network."

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.interfaces import extract_outputs
+from kd.models.tokens import choose_maps
 from kd.runtime.errors import first_line
 
 
@@ -59,11 +60,20 @@ class Normalized(nn.Module):
     Args:
         mean, std: one number a channel, of images in [0, 1]. A network with an ``input_statistics`` attribute
             (pretrained weights) keeps its own instead.
+        resize: changes the images first. reclass: changes the logits last. Neither has a state: see
+            ``kd/models/resized.py`` and ``kd/models/reclassed.py``.
     """
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: nn.Module | None = None,
+        reclass: nn.Module | None = None,
+    ):
         super().__init__()
-        self.network = network
+        self.network, self.resize, self.reclass = network, resize, reclass
         self.normalize_by(*(getattr(network, "input_statistics", None) or (mean, std)))
 
     def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -76,11 +86,23 @@ class Normalized(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
 
+    def prepare(self, image: Tensor) -> Tensor:
+        """Return the images as the inner network reads them."""
+        return ((image if self.resize is None else self.resize(image)) - self.mean) / self.std
+
     def forward(self, image: Tensor) -> Tensor:
-        return self.network((image - self.mean) / self.std)
+        return self._answer(self.network(self.prepare(image)))
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self.network.forward_intermediates((image - self.mean) / self.std)
+        """[B, 3, H, W] -> (what the head reads, the maps of ``choose_maps``)."""
+        last, maps = self.network.forward_intermediates(self.prepare(image))
+        return last, choose_maps(maps)
 
-    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor:
-        return self.network.forward_head(last, pre_logits=pre_logits)
+    def forward_head(self, last: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, ...]:
+        read = self.network.forward_head(last, pre_logits=pre_logits)
+        return read if pre_logits else self._answer(read)
+
+    def _answer(self, logits: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        if self.reclass is None:
+            return logits
+        return tuple(map(self.reclass, logits)) if isinstance(logits, tuple) else self.reclass(logits)

@@ -38,6 +38,10 @@ OURS = "network."  # the prefix of the inner network in a ``Normalized``
 COUNTS = ".num_batches_tracked"  # of batch norm; old torch did not write it
 SETTING = "teacher.checkpoint_prefix"
 MAX_NAMED = 4  # tensors in a message
+OTHER_CLASSES = (
+    "\nIf the data's classes are among them, name all of them in a text file, one a line in the order of its outputs: "
+    "teacher.classes=FILE"
+)
 
 
 class StubObject:
@@ -68,7 +72,7 @@ def load_external(network: nn.Module, path: Path, has_statistics: bool = False, 
     if hasattr(network.network, "read"):  # an exported program
         if prefix is not None:
             raise ValueError(f"{SETTING} chooses weights of a file, and {path.name} is a program")
-        network.network.read(path)
+        network.network.read(path, counted_by(network))
         return check_finite(dict(network.network.named_parameters()), path)  # a mask in it may be infinite
     found_statistics = load_weights(network, path, prefix)
     check_finite(network.network.state_dict(), path)
@@ -110,10 +114,15 @@ def load_weights(network: nn.Module, path: Path, prefix: str | None = None) -> b
     own = network.state_dict()
     kept = {n: value for n, value in own.items() if n in STATISTICS or n.endswith(COUNTS)}
     state = _part_of(own, *_read(path, prefix), path)
-    check_same(own, {**kept, **state}, path)
+    check_same(own, {**kept, **state}, path, counted_by(network))
     _check_kinds(own, state, path)
     network.load_state_dict({**kept, **state})
     return not STATISTICS.isdisjoint(state)
+
+
+def counted_by(network: nn.Module) -> str:
+    """Return who says how many classes a ``Normalized`` has, for a message that a number follows."""
+    return "the data has" if network.reclass is None else "teacher.classes names"
 
 
 def check_checkpoint(network: nn.Module, path: Path, prefix: str | None = None) -> None:
@@ -258,7 +267,9 @@ def _typed(prefix: str) -> str:
     return word if re.fullmatch(r"[A-Za-z_][\w.]*|", word) else f"'\"{word}\"'"
 
 
-def check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+def check_same(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path, counted: str = "the data has"
+) -> None:
     """Raise ValueError for tensors of other names or shapes."""
     missing = [f"{name} is missing" for name in sorted(set(own) - set(state))]
     unknown = [f"{name} is not known" for name in sorted(set(state) - set(own))]
@@ -274,8 +285,8 @@ def check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pat
     if not wrong and len(ends) == 1 and None not in ends:
         (((theirs,), (ours,)),) = ends
         raise ValueError(
-            f"{path.name} has other classes: its classifier has {theirs} classes, the data has {ours} "
-            f"({_listed(list(shapes))})"
+            f"{path.name} has other classes: its classifier has {theirs} classes, {counted} {ours} "
+            f"({_listed(list(shapes))}){OTHER_CLASSES if counted == 'the data has' else ''}"
         )
     wrong += [f"{name} is {theirs} and should be {ours}" for name, (theirs, ours) in shapes.items()]
     if wrong:

@@ -145,13 +145,13 @@ def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:
 def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     """Choose between the live teacher and its logit cache by ``teacher.source``."""
     student, dataset = plan.stages["student"], plan.dataset
-    count = student.recipe.epochs * len(dataset.targets) * len(dataset.classes)
+    count = student.recipe.epochs * len(student.loader.targets) * len(dataset.classes)
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
 def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
     """Return the context that a method is bound to: see ``Objective.bind``."""
-    device, dataset = plan.device, plan.dataset
+    device, loader = plan.device, plan.stages[role].loader
 
     def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
         with device.autocast():
@@ -162,9 +162,9 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
         teacher=teacher,
         make_student=lambda number: device.to_device(plan.builder.build(role, number)),
         forward=forward,
-        targets=torch.from_numpy(dataset.targets),
-        train=torch.from_numpy(dataset.train),
-        image_size=dataset.image_size,
+        targets=torch.from_numpy(loader.targets),
+        train=torch.from_numpy(loader.train),
+        image_size=plan.dataset.image_size,
     )
 
 

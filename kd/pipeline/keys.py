@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.runtime.class_names import read_class_names
 from kd.runtime.model_card import read_card, weights_in
 from kd.store.store import KEY_DIGITS, digest, shortened
 
@@ -47,6 +48,7 @@ def run_keys(
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
+    unlabelled: str | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -57,6 +59,7 @@ def run_keys(
         members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
         assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
         view_count: of each image, which the student's method compares.
+        unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -86,9 +89,10 @@ def run_keys(
         "seed": settings["seed"],
     }
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
-    taught = {**student, "objective": active_terms(settings["kd"])}
+    more = {} if unlabelled is None else {"unlabelled": unlabelled}
+    taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
-    shown |= {"views": view_count} if view_count > 1 else {}
+    shown |= more | ({"views": view_count} if view_count > 1 else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}
@@ -122,9 +126,10 @@ def _view_settings(settings: Mapping[str, Any], fingerprint: str) -> tuple[Setti
 
 
 def architecture_key(spec: Mapping[str, Any]) -> Settings:
-    """Return the architecture of a network: with its attention and, if it has its own, the statistics of its input.
+    """Return the architecture of a network: with its attention and, if it has its own, image size, classes and the
+    statistics of its input.
 
-    A file of pretrained weights counts by its content.
+    A file of pretrained weights, and one of class names, counts by its content.
     """
     attention, network = spec.get("attention"), dict(spec["network"])
     if isinstance(network.get("pretrained"), str):
@@ -132,7 +137,9 @@ def architecture_key(spec: Mapping[str, Any]) -> Settings:
     key: Settings = {"network": network}
     if attention:
         key["attention"] = {name: attention[name] for name in ("wrap", "stages")}
-    return key | {name: spec[name] for name in ("mean", "std") if spec.get(name) is not None}
+    if spec.get("classes"):
+        key["classes"] = read_class_names(Path(spec["classes"]).expanduser())
+    return key | {name: spec[name] for name in ("mean", "std", "image_size") if spec.get(name) is not None}
 
 
 def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:

@@ -22,6 +22,9 @@ from kd.build import (
     check_input_size,
     instantiate_node,
     name_setting,
+    normalized,
+    own_classes,
+    own_size,
 )
 from kd.config.checks import check_length, check_outputs
 from kd.config.combine import expand_combination
@@ -104,15 +107,15 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
 
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
     for node, role, spec in networks(settings, members, bool(objective.needs)):
-        parts = ("network", "attention", "checkpoint", "checkpoint_prefix")
+        parts = ("network", "attention", "checkpoint", "checkpoint_prefix", "image_size", "classes")
         recipe = "train.teacher" if role.startswith("teacher") else "train.student"
         layered = {name: get_path(settings, f"{recipe}.{name}") for name in ("layer_decay", "freeze_epochs")}
         key = digest({"role": role, "size": size, **layered, **{part: spec.get(part) for part in parts}})
         if isinstance(size, int) and key not in seen:
             seen.add(key)
             with name_setting(cfg, node):
-                network = try_network(role, spec, size)
-            try_image(network, role, spec, size, partial(has_size, cfg))
+                network = try_network(role, spec, own_size(spec, size))
+            try_image(network, role, spec, own_size(spec, size), partial(has_size, cfg))
             with name_setting(cfg):
                 try_weights(network, spec)
                 refuse_unlayered(network, bool((spec.get("attention") or {}).get("wrap")), layered, recipe)
@@ -204,7 +207,7 @@ def networks(
     if not members:
         whole = {**settings["teacher"], "attention": settings["attention"]}
         if settings["attention"]["wrap"]:
-            yield "teacher.network", "teacher", {"network": whole["network"]}
+            yield "teacher.network", "teacher", {name: whole[name] for name in ("network", "image_size", "classes")}
             yield "attention.wrap", "teacher", whole
         else:
             yield "teacher.network", "teacher", {**whole, "attention": None}
@@ -218,11 +221,10 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
     """
     import torch
 
-    from kd.models.normalized import Normalized
-
+    classes = len(own_classes(spec) or range(CLASSES))
     spec = {**spec, "network": {name: value for name, value in spec["network"].items() if name != "pretrained"}}
     with torch.device("meta"):  # shapes without memory
-        network = build_network(spec, CLASSES, image_size, tried=False)
+        network = build_network(spec, classes, image_size, tried=False)
     count = sum(weight.numel() for weight in network.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
     if 4 * count > memory:
@@ -231,8 +233,8 @@ def try_network(role: str, spec: Mapping[str, Any], image_size: int) -> Normaliz
         )
         raise ValueError(f"{named}: {count:,} parameters, {4 * count / 2**30:,.0f} GB, do not fit in memory")
     with torch.device(_device(image_size)):  # on meta, outputs with and without attention cannot be compared
-        network = build_network(spec, CLASSES, image_size, tried=image_size <= SMALL)
-        return Normalized(network, [0.0] * 3, [1.0] * 3)
+        network = build_network(spec, classes, image_size, tried=image_size <= SMALL)
+        return normalized(network, spec, [0.0] * 3, [1.0] * 3)
 
 
 def try_image(
@@ -249,7 +251,8 @@ def try_image(
     import torch
 
     with torch.device(_device(image_size)), suppress(FileNotFoundError):  # a network that is in a file
-        check_input_size(network, spec, role, CLASSES, image_size, has_size)
+        classes = len(own_classes(spec) or range(CLASSES))
+        check_input_size(network, spec, role, classes, image_size, has_size)
 
 
 def _device(image_size: int) -> str:

@@ -21,6 +21,7 @@ from kd.config.composed import as_written, as_yaml, resolved
 from kd.config.networks import assistants_of, members_of, name_of
 from kd.config.settings import AUTO_BATCH_SIZE
 from kd.data.loader import Loader
+from kd.data.unlabelled import add_unlabelled
 from kd.methods.supervised import CrossEntropy, learns_labels
 from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
@@ -65,10 +66,16 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     if members:
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
+    check_unlabelled(settings["data"], objective, choices["kd"])
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
+        if cfg.data.unlabelled is not None:
+            dataset = add_unlabelled(store, dataset, cfg.data.unlabelled, cfg.data.get("on_bad_file", "error"))
+    unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
-    keys = run_keys(settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views)
+    keys = run_keys(
+        settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views, unlabelled
+    )
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
     loader = Loader(
@@ -98,6 +105,27 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     )
     dry_run_methods(plan)
     return plan
+
+
+def check_unlabelled(data: Spec, objective: Objective, method: str) -> None:
+    """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
+
+    Raises:
+        ValueError: the method reads no teacher, or the label of every image.
+    """
+    if data["unlabelled"] is None:
+        return
+    where = f"data.unlabelled={data['unlabelled']}"
+    if not objective.needs:
+        raise ValueError(f"{where}: a student learns from its teacher there, and kd={method} reads none")
+    if objective.label_readers:
+        named = ", ".join(objective.label_readers)
+        raise ValueError(
+            f"{where}: kd={method} reads the label of every image (kd.terms: {named}), and these have none. Methods "
+            "that read none of their own, such as kd=hinton, take them"
+        )
+    if data["balance"] == "sample":
+        raise ValueError(f"{where}: data.balance=sample draws by class, and these images have none; weight takes them")
 
 
 def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
@@ -154,7 +182,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views),
+            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True),
             taught_by=teacher,
         )
         teacher = role

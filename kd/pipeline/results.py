@@ -121,7 +121,9 @@ def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
 
     def architecture(role: str) -> dict[str, Any]:
         key = keys.networks[role]
-        return {name: key[name] for name in ("network", "attention", "checkpoint") if name in key}
+        return {
+            name: key[name] for name in ("network", "attention", "checkpoint", "image_size", "classes") if name in key
+        }
 
     members = [architecture(spec.role) for spec in plan.teachers]
     teacher = members[0] if plan.builder.combine is None else {"ensemble": members}

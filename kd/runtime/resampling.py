@@ -47,6 +47,18 @@ def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
     return _resample(x, *(_bilinear_matrix(n, m, x.device) for n, m in zip(x.shape[-2:], (height, width), strict=True)))
 
 
+def resize_antialiased(x: Tensor, height: int, width: int) -> Tensor:
+    """Return ``F.interpolate(x, (height, width), mode="bilinear", antialias=True)``, up to rounding: [B, C, H, W] ->
+    [B, C, height, width]. An image of that size is returned as it is."""
+    if x.shape[-2:] == (height, width):
+        return x
+    if x.device.type in _torch_kernels:
+        return F.interpolate(x, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return _resample(
+        x, *(_antialias_matrix(n, m, x.device) for n, m in zip(x.shape[-2:], (height, width), strict=True))
+    )
+
+
 def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return ``rows @ x @ columns.T`` in the format of ``x``, computed in float32 or better, also under autocast."""
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -85,3 +97,13 @@ def _bilinear_matrix(inside: int, outside: int, device: torch.device) -> Tensor:
     centre = centre.clamp(0, unit * (inside - 1))  # before the first centre its value is repeated, as after the last
     apart = (centre[:, None] - unit * torch.arange(inside, device=device)).abs()
     return (unit - apart).clamp(min=0).float() / unit
+
+
+@_cached
+def _antialias_matrix(inside: int, outside: int, device: torch.device) -> Tensor:
+    """Return the matrix [outside, inside] of a triangle filter as wide as two pixels of the coarser of both images."""
+    unit = 2 * max(inside, outside)  # of a distance in pixels of the coarser image; all centres are whole numbers
+    own, place = torch.arange(outside, device=device)[:, None], torch.arange(inside, device=device)
+    apart = ((2 * own + 1) * inside - (2 * place + 1) * outside).abs()
+    weight = (unit - apart).clamp(min=0).float()
+    return weight / weight.sum(-1, keepdim=True)

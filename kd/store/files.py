@@ -74,6 +74,14 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def give_name(path: Path, new: Path) -> None:
+    """Give a file a second name: if the process is killed before the new one is published, the first one remains."""
+    try:
+        os.link(path, new)
+    except OSError:  # a file system without links
+        os.replace(path, new)
+
+
 def preallocate_npy(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """Create an ``.npy`` file of its full size and map it for writing.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from kd.runtime.distributed import SINGLE_PROCESS, World
 from kd.runtime.errors import first_line
 from kd.runtime.timer import Timer
 from kd.store.distributed import get_or_create_together
-from kd.store.files import preallocate_npy, write_text
+from kd.store.files import give_name, preallocate_npy, write_text
 from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
@@ -136,7 +135,7 @@ def open_cache(
         unfinished = store.partial_dir("logits", name)
         fill = partial(fill_cache, live=live, loader=loader, epochs=epochs, world=world, unfinished=unfinished)
         folder = get_or_create_together(world, store, "logits", name, fill)
-        cache = CachedTeacher(folder, live.device.device, len(loader.dataset.targets))
+        cache = CachedTeacher(folder, live.device.device, len(loader.targets))
         cache.check(live, loader, epochs)
     return cache
 
@@ -159,7 +158,7 @@ def fill_cache(
         unfinished: the folder in which the cache grows, on the same file system: after a kill the next process resumes
             after the epochs that are complete there.
     """
-    shape, images = cache_shape(loader, epochs), len(loader.dataset.targets)
+    shape, images = cache_shape(loader, epochs), len(loader.targets)
     work, done = unfinished or folder, 0
     if world.is_main:
         work.mkdir(parents=True, exist_ok=True)
@@ -191,12 +190,12 @@ def fill_cache(
     if world.is_main:
         logits.flush()
         if work != folder:
-            _also_at(work / LOGITS_FILE, folder / LOGITS_FILE)
+            give_name(work / LOGITS_FILE, folder / LOGITS_FILE)
 
 
 def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
     """Return the shape of a logit cache: epochs, views times images of the data set, classes."""
-    return epochs, loader.views * len(loader.dataset.targets), len(loader.dataset.classes)
+    return epochs, loader.views * len(loader.targets), len(loader.dataset.classes)
 
 
 def rows_of(batch: Batch, images: int) -> Tensor:
@@ -205,14 +204,6 @@ def rows_of(batch: Batch, images: int) -> Tensor:
         return batch.index
     view = torch.arange(batch.views, device=batch.index.device).repeat_interleave(len(batch.index) // batch.views)
     return view * images + batch.index
-
-
-def _also_at(path: Path, new: Path) -> None:
-    """Give a file a second name: if the process is killed before the folder is published, the first name remains."""
-    try:
-        os.link(path, new)
-    except OSError:  # a file system without links
-        os.replace(path, new)
 
 
 def epochs_in(folder: Path, shape: tuple[int, ...]) -> int:

@@ -67,6 +67,11 @@ class Objective(nn.Module):
         """The views of each image that the terms compare: the most that a term names as ``views``, else 1."""
         return max(getattr(term, "views", 1) for term in self.terms.values())
 
+    @property
+    def label_readers(self) -> list[str]:
+        """The terms that need the label of every image: those with ``needs_labels``."""
+        return [name for name, term in self.terms.items() if getattr(term, "needs_labels", False)]
+
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
 

@@ -40,5 +40,7 @@ def run_step(
         outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
     loss, parts = objective(outputs, answer, batch)
     hits = (outputs.logits.argmax(-1) == batch.target).float().mean()
+    if batch.labelled is not None:  # images without labels are never hit
+        hits = hits / batch.labelled
     hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite
     return loss, torch.stack([loss, *parts.values(), hits]).detach()

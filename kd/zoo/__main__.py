@@ -1,4 +1,4 @@
-"""List methods, networks and data sets: ``python -m kd.zoo``, ``… students``, ``… students tiny_cnn``.
+"""List methods, networks, augmentations and data sets: ``python -m kd.zoo``, ``… students``, ``… students tiny_cnn``.
 
 The command reads the yaml files of the config groups and the classes they name, so a new file needs no registration. It
 builds each network to count it, which imports torch and timm and takes most of the time.
@@ -14,11 +14,13 @@ from pathlib import Path
 
 from kd.config.paths import conf_dir
 from kd.runtime.streams import open_streams
+from kd.zoo.augments import draw_views
 from kd.zoo.counting import Case, count_backbone
 from kd.zoo.groups import GROUPS, Group, check_name, default_case, entries, option_files
 from kd.zoo.options import Entry
 from kd.zoo.tables import describe_entry, markdown, overview, plain, terminal
 
+FIGURED = "augments"
 BRIEF = "methods"  # too many for the overview, which gives their number
 
 
@@ -37,7 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kd.zoo: {error}", file=sys.stderr)
         return 2
     found = {name: listed for name, (listed, _) in read.items()}
-    if given.json:
+    wrong = [line for _, lines in read.values() for line in lines]
+    if given.figure:
+        try:
+            draw_views([entry.name for entry in found[given.group]], given.figure)
+        except (ValueError, OSError) as error:
+            print(f"kd.zoo: {error}", file=sys.stderr)
+            return 2
+        print(given.figure)
+    elif given.json:
         plains = {name: [plain(entry) for entry in listed] for name, listed in found.items()}
         one = plains if given.group is None else plains[given.group]
         print(json.dumps(one[0] if given.name and one else one, indent=2, ensure_ascii=False))
@@ -45,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(format_all(found, case, folder, given.markdown))
     elif found[given.group]:
         print(format_group(found[given.group], GROUPS[given.group], given.name, case, given.markdown))
-    wrong = [line for _, lines in read.values() for line in lines]
     for line in wrong:
         print(f"kd.zoo: {line}", file=sys.stderr)
     return 1 if wrong else 0
@@ -54,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m kd.zoo",
-        description="List methods, networks, attentions and data sets, read from the configs.",
+        description="List methods, networks, attentions, augmentations and data sets, read from the configs.",
         epilog="groups: " + "; ".join(f"{name} ({group.about})" for name, group in GROUPS.items()),
     )
     parser.add_argument(
@@ -70,6 +79,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backbone", help="the network that attentions are added to: a teacher, a student or timm's name"
+    )
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="of augments: draw views of four images by each, or by one, a PNG"
     )
     return parser.parse_args(arguments)
 
@@ -87,6 +99,10 @@ def case_of(given: argparse.Namespace, groups: dict[str, Group], folder: Path) -
             raise ValueError(f"--{name} changes nothing in {given.group}")
         if isinstance(value, int) and value < 1:
             raise ValueError(f"--{name} must be 1 or more, got {value}")
+    if given.figure and given.group != FIGURED:
+        raise ValueError(f"--figure draws views: python -m kd.zoo {FIGURED} --figure {given.figure}")
+    if given.figure and given.figure.suffix.lower() != ".png":
+        raise ValueError(f"--figure writes a PNG, so its file must end with .png, got {given.figure}")
     fields = {"size": "image_size", "classes": "num_classes", "backbone": "backbone"}
     case = default_case(folder)._replace(**{fields[name]: value for name, value in options.items()})
     if given.backbone:

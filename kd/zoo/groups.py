@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from kd.runtime.text import did_you_mean
+from kd.zoo.augments import augment
 from kd.zoo.counting import Case
 from kd.zoo.data import dataset, facts_of, number
 from kd.zoo.methods import method
@@ -75,6 +76,14 @@ GROUPS = {
         "Pixels as published; a run resamples images to data.image_size. python -m kd.run data=NAME uses one;\n"
         "python -m kd.zoo data NAME explains its source, its settings and what to expect.",
         dataset,
+    ),
+    "augments": Group(
+        "augment",
+        "augmentation",
+        "how views are made of training images: augment=NAME",
+        "steps: in order. A data set chooses one; python -m kd.run augment=NAME augment.SETTING=VALUE uses another;\n"
+        "python -m kd.zoo augments NAME explains its cost and its settings; --figure FILE.png draws views.",
+        augment,
     ),
     "methods": Group(
         "kd",

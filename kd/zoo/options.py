@@ -17,8 +17,9 @@ PLAIN = re.compile(r"(\w+): (.+)\.$")  # of an option without a paper
 FAMILIES = (
     *("Labels", "Logits", "Features", "Relations", "Contrastive", "Schemes"),  # in the order of the tables
     *("None", "Channel", "Spatial", "Context"),
+    *("Geometry", "Crop", "Policy"),
     *("Tiny", "CIFAR", "timm"),
-    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Own"),
+    *("Drawn", "Photographs", "Objects", "Clothing", "Characters", "Named", "Own"),
 )
 MISSING = "???"  # Hydra's mark: the command line must set it
 

@@ -1,4 +1,4 @@
-"""Write the pages of the options: methods, attentions, teachers, students, data sets.
+"""Write the pages of the options: methods, attentions, teachers, students, data sets, augmentations.
 
 Each page has the table of ``python -m kd.zoo GROUP --markdown``, and a section for each option with the comments of its
 yaml and the docstring of its module.
@@ -19,7 +19,7 @@ from reference.text import code, docstring, fence, prose, remarks, table
 
 END = "<!-- end -->"
 COUNTED = ("attentions", "teachers", "students")  # counting their networks takes seconds
-HIDDEN = ("terms", "weights", "schedule", UNUSED)  # parts of a loss or a network, not settings
+HIDDEN = ("terms", "weights", "schedule", "steps", UNUSED)  # parts of a loss, a network or a chain, not settings
 
 
 def option_page(name: str, intro: str, root: Path, on_disk: str | None = None) -> str:
@@ -112,6 +112,9 @@ def _modules(node: Mapping[str, Any]) -> Iterator[str]:
         found = [term["_target_"].rpartition(".")[0] for term in terms.values() if isinstance(term, Mapping)]
         others = [module for name, module in zip(terms, found, strict=True) if name != "hard"]
         yield from dict.fromkeys(others or found)
+        return
+    if isinstance(node.get("steps"), Mapping):
+        yield from dict.fromkeys(step["_target_"].rpartition(".")[0] for step in node["steps"].values())
         return
     for part in (node, node.get("wrap"), node.get("network")):
         if isinstance(part, Mapping) and str(part.get("_target_", "")).startswith("kd."):

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from kd.augment import _color
-from kd.augment.color_jitter import ADJUST, ColorJitter
+from kd.augment.color_jitter import ADJUST, ColorJitter, adjust_each
 from tests.augment.reference import SIZES, images, same_categories, same_numbers, uniforms, unit
 
 THEIRS = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
@@ -75,6 +75,15 @@ def test_operations_that_are_off_are_in_no_order():
     off = ColorJitter()
     none = off.parameters(uniforms(3, off.draws), 8)
     assert torch.equal(off.apply(image, none, none, 8), image)
+
+
+def test_a_batch_of_mixed_operations_is_each_of_them_to_the_bit():
+    image, kinds = unit(images(32)).repeat(4, 1, 1, 1), torch.arange(20) % 4
+    factors = torch.rand(20, 4, generator=torch.manual_seed(0)) + 0.5
+    together = adjust_each(image, kinds.float(), kinds.float(), factors, range(4))
+    for row, kind in enumerate(kinds.tolist()):
+        alone = ADJUST[kind](image[row : row + 1], factors[row, kind].view(1, 1, 1, 1))
+        assert torch.equal(together[row], alone[0]), kind
 
 
 @pytest.mark.parametrize("wrong", [{"hue": 0.6}, {"brightness": -0.1}, {"saturation": "much"}])

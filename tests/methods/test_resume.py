@@ -61,7 +61,7 @@ def train(
     fit(
         student,
         objective,
-        Loader(dataset, 32, 0, machine.device, **drawn, augment=AUGMENT),
+        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn}),
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",

@@ -8,22 +8,19 @@ import torch
 from tests.conftest import compose
 from tests.pipeline.test_run import command
 
-OF_TIMM = [  # name, settings, advice
-    ("vit_tiny_patch16_224", "image_size=32", "data.image_size=224"),
-    ("vit_tiny_patch16_224", "image_size=32 stem=large", "data.image_size=224"),
-    ("vit_tiny_patch16_224", "image_size=320", "data.image_size=224"),
-    ("swin_tiny_patch4_window7_224", "image_size=64", "data.image_size=224"),
-    ("botnet26t_256", "image_size=32", "data.image_size=256"),
-    ("vgg11", "image_size=16", "data.image_size=32"),
-    ("vgg11", "image_size=16 stem=large", "data.image_size=32"),
-    ("repvgg_a0", "image_size=32", "{role}.stem=large or data.image_size=64"),
-    ("crossvit_9_240", "image_size=32", "{role}.stem=large or data.image_size=240"),
+OF_TIMM = [  # name, settings, a stem that helps, a size that does
+    ("vit_tiny_patch16_224", "image_size=12 stem=large", "{role}.stem=small or ", 224),
+    ("levit_128s", "image_size=28", "", 224),
+    ("halonet_h1", "image_size=48", "", 256),
+    ("vgg11", "image_size=16", "", 32),
+    ("vgg11", "image_size=16 stem=large", "", 32),
+    ("repvgg_a0", "image_size=32", "{role}.stem=large or ", 64),
 ]
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
-@pytest.mark.parametrize(("name", "settings", "helps"), OF_TIMM)
-def test_what_is_advised_helps(role, name, settings, helps):
+@pytest.mark.parametrize(("name", "settings", "stem", "side"), OF_TIMM)
+def test_what_is_advised_helps(role, name, settings, stem, side):
     from kd.build import build_network, check_input_size
     from kd.models.normalized import Normalized
 
@@ -36,16 +33,28 @@ def test_what_is_advised_helps(role, name, settings, helps):
         check_input_size(network, spec, role, 6, size)
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"the {role} cannot take images of {size} x {size} pixels: ")
-    assert second == f"Use {helps.format(role=role)}, or choose another network."
+    own = f"teacher.image_size={side} or " if role == "teacher" else ""
+    assert second == f"Use {stem.format(role=role)}{own}data.image_size={side}, or choose another network."
+
+
+def test_a_teacher_at_its_own_size_is_advised_another_one():
+    from kd.build import build_network, check_input_size, normalized
+
+    whole = compose("teacher=timm", "teacher.name=vit_tiny_patch16_224", "teacher.image_size=12", "teacher.stem=large")
+    spec = {"network": dict(whole.teacher.network), "image_size": 12}
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match="12 x 12(?s:.*)Use .*teacher.image_size=224, or"),
+    ):
+        check_input_size(normalized(build_network(spec, 6, 12), spec, [0.0] * 3, [1.0] * 3), spec, "teacher", 6, 12)
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         (
-            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 teacher.stem=large",
-            "kd: the teacher cannot take images of 32 x 32 pixels: Input height (32) doesn't match model (224).\n"
-            "It takes 224 x 224 pixels, which this data set does not have: choose other data or another network.",
+            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=12 teacher.stem=large",
+            "\nUse teacher.stem=small or teacher.image_size=224, or choose another network.",
         ),
         (
             "student=timm student.name=vgg11 data.image_size=16 student.stem=large",
@@ -56,8 +65,9 @@ def test_what_is_advised_helps(role, name, settings, helps):
             "kd: attention.wrap needs maps [B, C, H, W] after each stage; mixer_s16_224 has",
         ),
         (
-            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=32 data=folder data.root={root}",
-            "match model (224).\nUse data.image_size=224, or choose another network.",
+            "teacher=timm teacher.name=vit_tiny_patch16_224 data.image_size=12 teacher.stem=large data=folder "
+            "data.root={root}",
+            "\nUse teacher.stem=small or teacher.image_size=224 or data.image_size=224, or choose another network.",
         ),
         (
             "teacher=timm teacher.name=naflexvit_base_patch16_gap data.image_size=32",

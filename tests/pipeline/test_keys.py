@@ -61,6 +61,20 @@ CHANGES = {
 }
 
 
+def test_images_without_labels_change_the_student_and_its_cache_alone():
+    settings = OmegaConf.to_container(compose(), resolve=True)
+    plain, same, one, other = (
+        run_keys(settings, "pixels", True, unlabelled=content) for content in (None, None, "images", "others")
+    )
+    assert plain == same
+    for made in (one, other):
+        assert made.teacher == plain.teacher and made.networks["baseline"] == plain.networks["baseline"]
+    assert len({digest(made.networks["student"]) for made in (plain, one, other)}) == 3
+    assert len({digest(made.logit_caches["student"]) for made in (plain, one, other)}) == 3
+    moved = OmegaConf.to_container(compose("data.unlabelled=/tmp"), resolve=True)
+    assert run_keys(moved, "pixels", True, unlabelled="images") == one  # the content counts, not the place
+
+
 @pytest.mark.parametrize("override", CHANGES)
 def test_a_setting_is_in_the_keys_of_what_it_determines(override):
     before, after = keys(), keys(override)

@@ -286,8 +286,8 @@ def test_no_row_of_the_reference_is_stale(entries, listed, group):
     _, marker, shown = page.partition(f"<!-- python -m kd.zoo {group} --markdown -->")
     rows = shown.partition(END)[0].strip().splitlines()
     found = [*entries.values()] if group == "methods" else listed[group]
-    least = {"methods": 33, "attentions": 15, "teachers": 7, "students": 28, "data": 7}[group]  # when this was written
-    assert marker and len(rows) - 2 >= least and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
+    least = {"methods": 33, "attentions": 15, "teachers": 7, "students": 28, "data": 7, "augments": 9}
+    assert marker and len(rows) - 2 >= least[group] and set(rows) <= set(markdown(found, GROUPS[group]).splitlines())
 
 
 def test_an_option_that_combines_methods_reads_what_they_read(configs):
@@ -406,6 +406,8 @@ NEW = {
     "attention": "# Channel: A Gate (Author 2031), https://example.org/gate.\n"
     "defaults: [vea, _self_]\nstages: [1]  # half\n",
     "data": "# Objects: things.\n# 12 classes, 1,200 + 300 images, 64 x 64 RGB, MIT licence.\nimage_size: 64  # half\n",
+    "augment": "# Crop: mine.\nflip: 0.5  # half\n"
+    "steps: {flip: {_target_: kd.augment.flip.Flip, probability: '${augment.flip}'}}\n",
 }
 
 
@@ -418,6 +420,7 @@ def test_a_new_file_is_listed_and_a_damaged_one_hides_no_other(networks, capsys,
         "student": {"params": 24_198, "family": "Tiny"},
         "teacher": {"params": 24_198, "family": "Tiny"},
         "attention": {"params_added": 147_968 + 73_856 + 129, "family": "Channel"},  # the copy, the scan, its map
+        "augment": {"family": "Crop", "settings": {"flip": 0.5}, "steps": {"flip": "kd.augment.flip.Flip"}},
         "data": {"classes": 12, "train": 1_200, "test": 300, "pixels": "64 x 64 RGB", "licence": "MIT"},
     }[folder]
     assert {key: new[key] for key in expected} == expected and "half" in new["notes"].values()
@@ -432,7 +435,7 @@ def test_a_new_file_is_listed_and_a_damaged_one_hides_no_other(networks, capsys,
     assert main([group]) == 1
     printed = capsys.readouterr()
     assert "new" in printed.out and "gone" in printed.out and "torn.yaml: " in printed.err
-    assert group == "data" or "kd.models.nowhere" in printed.err.partition("gone.yaml: ")[2]
+    assert group in ("data", "augments") or "kd.models.nowhere" in printed.err.partition("gone.yaml: ")[2]
 
 
 def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys):
@@ -444,12 +447,15 @@ def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["student"], "there is no group 'student'; did you mean students?"),
+        (["student"], "there is no group 'student'; did you mean students"),
         (["students", "tinycnn"], "there is no student 'tinycnn'; did you mean tiny_cnn?"),
         (["data", "cifar"], "there is no data set 'cifar'; did you mean cifar10 or cifar100?"),
         (["attentions", "--backbone", "resnet_18"], "timm has no model 'resnet_18'; did you mean"),
         (["data", "--size", "3"], "--size changes nothing in data"),
         (["students", "--classes", "0"], "--classes must be 1 or more, got 0"),
+        (["students", "--figure", "a.png"], "--figure draws views: python -m kd.zoo augments --figure a.png"),
+        (["augments", "--figure", "a.jpg"], "--figure writes a PNG, so its file must end with .png, got a.jpg"),
+        (["augments", "--figure", "none/a.png"], "[Errno 2] No such file or directory: "),
     ],
 )
 def test_a_wrong_argument_causes_an_error_in_one_sentence(networks, capsys, arguments, sentence):

@@ -20,33 +20,20 @@ from typing import Any
 import numpy as np
 
 from kd.data import bit_depth
-from kd.data.bit_depth import White
-from kd.data.checks import (
-    check_above,
-    check_choice,
-    check_class_counts,
-    check_fraction,
-    folder_of,
-    name_setting,
-)
+from kd.data.checks import folder_of, name_setting
 from kd.data.class_folders import Part, folded, in_order, list_classes, listed
 from kd.data.dataset import ImageDataset
-from kd.data.decoded_cache import decode_to_cache, open_cached
-from kd.data.duplicates import check_setting, find_duplicates, refuse_duplicates, warn_duplicates
+from kd.data.decoded_cache import Allocation
 from kd.data.files import printable
 from kd.data.fingerprint import content_key
 from kd.data.label_file import Listed, read_labels
 from kd.data.layout import find_splits
-from kd.data.readers.images import VERSION, decode_into
+from kd.data.listing import SPLITS, VAL, Listing, check_settings, decode_listing, open_decoded
+from kd.data.readers.images import VERSION
 from kd.data.sizing import Sizing
-from kd.data.splits import stratified_split
-from kd.data.white_level import any_deep, find_white
-from kd.runtime.console import print_line
+from kd.data.white_level import any_deep
 from kd.runtime.user_warnings import warn_user
 from kd.store.store import Store, digest
-
-TRAIN, VAL, TEST = 0, 1, 2
-SPLITS = ("train", "val", "test")
 
 
 def load(
@@ -127,11 +114,7 @@ def open_splits(
     Args:
         labels_of_file: whether labels come from a file, so that the paths do not determine them.
     """
-    check_fraction("val_fraction", val_fraction)
-    check_choice("on_bad_file", on_bad_file, ("error", "skip"))
-    check_setting(on_leak)
-    if white is not None:
-        check_above("white", white, 0)
+    check_settings(val_fraction, on_bad_file, on_leak, white)
     train, test, val = splits
     order = in_order(train.classes)
     classes = [printable(c) for c in order]
@@ -150,62 +133,24 @@ def open_splits(
             split_of += [number] * len(inside)
     if len(files) < len(labels):
         raise ValueError(f"{train.where}: two images have the same label/path. Rename the label that contains /")
-    least = 2 if val is None else 1
-    split = np.array(split_of)
+    listing = Listing(train.where, classes, list(files), list(files.values()), np.array(labels), np.array(split_of))
     if test is None:
-        check_fraction("test_fraction", test_fraction)
-        training = np.flatnonzero(split == TRAIN)
-        parts = "training, validation and test" if val is None else "training and test"
-        where = f"{train.where}, which is split into {parts}"
-        check_class_counts(np.array(labels)[training], classes, least + 1, where)
-        _, aside = stratified_split(np.array(labels)[training], test_fraction, seed)
-        split[training[aside]] = TEST
         settings |= {"seed": seed, "test_fraction": test_fraction}
-    elif val is None:
-        where = f"{train.where}, which is split into training and validation"
-        check_class_counts(np.array(labels)[split == TRAIN], classes, 2, where)
-    rows, names = np.argsort(split, kind="stable"), list(files)
-    files, labels, split = {names[row]: files[names[row]] for row in rows}, [labels[row] for row in rows], split[rows]
+    listing = listing.complete(test_fraction, seed)
+    files = dict(zip(listing.names, listing.sources, strict=True))
     if labels_of_file:
-        settings["labels"] = digest({"files": list(files), "labels": labels})
-
-    def produce(allocate: Any) -> Mapping[str, Any]:
-        found = find_white(name, files, white) if deep else None
-        if found and found.line:
-            print_line(found.line)
-        images = allocate(len(files), (size.stored, size.stored, 3))
-        kept, notes = decode_into(images, files, on_bad_file, found.white if found else White(), size.fit)
-        if "shapes" in notes:
-            print_line(f"{name}: {notes['shapes']}")
-        targets, kept_split = np.array(labels)[kept], split[kept]
-        check_class_counts(targets[kept_split == TRAIN], classes, least, "the files that can be read")
-        if val is not None:
-            check_class_counts(targets[kept_split == VAL], classes, 1, "the validation files that can be read")
-        check_class_counts(targets[kept_split == TEST], classes, 1, "the test files that can be read")
-        names = list(files)
-
-        def name_row(row: int) -> str:
-            return printable(names[kept[row]])
-
-        in_val = None if val is None else kept_split == VAL
-        notes |= find_duplicates(images[: len(kept)], targets, kept_split != TEST, name_row, in_val)
-        if on_leak == "warn":
-            warn_duplicates(name, notes)
-        counts = {"train_count": (kept_split == TRAIN).sum()}
-        counts |= {} if in_val is None else {"val_count": in_val.sum()}
-        levels = {"white": found.white, "notes": {**found.notes, **notes}} if found else {"notes": notes}
-        return {"targets": targets, "classes": classes, **counts, **levels}
-
+        settings["labels"] = digest({"files": listing.names, "labels": listing.labels.tolist()})
     settings["content"] = content_key(store, files)
     deep = any_deep(store, settings["content"], files.values())
     if deep:
         settings |= {"white": white, "depth": bit_depth.VERSION}
     elif white is not None:
         warn_user(f"data.white={white}: no file of {name} holds more than 8 bits a channel, so it has no effect")
-    dataset = open_cached(decode_to_cache(store, name, settings, produce), size, seed, val_fraction)
-    if on_leak == "error":
-        refuse_duplicates(name, dataset.notes)
-    return dataset
+
+    def produce(allocate: Allocation) -> Mapping[str, Any]:
+        return decode_listing(name, listing, allocate, size, on_bad_file, on_leak, white, deep)
+
+    return open_decoded(store, name, settings, produce, size, seed, val_fraction, on_leak)
 
 
 def matched(train: Part, other: Part, hint: str = "") -> dict[str, str]:

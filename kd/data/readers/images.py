@@ -13,26 +13,23 @@ at 25 bytes a pixel, decoding peaks at 2.2 GB for any number of threads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from threading import Condition
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
-from tqdm import tqdm
+from PIL import ExifTags, Image
 
 from kd.data.bit_depth import White, load_in_8_bits
-from kd.data.files import printable, reason_of, unreadable_reason
-from kd.data.readers.silence import silence_libraries
+from kd.data.journal import Journal
+from kd.data.readers.parallel import fill_rows
 from kd.data.sizing import describe_shapes, to_square
+from kd.data.sources import Source, is_picture, refusal, size_of, stream_of
 
 VERSION = 2  # raise it when the same file gives other pixels
 WHITE = White()  # the default
-MAX_LISTED = 20  # bad files in the notes; the error names all of them
 FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "SUN", "TGA", "TIFF"}
 FORMATS |= {"WEBP"}
 MAX_PIXELS = 89_478_485  # Pillow's limit, which other code in the process may have removed
@@ -73,8 +70,8 @@ class MemoryGate:
 _bytes, _pixels = MemoryGate(MAX_BYTES), MemoryGate(MAX_PIXELS)
 
 
-def read_image(path: str, size: int, white: White = WHITE, fit: str = "crop") -> np.ndarray:
-    """Return an image file as [size, size, 3] uint8.
+def read_image(source: Source, size: int, white: White = WHITE, fit: str = "crop") -> np.ndarray:
+    """Return an image as [size, size, 3] uint8.
 
     Args:
         fit: of images that are not square, see ``kd.data.sizing.Sizing``.
@@ -84,25 +81,28 @@ def read_image(path: str, size: int, white: White = WHITE, fit: str = "crop") ->
     Raises:
         Exception: any error of Pillow's decoders; ValueError for a file that is too large or must not be opened.
     """
-    with opened(path) as image, memory_for(image):
+    with opened(source) as image, memory_for(image):
         return np.asarray(to_square(upright(image, white), size, fit))
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Image.Image]:
+def opened(source: Source) -> Iterator[Image.Image]:
     """Open an image and read nothing but its header.
 
     Raises:
         ValueError: for a file that must not be opened.
     """
-    reason = unreadable_reason(path)
+    if is_picture(source):
+        yield source.picture()
+        return
+    reason = refusal(source)
     if reason:
         raise ValueError(reason)
-    length = os.path.getsize(path)
+    length = size_of(source)
     if length > MAX_BYTES:
         raise ValueError(f"a file of {length / 2**30:.1f} GiB: more than the limit of {MAX_BYTES / 2**30:.0f} GiB")
     # an open file, not its name: Pillow would map the file, and if it were truncated meanwhile the process would die
-    with _bytes(length), open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+    with _bytes(length), stream_of(source) as file, Image.open(file, formats=_formats()) as image:
         yield image
 
 
@@ -167,47 +167,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def decode_into(
-    images: np.ndarray, files: Mapping[str, str], on_bad_file: str, white: White = WHITE, fit: str = "crop"
+    images: np.ndarray,
+    files: Mapping[str, Source],
+    on_bad_file: str,
+    white: White = WHITE,
+    fit: str = "crop",
+    journal: Journal | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fill ``images`` [N, S, S, 3] with ``files`` ({label: path}) and return (positions kept [M], notes).
+    """Fill ``images`` [N, S, S, 3] with ``files`` ({label: source}) and return (positions kept [M], notes).
 
     Every file is tried before an error is raised. If bad files are left out, the first M rows hold the others in order.
+
+    Args:
+        journal: of ``images``; rows that a killed process completed are not decoded again.
 
     Raises:
         ValueError: with ``on_bad_file="error"``, naming every unreadable file and the reason.
     """
-    paths, shapes = list(files.values()), dict[int, tuple[int, int]]()
+    sources = list(files.values())
 
-    def fill(row: int) -> str | None:
-        try:
-            with opened(paths[row]) as image, memory_for(image):
-                rgb = upright(image, white)
-                shapes[row] = rgb.size
-                images[row] = to_square(rgb, images.shape[1], fit)
-        except UnidentifiedImageError:
-            return "not an image of a known format"
-        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and more
-            return reason_of(error)
-        return None
+    def fill(row: int) -> tuple[int, int]:
+        with opened(sources[row]) as image, memory_for(image):
+            rgb = upright(image, white)
+            images[row] = to_square(rgb, images.shape[1], fit)
+            return rgb.size
 
-    with silence_libraries() as terminal:
-        pool = ThreadPoolExecutor()  # Pillow releases the GIL while it decodes and resizes
-        try:
-            rows = pool.map(fill, range(len(paths)))
-            reasons = list(tqdm(rows, "decode", len(paths), unit=" images", disable=None, file=terminal))
-        finally:
-            pool.shutdown(cancel_futures=True)  # an interrupted run does not wait for the other ten thousand files
-    bad = [f"{printable(label)}: {reason}" for label, reason in zip(files, reasons, strict=True) if reason]
-    if bad and on_bad_file == "error":
-        raise ValueError(
-            f"{len(bad)} of {len(paths)} files cannot be read as images. "
-            "Repair or remove them, or leave them out with data.on_bad_file=skip:\n  " + "\n  ".join(bad)
-        )
-    kept = np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
-    if bad:
-        for target, row in enumerate(kept):  # row >= target: nothing is overwritten before it has moved
-            images[target] = images[row]
-    notes = {"bad_files": len(bad), "bad_file_names": bad[:MAX_LISTED]} if bad else {}
-    if said := describe_shapes((shapes[row] for row in kept.tolist()), fit):
+    kept, notes, shapes = fill_rows(images, list(files), fill, on_bad_file, journal)
+    if said := describe_shapes(shapes, fit):
         notes["shapes"] = said
     return kept, notes
