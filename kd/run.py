@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 # our yaml file of a launcher overrides the plugin's of the same name on purpose, and Hydra warns of it
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
-GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
+GROUPS = ("data", "augment", "attention", "teacher", "student", "kd", "train", "tracking", "experiment")
 
 
 configure_process()

@@ -23,7 +23,7 @@ from kd.config.initialize import initialize_hydra
 from kd.config.keys import did_you_mean_key, first_missing, get_path, key_of, quote_value, references
 from kd.config.settings import overridable_keys, override_key
 
-CHOSEN_GROUPS = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
+CHOSEN_GROUPS = ("data", "augment", "attention", "teacher", "student", "kd", "train", "tracking")
 OPTION = r"[\w-][\w.-]*(/[\w-][\w.-]*)*"  # a name, which may have folders inside its group but no ..
 
 

@@ -103,6 +103,7 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     with name_setting(cfg):
         objective = build_objective(cfg.kd)
         build_baseline_objective(cfg.baseline_kd)
+        check_unlabelled(settings["data"], objective, choices["kd"])
     from kd.train.layers import refuse_unlayered
 
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
@@ -150,6 +151,27 @@ def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
         from kd.models.pretrained import read_pretrained
 
         read_pretrained(spec["network"]["name"], Path(file).expanduser())
+
+
+def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> None:
+    """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
+
+    Raises:
+        ValueError: the method reads no teacher, or the label of every image.
+    """
+    if data["unlabelled"] is None:
+        return
+    where = f"data.unlabelled={data['unlabelled']}"
+    if not objective.needs:
+        raise ValueError(f"{where}: a student learns from its teacher there, and kd={method} reads none")
+    if objective.label_readers:
+        named = ", ".join(objective.label_readers)
+        raise ValueError(
+            f"{where}: kd={method} reads the label of every image (kd.terms: {named}), and these have none. Methods "
+            "that read none of their own, such as kd=hinton, take them"
+        )
+    if data["balance"] == "sample":
+        raise ValueError(f"{where}: data.balance=sample draws by class, and these images have none; weight takes them")
 
 
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:

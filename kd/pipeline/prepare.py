@@ -27,6 +27,7 @@ from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.precision import choose_precision
+from kd.pipeline.preflight import check_unlabelled
 from kd.pipeline.stage import StageSpec
 from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
@@ -105,27 +106,6 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     )
     dry_run_methods(plan)
     return plan
-
-
-def check_unlabelled(data: Spec, objective: Objective, method: str) -> None:
-    """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
-
-    Raises:
-        ValueError: the method reads no teacher, or the label of every image.
-    """
-    if data["unlabelled"] is None:
-        return
-    where = f"data.unlabelled={data['unlabelled']}"
-    if not objective.needs:
-        raise ValueError(f"{where}: a student learns from its teacher there, and kd={method} reads none")
-    if objective.label_readers:
-        named = ", ".join(objective.label_readers)
-        raise ValueError(
-            f"{where}: kd={method} reads the label of every image (kd.terms: {named}), and these have none. Methods "
-            "that read none of their own, such as kd=hinton, take them"
-        )
-    if data["balance"] == "sample":
-        raise ValueError(f"{where}: data.balance=sample draws by class, and these images have none; weight takes them")
 
 
 def _with_batches(cfg: Any, micro_batches: int | None) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from kd.build import build_objective
 from kd.methods.supervised import CrossEntropy
 from kd.pipeline.execute import run
-from kd.pipeline.prepare import check_unlabelled
+from kd.pipeline.preflight import check_unlabelled
 from tests.conftest import TINY, compose, options, stamps
 from tests.data.test_unlabelled import MORE, grow
 

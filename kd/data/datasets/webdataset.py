@@ -66,7 +66,7 @@ def load(
     """
     check_settings(val_fraction, on_bad_file, on_leak, white)
     if urls is None:
-        raise ValueError("data=webdataset needs data.urls=<shards>, such as 'data.urls=train-{000..009}.tar'")
+        raise ValueError("data=webdataset needs data.urls=<shards>, such as 'data.urls=\"train-{000..009}.tar\"'")
     top = folder_of(root) if root is not None else Path()
     given = {TRAIN: ("urls", urls), VAL: ("val_urls", val_urls), TEST: ("test_urls", test_urls)}
     shards: dict[int, list[Path]] = {}
