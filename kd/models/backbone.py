@@ -50,7 +50,7 @@ def build(
                 **{**(file.arguments if file else {}), **sized},
             )
     except Exception as error:
-        if not pretrained or file:
+        if not pretrained:
             raise
         if sized:
             raise ValueError(
@@ -58,6 +58,8 @@ def build(
                 f"pixels ({first_line(error)})\nUse the image size that it was trained with: "
                 f"{timm.get_pretrained_cfg(name).input_size[-1]}; for a teacher that is teacher.image_size"
             ) from error
+        if file:
+            raise
         raise ValueError(
             f"the pretrained weights of {name} could not be fetched: {type(error).__name__}: {error}\n"
             "Train from scratch (teacher.pretrained=false, or student.pretrained=false), or fetch them on a machine "

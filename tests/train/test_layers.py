@@ -23,6 +23,7 @@ from kd.train.recipe import Recipe
 from kd.train.step import TrainStep
 from kd.train.together import fit_together
 from kd.train.training import Training
+from tests.pipeline.test_run import command
 from tests.train.test_together import Killed, timeless
 
 CPU = torch.device("cpu")
@@ -187,3 +188,16 @@ def test_values_out_of_range_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             Recipe(3, **settings)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("tiny_cnn", "train.teacher.layer_decay=0.85 is for networks of timm, whose layers and classifier have names"),
+        ("vea_resnet18", "train.teacher.layer_decay is for networks as timm has them: use attention=none"),
+    ],
+)
+def test_the_command_refuses_such_a_recipe_before_anything_is_written(tmp_path, teacher, message):
+    done = command("train=finetune", f"teacher={teacher}", outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
