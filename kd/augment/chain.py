@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from kd.runtime.resampling import resize_antialiased
 from kd.runtime.rng import random_uniforms
 
 VIEW = 2**20  # distance between the first random numbers of two views of an image
@@ -123,6 +123,4 @@ def centre_view(image: Tensor, size: int, crop_pct: float = 1.0) -> Tensor:
     if side < image.shape[-1]:
         start = (image.shape[-1] - side) // 2
         image = image[..., start : start + side, start : start + side]
-    if side == size:
-        return image
-    return F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    return resize_antialiased(image, size, size)

@@ -21,13 +21,16 @@ from torchvision.datasets import ImageFolder
 
 from kd.augment.affine import Affine
 from kd.augment.chain import Step
+from kd.augment.color_jitter import ColorJitter
+from kd.augment.flip import Flip
+from kd.augment.pad_crop import PadCrop
 from kd.bench.job import Job
 from kd.bench.parts import Parts
 from kd.bench.setting import Setup, image_folder
 from kd.train.recipe import Recipe
 
 
-def view(steps: Sequence[Step]) -> transforms.Compose:
+def view(steps: Sequence[Step], image_size: int) -> transforms.Compose:
     """Return torchvision's transform with the same kinds and strengths of augmentation.
 
     Raises:
@@ -35,12 +38,21 @@ def view(steps: Sequence[Step]) -> transforms.Compose:
     """
     made: list[object] = []
     for step in steps:
-        if not isinstance(step, Affine):
-            raise ValueError(f"the naive loop has no {type(step).__name__}: use augment=light, default or none")
-        made += [transforms.RandomHorizontalFlip(step.flip)] if step.flip else []
-        if step.shift or step.zoom or step.rotate:
-            shift, scale = (step.shift,) * 2, (1 - step.zoom, 1 + step.zoom)
-            made.append(transforms.RandomAffine(step.rotate, shift, scale, interpolation=BILINEAR))
+        match step:
+            case Affine():
+                made += [transforms.RandomHorizontalFlip(step.flip)] if step.flip else []
+                if step.shift or step.zoom or step.rotate:
+                    shift, scale = (step.shift,) * 2, (1 - step.zoom, 1 + step.zoom)
+                    made.append(transforms.RandomAffine(step.rotate, shift, scale, interpolation=BILINEAR))
+            case Flip():
+                made.append(transforms.RandomHorizontalFlip(step.probability))
+            case PadCrop():
+                made.append(transforms.RandomCrop(image_size, step.padding))
+            case ColorJitter():
+                made.append(transforms.ColorJitter(step.brightness, step.contrast, step.saturation, step.hue))
+            case _:
+                name, known = type(step).__name__, "none, light, default, characters or cifar"
+                raise ValueError(f"the naive loop has no {name}: use augment={known}")
     return transforms.Compose([*made, transforms.ToTensor()])
 
 
@@ -52,7 +64,9 @@ def folders(setup: Setup) -> tuple[ImageFolder, ImageFolder]:
     name = f"images-{setup.dataset.image_size}-{len(setup.dataset.train)}"
     train, val = image_folder(setup.dataset, Path(setup.setting.folder) / name)
     return (
-        ImageFolder(train, view(setup.plan.stages["student"].loader.chain.steps), allow_empty=True),
+        ImageFolder(
+            train, view(setup.plan.stages["student"].loader.chain.steps, setup.dataset.image_size), allow_empty=True
+        ),
         ImageFolder(val, transforms.ToTensor(), allow_empty=True),
     )
 

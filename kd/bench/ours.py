@@ -54,8 +54,8 @@ class Ours(Job):
     def loader(self, device: Device) -> Loader:
         stage = self.setup.plan.stages["student"]
         batch, seed = self.setup.setting.batch_size, stage.loader.seed
-        augment = stage.loader.chain.steps
-        return Loader(self.setup.dataset, batch, seed, device.device, stage.recipe.mixup, augment=augment)
+        own = Loader(self.setup.dataset, batch, seed, device.device, augment=stage.loader.chain.steps)
+        return own.with_seed(*stage.loader.stream)
 
     def live_teacher(self, device: Device) -> LiveTeacher:
         return LiveTeacher(copy.deepcopy(self.setup.teacher), device, self.setup.plan.stages["student"].objective.needs)

@@ -16,6 +16,7 @@ from kd.bench.torch_state import own_torch_state
 from kd.build import ModelBuilder
 from kd.config.composed import compose_checked
 from kd.data.dataset import ImageDataset
+from kd.data.sizing import Sizing
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.prepare import prepare
 
@@ -118,7 +119,7 @@ def resized(dataset: ImageDataset, size: int) -> ImageDataset:
     if dataset.image_size == size:
         return dataset
     images = np.stack([np.asarray(Image.fromarray(image.squeeze()).resize((size, size))) for image in dataset.images])
-    return dataclasses.replace(dataset, images=images.reshape(len(images), size, size, -1))
+    return dataclasses.replace(dataset, images=images.reshape(len(images), size, size, -1), size=Sizing(size))
 
 
 def image_folder(dataset: ImageDataset, folder: Path) -> tuple[Path, Path]:

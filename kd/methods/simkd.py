@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kd.interfaces import Batch, Context, Outputs
+from kd.interfaces import Batch, Context, Outputs, is_map
 from kd.methods._common import conv_norm, paired_maps, pool_to, same_size
 
 
@@ -54,23 +54,27 @@ def reuse(student: nn.Module, teacher: nn.Module, factor: int, image_size: int) 
     """Return a copy of ``student`` (a ``Normalized``) with a projector and the teacher's frozen head as classifier.
 
     Raises:
-        ValueError: a teacher whose head does not read its last map.
+        ValueError: a teacher or a student whose head does not read its last map.
     """
     with torch.no_grad():
         image = torch.linspace(0, 1, 3 * image_size**2, device=next(teacher.parameters()).device)
         image = image.view(1, 3, image_size, image_size)
         read, features = teacher.forward_intermediates(image)
-        if not features or read.shape != features[-1].shape or not torch.equal(read, features[-1]):
+        if not features or not is_map(read, features) or not torch.equal(read, features[-1]):
             raise ValueError(
                 "kd=simkd gives the teacher's classifier a map like the teacher's last one, and the head of this "
                 "teacher reads something else: an ensemble has no head, and some networks have a layer between map and "
                 "head. Choose another teacher"
             )
-        body = call_as_used(
-            student.network, lambda network: network.forward_intermediates(image.to(student.mean.device))
-        )
+        own = student.prepare(image.to(student.mean.device))
+        body = call_as_used(student.network, lambda network: network.forward_intermediates(own))
         head = call_as_used(teacher.network, lambda network: network.forward_head(read))
-        last, _ = copy.deepcopy(body).eval().forward_intermediates(image.to(student.mean.device))
+        last, features = copy.deepcopy(body).eval().forward_intermediates(own)
+        if not is_map(last, features):
+            raise ValueError(
+                "kd=simkd projects the student's last map, and the head of this student reads something else, as "
+                "those of transformers do. Choose another student"
+            )
     projector = project(last.shape[1], read.shape[1], factor)
     size = tuple(min(sides) for sides in zip(last.shape[-2:], read.shape[-2:], strict=True))
     extended = copy.deepcopy(student)

@@ -81,7 +81,8 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
         teacher = device.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
         network = objective.bind(method_context(plan, spec.role, network, teacher))
         live = LiveTeacher(teacher, device, objective.needs) if objective.needs else None
-    recipe = replace(spec.recipe, epochs=2, lr=1e-12)  # without a warm-up, a larger rate might diverge
+    # all layers learn, which takes the most memory; without a warm-up, a larger rate might diverge
+    recipe = replace(spec.recipe, epochs=2, lr=1e-12, freeze_epochs=0)
     fit(
         network,
         objective,
@@ -110,6 +111,6 @@ def _one_batch(loader: Loader, micro_batches: int, processes: int) -> Loader:
     """Return a loader of one batch that is larger by ``MARGIN``; of several processes, of one process's slice."""
     one = copy.copy(loader)
     one.batch_size, one.grad_accum_steps = math.ceil(MARGIN * loader.batch_size / processes), micro_batches
-    train = np.resize(loader.order(1), one.batch_size)
-    one.dataset = replace(loader.dataset, train=train, val=loader.dataset.val[:EVAL_BATCH])
+    one.train = np.resize(loader.order(1), one.batch_size)
+    one.dataset = replace(loader.dataset, val=loader.dataset.val[:EVAL_BATCH])
     return one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,8 @@ from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cac
 from kd.runtime.memory import explain_out_of_memory, smaller_training
 from kd.teachers.checks import check_above_majority, check_not_constant
 from kd.teachers.live import LiveTeacher
-from kd.teachers.logit_cache import teacher_factory
+from kd.teachers.logit_cache import cache_shape, teacher_factory
+from kd.train.layers import refuse_unlayered
 
 
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
@@ -144,8 +146,8 @@ def open_teacher(plan: RunPlan, spec: StageSpec, live: LiveTeacher) -> Teacher:
 
 def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     """Choose between the live teacher and its logit cache by ``teacher.source``."""
-    student, dataset = plan.stages["student"], plan.dataset
-    count = student.recipe.epochs * len(student.loader.targets) * len(dataset.classes)
+    student = plan.stages["student"]
+    count = math.prod(cache_shape(student.loader, student.recipe.epochs))
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
@@ -181,6 +183,8 @@ def dry_run_methods(plan: RunPlan) -> None:
         objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
         needs = objective.needs
         student = objective.bind(method_context(plan, spec.role, student, teacher.eval()))
+        layered = {name: getattr(spec.recipe, name) for name in ("layer_decay", "freeze_epochs")}
+        refuse_unlayered(student, False, layered, "train.student")  # a method may have replaced the network
         with torch.no_grad():
             outputs = [
                 extract_outputs(module, torch.rand(2, 3, size, size), needs).to_float32(needs)

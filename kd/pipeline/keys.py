@@ -56,8 +56,9 @@ def run_keys(
         settings: the resolved config, plain values, with the precision that "auto" chose.
         fingerprint: of the data, by content.
         reads_teacher: whether a term of the student's objective reads the teacher.
-        members: "network", "attention", "seed", "checkpoint" and "checkpoint_prefix" of every teacher of an ensemble.
-        assistants: "network", "attention" and "seed" of the networks between teacher and student, in order.
+        members: of every teacher of an ensemble, see ``architecture_key``, with "seed", "checkpoint" and
+            "checkpoint_prefix".
+        assistants: of the networks between teacher and student, in order, with "seed".
         view_count: of each image, which the student's method compares.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
 
@@ -204,6 +205,7 @@ def file_sha256(path: Path, setting: str) -> str:
         FileNotFoundError: there is no such file; names the setting.
     """
     try:
-        return hashlib.sha256(weights_in(path).read_bytes()).hexdigest()
+        with weights_in(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{setting}={path}: {error}") from None

@@ -119,7 +119,8 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
             try_image(network, role, spec, own_size(spec, size), partial(has_size, cfg))
             with name_setting(cfg):
                 try_weights(network, spec)
-                refuse_unlayered(network, bool((spec.get("attention") or {}).get("wrap")), layered, recipe)
+                if not spec.get("checkpoint"):  # else it is not trained
+                    refuse_unlayered(network, bool((spec.get("attention") or {}).get("wrap")), layered, recipe)
     from kd.pipeline.keys import run_keys
     from kd.teachers.logit_cache import teacher_factory  # takes a second to import
 
@@ -147,7 +148,7 @@ def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
         path = Path(spec["checkpoint"]).expanduser()
         check_architecture(read_card(path), spec["network"].get("name"), path)
         check_checkpoint(network, weights_in(path), spec["checkpoint_prefix"])
-    if isinstance(file := spec["network"].get("pretrained"), str):
+    if spec["network"]["_target_"] == TIMM and isinstance(file := spec["network"].get("pretrained"), str):
         from kd.models.pretrained import read_pretrained
 
         read_pretrained(spec["network"]["name"], Path(file).expanduser())

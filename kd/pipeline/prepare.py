@@ -71,7 +71,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
         if cfg.data.unlabelled is not None:
-            dataset = add_unlabelled(store, dataset, cfg.data.unlabelled, cfg.data.get("on_bad_file", "error"))
+            dataset = add_unlabelled(store, dataset, cfg.data.unlabelled, cfg.data.get("on_bad_file", "skip"))
     unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
     keys = run_keys(

@@ -58,7 +58,7 @@ def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPl
     rows = choose_attended(targets, logits["teacher"], seed)
     attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.device)
     rows = choose_images(targets, logits, seed, attended)
-    np.savez_compressed(folder / "images.npz", row=rows, image=dataset.images[dataset.test[rows]])
+    np.savez_compressed(folder / "images.npz", row=rows, image=_shown(dataset, dataset.test[rows], plan.device))
 
 
 def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
@@ -107,8 +107,9 @@ def _describe_data(dataset: ImageDataset) -> dict[str, Any]:
 
 
 def split_digest(dataset: ImageDataset, positions: np.ndarray) -> str:
-    """Return a digest of images: pixels, labels and order. It does not depend on where they are stored."""
-    content = hashlib.sha256(f"{dataset.images.shape[1:]} {len(positions)}".encode())
+    """Return a digest of images as evaluation shows them: pixels, crop, labels and order, not where they are stored."""
+    shown = dataset.size.shown if dataset.size else {}
+    content = hashlib.sha256(f"{dataset.images.shape[1:]} {len(positions)} {shown or ''}".rstrip().encode())
     for start in range(0, len(positions), 256):  # a memory map: all at once might not fit in memory
         content.update(dataset.images[positions[start : start + 256]])
     content.update(dataset.targets[positions])
@@ -133,7 +134,7 @@ def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
         if role == "student" and student.objective.extends:
             taught_by = teacher if student.taught_by == "teacher" else architecture(student.taught_by)
             whole = {**whole, "taught by": taught_by, "objective": student.key["objective"]}
-        whole = {**whole, "classes": len(plan.dataset.classes)}
+        whole = {"model": whole, "classes": len(plan.dataset.classes)}  # it may have its own size and classes inside
         unused = plan.unused_params if role == "teacher" else 0
         size, latency = plan.dataset.image_size, plan.settings["latency"]
         return cached_costs(plan.store, whole, network, size, plan.device, published_extra=unused, **latency)
@@ -157,9 +158,17 @@ def write_attention(folder: Path, network: nn.Module, dataset: ImageDataset, row
     return bool(maps)
 
 
+def _shown(dataset: ImageDataset, positions: np.ndarray, device: Device) -> np.ndarray:
+    """Return images as evaluation shows them, uint8 [M, H, W, C]: what is stored, or its crop."""
+    if not (dataset.size and dataset.size.shown):
+        return dataset.images[positions]
+    views = _test_images(dataset, positions, device)
+    return (255 * views).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def _test_images(dataset: ImageDataset, positions: np.ndarray, device: Device) -> Tensor:
     """Return a few images as in evaluation: [B, 3, H, W] in [0, 1]."""
-    few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions])
+    few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions], unlabelled=None)
     loader = Loader(
         few, 2, 0, device.device
     )  # of these images only: on an accelerator a loader holds its whole data set

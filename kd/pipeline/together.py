@@ -30,7 +30,8 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.together import fit_together
 from kd.train.training import Training
 
-OWN = ("network", "attention", "mean", "std", "objective", "recipe", "seed")  # parts of a key that differ in a pass
+# parts of a key that differ in a pass
+OWN = ("network", "attention", "mean", "std", "image_size", "objective", "recipe", "seed")
 COPIES = 6  # of a student's weights, for gradient, optimizer, average, best epoch and checkpoint
 SHARE_OF_MEMORY = 0.5  # that the students of a pass may take
 

@@ -11,8 +11,11 @@ from kd.runtime.text import closest, first_few
 MAX_NAMED = 4  # classes in a message
 
 
-def read_class_names(path: Path) -> list[str]:
+def read_class_names(path: Path, setting: str = "teacher.classes") -> list[str]:
     """Return the names in a file, without the spaces around them; empty lines at the end do not count.
+
+    Args:
+        setting: which names the file, for error messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -21,14 +24,14 @@ def read_class_names(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"teacher.classes={path} is not a text file in UTF-8: {error}") from error
+        raise ValueError(f"{setting}={path} is not a text file in UTF-8: {error}") from error
     if not lines:
-        raise ValueError(f"teacher.classes={path} is empty: write the teacher's classes, one a line, in their order")
+        raise ValueError(f"{setting}={path} is empty: write one class a line, in the order of their numbers")
     if "" in lines:
-        raise ValueError(f"teacher.classes={path}: line {lines.index('') + 1} is empty; each line names one class")
+        raise ValueError(f"{setting}={path}: line {lines.index('') + 1} is empty; each line names one class")
     twice = [name for name, count in Counter(lines).items() if count > 1]
     if twice:
-        raise ValueError(f"teacher.classes={path} names {first_few(map(repr, twice), MAX_NAMED)} more than once")
+        raise ValueError(f"{setting}={path} names {first_few(map(repr, twice), MAX_NAMED)} more than once")
     return lines
 
 

@@ -34,8 +34,8 @@ def refuse_unlayered(network: nn.Module, has_attention: bool, settings: Mapping[
     for name, value in settings.items():
         if value and network_of_timm(network) is None:
             raise ValueError(f"{where}.{name}={value} is for networks of timm, whose layers and classifier have names")
-    if settings.get("layer_decay") and has_attention:
-        raise ValueError(f"{where}.layer_decay is for networks as timm has them: use attention=none")
+        if value and has_attention:  # its layers are new, and stand among those that would learn slowly or not at all
+            raise ValueError(f"{where}.{name}={value} is for networks as timm has them: use attention=none")
 
 
 def groups_of(learned: nn.Module, weight_decay: float, layer_decay: float | None, freeze_epochs: int) -> Groups:

@@ -76,3 +76,12 @@ def test_what_ran_is_kept_in_its_mode_and_the_original_is_untouched():
 def test_an_ensemble_has_no_head_to_lend():
     with pytest.raises(ValueError, match="an ensemble has no head"):
         reuse(network(0.25), Ensemble([network(0.5)]), 2, 16)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_a_transformer_is_refused_as_student(name):
+    size = {"test_vit": 160}.get(name, 224)
+    student = Normalized(timm.create_model(name, num_classes=6), (0.5,) * 3, (0.3,) * 3)
+    teacher = Normalized(TinyCNN(6, size, width=0.25), (0.5,) * 3, (0.3,) * 3)
+    with pytest.raises(ValueError, match="the head of this student reads something else, as those of transformers do"):
+        reuse(student, teacher.eval(), 2, size)

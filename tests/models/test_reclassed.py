@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from kd.build import normalized
+from kd.evaluation.cost import macs
 from kd.interfaces import extract_outputs
 from kd.models.tiny_cnn import TinyCNN
 from kd.models.weights import load_external
@@ -75,11 +76,13 @@ def test_a_run_takes_a_checkpoint_of_more_classes_at_its_own_size(tmp_path):
     (tmp_path / "classes.txt").write_text("\n".join(SCENES), encoding="utf-8")
     settings = ["teacher=tiny_cnn", "teacher.width=0.5", "attention=none", "teacher.image_size=24", "report=false"]
     settings += ["teacher.mean=[0.5,0.5,0.5]", "teacher.std=[0.25,0.25,0.25]"]
-    made = {}
+    made, cost = {}, {}
     for name, more in (("every", [f"teacher.classes={tmp_path / 'classes.txt'}"]), ("few", [])):
         file = f"teacher.checkpoint={tmp_path / name}.safetensors"
-        folder, _ = run(tmp_path / "outputs", *settings, file, *more, teacher="tiny_cnn")
-        made[name] = np.load(folder / "predictions.npz")
+        folder, result = run(tmp_path / "outputs", *settings, file, *more, teacher="tiny_cnn")
+        made[name], cost[name] = np.load(folder / "predictions.npz"), result["teacher"]
+    assert cost["few"]["macs"] == macs(TinyCNN(len(OURS), 24, width=0.5), 24), "at its own size"
+    assert cost["every"]["params"] - cost["few"]["params"] == 2 * (64 + 1), "two more rows of its classifier"
     for role, rounding in (("teacher", 1e-5), ("student", 0.02)):  # a training amplifies the last bits
         np.testing.assert_allclose(made["every"][role], made["few"][role], rtol=0, atol=rounding)
 

@@ -15,7 +15,7 @@ from torch import nn
 from kd.data.loader import Loader
 from kd.methods.supervised import CrossEntropy
 from kd.models.logits_only import LogitsOnly
-from kd.pipeline.batch_size import _Trial
+from kd.pipeline.batch_size import _one_batch, _Trial
 from kd.runtime.memory import OutOfMemory, explain_out_of_memory, is_out_of_memory, smaller_training
 from kd.train.loop import fit
 from kd.train.objective import Objective
@@ -183,3 +183,10 @@ def test_the_trial_of_one_of_several_processes_holds_their_gradients_once_more()
 def test_nothing_smaller_is_offered_than_two_images():
     assert smaller_training(2, 1)["smaller"] == "another train.device"
     assert smaller_training(4, 2)["smaller"] == "train.batch_size=2"
+
+
+@pytest.mark.parametrize("batch_size", [32, 96])
+def test_a_trial_is_one_batch_that_is_a_little_larger(dataset, batch_size):
+    loader = Loader(dataset, batch_size, 0, CPU, augment=AUGMENT)
+    one = _one_batch(loader, 2, 1)
+    assert one.steps == 1 and one.shown > batch_size and len(list(one.epoch(1))) == 2

@@ -22,7 +22,7 @@ def test_names_are_read_in_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is empty: write the teacher's classes"),
+        (b"", "is empty: write one class a line"),
         (b"sea\n\nforest\n", "line 2 is empty"),
         (b"sea\nforest\nsea\n", "names 'sea' more than once"),
         (b"\xff\xfe\x00", "not a text file in UTF-8"),

@@ -24,6 +24,7 @@ from kd.data.listing import TEST, TRAIN, VAL, Listing, check_settings, open_list
 from kd.data.readers.braces import expand_braces
 from kd.data.readers.shards import AUTO, samples_in
 from kd.data.sizing import Sizing
+from kd.runtime.class_names import read_class_names as names_in
 from kd.runtime.connection import check_url
 from kd.runtime.errors import is_write_error
 from kd.runtime.text import first_few
@@ -159,10 +160,7 @@ def read_class_names(path: str, top: Path) -> list[str]:
     found = next((place for place in (given, top / given) if place.is_file()), None)
     if found is None or found.stat().st_size > 2**24:
         raise ValueError(f"data.class_names={printable(path)} is no file of one name on each line")
-    names = [printable(line.strip()) for line in found.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if len(set(names)) < len(names):
-        raise ValueError(f"data.class_names={printable(path)} holds a name twice")
-    return names
+    return list(map(printable, names_in(found, "data.class_names")))
 
 
 def number_labels(labels: Sequence[int | str], names: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
