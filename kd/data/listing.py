@@ -159,6 +159,8 @@ def decode_listing(
         print_line(found.line)
     images, journal = allocate.resume(len(files), (size.stored, size.stored, 3))
     kept, notes = decode_into(images, files, on_bad_file, found.white if found else White(), size.fit, journal)
+    if "shapes" in notes:
+        print_line(f"{name}: {notes['shapes']}")
     targets, split, own_val = listing.labels[kept], listing.split[kept], VAL in listing.has
     parts = {TRAIN: (listing.least, "files"), VAL: (1, "validation files"), TEST: (1, "test files")}
     for part in sorted(listing.has):

@@ -20,8 +20,15 @@ from tests.methods.test_resume import broken_off, network
 FAMILIES = {"logits": "dkd", "features": "fitnet", "relations": "rkd", "contrastive": "crd", "schemes": "dml"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("augment", options("augment"))
+CASES = [
+    # views do not depend on the method, so the whole table is for `pytest -m slow`
+    pytest.param(augment, family, marks=[] if augment == "strong" or family == "logits" else pytest.mark.slow)
+    for augment in options("augment")
+    for family in FAMILIES
+]
+
+
+@pytest.mark.parametrize(("augment", "family"), CASES)
 def test_a_training_that_was_killed_ends_with_the_bits_of_a_whole_one(augment, family, dataset, machine, tmp_path):
     steps = build_augment(compose(f"augment={augment}"))
     broken_off(FAMILIES[family], dataset, machine, tmp_path, augment=steps, mixup=0.3, cutmix=0.3)

@@ -24,7 +24,7 @@ from tests.conftest import CONF, compose, options
 HELP = OmegaConf.load(CONF / "hydra" / "help" / "kd.yaml")
 TEXT = OmegaConf.to_container(HELP)["template"]  # interpolations as they are written
 EXAMPLES = re.findall(r"^  \w.* {2,}python -m kd\.run (.*)$", TEXT.partition("Groups:")[0], re.M)
-GROUPS = ("data", "teacher", "attention", "student", "kd", "train", "tracking", "experiment")
+GROUPS = ("data", "augment", "teacher", "attention", "student", "kd", "train", "tracking", "experiment")
 
 
 @pytest.fixture(scope="module")

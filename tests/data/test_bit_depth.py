@@ -76,7 +76,7 @@ def test_twelve_bits_in_a_file_of_sixteen_become_the_nearest_of_256(tmp_path, na
     assert (read_image(path, SIDE, White(4095, given=True)) == eight(levels, 4095)).all()
     if "says_its_white" in name:  # no setting is needed
         assert (read_image(path, SIDE) == eight(levels, 4095)).all()
-    assert is_deep(path) or name == "colour_that_says_its_white.ppm"
+    assert is_deep(str(path)) or name == "colour_that_says_its_white.ppm"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "planes" not in name and "f4" not in name])
@@ -104,7 +104,7 @@ def test_what_would_lose_levels_is_refused_with_its_reason(tmp_path, name):
     data, reason = REFUSED[name]
     with pytest.raises(ValueError, match=reason):
         read_image(saved(tmp_path / name, data), SIDE, White(4095, given=True))
-    assert is_deep(tmp_path / name)
+    assert is_deep(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])

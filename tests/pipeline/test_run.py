@@ -281,7 +281,7 @@ def test_the_report_is_made_again_from_the_files_alone(first, tmp_path):
         ("teacher.source=bnk", "auto, live or cached"),
         ("seed=-1", "seed must be a whole number of 0 or more"),
         ("augment.flip=7", "augment.flip must be a number in [0, 1]"),
-        ("teacher=timm teacher.name=vit_tiny_patch16_224", "the teacher cannot take images of 16 x 16 pixels"),
+        ("teacher=timm teacher.name=halonet_h1", "the teacher cannot take images of 16 x 16 pixels"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_is_trained(store, override, says):

@@ -208,7 +208,7 @@ def test_a_mixed_view_is_a_pure_function_of_seed_epoch_and_index(dataset):
 def test_what_is_mixed_is_the_share_of_the_two_views(dataset):
     loader = Loader(dataset, 20, 0, torch.device("cpu"), mixup=1.0, augment=[Affine(0.5, 0.1)])
     batch = next(loader.epoch(1))
-    rows, share = mixture(1.0, random_uniforms(0, 1, batch.index, DRAWS, MIXING), len(dataset.train))
+    rows, share, _ = mixture(1.0, 0.0, random_uniforms(0, 1, batch.index, DRAWS, MIXING), len(dataset.train), 16)
     partners = torch.from_numpy(dataset.train)[rows]
     plain = (next(loader.eval_batches(positions.numpy(), 20)).image for positions in (batch.index, partners))
     own, other = (loader.chain(image, 0, 1, index) for image, index in zip(plain, (batch.index, partners), strict=True))

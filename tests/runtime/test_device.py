@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.runtime.device import resolve_device
+from kd.runtime.device import resolve_device, subsample_before_pointwise_convs
 
 
 def dirty_memory():
@@ -48,3 +48,34 @@ def test_a_narrow_conv_in_float32_can_be_copied_and_raises_as_before():
         assert torch.is_autocast_enabled("cpu")
         assert conv(torch.zeros(1, 4, 1, 1)).dtype == torch.float32
         assert conv(torch.zeros(1, 4, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("channels", "stride", "groups"), [(4, 2, 1), (3, 3, 1), (8, 2, 4)])
+def test_a_pointwise_conv_that_is_given_only_what_it_uses_is_the_same_function(channels, stride, groups):
+    """torch's own backward pass of such a convolution may end the process on a processor with AVX2 alone."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, 8, 1, stride, groups=groups)
+    exact = copy.deepcopy(conv).double()
+    subsample_before_pointwise_convs(conv)
+    subsample_before_pointwise_convs(conv)  # twice is once
+    conv = copy.deepcopy(conv).to(memory_format=torch.channels_last)
+    for side in (16, 9, 1):
+        image = torch.randn(8, channels, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+        double = image.detach().double().requires_grad_()
+        output, expected = conv(image), exact(double)
+        torch.testing.assert_close(output.double(), expected)
+        (found,), (right,) = (
+            torch.autograd.grad(y.square().sum(), x) for y, x in ((output, image), (expected, double))
+        )
+        torch.testing.assert_close(found.double(), right, rtol=1e-4, atol=1e-5)
+    assert list(conv.state_dict()) == ["weight", "bias"]
+
+
+def test_a_network_of_few_channels_trains_on_this_processor():
+    from kd.models.tiny_resnet import TinyResNet
+
+    network = resolve_device("cpu", "float32").to_device(TinyResNet(6, 16, width=0.25))
+    for count in (32, 25, 32, 25):
+        image = torch.rand(count, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+        network(image).square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())

@@ -118,8 +118,8 @@ def test_a_job_takes_the_plan_that_the_launcher_made_and_its_teacher_is_untraine
     jobs = [["kd.temperature=2"], ["kd.temperature=3"], ["kd.temperature=-1"], ["train.threads=2"]]
     one_pass.train_jobs(config, load, jobs, None, False)
     assert len(list((tmp_path / "students").iterdir())) == 2
-    groups = ("data", "attention", "teacher", "student", "kd", "train", "tracking")
-    options = ("scenes", "none", "tiny_cnn", "tiny_cnn", "hinton", "default", "disabled")
+    groups = ("data", "augment", "attention", "teacher", "student", "kd", "train", "tracking")
+    options = ("scenes", "light", "none", "tiny_cnn", "tiny_cnn", "hinton", "default", "disabled")
     choices = dict(zip(groups, options, strict=True))
     cfg = compose(*QUICK, f"outputs={tmp_path}", "kd.temperature=2", "tracking.group=here")
     plan = one_pass.take_plan(cfg, choices)

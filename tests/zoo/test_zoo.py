@@ -455,7 +455,10 @@ def test_what_does_not_take_the_image_is_listed_without_numbers(networks, capsys
         (["data", "--size", "3"], "--size changes nothing in data"),
         (["students", "--classes", "0"], "--classes must be 1 or more, got 0"),
         (["students", "--figure", "a.png"], "--figure draws views: python -m kd.zoo augments --figure a.png"),
-        (["augments", "--figure", "a.jpg"], "--figure writes a PNG, so its file must end with .png, got a.jpg"),
+        (
+            ["augments", "--figure", "a.gif"],
+            "--figure writes a PNG or a JPEG, so its file must end with .png or .jpg, got a.gif",
+        ),
         (["augments", "--figure", "none/a.png"], "[Errno 2] No such file or directory: "),
     ],
 )
