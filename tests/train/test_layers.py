@@ -172,7 +172,7 @@ def test_other_networks_are_refused(dataset):
             refuse_unlayered(tiny, False, {name: value}, "train.student")
         refuse_unlayered(network(dataset), False, {name: value}, "train.student")
     refuse_unlayered(tiny, True, {"layer_decay": None, "freeze_epochs": 0}, "train.student")
-    with pytest.raises(ValueError, match="train.teacher.layer_decay is for networks as timm has them"):
+    with pytest.raises(ValueError, match="train.teacher.layer_decay=0.7 is for networks as timm has them"):
         refuse_unlayered(network(dataset), True, {"layer_decay": 0.7}, "train.teacher")
     assert network_of_timm(tiny) is None
     with pytest.raises(ValueError, match="with a classifier"):
@@ -194,7 +194,7 @@ def test_values_out_of_range_are_refused():
     ("teacher", "message"),
     [
         ("tiny_cnn", "train.teacher.layer_decay=0.85 is for networks of timm, whose layers and classifier have names"),
-        ("vea_resnet18", "train.teacher.layer_decay is for networks as timm has them: use attention=none"),
+        ("vea_resnet18", "train.teacher.layer_decay=0.85 is for networks as timm has them: use attention=none"),
     ],
 )
 def test_the_command_refuses_such_a_recipe_before_anything_is_written(tmp_path, teacher, message):
