@@ -33,14 +33,14 @@ def twenty(tmp_path_factory):
 
 def test_twenty_kills_lose_nothing(twenty):
     """Without figures and W&B, which take most of the time: the test of a hundred kills has them."""
-    assert re.search(r"^20 killed, \d disks full, 0 differences \(--seed 6\)$", twenty[1], re.MULTILINE)
+    assert re.search(r"^20 killed, \d+ disks full, 0 differences \(--seed 6\)$", twenty[1], re.MULTILINE)
     met = re.search("killed by stage: (.*)", twenty[1]).group(1)
     assert len(met.split(", ")) >= 4, met  # fewer stages would test little
 
 
 @pytest.mark.slow
 def test_a_hundred_kills_lose_nothing(tmp_path):
-    assert re.search(r"^100 killed, \d\d disks full, 0 differences", chaos(tmp_path, 100, 0), re.MULTILINE)
+    assert re.search(r"^100 killed, \d+ disks full, 0 differences", chaos(tmp_path, 100, 0), re.MULTILINE)
 
 
 def test_a_difference_would_be_seen(twenty, tmp_path):

@@ -128,8 +128,11 @@ def test_the_trial_leaves_students_and_random_numbers_as_they_were(machine):
     torch.manual_seed(5)
     choice = choose(steps, [lesson()] * 3)
     assert torch.equal(torch.rand(3), expected)
-    assert choice.in_turn > 0 and choice.stacked > 0 and not choice.reason
-    assert choice.size == (3 if choice.stacked < choice.in_turn else 1)
+    if choice.reason:  # a stack of two took much longer on a busy machine, so nothing else was timed
+        assert "times as long" in choice.reason and choice.size == 1
+    else:
+        assert choice.in_turn > 0 and choice.stacked > 0
+        assert choice.size == (3 if choice.stacked < choice.in_turn else 1)
     assert choose(steps, [lesson()] * 3, always=True).size == 3
     assert choose(steps, [lesson()] * 3, 2, always=True).size == 2
     for step, state in zip(steps, before, strict=True):
