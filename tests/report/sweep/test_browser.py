@@ -12,7 +12,7 @@ from kd.report.sweep.aggregate import cell_rows
 from kd.report.sweep.html import html
 from kd.report.sweep.report import write_sweep_report
 from kd.report.sweep.view import points, views
-from tests.report.sweep.browser import Browser, find
+from tests.browser import Browser, find
 from tests.report.sweep.fake import make_sweep
 
 pytestmark = pytest.mark.skipif(

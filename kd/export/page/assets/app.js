@@ -36,14 +36,14 @@ function start() {
 
 function describe() {
   const { classes, image_size: size } = page;
-  document.title = `What is in the picture? – ${page.data}`;
-  at("about").textContent = `A small network, distilled on ${page.data}, tells ${count(classes.length, "class", "classes")}`
-    + " apart. It runs in this browser: no picture leaves your machine.";
+  if (page.data) document.title = `What is in the picture? – ${page.data}`;
+  at("about").textContent = `This student ${page.data ? `was distilled on ${page.data} and ` : ""}knows `
+    + `${count(classes.length, "class", "classes")}. It runs in this browser: no picture leaves your machine.`;
   const facts = { run: page.name, key: page.key, data: page.data, classes: classes.length.toLocaleString("en"),
     input: `${size} × ${size} pixels; of a picture that is not square: ${FITS[page.fit]}`
       + (page.channels === 1 ? "; in grey" : ""),
     runtime: `${page.runtime}, WebAssembly, one thread` };
-  Object.entries(facts).forEach(([name, value]) => {
+  Object.entries(facts).filter(([, value]) => value).forEach(([name, value]) => {
     at("facts").append(make("dt", { textContent: name }), make("dd", { textContent: value }));
   });
 }
@@ -55,11 +55,10 @@ async function answerAll(run, sources, ended, quietly) {
   if (ended()) return;
   const results = at("results");
   results.replaceChildren();
-  at("summary").textContent = "";
   const answers = [];
   let unread = "";
   for (const source of sources) {
-    const found = await answerOne(run, source, BUDGET / 8 / Math.max(1, sources.length / 8)).catch((error) => {
+    const found = await answerOne(run, source, BUDGET / Math.max(8, sources.length)).catch((error) => {
       unread = error.message;
       return null;
     });
@@ -70,7 +69,6 @@ async function answerAll(run, sources, ended, quietly) {
   }
   if (quietly) return;
   say(spoken(answers, sources.length - answers.length, unread));
-  if (sources.length > 1) at("summary").textContent = spoken(answers, sources.length - answers.length, unread);
   if (matchMedia("(max-width: 60rem)").matches) at("answers").scrollIntoView({ block: "start" });
 }
 
@@ -139,9 +137,11 @@ function takeFiles(answer) {
 
 // --- test pictures ---
 
-const mark = (chosen) => at("examples").querySelectorAll("button[aria-pressed]").forEach((button) => {
-  button.setAttribute("aria-pressed", String(button === chosen));
-});
+function mark(chosen) {
+  at("examples").querySelectorAll("button").forEach((button) => {
+    button.setAttribute("aria-pressed", String(button === chosen));
+  });
+}
 
 function listExamples(answer) {
   const sources = page.examples.map((example, k) => ({ title: `Test picture ${k + 1}`, example,

@@ -86,9 +86,8 @@ export function toInput(square, size, cropPct) {
 
 // A file -> the network's input. `page`: of page.json.
 export async function preprocess(blob, page) {
-  const picture = await decode(blob);
-  const coloured = page.channels === 1 ? toGrey(picture) : picture;
-  return toInput(toSquare(coloured, page.stored_size, page.fit), page.image_size, page.crop_pct);
+  const square = toSquare(await decode(blob), page.stored_size, page.fit);
+  return toInput(page.channels === 1 ? toGrey(square) : square, page.image_size, page.crop_pct);
 }
 
 // Whether a file is a PNG of 16 bits a channel, of which a browser keeps 8.

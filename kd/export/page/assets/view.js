@@ -5,6 +5,7 @@ import { draw } from "./preprocess.js";
 
 const ALL = 8; // up to so many classes are shown at once; of more, the first SOME, and the rest on request
 const SOME = 5;
+const CLOSE = 0.0001; // probabilities of different runtimes differ by rounding, which is less
 const ROLES = { teacher: "teacher", baseline: "baseline (labels only)" };
 
 // Make an element: properties, and children that are elements or text.
@@ -68,7 +69,8 @@ function comparison(probabilities, example, classes) {
     const recorded = softmax(example.recorded.student);
     const apart = Math.max(...recorded.map((p, k) => Math.abs(p - probabilities[k])));
     const same = ranked(recorded)[0] === ranked(probabilities)[0] ? "the same answer" : "another answer";
-    const text = `The run recorded ${same} of the student; its probabilities differ by at most ${apart.toExponential(0)}.`;
+    const text = `The run recorded ${same} of the student; the probabilities differ by `
+      + `${apart < CLOSE ? `less than ${CLOSE}` : `up to ${apart.toFixed(4)}`}.`;
     parts.push(make("p", { className: "quiet", textContent: text }));
   }
   return parts;
@@ -84,7 +86,7 @@ export function card(given, page) {
   draw(canvas, input, size);
   const times = `${milliseconds(given.network)} in the network, ${milliseconds(given.reading)} to read and resize`;
   return make("article", { className: "card" },
-    make("figure", {}, canvas, make("figcaption", { textContent: `what the network sees: ${size} × ${size} pixels` })),
+    make("figure", {}, canvas, make("figcaption", { textContent: `what the network sees: ${size}\u00a0×\u00a0${size}\u00a0pixels` })),
     make("div", { className: "answer" },
       make("h3", { textContent: title }),
       make("p", { className: "best" }, className(page.classes[order[0]]), " ",
