@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from kd.export.page.examples import Examples, pick_examples
@@ -23,6 +24,8 @@ __all__ = ["Examples", "pick_examples", "write_page"]
 
 ASSETS = Path(__file__).parent / "assets"
 MODEL = "student.onnx"
+# Pillow 13 resizes a picture that shrinks much more in height than in width vertically first, which rounds differently
+TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 
 
 def write_page(
@@ -73,6 +76,7 @@ def _student(description: Description) -> dict[str, Any]:
         "fit": description.fit,
         "crop_pct": description.crop_pct,
         "channels": description.channels,
+        "tall_first": TALL_FIRST,
         "white": description.white[0],
     }
 

@@ -44,17 +44,18 @@ export function toGrey({ data, width, height }) {
 const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 // kd.data.sizing.to_square. fit: "crop" (the central square), "pad" (black bars) or "squash" (another shape).
-export function toSquare(picture, size, fit) {
+// tall: see resize.
+export function toSquare(picture, size, fit, tall) {
   const { width, height, channels } = picture;
   if (width === size && height === size) return picture;
   if (fit === "crop" && width !== height) {
     const side = Math.min(width, height);
     const [left, top] = [(width - side) / 2, (height - side) / 2];
-    return resize(picture, size, size, [left, top, left + side, top + side]);
+    return resize(picture, size, size, [left, top, left + side, top + side], tall);
   }
   if (fit === "pad" && width !== height) {
     const [wide, high] = [width, height].map((side) => Math.max(1, round((side * size) / Math.max(width, height))));
-    const inner = resize(picture, wide, high);
+    const inner = resize(picture, wide, high, undefined, tall);
     const square = { data: new Uint8Array(size * size * channels), width: size, height: size, channels };
     const [left, top] = [Math.floor((size - wide) / 2), Math.floor((size - high) / 2)];
     for (let y = 0; y < high; y++) {
@@ -63,7 +64,7 @@ export function toSquare(picture, size, fit) {
     }
     return square;
   }
-  return resize(picture, size, size);
+  return resize(picture, size, size, undefined, tall);
 }
 
 // kd.augment.chain.centre_view of a stored square, as the network's input: Float32Array [3, size, size] in [0, 1].
@@ -86,7 +87,7 @@ export function toInput(square, size, cropPct) {
 
 // A file -> the network's input. `page`: of page.json.
 export async function preprocess(blob, page) {
-  const square = toSquare(await decode(blob), page.stored_size, page.fit);
+  const square = toSquare(await decode(blob), page.stored_size, page.fit, page.tall_first);
   return toInput(page.channels === 1 ? toGrey(square) : square, page.image_size, page.crop_pct);
 }
 

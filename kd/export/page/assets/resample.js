@@ -27,37 +27,46 @@ const fixed = (all) => all.map(({ first, weights }) => ({
 }));
 
 // Pillow's Image.resize((width, height), BILINEAR, box): rounded to 8 bits after each of the two passes.
-export function resize(picture, width, height, box = [0, 0, picture.width, picture.height]) {
-  const { channels } = picture;
-  const across = fixed(windows(picture.width, box[0], box[2], width));
-  const down = fixed(windows(picture.height, box[1], box[3], height));
-  const top = down[0].first;
-  const rows = down.at(-1).first + down.at(-1).weights.length - top; // the others are not looked at
-  const middle = new Uint8Array(rows * width * channels);
-  for (let y = 0, out = 0; y < rows; y++) {
-    const row = (top + y) * picture.width;
-    for (const { first, weights } of across) {
-      for (let c = 0; c < channels; c++, out++) {
+// tall: whether a picture that shrinks much more in height than in width has its vertical pass first, as from Pillow 13.
+export function resize(picture, width, height, box = [0, 0, picture.width, picture.height], tall = true) {
+  const columns = fixed(windows(picture.width, box[0], box[2], width));
+  const rows = fixed(windows(picture.height, box[1], box[3], height));
+  const less = picture.height - height;
+  if (tall && less > 0 && less > 2 * (picture.width - width)) return across(down(picture, rows), columns);
+  const top = rows[0].first; // the rows above and below those that count are not looked at
+  const end = rows.at(-1).first + rows.at(-1).weights.length;
+  const stride = picture.width * picture.channels;
+  const part = { ...picture, data: picture.data.subarray(top * stride, end * stride), height: end - top };
+  return down(across(part, columns), rows.map(({ first, weights }) => ({ first: first - top, weights })));
+}
+
+function across({ data, width, height, channels }, columns) {
+  const out = new Uint8Array(height * columns.length * channels);
+  for (let y = 0, k = 0; y < height; y++) {
+    for (const { first, weights } of columns) {
+      for (let c = 0; c < channels; c++, k++) {
         let sum = 1 << (BITS - 1);
-        for (let j = 0, at = (row + first) * channels + c; j < weights.length; j++, at += channels) {
-          sum += picture.data[at] * weights[j];
+        for (let j = 0, at = (y * width + first) * channels + c; j < weights.length; j++, at += channels) {
+          sum += data[at] * weights[j];
         }
-        middle[out] = Math.min(255, sum >> BITS);
+        out[k] = Math.min(255, sum >> BITS);
       }
     }
   }
-  const data = new Uint8Array(height * width * channels);
+  return { data: out, width: columns.length, height, channels };
+}
+
+function down({ data, width, channels }, rows) {
   const stride = width * channels;
-  down.forEach(({ first, weights }, y) => {
+  const out = new Uint8Array(rows.length * stride);
+  rows.forEach(({ first, weights }, y) => {
     for (let x = 0; x < stride; x++) {
       let sum = 1 << (BITS - 1);
-      for (let j = 0, at = (first - top) * stride + x; j < weights.length; j++, at += stride) {
-        sum += middle[at] * weights[j];
-      }
-      data[y * stride + x] = Math.min(255, sum >> BITS);
+      for (let j = 0, at = first * stride + x; j < weights.length; j++, at += stride) sum += data[at] * weights[j];
+      out[y * stride + x] = Math.min(255, sum >> BITS);
     }
   });
-  return { data, width, height, channels };
+  return { data: out, width, height: rows.length, channels };
 }
 
 // torch's F.interpolate(mode="bilinear", antialias=True) of one square plane: [from, from] -> [to, to].
