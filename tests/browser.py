@@ -20,6 +20,14 @@ FLAGS = (
     *("--hide-scrollbars", "--force-color-profile=srgb"),
 )
 
+# The brightness, 0 to 1, of a computed colour; it is drawn because colours have many notations.
+BRIGHT = """
+(colour => { const pen = document.createElement("canvas").getContext("2d"); pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1); const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b; })
+"""
+
 
 def find() -> str | None:
     """Return the browser that ``CHROME`` names, or the first one on the path."""

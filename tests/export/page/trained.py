@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kd.data.dataset import ImageDataset
-from kd.data.datasets import scenes
+from kd.data.datasets.scenes.dataset import load
 from kd.data.sizing import Sizing
 from kd.export.onnx_file import write_onnx
 from kd.export.program import to_program
@@ -37,7 +37,7 @@ class Trained(NamedTuple):
 
 def train(folder: Path, size: Sizing, train_images: int = 300, test_images: int = 60, steps: int = 60) -> Trained:
     """Draw scenes and train a student; the baseline is the same after a quarter of the steps."""
-    dataset = scenes.dataset.load(Store(folder), size, train_images=train_images, test_images=test_images)
+    dataset = load(Store(folder), size, train_images=train_images, test_images=test_images)
     description = Description(
         network={"network": {"_target_": "kd.models.tiny_cnn.TinyCNN"}},
         classes=dataset.classes,

@@ -17,6 +17,7 @@ else start();
 
 function start() {
   describe();
+  say("The network is loading …");
   const began = performance.now();
   const network = load(page.model, page.image_size);
   network.then(() => say(`Ready. The network loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`),
