@@ -105,9 +105,19 @@ def entropy(found: Histogram) -> Range:
     most = max(abs(found.low), abs(found.high))
     if not found.counts.sum() or not most:
         return found.low, found.high
+    found = _without_zeros(found)
     candidates = [(max(found.low, -share * most), min(found.high, share * most)) for share in THRESHOLDS]
     losses = [_divergence(found, *each) for each in candidates]
     return candidates[int(np.argmin(losses))]
+
+
+def _without_zeros(found: Histogram) -> Histogram:
+    """Return a histogram with as many zeros as values beside them: int8 keeps 0 exactly, and a ReLU makes many."""
+    counts = found.counts.copy()
+    zero = int(np.clip(np.searchsorted(found.edges, 0.0, side="right") - 1, 0, len(counts) - 1))
+    beside = [counts[place] for place in (zero - 1, zero + 1) if 0 <= place < len(counts)]
+    counts[zero] = min(counts[zero], max(beside))
+    return found._replace(counts=counts)
 
 
 def _divergence(found: Histogram, low: float, high: float) -> float:

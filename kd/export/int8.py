@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType,
 from torch import Tensor
 
 from kd.export.calibrate import METHODS, collect
+from kd.report.text import standard_error
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTISED = (  # operators that onnxruntime has int8 kernels for, or that pass int8 numbers on unchanged
@@ -57,7 +59,7 @@ class Quantiser:
     """
 
     def __init__(self, model: onnx.ModelProto, batches: Callable[[], Iterable[Tensor]]):
-        self.model = onnx.shape_inference.infer_shapes(model)
+        self.model = relu_before_pool(onnx.shape_inference.infer_shapes(model))
         self.layers = layers(self.model)
         if not self.layers:
             raise ValueError("the network has no convolution and no linear layer to quantise")
@@ -90,6 +92,35 @@ class Quantiser:
         return quantizer.model.model
 
 
+def relu_before_pool(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move each ReLU behind a max-pool in front of it: the same function, since both keep the order of numbers.
+
+    Then the convolution before them gives no negative numbers, so that all 256 steps are for positive ones, and
+    onnxruntime pools int8 numbers.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    graph = whole.graph
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
+    by_input = {node.input[0]: node for node in graph.node if node.op_type == "Relu"}
+    known = {value.name: value for value in graph.value_info}
+    for pool in graph.node:
+        relu = by_input.get(pool.output[0]) if pool.op_type == "MaxPool" and len(pool.output) == 1 else None
+        if relu is None or readers[pool.output[0]] != 1 or pool.input[0] not in known:
+            continue
+        before, positive = pool.input[0], f"{pool.input[0]}_positive"
+        graph.value_info.add().CopyFrom(known[before])
+        graph.value_info[-1].name = positive
+        relu.input[0], pool.input[0], pool.output[0], relu.output[0] = before, positive, relu.output[0], positive
+        place = list(graph.node).index(pool)
+        moved = onnx.NodeProto()
+        moved.CopyFrom(relu)
+        graph.node.remove(relu)
+        graph.node.insert(place, moved)
+    return whole
+
+
 def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Return by layer the names of its nodes: one with weights, and those that follow it up to the next one.
 
@@ -112,20 +143,28 @@ def _layer_name(node: onnx.NodeProto) -> str:
     return name.removeprefix("network.").removesuffix(".weight") if name.endswith(".weight") else node.name
 
 
-def choose(quantiser: Quantiser, score: Callable[[onnx.ModelProto], Score]) -> tuple[Choice, dict[str, Score]]:
-    """Return the method with the highest accuracy on validation, the lower NLL among equals, and all scores."""
-    tried: dict[str, Score] = {}
-    best: Choice | None = None
-    for method in METHODS:
-        model = quantiser.quantise(method)
-        found = tried[method] = score(model)
-        if best is None or _rank(found) > _rank(best.score):
-            best = Choice(model, method, found)
-    return best, tried
+def choose(
+    quantiser: Quantiser, score: Callable[[onnx.ModelProto], Score], images: int
+) -> tuple[Choice, dict[str, Score]]:
+    """Return the best method on validation, see ``best_of``, and the scores of all.
+
+    Args:
+        score: on the validation split. images: in that split.
+    """
+    made = {method: quantiser.quantise(method) for method in METHODS}
+    tried = {method: score(model) for method, model in made.items()}
+    method = best_of(tried, images)
+    return Choice(made[method], method, tried[method]), tried
 
 
-def _rank(score: Score) -> tuple[float, float]:
-    return score.accuracy, -score.nll
+def best_of(tried: Mapping[str, Score], images: int) -> str:
+    """Return the method with the least NLL among those whose accuracy is within one standard error of the best.
+
+    One image more or less decides nothing between two methods, and NLL sees how far each moves the probabilities.
+    """
+    top = max(score.accuracy for score in tried.values())
+    least = top - standard_error(top, images)
+    return min((method for method, score in tried.items() if score.accuracy >= least), key=lambda m: tried[m].nll)
 
 
 def leave_out(

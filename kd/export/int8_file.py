@@ -46,7 +46,7 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
 
     try:
         quantiser = Quantiser(model, pictures.calibration)
-        best, tried = choose(quantiser, on_validation)
+        best, tried = choose(quantiser, on_validation, len(pictures.val.targets))
     except Exception as error:  # onnxruntime has no common class for these
         return Int8(
             None, None, f"{FILE} is not written: onnxruntime cannot quantise this student ({first_line(error)})"
