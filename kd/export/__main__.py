@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,8 +44,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m kd.export",
         description="Write the student of a run to RUN/deploy/: student.onnx, student.int8.onnx, student.pt2, a model "
         "card, and report.md, which says how large, how good and how fast each file is, and whether it may ship.",
-        epilog="Exit code 0: every file may ship. 1: report.md names a file that may not. 2: nothing was written; the "
-        "message says why.",
+        epilog="Exit code 0: every file may ship. 1: report.md names a file that may not. 2: the command was refused; "
+        "the message says why.",
     )
     parser.add_argument(
         "run",
@@ -86,6 +87,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     more.add_argument(
         "--ort-web", type=display_folder, metavar="FOLDER", help="take onnxruntime-web for the page from FOLDER"
     )
+    more.add_argument("--licence", metavar="NAME", help="the licence that the model card states, such as mit")
     more.add_argument("--push", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")
     return parser.parse_args(arguments)
 
@@ -114,35 +116,30 @@ def check(given: argparse.Namespace) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Export, and print what was written."""
-    from kd.export.card import write_card
     from kd.export.publish import check_place, replaced
     from kd.export.report import failing, write_report
     from kd.export.source import open_source
     from kd.export.terminal import summary
-    from kd.export.write import Wanted, export
+    from kd.export.write import Wanted, export, find_pictures
     from kd.tracking.deploy import log_deploy
 
     if given.best:
         from kd.export.best import best_run
 
         given.run = best_run(given.run)
-        print(f"validation picked {given.run.name}")
     source = open_source(given.run, given.out, given.trusted)
     check_place(source.out)
     wanted = Wanted(
         max_drop=given.max_drop,
         auto=given.auto,
         int8=not given.no_int8,
-        images=given.images,
         others=[name for name in OTHERS if getattr(given, name)],
         seconds=given.seconds,
-        trusted=given.trusted,
     )
-    with replaced(source.out) as folder:
-        report = export(source, folder, wanted)
-        write_card(folder, source.model, source.run, report)
-        if given.page:
-            _write_page(folder, source, given)
+    with tempfile.TemporaryDirectory(prefix="kd-export-") as scratch, replaced(source.out) as folder:
+        pictures, origin = find_pictures(source, given.images, given.trusted, Path(scratch))
+        report = export(source, folder, wanted, pictures, origin)
+        accompany(folder, source, pictures, report, given)
         write_report(folder, report)
     print(f"\n{summary(report)}\n\nReport: {display_path(source.out / 'report.md')}")
     if source.run and (line := log_deploy(source.run, source.out, report)):
@@ -154,11 +151,18 @@ def run(given: argparse.Namespace) -> int:
     return 1 if failing(report) else 0
 
 
-def _write_page(folder: Path, source: Any, given: argparse.Namespace) -> None:
-    from kd.export.page import write_page
-    from kd.export.page.examples import read_examples
+def accompany(folder: Path, source: Any, pictures: Any, report: dict[str, Any], given: argparse.Namespace) -> None:
+    """Write what accompanies the files: the model card, and the page if it is wanted."""
+    from kd.export.card import write_card
 
-    write_page(folder, source.model.description, read_examples(source.run), given.ort_web)
+    write_card(folder, source.model, source.run, report, given.licence)
+    if given.page:
+        from kd.export.page import pick_examples, write_page
+
+        examples = None
+        if pictures and pictures.dataset is not None:
+            examples = pick_examples(pictures.dataset, pictures.recorded, source.model.description.key)
+        write_page(folder, source.model.description, examples, given.ort_web)
 
 
 if __name__ == "__main__":

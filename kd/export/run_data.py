@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,8 @@ class Pictures(NamedTuple):
     calibration_count: int
     val: Part
     test: Part
-    reference: np.ndarray | None = None  # the run's own logits of the test images, [N, K]
+    dataset: ImageDataset | None = None  # of the run
+    recorded: Mapping[str, np.ndarray] | None = None  # of the run's test images: index, target, logits [N, K] by role
 
 
 def pictures_of_run(source: Source, trusted: bool, scratch: Path) -> Pictures:
@@ -100,7 +101,7 @@ def _of_dataset(source: Source, dataset: ImageDataset, loader: Loader, run: dict
         return (each.image for each, _ in zip(loader.epoch(0), range(steps), strict=False))
 
     origin = f"the run's own {dataset.name}"
-    return Pictures(origin, views, steps * loader.batch_size, part(val), part(dataset.test), run.get("student"))
+    return Pictures(origin, views, steps * loader.batch_size, part(val), part(dataset.test), dataset, run)
 
 
 def pictures_of_folder(folder: Path, description: Description) -> Pictures:

@@ -99,7 +99,7 @@ class Trial:
         Raises:
             ValueError: they are those of another student.
         """
-        recorded = self.pictures.reference if self.pictures else None
+        recorded = (self.pictures.recorded or {}).get("student") if self.pictures else None
         if recorded is None:
             return None
         if recorded.shape != self.reference.shape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,45 +29,22 @@ class Wanted:
     max_drop: float = 1.0  # points of accuracy that int8 may lose on the test split
     auto: bool = False  # leave out the layers that do harm, if int8 loses more
     int8: bool = True
-    images: Path | None = None  # class folders, in place of the run's own pictures
     others: Sequence[str] = ()  # openvino, coreml, tflite
     seconds: float = 0.5  # time of one latency
-    trusted: bool = False
 
 
-def export(source: Source, folder: Path, wanted: Wanted) -> dict[str, Any]:
+def export(source: Source, folder: Path, wanted: Wanted, pictures: Pictures | None, origin: str) -> dict[str, Any]:
     """Write the files of a student into an empty folder; return the report, which is not written yet.
 
-    Raises:
-        ValueError, FileNotFoundError: a wrong argument, a damaged run, or a network that cannot be written.
-    """
-    with tempfile.TemporaryDirectory(prefix="kd-export-") as scratch:
-        pictures, reason = find_pictures(source, wanted, Path(scratch))
-        trial = Trial(source, pictures, wanted.seconds)
-        return _export(trial, folder, wanted) | {"pictures": pictures.origin if pictures else reason}
-
-
-def find_pictures(source: Source, wanted: Wanted, scratch: Path) -> tuple[Pictures | None, str]:
-    """Return the pictures to test on, or None and the reason.
+    Args:
+        pictures, origin: see ``find_pictures``.
 
     Raises:
-        ValueError, FileNotFoundError: ``--images`` is not right, or a file of the run is damaged.
+        ValueError: a damaged run, or a network that cannot be written.
     """
-    if wanted.images:
-        return pictures_of_folder(wanted.images.expanduser(), source.model.description), ""
-    if source.run is None:
-        return None, no_pictures("a file alone leads to no data")
-    try:
-        return pictures_of_run(source, wanted.trusted, scratch), ""
-    except NoPictures as error:
-        reason = no_pictures(error)
-        warn_user(reason)
-        return None, reason
-
-
-def _export(trial: Trial, folder: Path, wanted: Wanted) -> dict[str, Any]:
+    trial = Trial(source, pictures, wanted.seconds)
     reproduced = trial.reproduced()
-    print_line(f"{trial.source.name}: folding batch norms, writing student.onnx and student.pt2")
+    print_line(f"{source.name}: folding batch norms, writing student.onnx and student.pt2")
     folded, program = fold(trial.network, trial.size)
     notes = [f"{folded.count} batch norms are folded into convolutions"]
     about = {"torch": trial.torch_row(trial.network), "folded": trial.torch_row(folded.network)}
@@ -86,10 +62,11 @@ def _export(trial: Trial, folder: Path, wanted: Wanted) -> dict[str, Any]:
     files.append(trial.program_row(path))
     files += _others(trial, folder, wanted.others, folded.network)
     return {
-        "name": trial.source.name,
+        "name": source.name,
         "key": trial.description.key,
         "classes": list(trial.description.classes),
-        "test_images": trial.count if trial.pictures else None,
+        "test_images": trial.count if pictures else None,
+        "pictures": origin,
         "machine": _machine(trial),
         "max_drop": wanted.max_drop,
         **about,
@@ -99,6 +76,30 @@ def _export(trial: Trial, folder: Path, wanted: Wanted) -> dict[str, Any]:
         "predictions": reproduced,
         "notes": notes,
     }
+
+
+def find_pictures(source: Source, images: Path | None, trusted: bool, scratch: Path) -> tuple[Pictures | None, str]:
+    """Return the pictures to test on and where they come from, or None and the reason.
+
+    Args:
+        images: class folders, in place of the run's own pictures. trusted: see ``pictures_of_run``.
+        scratch: an empty folder that lasts as long as the pictures.
+
+    Raises:
+        ValueError, FileNotFoundError: ``--images`` is not right, or a file of the run is damaged.
+    """
+    if images:
+        found = pictures_of_folder(images.expanduser(), source.model.description)
+        return found, found.origin
+    if source.run is None:
+        return None, no_pictures("a file alone leads to no data")
+    try:
+        found = pictures_of_run(source, trusted, scratch)
+        return found, found.origin
+    except NoPictures as error:
+        reason = no_pictures(error)
+        warn_user(reason)
+        return None, reason
 
 
 def fold(network: nn.Module, image_size: int) -> tuple[Folded, ExportedProgram]:
