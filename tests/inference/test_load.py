@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -176,3 +177,15 @@ def test_every_kind_of_network_comes_back(tmp_path, settings):
         with torch.inference_mode():
             found = model.to(memory_format=torch.channels_last)(images).numpy()
         np.testing.assert_allclose(found, arrays[role], rtol=1e-4, atol=1e-5, err_msg=role)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/use-a-student.md"])
+def test_the_lines_of_the_readme_work(folder, pictures, page, capsys):
+    text = (CONF.parent / page).read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(import kd\n.*?)```", text, re.DOTALL)
+    assert len(lines.splitlines()) <= 10
+    files = [str(path) for path in sorted((pictures / "test").rglob("*.jpg"))[:2]]
+    lines = lines.replace('"outputs/runs/NAME"', repr(str(folder))).replace('["a.jpg", "b.png"]', repr(files))
+    exec(compile(lines, page, "exec"), {})
+    said = capsys.readouterr().out
+    assert said.count("%") == 2 and all(file in said for file in files)

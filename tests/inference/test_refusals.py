@@ -88,7 +88,9 @@ def test_a_file_that_is_none_is_refused(tmp_path, file):
         kd.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="is not the folder of a run"):
         kd.load(tmp_path)
-    with pytest.raises(ValueError, match="which must be one of student, teacher, baseline, got 'techer'; did you mean teacher"):
+    with pytest.raises(
+        ValueError, match="which must be one of student, teacher, baseline, got 'techer'; did you mean teacher"
+    ):
         kd.load(file, "techer")
     with pytest.raises(ValueError, match="holds the student alone"):
         kd.load(file, "teacher")
