@@ -70,7 +70,7 @@ def store(first) -> Path:
 def test_a_run_leaves_every_file_that_it_promises(first):
     folder, result, done = first
     files = ("config.yaml", "metrics.jsonl", "predictions.npz", "attention.npz", "result.json", "report.md")
-    for name in (*files, "student.safetensors"):
+    for name in (*files, "models.json", "student.safetensors"):
         assert (folder / name).stat().st_size > 0, name
     for name in FIGURES:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
