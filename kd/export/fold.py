@@ -1,9 +1,9 @@
 """Fold batch norms into the convolutions before them: the same function with fewer operations.
 
-In evaluation a batch norm is one scale and one shift per channel, so a convolution can contain it. What follows what is
-read from the graph of ``torch.export``, a graph of ``torch.fx``. The modules are changed in a copy of the network, which
-stays an ordinary module. A batch norm stays where it is if it does not read a convolution's output, if anything else
-reads that output too, or if one of the two runs several times.
+In evaluation a batch norm is one scale and one shift per channel, so a convolution can contain it. Which batch norm
+follows which convolution is read from the graph of ``torch.fx`` that ``torch.export`` makes. The modules are changed in
+a copy of the network, which stays an ordinary module. A batch norm stays where it is if it does not read a
+convolution's output, if anything else reads that output too, or if one of the two runs several times.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ its metadata.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,12 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     onnx.save_model(model, path)
 
 
-def describe(model: onnx.ModelProto, description: Description) -> None:
-    """Write into a model what it is, what it takes and what it gives, in place."""
+def describe(model: onnx.ModelProto, description: Description, more: Mapping[str, str] | None = None) -> None:
+    """Write into a model what it is, what it takes and what it gives, in place.
+
+    Args:
+        more: further metadata.
+    """
     side, count = description.image_size, len(description.classes)
     takes = f"float32 [{BATCH}, 3, {side}, {side}]: RGB, each value in [0, 1]; the network normalises by itself"
     gives = f"float32 [{BATCH}, {count}]: logits, one for each class; their softmax gives probabilities"
@@ -64,7 +69,7 @@ def describe(model: onnx.ModelProto, description: Description) -> None:
     model.doc_string = f"The student of {description.name}" if description.name else "A student of kd"
     model.graph.name = "student"
     model.graph.input[0].doc_string, model.graph.output[0].doc_string = takes, gives
-    metadata = description.to_metadata() | {f"input.{INPUT}": takes, f"output.{OUTPUT}": gives}
+    metadata = description.to_metadata() | {f"input.{INPUT}": takes, f"output.{OUTPUT}": gives, **(more or {})}
     del model.metadata_props[:]
     for name, value in metadata.items():
         model.metadata_props.add(key=name, value=value)
