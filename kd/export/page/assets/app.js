@@ -19,9 +19,10 @@ function start() {
   describe();
   say("The network is loading …");
   const began = performance.now();
-  const network = load(page.model, page.image_size);
+  const network = load(page.model, page.image_size)
+    .catch((error) => { throw new Error(`The network cannot be loaded: ${error.message}`); });
   network.then(() => say(`Ready. The network loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`),
-    (error) => say(`The network cannot be loaded: ${error.message}`));
+    (error) => say(error.message));
 
   let latest = 0; // a new choice ends the answers to the one before
   let before = Promise.resolve();
@@ -29,7 +30,7 @@ function start() {
     const number = ++latest;
     if (!quietly) say(`Reading ${count(sources.length, "picture")} …`);
     before = before.then(() => network).then((run) => answerAll(run, sources, () => number !== latest, quietly))
-      .catch(() => {}); // the network's own error is on the page already
+      .catch((error) => say(error.message));
   };
   takeFiles(answer);
   listExamples(answer);
@@ -40,7 +41,7 @@ function describe() {
   if (page.data) document.title = `What is in the picture? – ${page.data}`;
   at("about").textContent = `This student ${page.data ? `was distilled on ${page.data} and ` : ""}knows `
     + `${count(classes.length, "class", "classes")}. It runs in this browser: no picture leaves your machine.`;
-  const facts = { run: page.name, key: page.key, data: page.data, classes: classes.length.toLocaleString("en"),
+  const facts = { run: page.name, data: page.data, classes: classes.length.toLocaleString("en"),
     input: `${size} × ${size} pixels; of a picture that is not square: ${FITS[page.fit]}`
       + (page.channels === 1 ? "; in grey" : ""),
     runtime: `${page.runtime}, WebAssembly, one thread` };
@@ -87,7 +88,8 @@ async function answerOne(run, { title, blob, example }, budget) {
     throw new Error(`${title} is not a picture that this browser can read.`);
   }
   const reading = performance.now() - began;
-  const { logits, milliseconds: network } = await run(input, budget);
+  const { logits, milliseconds: network } = await run(input, budget)
+    .catch((error) => { throw new Error(`The network has no answer for ${title}: ${error.message}`); });
   return { title, input, probabilities: softmax(logits), network, reading, example, note };
 }
 

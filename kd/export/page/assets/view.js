@@ -5,6 +5,7 @@ import { draw } from "./preprocess.js";
 
 const ALL = 8; // up to so many classes are shown at once; of more, the first SOME, and the rest on request
 const SOME = 5;
+const LONG = 18; // characters of a name that stands above its bar, and not beside it
 const CLOSE = 0.0001; // probabilities of different runtimes differ by rounding, which is less
 const ROLES = { teacher: "teacher", baseline: "baseline (labels only)" };
 
@@ -17,8 +18,8 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-export const percent = (p) => (p > 0 && p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
-export const milliseconds = (ms) => `${ms < 1 ? ms.toFixed(2) : ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+export const percent = (p) => (p > 0 && p < 0.0005 ? "<\u00a00.1\u00a0%" : `${(100 * p).toFixed(1)}\u00a0%`);
+export const milliseconds = (ms) => `${ms < 1 ? ms.toFixed(2) : ms < 10 ? ms.toFixed(1) : Math.round(ms)}\u00a0ms`;
 export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 const className = (name) => make("bdi", { textContent: name }); // a name in Arabic does not turn the line around
 
@@ -35,7 +36,8 @@ function bar(name, probability) {
 }
 
 function bars(order, probabilities, classes) {
-  return make("ol", { className: "bars" }, ...order.map((k) => bar(classes[k], probabilities[k])));
+  const long = order.some((k) => classes[k].length > LONG) ? " long" : "";
+  return make("ol", { className: `bars${long}` }, ...order.map((k) => bar(classes[k], probabilities[k])));
 }
 
 function rest(order, probabilities, classes) {
