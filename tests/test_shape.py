@@ -18,10 +18,10 @@ KD = Path(__file__).parents[1] / "kd"
 FILES = sorted(KD.rglob("*.py"))
 DOORS = {"__init__", "run", "dashboard", "chaos", "interfaces", "build"}  # the files at the top of kd/
 FLOORS = (  # each imports from floors below it, and from its own package
-    {"run", "chaos", "dashboard", "bench"},
+    {"run", "chaos", "dashboard", "bench", "predict", "export"},
     {"sweep"},
     {"pipeline", "zoo"},
-    {"build"},
+    {"build", "inference"},
     {"teachers", "train", "report"},
     {"evaluation", "tracking"},
     {"data", "records"},
@@ -111,6 +111,7 @@ PIPELINE = (
     "preflight",
     "stage",
     "plan",
+    "describe",
     "distill",
     "together",
     "batch_size",

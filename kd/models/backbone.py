@@ -32,12 +32,7 @@ def build(
     Raises:
         ValueError: unknown name or stem, a network without feature maps, or weights that cannot be fetched.
     """
-    if stem not in ("auto", "small", "large"):
-        raise ValueError(f"stem must be auto, small or large, got {stem!r}")
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
-    is_small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE)
-    sized, is_small = fit_to_size(name, image_size, stem, is_small, adapt_stem, bool(pretrained))
+    sized, is_small = _form(name, image_size, stem, bool(pretrained))
     file = read_pretrained(name, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
     overlay = file.overlay if file else find_pretrained(name) if pretrained else None
     try:
@@ -77,6 +72,36 @@ def build(
     if is_small:
         adapt_stem(network, keep_weights=bool(pretrained))
     return network
+
+
+def build_untrained(
+    name: str, num_classes: int, image_size: int, pretrained: bool | str = False, stem: str = "auto"
+) -> nn.Module:
+    """Create the network that ``build`` creates with these settings, with initial weights: the caller has its own.
+
+    Nothing is read or downloaded. What ``pretrained`` changes of the architecture is the same.
+
+    Raises:
+        ValueError: unknown name or stem.
+    """
+    sized, is_small = _form(name, image_size, stem, bool(pretrained))
+    network = timm.create_model(name, num_classes=num_classes, **sized)
+    if is_small:
+        adapt_stem(network, keep_weights=bool(pretrained))
+    return network
+
+
+build.untrained = build_untrained
+
+
+def _form(name: str, image_size: int, stem: str, pretrained: bool) -> tuple[dict[str, int], bool]:
+    """Return timm's arguments for this image size, and whether to adapt the stem; see ``fit_to_size``."""
+    if stem not in ("auto", "small", "large"):
+        raise ValueError(f"stem must be auto, small or large, got {stem!r}")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    is_small = stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE)
+    return fit_to_size(name, image_size, stem, is_small, adapt_stem, pretrained)
 
 
 def adapt_stem(network: nn.Module, keep_weights: bool = False) -> None:

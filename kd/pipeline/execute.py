@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from kd.pipeline.batch_size import smallest_grad_accum
+from kd.pipeline.describe import write_models
 from kd.pipeline.distill import run_stages
 from kd.pipeline.plan import RunPlan, RunResult
 from kd.pipeline.prepare import prepare
 from kd.pipeline.results import cost_fn, with_costs, write_results
 from kd.records.run_folder import (
+    MODELS,
     ROLE_LABELS,
     RUN_FILES,
     begin_run,
@@ -155,6 +157,9 @@ def track(tracker: Tracker, folder: Path, result: Mapping[str, Any], figures: Ma
 def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
     """Return a finished run; measure its latencies again, write its report and log it if that is due."""
     timed = time_again(plan, result)
+    if plan.world.is_main and not (folder / MODELS).is_file() and _is_kept(plan):  # of a version that did not write it
+        write_models(plan, folder)
+        write_manifest(folder, RUN_FILES)
     if timed:
         write_result(folder, timed)
         write_manifest(folder, RUN_FILES)
@@ -165,6 +170,11 @@ def reuse(plan: RunPlan, folder: Path, result: dict[str, Any]) -> RunResult:
     return RunResult(timed or result, folder, reused=True, hint="\n".join(filter(None, [REUSED, hint])))
 
 
+def _is_kept(plan: RunPlan) -> bool:
+    """Whether the networks of a run are still in the store."""
+    return all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
+
+
 def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a finished run's result with new latencies, if the old ones were measured on a busy machine.
 
@@ -173,8 +183,7 @@ def time_again(plan: RunPlan, result: Mapping[str, Any]) -> dict[str, Any] | Non
     if plan.device.describe()["threads"] != result["machine"]["threads"]:
         return None  # with other threads, latencies would no longer be those of the settings in the result
     roles = [role for role in ROLE_LABELS if result.get(role)]
-    kept = all(plan.store.path(spec.kind, spec.name).is_dir() for spec in plan.stages.values())
-    if all(is_calm(result[role]) for role in roles) or not kept or plan.world.size > 1:
+    if all(is_calm(result[role]) for role in roles) or not _is_kept(plan) or plan.world.size > 1:
         return None
     print_line(f"{result['name']}: its latencies may come from a busy machine: measuring them again")
     try:

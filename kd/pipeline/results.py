@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from kd.data.loader import Loader
 from kd.evaluation.cost import cached_costs, params
 from kd.evaluation.metrics import accuracy, agreement, mcnemar, summary
 from kd.models.ensemble import Ensemble
+from kd.pipeline.describe import write_models
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import TrainedModel
 from kd.records.run_folder import write_result
@@ -41,7 +41,7 @@ def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedMode
     settings, large = plan.settings, plan.settings["latency"]["batch"]
     with plan.clock("evaluate"), explain_out_of_memory("evaluate", f"latency.batch={large}", "a smaller latency.batch"):
         _write_arrays(folder, trained, plan)
-        shutil.copyfile(trained["student"].folder / "network.safetensors", folder / "student.safetensors")
+        write_models(plan, folder)
         measured = _measure(trained, plan)
     about = {"version": 1, "name": plan.name, "key": plan.key, "choices": dict(plan.choices), "command": command}
     about |= {"seed": settings["seed"], "settings": dict(flatten(settings)), "seconds": plan.clock.seconds()}

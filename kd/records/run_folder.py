@@ -15,7 +15,8 @@ from kd.runtime.console import print_line
 from kd.store.files import MANIFEST, find_damage, write_manifest, write_text
 
 # the files that make a run a finished one; figures and images are not among them, because they can be made again
-RUN_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz", "result.json", "student.safetensors")
+MODELS = "models.json"  # by role, what each network is and where its weights lie: ``kd.inference.load`` reads it
+RUN_FILES = ("config.yaml", "metrics.jsonl", MODELS, "predictions.npz", "result.json", "student.safetensors")
 UNFINISHED = ".unfinished"  # marks the folder of a run that is in progress, or whose process was killed
 
 

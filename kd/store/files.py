@@ -65,9 +65,14 @@ def share_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically: completely or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, as ``write_text``."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
