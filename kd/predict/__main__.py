@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 
 from kd.data.files import printable
 from kd.predict.files import find_files
@@ -51,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
         ValueError, OSError: see ``EPILOG``.
     """
     with redirect_stdout(sys.stderr):  # what libraries print would break CSV and JSON
-        files = find_files(given.images, sys.stdin.buffer)
+        files = find_files(given.images, read_stdin)
         from kd.predict import classify, labels, networks, outputs, tables  # these import torch
 
         for option in ("out", "logits"):
@@ -84,6 +83,11 @@ def run(given: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if found.failed else 0
+
+
+def read_stdin() -> bytes:
+    """Return all of standard input; nothing where it is closed."""
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

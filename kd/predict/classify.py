@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kd.data.files import printable
+from kd.data.loader import EVAL_BATCH
 from kd.data.readers.silence import silence_libraries
 from kd.evaluation.metrics import confusion, probabilities
 from kd.inference.preprocess import stored_pixels
@@ -61,7 +62,7 @@ def classify(
         ValueError: the network gives logits that are not finite, or not one for each class.
     """
     description, failed = network.description, {}
-    classes, size = len(description.classes), batch or description.eval_batch
+    classes, size = len(description.classes), batch or min(description.eval_batch, EVAL_BATCH)
     rows, tops, chances, kept = [], [], [], []
     counts = None if targets is None else np.zeros((classes, classes), np.int64)
     read = partial(stored_pixels, description=description)

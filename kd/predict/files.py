@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
 
 from kd.data.class_folders import IGNORED, files_below, in_order
 from kd.data.files import printable, reason_of
@@ -14,24 +13,24 @@ LIST = "-"  # the argument for a list on standard input
 ANY_DEPTH = "**"
 
 
-def find_files(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
+def find_files(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> list[str]:
     """Return the files that the arguments name, in their order; a file that is named twice is there twice.
 
     A path of a file stays as it is, also if there is no such file: reading it gives the reason. A folder stands for all
     files in it, see ``files_in``. A pattern (``*``, ``?``, ``[...]``, ``**``) stands for what it matches, sorted; a
-    file with such a name goes before. ``-`` stands for the paths of a list on ``stdin``.
+    file with such a name goes before. ``-`` stands for the paths of the list that ``read_stdin`` returns.
 
     Raises:
         ValueError: a folder without a file, a pattern without a match, an empty list, or ``-`` twice.
     """
     if list(arguments).count(LIST) > 1:
         raise ValueError(f"{LIST} stands for the list on standard input, which can be read once")
-    return [file for argument in arguments for file in _expand(argument, stdin)]
+    return [file for argument in arguments for file in _expand(argument, read_stdin)]
 
 
-def _expand(argument: str, stdin: BinaryIO) -> Iterator[str]:
+def _expand(argument: str, read_stdin: Callable[[], bytes]) -> Iterator[str]:
     if argument == LIST:
-        listed = read_list(stdin.read())
+        listed = read_list(read_stdin())
         if not listed:
             raise ValueError("standard input names no file: write one path a line")
         for path in listed:

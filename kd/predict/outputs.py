@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -52,5 +53,9 @@ def write_logits(path: Path, found: Predictions) -> None:
     arrays = {"file": np.array(found.files, dtype=np.str_), "logits": found.logits}
     if found.target is not None:
         arrays["target"] = found.target
-    np.savez_compressed(content := io.BytesIO(), **arrays)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez has a parameter "file" of its own
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     write_file(path, content.getvalue())
