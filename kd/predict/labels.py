@@ -29,7 +29,8 @@ def labels_of(files: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     unknown = {folder: file for folder, file in zip(folders, files, strict=True) if folded(folder) not in numbers}
     if unknown:
         folder, file = next(iter(unknown.items()))
-        more = f", like {len(unknown) - 1} more folders" if len(unknown) > 1 else ""
+        others = len(unknown) - 1
+        more = f", and so are {others:,} more folders" if others > 1 else ", and so is 1 more folder" if others else ""
         raise ValueError(
             f"--labels: {printable(file)} lies in the folder {printable(folder)!r}, which is no class of this "
             f"network{more}; its classes are {first_few(map(printable, classes), MAX_NAMED)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from kd.data.files import printable
 from kd.evaluation.predict import predict
 from kd.inference.description import Description
 from kd.inference.load import ROLES, load
+from kd.inference.model import Model
 from kd.inference.preprocess import shown
 from kd.interfaces import Batch
 from kd.runtime.device import resolve_device
@@ -50,7 +51,7 @@ def open_network(run: str, model: str | None = None, device: str = "auto", trust
             raise ValueError(f"{printable(run)} is the network already, so --model {printable(model)} has no place")
         return open_onnx(Path(run), device)
     if model is not None and model.endswith(ONNX):
-        return _checked(open_onnx(_find(model, run), device), load(run, "student", trusted).description, run)
+        return _checked(open_onnx(_find(model, run), device), _load(run, "student", trusted).description, run)
     if model is not None and model not in ROLES:
         hint = did_you_mean(model, ROLES)
         raise ValueError(f"--model must be one of {', '.join(ROLES)}, or a file *{ONNX}, got {printable(model)}{hint}")
@@ -59,7 +60,7 @@ def open_network(run: str, model: str | None = None, device: str = "auto", trust
 
 def _open_torch(run: str, which: str, device: str, trusted: bool) -> Network:
     """Return a network that computes as the run evaluated: device, memory format and precision are prepared alike."""
-    found = load(run, which, trusted)
+    found = _load(run, which, trusted)
     description = found.description
     try:
         machine = resolve_device(device, "float32", description.channels_last)
@@ -73,6 +74,13 @@ def _open_torch(run: str, which: str, device: str, trusted: bool) -> Network:
         return predict(network, [Batch(images, position, position)], machine)
 
     return Network(description, logits, f"the {which} of {printable(run)}")
+
+
+def _load(run: str, which: str, trusted: bool) -> Model:
+    try:
+        return load(run, which, trusted)
+    except ValueError as error:  # the second line is advice for checkpoints of other programs
+        raise ValueError(first_line(error)) from error
 
 
 def open_onnx(path: Path, device: str = "auto") -> Network:
@@ -141,7 +149,7 @@ def _checked(network: Network, ours: Description, run: str) -> Network:
     Raises:
         ValueError: it does not.
     """
-    theirs: Any = network.description
+    theirs = network.description
     if theirs.key != ours.key:
         raise ValueError(
             f"{network.name} was exported from another run, {theirs.name}, than {printable(run)}: name it in place of "
