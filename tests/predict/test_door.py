@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd.predict.__main__ import parse_arguments
 from tests import quickly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +84,12 @@ def test_it_starts_anywhere_and_writes_nothing_beside(run_folder, tree, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
     recorded = np.load(run_folder / "predictions.npz")["student"]
     assert np.load(tmp_path / "out.npz")["logits"].tobytes() == recorded.tobytes()
+
+
+def test_the_commands_of_the_guide_are_understood():
+    text = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:find .* \| )?python -m kd\.predict (.*?)(?: *#.*| [|>] .*)?$", text, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        given = parse_arguments(shlex.split(command))
+        assert given.run and given.images, command
