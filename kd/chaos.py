@@ -72,6 +72,7 @@ AIMS = (  # kinds of files; a process may be killed when one first appears
     "runs/*/metrics.jsonl",
     "runs/*/predictions.npz",
     "runs/*/student.safetensors",
+    "runs/*/models.json",
     "runs/*/result.json",
     "runs/*/figures/*.png",
     "runs/*/report.md",

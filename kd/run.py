@@ -64,7 +64,8 @@ def show(outcome: RunResult) -> None:
 
     report = outcome.folder / "report.md"
     where = f"Report: {report}" if report.is_file() else f"Folder: {outcome.folder}"
-    print_line(f"\n{terminal_table(outcome.result)}\n\n{where}\n{outcome.hint}")
+    ship = f"ship: python -m kd.export {shlex.quote(str(outcome.folder))}"
+    print_line("\n".join(["", terminal_table(outcome.result), "", where, ship, outcome.hint]))
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")

@@ -30,6 +30,13 @@ TINY = [  # overrides for a whole run in seconds
 ]
 
 
+def weights_in(path: Path) -> bytes:
+    """Return a safetensors file without what it says of its run, as the store holds it."""
+    from safetensors.torch import load_file, save  # imports torch
+
+    return save(load_file(path))
+
+
 # files of a finished run that are written again when latencies from a busy machine are measured again
 TIMES = ("result.json", "sizes.json", "report.md", "figures")
 

@@ -14,10 +14,11 @@ from typing import Any
 import kd
 from kd.data.bit_depth import White
 from kd.data.sizing import Sizing
+from kd.models.normalized import check_statistics
 
 VERSION = 1  # of the metadata; raise it when an older kd cannot read them
 TEXTS = ("role", "name", "key", "data", "fit", "layout", "kd_version")
-LARGEST_SIDE = 65_536  # pixels: what somebody else's file says may be anything
+LARGEST_SIDE = 8_192  # pixels: what somebody else's file says may be anything
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Description:
     version: int = VERSION
 
     def __post_init__(self):
-        object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "white", tuple(self.white))
+        for name in ("classes", "white", "mean", "std"):  # JSON has lists
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     @property
     def sizing(self) -> Sizing:
@@ -118,9 +120,15 @@ def _check(found: Description) -> None:
     White(*found.white)
     if found.stored_size > LARGEST_SIDE:
         raise ValueError(f"stored_size is {found.stored_size}, more than {LARGEST_SIDE}")
+    if found.mean is not None or found.std is not None:
+        check_statistics(found.mean, found.std)
     if not isinstance(found.network, Mapping) or not {"network", "ensemble"} & found.network.keys():
         raise ValueError("network must hold the settings of a network")
-    if not found.classes or not all(isinstance(name, str) for name in found.classes):
+    if (
+        not isinstance(found.classes, tuple)
+        or not found.classes
+        or not all(isinstance(name, str) for name in found.classes)
+    ):
         raise ValueError("classes must be a list of names")
     if found.channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {found.channels!r}")

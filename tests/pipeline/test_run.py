@@ -14,7 +14,7 @@ from reference.result_json import unlike
 
 from kd.records import run_folder
 from tests import quickly
-from tests.conftest import CONF, TINY, compose, stamps
+from tests.conftest import CONF, TINY, compose, stamps, weights_in
 
 SMALL = [
     *TINY,
@@ -70,7 +70,7 @@ def store(first) -> Path:
 def test_a_run_leaves_every_file_that_it_promises(first):
     folder, result, done = first
     files = ("config.yaml", "metrics.jsonl", "predictions.npz", "attention.npz", "result.json", "report.md")
-    for name in (*files, "student.safetensors"):
+    for name in (*files, "models.json", "student.safetensors"):
         assert (folder / name).stat().st_size > 0, name
     for name in FIGURES:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
@@ -150,7 +150,7 @@ def test_the_result_is_the_public_interface(first):
         assert names | {"throughput", "per_class"} <= set(result[role])
         assert set(result[role]["latency_ms"]) == {"batch_1", "batch_8"}
     assert (result["teacher"]["params"], result["teacher"]["params_published"]) == (12_306_057, 23_825_497)
-    assert result["student"]["size_mb"] == (folder / "student.safetensors").stat().st_size / 2**20
+    assert result["student"]["size_mb"] == len(weights_in(folder / "student.safetensors")) / 2**20
     predictions = np.load(folder / "predictions.npz")
     for role in ("teacher", "student", "baseline"):
         share = (predictions[role].argmax(1) == predictions["target"]).mean()

@@ -19,7 +19,7 @@ from kd.interfaces import Batch, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.models.ensemble import combine
 from kd.runtime.rng import random_uniforms
-from tests.conftest import compose
+from tests.conftest import compose, weights_in
 from tests.pipeline.test_run import run
 
 QUICK = ["teacher=tiny_cnn", "teacher.width=0.5", "report=false"]
@@ -49,7 +49,7 @@ def taught_by(store, student: dict) -> dict:
 
 
 def key_of_student(store, folder) -> dict:
-    student = (folder / "student.safetensors").read_bytes()
+    student = weights_in(folder / "student.safetensors")
     (found,) = [
         path for path in (store / "students").iterdir() if (path / "network.safetensors").read_bytes() == student
     ]
@@ -98,7 +98,7 @@ def test_a_peer_or_a_lent_classifier_goes_through_a_whole_run(store, method):
     folder, result = run(store, *QUICK, f"kd={method}", kd=method)
     more = result["student"]["params"] > result["baseline"]["params"]
     assert more == (method == "simkd"), "a peer is discarded, a projector and a lent classifier are deployed"
-    assert result["student"]["size_mb"] == (folder / "student.safetensors").stat().st_size / 2**20
+    assert result["student"]["size_mb"] == len(weights_in(folder / "student.safetensors")) / 2**20
     assert (result["student"]["macs"] > result["baseline"]["macs"]) == more
 
 
@@ -106,7 +106,7 @@ def test_a_simkd_student_is_reused_with_its_lent_classifier(store):
     first, _ = run(store, *QUICK, "kd=simkd", "latency.batch=4", kd="simkd")
     again, result = run(store, *QUICK, "kd=simkd", "latency.batch=5", kd="simkd")
     assert result["student"]["training"]["found"]
-    assert (first / "student.safetensors").read_bytes() == (again / "student.safetensors").read_bytes()
+    assert weights_in(first / "student.safetensors") == weights_in(again / "student.safetensors")
 
 
 def test_function_matching_is_the_same_cached_or_live(store, tmp_path):
