@@ -29,7 +29,6 @@ command is refused, with the reason. The table, CSV and JSON go to standard outp
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, which ``EPILOG`` explains."""
-    show_plainly()
     open_streams()
     given = parse_arguments(arguments)
     try:
@@ -142,5 +141,6 @@ def _count(text: str) -> int:
 
 if __name__ == "__main__":
     configure_process()
+    show_plainly()
     install_handlers()
     sys.exit(main())

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kd.predict.__main__ import parse_arguments
 from tests import quickly
@@ -70,6 +71,17 @@ def test_csv_and_json_are_utf_8_in_any_locale(run_folder, tree, tmp_path):
     assert "🦉" in (tmp_path / "out").read_text(encoding="utf-8")
     done = run(run_folder, tree / "test", env=environment)
     assert done.returncode == 0 and "🦉" not in done.stdout and "?" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has this device")
+def test_a_full_disk_is_said_in_one_sentence(run_folder, tree):
+    for style in ("--csv", "--json", "--labels"):
+        with open("/dev/full", "wb") as full:
+            words = ("kd.predict", str(run_folder), str(tree / "test"), style)
+            command = quickly.start(*words, cwd=ROOT, env=ENVIRONMENT, stdout=full.fileno())
+            assert command.wait(60) == 2
+            err = command.communicate()[1]
+        assert err.count("No space left on device") == 1 and len(err.splitlines()) == 1
 
 
 def test_a_closed_input_names_no_file(run_folder):

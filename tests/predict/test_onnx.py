@@ -110,3 +110,12 @@ def test_what_is_wrong_with_a_file_is_said_in_one_sentence(tmp_path, photos, pre
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     code, out, err = predict(bare, *photos)
     assert (code, out) == (2, "") and err == 'kd.predict: bare.onnx needs onnxruntime: pip install -e ".[export]"\n'
+
+
+def test_a_network_whose_numbers_are_not_finite_is_refused(tmp_path, photos, predict):
+    path = tmp_path / "student.onnx"
+    write_onnx(path, names(3))
+    weight = weight_of(3).tobytes()
+    path.write_bytes(path.read_bytes().replace(weight, np.full(9, np.nan, np.float32).tobytes()))
+    code, out, err = predict(path, *photos, "--json")
+    assert (code, out) == (2, "") and "gives logits that are not finite, from" in err and len(err.splitlines()) == 1
