@@ -9,7 +9,7 @@ import pytest
 
 from kd.data.sizing import Sizing
 from kd.export.page import ASSETS, pick_examples, write_page
-from kd.export.page.ort_web import cache_folder, runtime_files
+from kd.export.page.ort_web import runtime_files
 from tests.browser import Browser, find
 from tests.export.page.trained import Trained, export, served, train
 
@@ -36,13 +36,16 @@ def scripts(tmp_path_factory, browser) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runtime() -> Path:
-    """The folder of onnxruntime-web in the user's cache, fetched if npm can."""
+def runtime(tmp_path_factory) -> Path:
+    """A folder of onnxruntime-web, from the user's cache or fetched if npm can."""
     try:
-        runtime_files()
+        files = runtime_files()
     except ValueError as error:
         pytest.skip(f"no onnxruntime-web on this machine: {error}")
-    return cache_folder()
+    folder = tmp_path_factory.mktemp("runtime")
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 @pytest.fixture(scope="session")

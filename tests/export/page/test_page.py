@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from kd.evaluation.metrics import probabilities
-from kd.export.page import ASSETS, pick_examples, write_page
-from kd.inference.model import Model
-from kd.inference.preprocess import shown
+from kd.export.page import ASSETS
 from tests.browser import BRIGHT
-from tests.export.page.trained import export, served
+from tests.export.page.tab import ANSWERS, STATUS, answers, spaced, wait
+from tests.export.page.trained import served
 
-ANSWERS = """[...document.querySelectorAll(".card")].map(card => ({ title: card.querySelector("h3")?.textContent ?? "",
-  best: card.querySelector(".best bdi")?.textContent, text: card.innerText,
-  rows: [...card.querySelectorAll(".bars li")].map(li => [li.querySelector("bdi").textContent,
-    parseFloat(li.querySelector(".fill").style.width) / 100]) }))"""
-STATUS = 'document.getElementById("status").textContent'
 FOCUS = "document.activeElement"
-
-
-def wait(browser, condition: str, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not browser.run(condition):
-        assert time.monotonic() < until, (condition, browser.run("document.body.innerText"), browser.messages)
-        time.sleep(0.05)
-
-
-def spaced(text: str) -> str:
-    """The text with spaces where the page must not break a line."""
-    return text.replace("\u00a0", " ")
-
-
-def answers(browser, count: int) -> list[dict]:
-    """Return what the page shows once it has said that ``count`` answers are there."""
-    wait(browser, f'document.querySelectorAll(".card").length === {count} && !/Reading|loading/.test({STATUS})')
-    return [{**card, "text": spaced(card["text"])} for card in browser.run(ANSWERS)]
 
 
 @pytest.fixture(scope="module")
@@ -140,19 +113,18 @@ def test_the_canvas_shows_what_the_network_sees(tab, trained, page):
 
 
 def test_the_keyboard_reaches_everything(tab):
+    shown = f'{FOCUS}.id === "files" ? {FOCUS}.nextElementSibling : {FOCUS}'  # the label stands for the input
     reached = []
     for _ in range(11):
         tab.key("Tab", 9)
         reached.append(tab.run(f"{FOCUS}.id || {FOCUS}.innerText"))
-        assert tab.run(f'getComputedStyle({FOCUS}.id === "files" ? {FOCUS}.nextElementSibling : {FOCUS}).outlineStyle')
+        assert tab.run(f"getComputedStyle({shown}).outlineStyle") == "solid", reached
     assert reached[:2] == ["theme", "files"] and reached[10] == "all-examples"
     tab.run('document.querySelectorAll("#examples button")[2].focus()')
     tab.key("Enter", 13)
     wait(tab, f'{STATUS}.startsWith("Test picture 3: ")')
-    assert tab.run(
-        '[...document.querySelectorAll("#examples [aria-pressed=true]")].map(b => b === document.activeElement)'
-    )
-    assert tab.run(f'{FOCUS}.getAttribute("aria-pressed")') == "true"
+    assert tab.run(f'{FOCUS}.getAttribute("aria-pressed")') == "true"  # the focus stays
+    assert tab.run('document.querySelectorAll("[aria-pressed=true]").length') == 1
 
 
 def test_a_screen_reader_finds_names_and_news(tab):
@@ -268,121 +240,3 @@ def test_who_wants_no_motion_gets_none(tab):
     tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
     assert tab.run(moves) == ["auto", "0s"]
     tab.theme("light")
-
-
-# --- other students ------------------------------------------------------------------------------------------------
-
-ODD = ['a "quoted", name', "<script>alert(1)</script>", "🐈 & 🐕", "C:\\new\u2028line", "قطة", "</script><!--"]
-
-
-class Head(nn.Module):
-    """A network of many classes."""
-
-    def __init__(self, classes: int):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(classes, 3, generator=generator))
-
-    def forward(self, images):
-        return 4 * images.mean((2, 3)) @ self.weight.T
-
-
-def other(browser, folder, runtime, trained, network, **changes):
-    """Write, serve and open the page of another network, without examples; return the address."""
-    description = replace(trained.student.description, **changes)
-    export(network.eval(), description, folder / "deploy")
-    return served(write_page(folder / "deploy", description, None, runtime))
-
-
-def test_class_names_are_text(browser, tmp_path, runtime, trained):
-    with other(browser, tmp_path, runtime, trained, trained.student, classes=tuple(ODD)) as address:
-        browser.messages.clear()
-        browser.open(address)
-        wait(browser, f'{STATUS}.startsWith("Ready")')
-        assert browser.run('document.getElementById("take-example").hidden')
-        Image.new("RGB", (40, 30), "teal").save(tmp_path / "teal.png")
-        browser.choose_files("#files", [tmp_path / "teal.png"])
-        (card,) = answers(browser, 1)
-        assert sorted(name for name, _ in card["rows"]) == sorted(ODD)
-        assert browser.run('document.querySelectorAll(".card script, .card b").length') == 0
-        assert browser.messages == []
-
-
-@pytest.mark.parametrize("count", [1, 1000])
-def test_one_class_and_a_thousand(browser, tmp_path, runtime, trained, count):
-    classes = tuple(f"class {k}" for k in range(count))
-    network = Head(count)
-    with other(browser, tmp_path, runtime, trained, network, classes=classes) as address:
-        browser.open(address)
-        Image.new("RGB", (40, 30), (200, 90, 20)).save(tmp_path / "x.png")
-        browser.choose_files("#files", [tmp_path / "x.png"])
-        (card,) = answers(browser, 1)
-        images = Model(network, replace(trained.student.description, classes=classes)).preprocess(tmp_path / "x.png")
-        expected = torch.softmax(network(images)[0].double(), 0)
-        assert card["best"] == classes[expected.argmax()] and abs(card["rows"][0][1] - expected.max()) < 1e-4
-        assert len(card["rows"]) == min(count, 5)
-        if count > 5:
-            browser.click("summary")
-            wait(browser, f'document.querySelectorAll(".all li").length === {count}')
-            assert "All 1,000 classes" in browser.run(ANSWERS)[0]["text"]
-
-
-def test_a_network_that_is_missing_is_a_sentence(browser, tmp_path, runtime, trained):
-    deploy = tmp_path / "deploy"
-    export(trained.student, trained.student.description, deploy)
-    page = write_page(deploy, trained.student.description, None, runtime)
-    (page / "student.onnx").unlink()
-    with served(page) as address:
-        browser.open(address)
-        wait(browser, f'{STATUS} === "The network cannot be loaded: student.onnx is missing (404)"')
-        browser.choose_files("#files", [page / "index.html"])
-        time.sleep(0.2)
-        assert browser.run(STATUS).startswith("The network cannot be loaded")
-        (page / "page.json").unlink()
-        browser.open(address)
-        wait(browser, f'{STATUS}.startsWith("page.json cannot be read")')
-
-
-def test_opened_as_a_file_it_says_what_to_do(browser, page):
-    browser.open(page / "index.html")
-    wait(browser, 'document.getElementById("from-file").innerText.includes("python -m http.server")')
-    browser.messages.clear()
-
-
-def test_a_deep_picture_of_a_data_set_with_its_own_white_gets_a_note(browser, tmp_path, runtime, trained):
-    with other(browser, tmp_path, runtime, trained, trained.student, white=(4095, True), channels=1) as address:
-        browser.open(address)
-        Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(tmp_path / "deep.png")
-        browser.choose_files("#files", [tmp_path / "deep.png"])
-        (card,) = answers(browser, 1)
-        assert "16 bits a channel" in card["text"] and "4,095" in card["text"]
-
-
-# --- the folder ----------------------------------------------------------------------------------------------------
-
-
-def test_writing_again_replaces_the_page_and_leaves_nothing_beside(page, trained, runtime):
-    (page / "of-before.txt").write_text("")
-    before = (page / "page.json").read_bytes()
-    description = trained.student.description
-    examples = pick_examples(trained.dataset, trained.predictions, description.key)
-    assert write_page(page.parent, description, examples, runtime) == page
-    assert not (page / "of-before.txt").exists() and (page / "page.json").read_bytes() == before
-    assert {path.name for path in page.parent.iterdir()} == {"student.onnx", "page"}
-    size = sum(path.stat().st_size for path in page.iterdir())
-    assert 14e6 < size < 15e6 + (page / "student.onnx").stat().st_size
-
-
-def test_examples_are_lossless(page, trained):
-    data = json.loads((page / "page.json").read_text())
-    kept = [np.asarray(Image.open(page / example["image"])) for example in data["examples"]]
-    examples = pick_examples(trained.dataset, trained.predictions, trained.student.description.key)
-    assert np.array_equal(np.stack(kept), examples.images)
-    images = shown(np.stack(kept), trained.student.description)
-    assert torch.allclose(trained.student(images), torch.tensor(examples.logits["student"]), atol=1e-4)
-
-
-def test_without_the_network_s_file_nothing_is_written(tmp_path, trained, runtime):
-    with pytest.raises(ValueError, match=r"student.onnx is missing.*export it first"):
-        write_page(tmp_path, trained.student.description, None, runtime)
-    assert not list(tmp_path.iterdir())
