@@ -106,8 +106,8 @@ def _usage(model: Model, hub: HubFiles, has_onnx: bool) -> list[str]:
     if has_onnx:
         lines += [
             "With onnxruntime, NumPy and Pillow alone (`pip install onnxruntime numpy pillow`): save these lines as "
-            "`classify.py` in this folder, and `python classify.py PICTURES` prints the class of each picture in the "
-            "folder `PICTURES`. They prepare a picture of 8 bits a channel exactly as the run prepared its test "
+            "`classify.py` in this folder, and `python classify.py IMAGES` prints the class of each image in the "
+            "folder `IMAGES`. They prepare an image of 8 bits a channel exactly as the run prepared its test "
             "images; deeper colours they read coarsely, and `kd.load` as the run did.",
             _code(onnx_lines(model.description, ONNX)),
         ]

@@ -177,10 +177,10 @@ def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, caps
     deploy, _, text = made
     assert f"```python\n{onnx_lines(make_model().description)}\n```" in text
     monkeypatch.chdir(deploy.parent)
-    Image.new("RGB", (40, 30), "green").save("picture.jpg")
+    Image.new("RGB", (40, 30), "green").save("image.jpg")
     exec(kd_lines(), {})
     model = make_model()
-    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('picture.jpg')).argmax()]}\n"
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('image.jpg')).argmax()]}\n"
 
 
 def test_its_limits_are_measured_ones(made):
