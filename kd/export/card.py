@@ -37,7 +37,10 @@ def write_card(
     result = read_part(run, "result.json", load_json) if run else None
     hub = write_hub_files(deploy, model)
     figure = _copy_figure(deploy, run, len(model.classes))
-    text = make_card(model, result, report, hub, licence, has_onnx=(deploy / ONNX).is_file(), figure=figure)
+    try:
+        text = make_card(model, result, report, hub, licence, has_onnx=(deploy / ONNX).is_file(), figure=figure)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{run}: result.json lacks an entry, or holds another kind of value: {error}") from error
     write_text(deploy / README, text)
     return [deploy / README, *hub.paths, *([deploy / CONFUSION] if figure else [])]
 
