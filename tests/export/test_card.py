@@ -161,6 +161,7 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert (
         settings["epoch kept"] == "17 of 20, picked by validation" and settings["teacher.checkpoint"] == "teacher.pth"
     )
+    assert "it was distilled by `dkd` from a teacher, `vea_resnet18` with 6,342 parameters" in text
     assert "kd.terms.dkd.\\_target\\_" not in settings and "teacher.pretrained" not in settings
     scores = {row[0]: row[1:] for row in rows_below(text, "Results")}
     assert scores["accuracy (%)"][:3] == [
