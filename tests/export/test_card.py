@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from PIL import Image
 
 import kd
 from kd.evaluation.metrics import agreement, summary
 from kd.export.card import write_card
 from kd.export.card_header import header, slug
+from kd.export.usage import kd_lines, onnx_lines
 from kd.inference.assemble import assemble
 from kd.inference.description import Description
 from kd.inference.model import Model
@@ -159,6 +161,7 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert (
         settings["epoch kept"] == "17 of 20, picked by validation" and settings["teacher.checkpoint"] == "teacher.pth"
     )
+    assert "it was distilled by `dkd` from a teacher, `vea_resnet18` with 6,342 parameters" in text
     assert "kd.terms.dkd.\\_target\\_" not in settings and "teacher.pretrained" not in settings
     scores = {row[0]: row[1:] for row in rows_below(text, "Results")}
     assert scores["accuracy (%)"][:3] == [
@@ -169,6 +172,16 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert files["student.int8.onnx"][3:9] == ["15.5", "70.00", "80.00", "–", "–", "–"]
     assert files["student.int8.onnx"][9].startswith("no: it loses 11.25 points")
     assert "(torch, folded)" not in files
+
+
+def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, capsys):
+    deploy, _, text = made
+    assert f"```python\n{onnx_lines(make_model().description)}\n```" in text
+    monkeypatch.chdir(deploy.parent)
+    Image.new("RGB", (40, 30), "green").save("image.jpg")
+    exec(kd_lines(), {})
+    model = make_model()
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('image.jpg')).argmax()]}\n"
 
 
 def test_its_limits_are_measured_ones(made):
@@ -266,6 +279,12 @@ def test_any_name_survives_the_header(name):
     (entry,) = found["model-index"]
     assert entry["name"] == name and entry["results"][0]["dataset"]["name"] == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", found["datasets"][0])
+
+
+def test_a_data_set_without_a_name_is_not_named():
+    description = replace(make_model().description, data="folder")
+    found = yaml.safe_load(header(description, layout="kd", licence=None, scores={"accuracy": 0.5}).split("---\n")[1])
+    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == "folder"
 
 
 def test_a_slug_is_an_identifier_of_the_hub():
