@@ -24,8 +24,6 @@ OTHERS = ("openvino", "coreml", "tflite")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 2 for a refusal, and 1 if a file was written that may not ship."""
     open_streams()
-    show_plainly()
-    install_handlers()
     given = parse_arguments(arguments)
     try:
         check(given)
@@ -166,4 +164,6 @@ def accompany(folder: Path, source: Any, pictures: Any, report: dict[str, Any], 
 
 
 if __name__ == "__main__":
+    show_plainly()
+    install_handlers()
     sys.exit(main())

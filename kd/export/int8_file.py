@@ -52,7 +52,8 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
             None, None, f"{FILE} is not written: onnxruntime cannot quantise this student ({first_line(error)})"
         )
     floating = on_validation(model)
-    account: dict[str, Any] = {"method": best.method, "float32": floating._asdict()}
+    account: dict[str, Any] = {"method": best.method, "calibration_images": pictures.calibration_count}
+    account |= {"validation_images": len(pictures.val.targets), "float32": floating._asdict()}
     account |= {"tried": {name: score._asdict() for name, score in tried.items()}, "left_out": [], "suggested": []}
     row = _row(trial, folder / FILE, best, max_drop)
     if row["ships"]:

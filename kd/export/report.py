@@ -90,9 +90,14 @@ def origin(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     return (
         f"Student of the run `{report['key'][:10]}`, {len(report['classes']):,} classes. {where} "
-        f"Measured on {machine['device_name']} with {machine['threads']} threads, torch {machine['torch']}, "
+        f"Measured on {machine['device_name']} with {machine['threads']} threads, {torch_of(report)}, "
         f"onnxruntime {machine['onnxruntime']}."
     )
+
+
+def torch_of(report: Mapping[str, Any]) -> str:
+    """Return "torch 2.14.1", without the part that says for which accelerator it was built."""
+    return f"torch {report['machine']['torch'].partition('+')[0]}"
 
 
 SHIPS = {True: "yes", False: "no", None: "not tested"}
@@ -122,9 +127,8 @@ def score_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def latency_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the table of latencies: medians in milliseconds, marked if the machine was busy."""
-    machine = report["machine"]
     of_torch = [("torch student", report["torch"]), ("folded student", report["folded"])]
-    rows = [(name, f"torch {machine['torch']}", each) for name, each in of_torch]
+    rows = [(name, torch_of(report), each) for name, each in of_torch]
     rows += [(file["file"], file["runtime"], file) for file in report["files"] if file["latency_ms"]]
     return [{"file": name, "runtime": runtime, **latency_cells(each["latency_ms"])} for name, runtime, each in rows]
 
@@ -161,7 +165,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _small(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1e}"
+    return "–" if value is None else f"{value:.1e}" if value else "0"
 
 
 def failing(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -9,7 +9,8 @@ import pytest
 from tests.conftest import TINY, compose
 
 QUICK = (*TINY, "train.teacher.epochs=1", "train.student.epochs=3", "latency.seconds=0.02", "report=false")
-CHOICES = {"data": "scenes", "teacher": "tiny_cnn", "student": "tiny_cnn", "kd": "hinton"}
+CHOICES = {"data": "scenes", "augment": "light", "attention": "none", "teacher": "tiny_cnn", "student": "tiny_cnn"}
+CHOICES |= {"kd": "hinton", "train": "default", "tracking": "disabled"}
 
 
 def make_run(outputs: Path, *overrides: str) -> Path:
