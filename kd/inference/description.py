@@ -18,7 +18,7 @@ from kd.models.normalized import check_statistics
 
 VERSION = 1  # of the metadata; raise it when an older kd cannot read them
 TEXTS = ("role", "name", "key", "data", "fit", "layout", "kd_version")
-LARGEST_SIDE = 8_192  # pixels: what somebody else's file says may be anything
+LARGEST_SIDE = 4_096  # pixels: what somebody else's file says may be anything
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from kd.inference.safetensors_file import read_metadata
 from kd.models.normalized import Normalized
 from kd.models.weights import load_weights
 from kd.records.run_folder import MODELS, UNFINISHED
+from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
 
 ROLES = ("student", "teacher", "baseline")
@@ -110,5 +111,9 @@ def _with_weights(description: Description, files: list[Path], trusted: bool) ->
 def _load_into(network: Normalized, file: Path, description: Description) -> None:
     if description.mean and description.std:
         network.normalize_by(description.mean, description.std)
-    if not load_weights(network, file) and not description.mean:
+    try:
+        has_statistics = load_weights(network, file)
+    except ValueError as error:  # its further lines advise authors of other programs
+        raise ValueError(first_line(error)) from error
+    if not has_statistics and not description.mean:
         raise ValueError(f"{file} lacks mean and std of the network's input")

@@ -63,7 +63,7 @@ def test_metadata_come_back_and_leave_the_tensors_alone(file):
         ({"classes": "[" * 100_000}, "its description is not readable"),
         ({"image_size": "-3"}, "data.image_size must be"),
         ({"image_size": "null"}, "its description is damaged"),
-        ({"stored_size": "1000000000"}, "more than 8192"),
+        ({"stored_size": "1000000000"}, "more than 4096"),
         ({"fit": "stretch"}, "data.fit must be"),
         ({"white": "3"}, "its description is damaged"),
         ({"version": "99", "kd_version": "7.1"}, "was written by a newer kd, 7.1"),

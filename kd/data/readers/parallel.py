@@ -90,12 +90,14 @@ def _fill(count: int, fill: Callable[[int], tuple[int, int]], journal: Journal |
     return results
 
 
-def in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Yield ``function(item)`` in order, with ``AHEAD`` calls queued at most; ``pool.map`` queues all of them."""
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any], ahead: int = AHEAD
+) -> Iterator[Any]:
+    """Yield ``function(item)`` in order, with ``ahead`` calls queued at most; ``pool.map`` queues all of them."""
     waiting: deque[Future] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
-        if len(waiting) == AHEAD:
+        if len(waiting) == ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

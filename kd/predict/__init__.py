@@ -1,0 +1,1 @@
+"""``python -m kd.predict``: the classes of image files, by a network of a run or by an exported file."""
