@@ -113,8 +113,9 @@ def _usage(model: Model, hub: HubFiles, has_onnx: bool) -> list[str]:
         ]
     lines += ["With kd, from the folder above this one:", _code(kd_lines())]
     if hub.layout == "timm":
+        padding = "pads with another colour than black, " * (model.description.fit == "pad")
         lines += [
-            "With timm. Its own transform resizes and crops in other steps, so a few pixels differ:",
+            f"With timm. Its own transform {padding}resizes and crops in other steps, so its answers may differ:",
             _code(timm_lines()),
         ]
     return lines

@@ -11,6 +11,7 @@ import yaml
 from kd.inference.description import Description
 
 TASK = "image-classification"
+NAMELESS = ("folder", "unknown")  # names of data sets that name none
 # the identifiers that the hub accepts; any other licence is "other" with a name
 LICENCES = (
     "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m "
@@ -39,7 +40,7 @@ def header(
     Args:
         layout: "timm" or "kd": which library loads the folder.
         licence: as the user gave it; None: unknown.
-        dataset: an identifier of the hub; None: made of the data set's name.
+        dataset: an identifier of the hub; None: made of the data set's name, if it has one.
         scores: by their names on the hub, "accuracy" and "f1", in [0, 1], on the test split; None is left out.
     """
     name = description.data or "unknown"
@@ -49,7 +50,7 @@ def header(
         "library_name": layout,
         "pipeline_tag": TASK,
         "tags": list(dict.fromkeys([TASK, "knowledge-distillation", *tags])),
-        "datasets": [dataset or slug(name)],
+        **({} if name in NAMELESS else {"datasets": [dataset or slug(name)]}),
         "metrics": list(known) or ["accuracy"],
     }
     if known:

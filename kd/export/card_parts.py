@@ -46,12 +46,19 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
         ]
     chosen, data = result["choices"], result["data"]
     return [
-        f"An image classifier, `{chosen['student']}`, with {result['student']['params']:,} parameters. {what}{more}",
+        f"An image classifier, {_network(result, 'student')}. {what}{more}",
         f"It is a student: it learned from the labels of the data set {escape(data['name'])} and from the answers of "
-        f"a larger network, the teacher `{chosen['teacher']}` with {result['teacher']['params']:,} parameters."
+        f"a teacher, {_network(result, 'teacher')}."
         if chosen.get("kd") != "supervised"
         else f"It learned from the labels of the data set {escape(data['name'])} alone.",
     ]
+
+
+def _network(result: Mapping[str, Any], role: str) -> str:
+    """Return the option of a network, of timm's its name, and its parameters."""
+    option, name = result["choices"][role], (result.get("settings") or {}).get(f"{role}.name")
+    named = f"{option} {name}" if option == "timm" and name else option
+    return f"`{named}` with {result[role]['params']:,} parameters"
 
 
 def distillation(result: Mapping[str, Any] | None) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from kd.export.silent import silent
 from kd.inference.description import Description
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
@@ -76,7 +77,8 @@ def write(names: Sequence[str], deploy: Path, network: nn.Module, description: D
     made = []
     for name in names:
         try:
-            made.append(import_module(FORMATS[name].module).write(deploy, network, description))
+            with silent():
+                made.append(import_module(FORMATS[name].module).write(deploy, network, description))
         except Exception as error:  # of each library's own kinds
             raise ValueError(f"{FORMATS[name].package} cannot write this network: {first_line(error)}") from error
     return made

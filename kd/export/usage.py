@@ -11,7 +11,6 @@ from kd.data.bit_depth import MAX_16_BIT
 from kd.inference.description import Description
 
 BILINEAR = "Image.Resampling.BILINEAR"
-FITS = {"crop": "center", "pad": "border", "squash": "squash"}  # our word -> timm's crop_mode
 
 
 def onnx_lines(description: Description, file: str = "student.onnx") -> str:
@@ -86,7 +85,7 @@ def _square(side: int, fit: str) -> Iterator[str]:
         yield f"image = image.resize({size}, {BILINEAR})"
     else:
         yield f"width, height = (max(1, round(side * {side} / max(image.size))) for side in image.size)"
-        yield f"inner, image = image.resize((width, height), {BILINEAR}), Image.new('RGB', {size})"
+        yield f'inner, image = image.resize((width, height), {BILINEAR}), Image.new("RGB", {size})'
         yield f"image.paste(inner, (({side} - width) // 2, ({side} - height) // 2))"
 
 

@@ -18,10 +18,11 @@ from kd.tracking.guard import Guard, error_line
 from kd.tracking.names import artifact_metadata, init_arguments, run_summary
 from kd.tracking.redact import redact
 from kd.tracking.wandb_environment import wandb_dirs
-from kd.tracking.wandb_files import has_unsynced
+from kd.tracking.wandb_files import RunSegments, has_unsynced
 from kd.tracking.wandb_run import MODES, WandbRun
 
 NUMBERS = ("accuracy", "agreement", "nll", "size_bytes", "largest_difference", "ships")  # of a file in report.json
+KEPT = "artifacts/deploy"  # in a segment: the files of the artifact
 
 
 def log_deploy(run: Path, deploy: Path, report: Mapping[str, Any]) -> str | None:
@@ -84,6 +85,8 @@ def _log(run: WandbRun, deploy: Path, result: Mapping[str, Any], report: Mapping
         if marker.exists() and marker.read_text(encoding="utf-8") in MODES[:2]:
             run.mode = marker.read_text(encoding="utf-8")  # of its last tracking, which its config may precede
         run.reopen()
+        segments = RunSegments(run.claim.path(".segments"), run.segment.parent, run.arguments["id"])
+        segments.remove_superseded(KEPT)
         name, numbers = f"deploy-{run.arguments['id']}", deploy_numbers(report)
         metadata = artifact_metadata(result, "student") | numbers
         summary = run_summary(result, "student") | {f"deploy/{key}": value for key, value in numbers.items()}
@@ -93,7 +96,7 @@ def _log(run: WandbRun, deploy: Path, result: Mapping[str, Any], report: Mapping
         if not sent:
             return "W&B failed, so it does not have the exported files (see above)"
         look = url or f"wandb leet {display_path(run.segment.parent)}"
-        send = "" if url and whole else f"; send: {_sync_command(run)}"
+        send = "" if url and whole else f"; send: {_sync_command(run, segments)}"
         return f"W&B: {deploy.name}/ is the artifact {name} of its run; look: {look}{send}"
     finally:
         run.claim.release()
@@ -120,21 +123,19 @@ def _artifact(name: str, deploy: Path, segment: Path, metadata: Mapping[str, Any
 
     description = f"The student of {redact(run)}, exported by kd: the files that ship, their report and a model card."
     artifact = wandb.Artifact(name, type="model", metadata=dict(metadata), description=description)
-    kept = segment / "artifacts" / "deploy"
+    kept = segment / KEPT
     shutil.copytree(deploy, kept, dirs_exist_ok=True)
     for path in sorted(path for path in kept.rglob("*") if path.is_file()):
         artifact.add_file(str(path), name=path.relative_to(kept).as_posix(), policy="immutable")
     return artifact
 
 
-def _sync_command(run: WandbRun) -> str:
+def _sync_command(run: WandbRun, segments: RunSegments) -> str:
     """Return the command that sends all of the run's segments that no server has."""
-    names = run.claim.path(".segments").read_text(encoding="utf-8").splitlines()
-    folders = [run.segment.parent / name for name in dict.fromkeys(names)]
-    waiting = [folder for folder in folders if folder.is_dir() and (folder in run.unsynced or _is_unsent(folder))]
-    online = any(not folder.name.startswith("offline-") for folder in waiting)
-    return f"wandb sync {'--include-online ' * online}{' '.join(map(display_path, waiting))}"
+    unsent = [each for each in segments.present() if each in run.unsynced or _is_unsent(each)]
+    online = any(not segment.name.startswith("offline-") for segment in unsent)
+    return f"wandb sync {'--include-online ' * online}{' '.join(map(display_path, unsent))}"
 
 
-def _is_unsent(folder: Path) -> bool:
-    return folder.name.startswith("offline-") and has_unsynced(folder)
+def _is_unsent(segment: Path) -> bool:
+    return segment.name.startswith("offline-") and has_unsynced(segment)

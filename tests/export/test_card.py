@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from PIL import Image
 
 import kd
 from kd.evaluation.metrics import agreement, summary
 from kd.export.card import write_card
 from kd.export.card_header import header, slug
+from kd.export.usage import kd_lines, onnx_lines
 from kd.inference.assemble import assemble
 from kd.inference.description import Description
 from kd.inference.model import Model
@@ -171,6 +173,16 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert "(torch, folded)" not in files
 
 
+def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, capsys):
+    deploy, _, text = made
+    assert f"```python\n{onnx_lines(make_model().description)}\n```" in text
+    monkeypatch.chdir(deploy.parent)
+    Image.new("RGB", (40, 30), "green").save("picture.jpg")
+    exec(kd_lines(), {})
+    model = make_model()
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('picture.jpg')).argmax()]}\n"
+
+
 def test_its_limits_are_measured_ones(made):
     _, result, text = made
     limits = text.partition("## Limits")[2]
@@ -266,6 +278,12 @@ def test_any_name_survives_the_header(name):
     (entry,) = found["model-index"]
     assert entry["name"] == name and entry["results"][0]["dataset"]["name"] == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", found["datasets"][0])
+
+
+def test_a_data_set_without_a_name_is_not_named():
+    description = replace(make_model().description, data="folder")
+    found = yaml.safe_load(header(description, layout="kd", licence=None, scores={"accuracy": 0.5}).split("---\n")[1])
+    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == "folder"
 
 
 def test_a_slug_is_an_identifier_of_the_hub():

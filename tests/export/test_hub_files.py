@@ -7,9 +7,11 @@ import json
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import kd
 from kd.export.hub_files import write_hub_files
+from kd.export.usage import timm_lines
 from kd.inference.assemble import assemble
 from kd.inference.description import Description
 from kd.inference.model import Model
@@ -54,6 +56,16 @@ def test_timm_loads_the_folder_and_kd_too(name, size, tmp_path):
     data = timm.data.resolve_model_data_config(loaded)
     assert (data["crop_pct"], data["interpolation"], data["crop_mode"]) == (0.8, "bilinear", "center")
     assert torch.equal(kd.load(tmp_path)(images), model(images))
+
+
+def test_the_lines_of_the_card_run_with_timm(tmp_path, monkeypatch, capsys):
+    (tmp_path / "deploy").mkdir()
+    write_hub_files(tmp_path / "deploy", make(name="resnet10t"))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (90, 70), "blue").save("picture.jpg")
+    exec(timm_lines(), {})
+    model = kd.load("deploy")
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('picture.jpg')).argmax()]}\n"
 
 
 def test_a_tag_of_weights_is_no_part_of_the_architecture(tmp_path):

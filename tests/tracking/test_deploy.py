@@ -85,11 +85,12 @@ def test_online_the_folder_is_an_artifact_of_the_run_and_its_metrics_stay(tmp_pa
 
 
 def test_offline_both_segments_make_one_run(tmp_path):
-    scenario = RUN + "make('offline')\nprint(log_deploy(run, deploy, report))\n"
-    done, _ = play(tmp_path, scenario)
+    scenario = RUN + "make('offline')\nfor _ in (1, 2):  # the second export takes the place of the first\n"
+    done, _ = play(tmp_path, scenario + "    print(log_deploy(run, deploy, report))\n")
     assert done.returncode == 0, done.stderr
-    command = done.stdout.partition("send: wandb sync ")[2].split()
+    command = done.stdout.rpartition("send: wandb sync ")[2].split()
     assert len(command) == 2 and done.stderr == ""
+    assert len(list((tmp_path / "outputs/wandb").glob(f"offline-run-*-{ID}*"))) == 2
     first, second = sorted(tmp_path / folder for folder in command)
     assert read_run(first).history
     before = read_run(second)
