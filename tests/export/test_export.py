@@ -116,19 +116,19 @@ def test_a_file_alone_is_checked_on_random_images(exported, tmp_path, capsys):
     file = Path(shutil.copy(exported / "student.safetensors", tmp_path / "mailed.safetensors"))
     assert export(file) == 0
     report = read(tmp_path / "deploy")
-    assert report["test_images"] is None and "No test pictures were at hand" in report["pictures"]
+    assert report["test_images"] is None and "No test images were at hand" in report["tested_on"]
     assert set(rows(report)) == set(FLOAT), "there is nothing to calibrate int8 on"
     for row in report["files"]:
         assert row["ships"] is None and row["accuracy"] is None and row["agreement"] == 1
         assert "256 random images" in row["reason"]
-    assert "no pictures to calibrate it on" in capsys.readouterr().out
+    assert "no images to calibrate it on" in capsys.readouterr().out
     assert report["torch"]["accuracy"] is None and report["predictions"] is None
 
 
 @pytest.fixture(scope="module")
 def pictures(run_folder, tmp_path_factory) -> Path:
-    """The run's test pictures that ``images.npz`` shows, as class folders."""
-    root = tmp_path_factory.mktemp("pictures")
+    """The run's test images that ``images.npz`` shows, as class folders."""
+    root = tmp_path_factory.mktemp("tested_on")
     with np.load(run_folder / "images.npz") as shown, np.load(run_folder / "predictions.npz") as predictions:
         classes = read_result(run_folder)["data"]["classes"]
         for row, image in zip(shown["row"], shown["image"], strict=True):
@@ -144,7 +144,7 @@ def test_a_file_alone_is_tested_on_a_folder(exported, pictures, tmp_path):
     report, count = read(tmp_path / "out"), len(list(pictures.rglob("*.png")))
     assert count / 2 <= report["test_images"] < count
     assert set(rows(report)) == {"student.int8.onnx", *FLOAT}
-    assert all(row["ships"] is True for row in report["files"]) and str(pictures) in report["pictures"]
+    assert all(row["ships"] is True for row in report["files"]) and str(pictures) in report["tested_on"]
 
 
 def test_a_run_whose_data_are_gone_is_exported_without_test_pictures(copied, tmp_path):
@@ -155,7 +155,7 @@ def test_a_run_whose_data_are_gone_is_exported_without_test_pictures(copied, tmp
     for name in ("train_images", "test_images", "drawing_seed", "label_noise"):
         gone = "\n".join(line for line in gone.splitlines() if not line.startswith(f"  {name}:"))
     config.write_text(gone, encoding="utf-8")
-    with pytest.warns(UserWarning, match="No test pictures were at hand"):
+    with pytest.warns(UserWarning, match="No test images were at hand"):
         assert export(copied) == 0
     assert read(copied / "deploy")["test_images"] is None
 
@@ -283,9 +283,9 @@ def test_pictures_in_folders_that_are_no_classes_are_refused(run_folder, picture
     assert "forrest is no class of the student; did you mean forest?" in refused(capsys, run_folder, "--images", wrong)
     (wrong / "forrest").rename(wrong / "forest")
     (wrong / "forest" / "broken.png").write_bytes(b"no picture")
-    assert "broken.png is not a picture" in refused(capsys, run_folder, "--images", wrong)
+    assert "broken.png is not an image" in refused(capsys, run_folder, "--images", wrong)
     (tmp_path / "empty").mkdir()
-    assert "holds no pictures" in refused(capsys, run_folder, "--images", tmp_path / "empty")
+    assert "holds no images" in refused(capsys, run_folder, "--images", tmp_path / "empty")
 
 
 # nothing half written

@@ -21,7 +21,7 @@ ODD = 'a|b *c* "d" 🦉'
 )
 def test_a_float_format_ships_from_999_of_1000_on(same, count, ships):
     found, reason = decide_float(Scores(0.9, same / count, 0.3, 0.1), count, tested=True)
-    assert found is ships and f"{same:,} of {count:,} test pictures" in reason
+    assert found is ships and f"{same:,} of {count:,} test images" in reason
 
 
 def test_without_test_pictures_nothing_is_promised():
@@ -54,7 +54,7 @@ def make(**more):
     ]
     row = numbers(good) | {"size_bytes": 382_000, "latency_ms": LATENCY}
     machine = {"device_name": "a processor", "threads": 2, "torch": "2.14.1", "onnxruntime": "1.32.0"}
-    report = {"name": "a_run", "key": "c0ffee" * 10, "classes": ["x", ODD], "test_images": 100, "pictures": "scenes"}
+    report = {"name": "a_run", "key": "c0ffee" * 10, "classes": ["x", ODD], "test_images": 100, "tested_on": "scenes"}
     report |= {"machine": machine, "max_drop": 1.0, "torch": row, "folded": row, "files": files, "notes": ["a note"]}
     return report | more
 
@@ -69,7 +69,7 @@ def test_the_report_has_a_row_for_each_file_and_says_which_may_not_ship(tmp_path
     assert "| student.tflite | LiteRT | 1.000 | – | – | – | – | not tested |" in text
     assert "`student.int8.onnx` **may not ship**: loses 20 points." in text
     assert (
-        "100 pictures of scenes" in text and "- a note." in text and "1.23 |" in text and "*" not in text.split("##")[0]
+        "100 images of scenes" in text and "- a note." in text and "1.23 |" in text and "*" not in text.split("##")[0]
     )
     assert [file["file"] for file in failing(report)] == ["student.int8.onnx"]
 
