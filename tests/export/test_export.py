@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import safetensors.torch
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from kd.export import __main__ as door
 from kd.export import publish
 from kd.inference.safetensors_file import read_metadata, with_metadata
+from tests.export.conftest import QUICK as QUICK_RUN
 from tests.export.conftest import make_run
 
 QUICK = ("--seconds", "0.01")
@@ -177,6 +179,37 @@ def test_a_run_folder_outside_of_its_outputs_is_tested_on_the_same_pictures(expo
     assert export(moved, "--no-int8") == 0
     assert read(moved / "deploy")["predictions"]["largest_difference"] == 0
     assert sorted(os.listdir(tmp_path)) == ["sent"]
+
+
+def test_an_exported_folder_and_a_method_that_extends_its_student_are_exported_too(tmp_path):
+    run = make_run(tmp_path / "outputs", "kd=simkd", "train.student.epochs=1")
+    assert export(run, "--max-drop", "100") == 0
+    report = read(run / "deploy")
+    assert report["predictions"]["largest_difference"] == 0 and rows(report)["student.onnx"]["agreement"] == 1
+    assert export(run / "deploy", "--no-int8") == 0
+    again = read(run / "deploy" / "deploy")
+    assert again["key"] == report["key"] and again["test_images"] is None
+
+
+ODD = ("a, b", 'the "street"', "🦉 owl", "line|pipe")
+
+
+def test_classes_of_any_name(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ODD:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(14):
+            pixels = random.integers(0, 256, (20, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    settings = [each for each in QUICK_RUN if not each.startswith(("data.train_images", "data.test_images"))]
+    run = make_run(tmp_path / "outputs", "data=folder", f"data.root={tmp_path / 'images'}", base=settings)
+    assert export(run, "--max-drop", "100") == 0
+    report = read(run / "deploy")
+    assert report["classes"] == sorted(ODD) and report["predictions"]["agreement"] == 1
+    assert all(row["ships"] for row in report["files"])
+    for name in ("student.onnx", "student.int8.onnx"):
+        session = onnxruntime.InferenceSession(str(run / "deploy" / name))
+        assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == sorted(ODD)
 
 
 def ruin(run: Path) -> None:
