@@ -37,7 +37,10 @@ def write_card(
     result = read_part(run, "result.json", load_json) if run else None
     hub = write_hub_files(deploy, model)
     figure = _copy_figure(deploy, run, len(model.classes))
-    text = make_card(model, result, report, hub, licence, has_onnx=(deploy / ONNX).is_file(), figure=figure)
+    try:
+        text = make_card(model, result, report, hub, licence, has_onnx=(deploy / ONNX).is_file(), figure=figure)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{run}: result.json lacks an entry, or holds another kind of value: {error}") from error
     write_text(deploy / README, text)
     return [deploy / README, *hub.paths, *([deploy / CONFUSION] if figure else [])]
 
@@ -106,8 +109,8 @@ def _usage(model: Model, hub: HubFiles, has_onnx: bool) -> list[str]:
     if has_onnx:
         lines += [
             "With onnxruntime, NumPy and Pillow alone (`pip install onnxruntime numpy pillow`): save these lines as "
-            "`classify.py` in this folder, and `python classify.py PICTURES` prints the class of each picture in the "
-            "folder `PICTURES`. They prepare a picture of 8 bits a channel exactly as the run prepared its test "
+            "`classify.py` in this folder, and `python classify.py IMAGES` prints the class of each image in the "
+            "folder `IMAGES`. They prepare an image of 8 bits a channel exactly as the run prepared its test "
             "images; deeper colours they read coarsely, and `kd.load` as the run did.",
             _code(onnx_lines(model.description, ONNX)),
         ]

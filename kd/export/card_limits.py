@@ -23,10 +23,10 @@ def limits(description: Description, result: Mapping[str, Any] | None, report: M
     """Return a list of what is known of its limits."""
     size, count = description.image_size, len(description.classes)
     known = [
-        f"It names one of its {count:,} classes for every picture, also for a picture of something else."
+        f"It names one of its {count:,} classes for every image, also for an image of something else."
         if count > 1
-        else "It names its one class for every picture.",
-        f"A picture is {FITS[description.fit]} and resized to {size} × {size} pixels"
+        else "It names its one class for every image.",
+        f"An image is {FITS[description.fit]} and resized to {size} × {size} pixels"
         + (", in grey" if description.channels == 1 else "")
         + ": what is smaller or outside is not seen.",
     ]
@@ -43,7 +43,7 @@ def _measured_limits(result: Mapping[str, Any]) -> Iterator[str]:
     error = 100 * standard_error(student["accuracy"], tested)
     yield (
         f"Its accuracy, {percent(student['accuracy'])} %, is that on {tested:,} images of the same data set: the "
-        f"standard error is {error:.2f} points. Pictures from elsewhere were not tried."
+        f"standard error is {error:.2f} points. Images from elsewhere were not tried."
     )
     yield f"It is one training with one seed ({result['seed']}); another seed gives other numbers."
     if is_finite(student.get("ece")):

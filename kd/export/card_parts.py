@@ -26,6 +26,7 @@ SETTINGS = (  # of the run, besides those of the method
     *("train.student.lr", "train.student.weight_decay", "train.student.warmup", "train.student.label_smoothing"),
     *("train.student.mixup", "train.student.cutmix", "train.student.ema", "train.pick_by"),
 )
+WITHOUT_TEACHER = ("supervised", "label_smoothing")  # options of kd that read labels alone
 NOTHING = (None, "none", [], 0, False, "")  # a setting with this value did nothing
 
 
@@ -44,13 +45,13 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
             f"An image classifier with {params:,} parameters, a student of knowledge distillation. {what}{more}",
             "It was exported from its file alone: the numbers of its training and its test are not known here.",
         ]
-    chosen, data = result["choices"], result["data"]
+    chosen, data_set = result["choices"], escape(result["data"]["name"])
     return [
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
-        f"It is a student: it learned from the labels of the data set {escape(data['name'])} and from the answers of "
-        f"a teacher, {_network(result, 'teacher')}."
-        if chosen.get("kd") != "supervised"
-        else f"It learned from the labels of the data set {escape(data['name'])} alone.",
+        f"It was trained on the labels of the data set {data_set} alone."
+        if chosen["kd"] in WITHOUT_TEACHER
+        else f"It is a student: on the data set {data_set} it was distilled by `{chosen['kd']}` from a teacher, "
+        f"{_network(result, 'teacher')}.",
     ]
 
 

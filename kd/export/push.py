@@ -31,7 +31,7 @@ def push(deploy: Path, repo: str) -> str:
     """
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import disable_progress_bars, validate_repo_id
 
     try:
         validate_repo_id(repo)
@@ -50,6 +50,8 @@ def push(deploy: Path, repo: str) -> str:
             f"there is no token for {endpoint}, so nothing was pushed: run `hf auth login`, or set HF_TOKEN; {deploy} "
             "is complete"
         )
+    if not (sys.stderr and sys.stderr.isatty()):
+        disable_progress_bars()  # in a log each step of a bar is a line
     try:
         check_url(endpoint)
         api = HfApi()

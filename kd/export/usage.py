@@ -14,7 +14,7 @@ BILINEAR = "Image.Resampling.BILINEAR"
 
 
 def onnx_lines(description: Description, file: str = "student.onnx") -> str:
-    """Return a program that prints the class of each picture in a folder: twelve lines, a few more where the images
+    """Return a program that prints the class of each image in a folder: twelve lines, a few more where the images
     are padded, cropped twice or deeper than 8 bits."""
     body = [
         *_prepare(description),
@@ -39,7 +39,7 @@ def kd_lines(deploy: str = "deploy") -> str:
         [
             "import kd",
             f'model = kd.load("{deploy}")',
-            'print(model.classes[model(model.preprocess("picture.jpg")).argmax()])',
+            'print(model.classes[model(model.preprocess("image.jpg")).argmax()])',
         ]
     )
 
@@ -52,7 +52,7 @@ def timm_lines(deploy: str = "deploy") -> str:
             "from PIL import Image",
             f'model = timm.create_model("local-dir:{deploy}", pretrained=True).eval()',
             "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-            'image = transform(Image.open("picture.jpg").convert("RGB"))[None]  # normalised, unlike kd\'s',
+            'image = transform(Image.open("image.jpg").convert("RGB"))[None]  # normalised, unlike kd\'s',
             'print(model.pretrained_cfg["label_names"][model(image).argmax()])',
         ]
     )
@@ -77,7 +77,7 @@ def _prepare(description: Description) -> Iterator[str]:
 
 
 def _square(side: int, fit: str) -> Iterator[str]:
-    """Yield what makes a picture a square, as ``kd.data.sizing.to_square``."""
+    """Yield what makes an image a square, as ``kd.data.sizing.to_square``."""
     size = f"({side}, {side})"
     if fit == "crop":
         yield f"image = ImageOps.fit(image, {size}, {BILINEAR})"

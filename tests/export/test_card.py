@@ -161,6 +161,7 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert (
         settings["epoch kept"] == "17 of 20, picked by validation" and settings["teacher.checkpoint"] == "teacher.pth"
     )
+    assert "it was distilled by `dkd` from a teacher, `vea_resnet18` with 6,342 parameters" in text
     assert "kd.terms.dkd.\\_target\\_" not in settings and "teacher.pretrained" not in settings
     scores = {row[0]: row[1:] for row in rows_below(text, "Results")}
     assert scores["accuracy (%)"][:3] == [
@@ -177,10 +178,10 @@ def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, caps
     deploy, _, text = made
     assert f"```python\n{onnx_lines(make_model().description)}\n```" in text
     monkeypatch.chdir(deploy.parent)
-    Image.new("RGB", (40, 30), "green").save("picture.jpg")
+    Image.new("RGB", (40, 30), "green").save("image.jpg")
     exec(kd_lines(), {})
     model = make_model()
-    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('picture.jpg')).argmax()]}\n"
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('image.jpg')).argmax()]}\n"
 
 
 def test_its_limits_are_measured_ones(made):

@@ -62,10 +62,10 @@ def test_the_lines_of_the_card_run_with_timm(tmp_path, monkeypatch, capsys):
     (tmp_path / "deploy").mkdir()
     write_hub_files(tmp_path / "deploy", make(name="resnet10t"))
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (90, 70), "blue").save("picture.jpg")
+    Image.new("RGB", (90, 70), "blue").save("image.jpg")
     exec(timm_lines(), {})
     model = kd.load("deploy")
-    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('picture.jpg')).argmax()]}\n"
+    assert capsys.readouterr().out == f"{model.classes[model(model.preprocess('image.jpg')).argmax()]}\n"
 
 
 def test_a_tag_of_weights_is_no_part_of_the_architecture(tmp_path):

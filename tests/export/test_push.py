@@ -59,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_folder_arrives_whole_and_again_as_a_second_commit(deploy, hub):
     done = command(deploy, "my-team/scenes", hub.url)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{hub.url}/my-team/scenes"
+    assert done.stdout.strip() == f"{hub.url}/my-team/scenes" and done.stderr == ""
     assert hub.files["my-team/scenes"] == contents(deploy)
     assert len(hub.blobs) == 2  # student.onnx and model.safetensors came by Git LFS
     (deploy / "report.md").write_text("new", encoding="utf-8")
