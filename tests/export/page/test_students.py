@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -69,6 +70,33 @@ def test_one_class_and_a_thousand(browser, tmp_path, runtime, trained, count):
             browser.click("summary")
             wait(browser, f'document.querySelectorAll(".all li").length === {count}')
             assert "All 1,000 classes" in browser.run(ANSWERS)[0]["text"]
+
+
+@pytest.mark.parametrize("slow", ["page.json", "student.onnx"])
+def test_a_file_that_is_chosen_before_the_page_is_whole_waits(browser, page, tmp_path, slow):
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "early.png")
+    browser.messages.clear()
+    with served(page, slow) as address:
+        browser.open(address)
+        browser.choose_files("#files", [tmp_path / "early.png"])
+        assert not browser.run('document.querySelectorAll(".card").length')  # it is early
+        wait(browser, f'{STATUS}.startsWith("early.png: ")')
+        assert [card["title"] for card in answers(browser, 1)] == ["early.png"]
+        assert browser.run('document.querySelectorAll("[aria-pressed=true]").length') == 0
+    assert browser.messages == []
+
+
+def test_a_new_export_is_seen_though_the_browser_keeps_files(browser, tmp_path, trained, runtime):
+    deploy = tmp_path / "deploy"
+    export(trained.student, trained.student.description, deploy)
+    with served(deploy) as address:
+        for name, age in (("of before", 10**8), ("of now", 0)):
+            new = write_page(deploy, replace(trained.student.description, data=name), None, runtime)
+            changed = time.time() - age  # seconds; what has long been the same a browser keeps without asking
+            os.utime(new / "page.json", (changed, changed))
+            browser.open(f"{address}page/")
+            wait(browser, f'{STATUS}.startsWith("Ready")')
+            assert f"distilled on {name} " in browser.run('document.getElementById("about").textContent')
 
 
 def test_a_network_that_is_missing_is_a_sentence(browser, tmp_path, runtime, trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -77,11 +78,19 @@ def export(network: nn.Module, description: Description, deploy: Path) -> None:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder as ``python -m http.server`` does, and return its address."""
+def served(folder: Path, slow: str = "") -> Iterator[str]:
+    """Serve a folder as ``python -m http.server`` does, and return its address.
+
+    Args:
+        slow: name of a file that comes a second late, as over a weak connection.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            time.sleep(1 if slow and self.path == f"/{slow}" else 0)
+            super().do_GET()
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,6 +1,6 @@
 // The page: loads page.json and the network, takes pictures, and shows answers one after another.
 
-import { load, softmax } from "./network.js";
+import { FRESH, load, softmax } from "./network.js";
 import { isDeep, preprocess } from "./preprocess.js";
 import { card, count, failure, make, milliseconds, percent, ranked } from "./view.js";
 
@@ -11,29 +11,36 @@ const say = (text) => { at("status").textContent = text; };
 at("from-file").remove(); // scripts run, so this is no file that was opened without a server
 
 const FITS = { crop: "its central square", pad: "all of it, with black bars", squash: "all of it, squashed to a square" };
-const page = await fetch("page.json").then((answer) => answer.json()).catch(() => null);
-if (page === null) say("page.json cannot be read, so this folder is not whole: export the page again.");
-else start();
+let page = null; // of page.json
+let latest = 0; // number of the latest choice, which ends the answers to the one before
+let asked = false; // whether the user has chosen anything
+let before = Promise.resolve();
+const network = open();
+network.catch((error) => say(error.message));
+takeFiles(); // at once: what is chosen before the network is there waits for it
 
-function start() {
-  describe();
+// Read page.json and load the network. -> its function run
+async function open() {
   say("The network is loading …");
   const began = performance.now();
-  const network = load(page.model, page.image_size)
-    .catch((error) => { throw new Error(`The network cannot be loaded: ${error.message}`); });
-  network.then(() => say(`Ready. The network loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`),
-    (error) => say(error.message));
+  page = await fetch("page.json", FRESH).then((found) => found.json()).catch(() => {
+    throw new Error("page.json cannot be read, so this folder is not whole: export the page again.");
+  });
+  describe();
+  listExamples();
+  const run = await load(page.model, page.image_size).catch((error) => {
+    throw new Error(`The network cannot be loaded: ${error.message}`);
+  });
+  if (!asked) say(`Ready. The network loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
+  return run;
+}
 
-  let latest = 0; // a new choice ends the answers to the one before
-  let before = Promise.resolve();
-  const answer = (sources, quietly = false) => {
-    const number = ++latest;
-    if (!quietly) say(`Reading ${count(sources.length, "picture")} …`);
-    before = before.then(() => network).then((run) => answerAll(run, sources, () => number !== latest, quietly))
-      .catch((error) => say(error.message));
-  };
-  takeFiles(answer);
-  listExamples(answer);
+function answer(sources, quietly = false) {
+  const number = ++latest;
+  asked ||= !quietly;
+  if (!quietly) say(`Reading ${count(sources.length, "picture")} …`);
+  before = before.then(() => network).then((run) => answerAll(run, sources, () => number !== latest, quietly))
+    .catch((error) => say(error.message));
 }
 
 function describe() {
@@ -109,7 +116,7 @@ function spoken(answers, failed, unread) {
 
 // --- pictures of the user ---
 
-function takeFiles(answer) {
+function takeFiles() {
   const take = (files) => {
     mark(null);
     if (!files.length) say("Nothing that could be read was dropped: drop files of pictures.");
@@ -120,6 +127,7 @@ function takeFiles(answer) {
     if (choose.files.length) take(choose.files);
     choose.value = ""; // so that the same file can be chosen again
   });
+  if (choose.files.length) choose.dispatchEvent(new Event("change")); // chosen before this script ran
   let depth = 0; // of elements that are entered and not yet left
   const drag = (change) => (event) => {
     event.preventDefault();
@@ -146,9 +154,9 @@ function mark(chosen) {
   });
 }
 
-function listExamples(answer) {
+function listExamples() {
   const sources = page.examples.map((example, k) => ({ title: `Test picture ${k + 1}`, example,
-    blob: () => fetch(example.image).then((found) => found.blob()) }));
+    blob: () => fetch(example.image, FRESH).then((found) => found.blob()) }));
   if (!sources.length) return;
   at("take-example").hidden = false;
   sources.forEach((source) => {
@@ -160,6 +168,7 @@ function listExamples(answer) {
     at("examples").append(make("li", {}, button));
   });
   at("all-examples").addEventListener("click", () => { mark(null); answer(sources); });
+  if (asked) return;
   mark(at("examples").querySelector("button"));
   answer([sources[0]], true);
 }

@@ -3,6 +3,8 @@
 import * as ort from "./ort.wasm.bundle.min.mjs";
 
 const MOST_RUNS = 20;
+// After a new export, files of before must not come from the cache: they would not fit the others.
+export const FRESH = { cache: "no-cache" };
 
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
@@ -10,7 +12,7 @@ ort.env.logLevel = "error";
 // Load a network for inputs [1, 3, size, size] and run it twice, because the first runs are slow.
 // -> run(input, milliseconds) -> { logits, milliseconds }
 export async function load(url, size) {
-  const answer = await fetch(url);
+  const answer = await fetch(url, FRESH);
   if (!answer.ok) throw new Error(`${url} is missing (${answer.status})`);
   const session = await ort.InferenceSession.create(await answer.arrayBuffer(), { executionProviders: ["wasm"] });
   const [inputName] = session.inputNames;
