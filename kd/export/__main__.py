@@ -24,8 +24,6 @@ OTHERS = ("openvino", "coreml", "tflite")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 2 for a refusal, and 1 if a file was written that may not ship."""
     open_streams()
-    show_plainly()
-    install_handlers()
     given = parse_arguments(arguments)
     try:
         check(given)
@@ -75,7 +73,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--images",
         type=display_folder,
         metavar="FOLDER",
-        help="test and calibrate on the pictures of FOLDER, a folder for each class, in place of the run's own data",
+        help="test and calibrate on the images of FOLDER, a folder for each class, in place of the run's own data",
     )
     measured.add_argument(
         "--seconds", type=float, default=0.5, help="time of one latency measurement, default 0.5; there are four a file"
@@ -120,7 +118,7 @@ def run(given: argparse.Namespace) -> int:
     from kd.export.report import failing, write_report
     from kd.export.source import open_source
     from kd.export.terminal import summary
-    from kd.export.write import Wanted, export, find_pictures
+    from kd.export.write import Wanted, export, find_splits
     from kd.tracking.deploy import log_deploy
 
     if given.best:
@@ -137,9 +135,9 @@ def run(given: argparse.Namespace) -> int:
         seconds=given.seconds,
     )
     with tempfile.TemporaryDirectory(prefix="kd-export-") as scratch, replaced(source.out) as folder:
-        pictures, origin = find_pictures(source, given.images, given.trusted, Path(scratch))
-        report = export(source, folder, wanted, pictures, origin)
-        accompany(folder, source, pictures, report, given)
+        splits, origin = find_splits(source, given.images, given.trusted, Path(scratch))
+        report = export(source, folder, wanted, splits, origin)
+        accompany(folder, source, splits, report, given)
         write_report(folder, report)
     print(f"\n{summary(report)}\n\nReport: {display_path(source.out / 'report.md')}")
     if source.run and (line := log_deploy(source.run, source.out, report)):
@@ -151,7 +149,7 @@ def run(given: argparse.Namespace) -> int:
     return 1 if failing(report) else 0
 
 
-def accompany(folder: Path, source: Any, pictures: Any, report: dict[str, Any], given: argparse.Namespace) -> None:
+def accompany(folder: Path, source: Any, splits: Any, report: dict[str, Any], given: argparse.Namespace) -> None:
     """Write what accompanies the files: the model card, and the page if it is wanted."""
     from kd.export.card import write_card
 
@@ -160,10 +158,12 @@ def accompany(folder: Path, source: Any, pictures: Any, report: dict[str, Any], 
         from kd.export.page import pick_examples, write_page
 
         examples = None
-        if pictures and pictures.dataset is not None:
-            examples = pick_examples(pictures.dataset, pictures.recorded, source.model.description.key)
+        if splits and splits.dataset is not None:
+            examples = pick_examples(splits.dataset, splits.recorded, source.model.description.key)
         write_page(folder, source.model.description, examples, given.ort_web)
 
 
 if __name__ == "__main__":
+    show_plainly()
+    install_handlers()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Write ``student.int8.onnx``: choose on validation, decide on the test pictures, say which layers do harm."""
+"""Write ``student.int8.onnx``: choose on validation, decide on the test splits, say which layers do harm."""
 
 from __future__ import annotations
 
@@ -33,26 +33,27 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
         max_drop: points of accuracy that it may lose on the test split. auto: leave out the layers that do harm, if it
             loses more.
     """
-    pictures = trial.pictures
-    if pictures is None or not pictures.calibration_count or not len(pictures.val.targets):
-        return Int8(None, None, f"{FILE} is not written: there are no pictures to calibrate it on")
-    print_line(f"{FILE}: calibrating on {pictures.calibration_count:,} training views")
+    splits = trial.splits
+    if splits is None or not splits.calibration_count or not len(splits.val.targets):
+        return Int8(None, None, f"{FILE} is not written: there are no images to calibrate it on")
+    print_line(f"{FILE}: calibrating on {splits.calibration_count:,} training views")
 
     def on_validation(made: onnx.ModelProto) -> Score:
         session = measure.open_session(made.SerializeToString())
-        logits = measure.predict_all(measure.by_session(session), pictures.val.batches())
-        found = measure.compare(logits, logits, pictures.val.targets)
+        logits = measure.predict_all(measure.by_session(session), splits.val.batches())
+        found = measure.compare(logits, logits, splits.val.targets)
         return Score(found.accuracy, found.nll)
 
     try:
-        quantiser = Quantiser(model, pictures.calibration)
-        best, tried = choose(quantiser, on_validation, len(pictures.val.targets))
+        quantiser = Quantiser(model, splits.calibration)
+        best, tried = choose(quantiser, on_validation, len(splits.val.targets))
     except Exception as error:  # onnxruntime has no common class for these
         return Int8(
             None, None, f"{FILE} is not written: onnxruntime cannot quantise this student ({first_line(error)})"
         )
     floating = on_validation(model)
-    account: dict[str, Any] = {"method": best.method, "float32": floating._asdict()}
+    account: dict[str, Any] = {"method": best.method, "calibration_images": splits.calibration_count}
+    account |= {"validation_images": len(splits.val.targets), "float32": floating._asdict()}
     account |= {"tried": {name: score._asdict() for name, score in tried.items()}, "left_out": [], "suggested": []}
     row = _row(trial, folder / FILE, best, max_drop)
     if row["ships"]:
@@ -80,7 +81,7 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
 
 def _row(trial: Trial, path: Path, choice: Choice, max_drop: float) -> dict[str, Any]:
     """Write a quantised model and return its row."""
-    describe(choice.model, trial.description, about(choice, trial.pictures.calibration_count))
+    describe(choice.model, trial.description, about(choice, trial.splits.calibration_count))
     save(choice.model, path)
     form = f"ONNX, int8 (QDQ, {choice.method})"
     return trial.session_row(path, form, lambda s: decide_int8(s.accuracy, trial.own.accuracy, max_drop))

@@ -143,7 +143,7 @@ def _images(batch: int, size: int, channels_last: bool) -> Tensor:
 
 
 def random_images(size: int, count: int = 256, batch: int = 64) -> Iterator[Tensor]:
-    """Yield seeded random images, where there are no pictures: smooth and noisy ones, bright and dark."""
+    """Yield seeded random images, where there are no images: smooth and noisy ones, bright and dark."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(0, count, batch):
         side = torch.randint(1, size + 1, (1,), generator=generator).item()

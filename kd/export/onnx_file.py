@@ -15,7 +15,7 @@ import torch
 from torch.export import ExportedProgram
 
 import kd
-from kd.export.program import quiet
+from kd.export.program import cause_of, quiet
 from kd.inference.description import Description
 from kd.runtime.errors import first_line
 
@@ -29,18 +29,26 @@ def write_onnx(program: ExportedProgram, path: Path, description: Description) -
         ValueError: torch cannot write this network as ONNX, or the checker of ONNX refuses the result.
     """
     try:
-        with quiet():
-            made = torch.onnx.export(
-                program, (), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False, external_data=False
-            )
-            model = made.model_proto
-    except Exception as error:  # torch has no common class for these
-        raise ValueError(f"torch.onnx cannot write this network: {first_line(error)}") from error
+        model = _convert(program)
+    except Exception:  # torch has no common class for these
+        try:
+            with quiet():  # an operator that has no ONNX form here may consist of some that have one
+                program = program.run_decompositions()
+            model = _convert(program)
+        except Exception as error:
+            raise ValueError(f"torch.onnx cannot write this network: {cause_of(error)}") from error
     _forget_origin(model)
     _name_batch(model)
     describe(model, description)
     save(model, path)
     return model
+
+
+def _convert(program: ExportedProgram) -> onnx.ModelProto:
+    names = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    with quiet():
+        made = torch.onnx.export(program, (), **names, dynamo=True, verbose=False, external_data=False)
+        return made.model_proto
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

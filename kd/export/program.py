@@ -31,7 +31,7 @@ def to_program(network: nn.Module, image_size: int) -> ExportedProgram:
         with quiet():
             return torch.export.export(network.eval(), (images,), dynamic_shapes=({0: Dim("batch")},))
     except Exception as error:  # torch has no common class for these
-        raise ValueError(f"torch.export cannot write this network as a program: {first_line(error)}") from error
+        raise ValueError(f"torch.export cannot write this network as a program: {cause_of(error)}") from error
 
 
 def example(image_size: int) -> Tensor:
@@ -47,6 +47,13 @@ def write_program(program: ExportedProgram, path: Path, description: Description
     text = json.dumps(description.to_metadata(), ensure_ascii=False, sort_keys=True)
     with quiet():
         torch.export.save(program, path, extra_files={DESCRIPTION: text})
+
+
+def cause_of(error: BaseException) -> str:
+    """Return one line about the first of a chain of errors: exporters wrap it in advice on themselves."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 @contextmanager

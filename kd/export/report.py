@@ -16,16 +16,16 @@ THREADS = {"all_threads": "all threads", "one_thread": "1 thread"}
 
 
 def decide_float(scores: Scores, count: int, tested: bool) -> tuple[bool | None, str]:
-    """Return whether a float format may ship, and why; None if no test picture has said so.
+    """Return whether a float format may ship, and why; None if no test image has said so.
 
     Args:
-        count: of the images that were compared. tested: whether they are test pictures.
+        count: of the images that were compared. tested: whether they are test images.
     """
-    same, kind = round(scores.agreement * count), "test pictures" if tested else "random images"
+    same, kind = round(scores.agreement * count), "test images" if tested else "random images"
     text = f"agrees with the torch student on {same:,} of {count:,} {kind}"
     if scores.agreement < LEAST_AGREEMENT:
         return False, f"{text}, and {100 * LEAST_AGREEMENT:g} % are required"
-    return (True, text) if tested else (None, f"{text}; no test pictures were at hand")
+    return (True, text) if tested else (None, f"{text}; no test images were at hand")
 
 
 def decide_int8(accuracy: float, reference: float, max_drop: float) -> tuple[bool, str]:
@@ -36,9 +36,7 @@ def decide_int8(accuracy: float, reference: float, max_drop: float) -> tuple[boo
     """
     drop = 100 * (reference - accuracy)
     change = f"loses {drop:.2f} points" if drop >= 0.005 else f"gains {-drop:.2f} points" if drop <= -0.005 else "keeps"
-    text = (
-        f"{change} of accuracy on the test pictures" if change != "keeps" else "keeps the accuracy on the test pictures"
-    )
+    text = f"{change} of accuracy on the test images" if change != "keeps" else "keeps the accuracy on the test images"
     ships = round(drop, 9) < max_drop
     return ships, f"{text}; the limit is {max_drop:g}" if ships else f"{text}, and less than {max_drop:g} is required"
 
@@ -86,13 +84,18 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 def origin(report: Mapping[str, Any]) -> str:
     """Return the sentences that say which student this is, and on what its files were tested."""
     count = report["test_images"]
-    where = f"Tested on {count:,} pictures of {escape(report['pictures'])}." if count else escape(report["pictures"])
+    where = f"Tested on {count:,} images of {escape(report['tested_on'])}." if count else escape(report["tested_on"])
     machine = report["machine"]
     return (
         f"Student of the run `{report['key'][:10]}`, {len(report['classes']):,} classes. {where} "
-        f"Measured on {machine['device_name']} with {machine['threads']} threads, torch {machine['torch']}, "
+        f"Measured on {machine['device_name']} with {machine['threads']} threads, {torch_of(report)}, "
         f"onnxruntime {machine['onnxruntime']}."
     )
+
+
+def torch_of(report: Mapping[str, Any]) -> str:
+    """Return "torch 2.14.1", without the part that says for which accelerator it was built."""
+    return f"torch {report['machine']['torch'].partition('+')[0]}"
 
 
 SHIPS = {True: "yes", False: "no", None: "not tested"}
@@ -122,9 +125,8 @@ def score_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def latency_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the table of latencies: medians in milliseconds, marked if the machine was busy."""
-    machine = report["machine"]
     of_torch = [("torch student", report["torch"]), ("folded student", report["folded"])]
-    rows = [(name, f"torch {machine['torch']}", each) for name, each in of_torch]
+    rows = [(name, torch_of(report), each) for name, each in of_torch]
     rows += [(file["file"], file["runtime"], file) for file in report["files"] if file["latency_ms"]]
     return [{"file": name, "runtime": runtime, **latency_cells(each["latency_ms"])} for name, runtime, each in rows]
 
@@ -161,7 +163,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _small(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1e}"
+    return "–" if value is None else f"{value:.1e}" if value else "0"
 
 
 def failing(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""The pictures that files are calibrated, chosen and tested on: those of the run, or those of a folder."""
+"""The images that files are calibrated, chosen and tested on: those of the run, or those of a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOMS = ("kd.data.datasets", "kd.augment")
 MOST_NAMED = 3  # in a message
 
 
-class NoPictures(Exception):
+class NoImages(Exception):
     """The data of a run cannot be had here; the message says why."""
 
 
@@ -41,7 +41,7 @@ class Part(NamedTuple):
     batches: Callable[[], Iterator[Tensor]]  # float32 [B, 3, S, S] in [0, 1], in the order of the targets
 
 
-class Pictures(NamedTuple):
+class Splits(NamedTuple):
     """Images for one export."""
 
     origin: str  # for the report
@@ -53,15 +53,15 @@ class Pictures(NamedTuple):
     recorded: Mapping[str, np.ndarray] | None = None  # of the run's test images: index, target, logits [N, K] by role
 
 
-def pictures_of_run(source: Source, trusted: bool, scratch: Path) -> Pictures:
-    """Return the pictures of a run, from its decoded data set.
+def splits_of_run(source: Source, trusted: bool, scratch: Path) -> Splits:
+    """Return the images of a run, from its decoded data set.
 
     Args:
         trusted: let its settings name code outside kd. scratch: an empty folder, to decode the data into if the run is
             not in an outputs folder.
 
     Raises:
-        NoPictures: the data are not there, or are others than those that the run was tested on.
+        NoImages: the data are not there, or are others than those that the run was tested on.
         FileNotFoundError, ValueError: a file of the run is missing or damaged, or names code that is not trusted.
     """
     cfg = read_saved(source.run / "config.yaml", ("data", "augment"), ROOMS, trusted)
@@ -70,9 +70,9 @@ def pictures_of_run(source: Source, trusted: bool, scratch: Path) -> Pictures:
         with name_setting(cfg, "data"):
             dataset = build_dataset(cfg, Store(_store_folder(source, cfg, scratch)))
     except (ValueError, OSError) as error:
-        raise NoPictures(str(error)) from error
+        raise NoImages(str(error)) from error
     if dataset.classes != source.model.classes:
-        raise NoPictures(f"its classes are {first_few(dataset.classes, MOST_NAMED)}, and not those of the student")
+        raise NoImages(f"its classes are {first_few(dataset.classes, MOST_NAMED)}, and not those of the student")
     size = min(BATCH, len(dataset.train))
     return _of_dataset(source, dataset, Loader(dataset, size, 0, source.device.device, augment=build_augment(cfg)), run)
 
@@ -82,10 +82,10 @@ def _store_folder(source: Source, cfg: Any, scratch: Path) -> Path:
     return next((folder for folder in folders if folder is not None and folder.is_dir()), scratch)
 
 
-def _of_dataset(source: Source, dataset: ImageDataset, loader: Loader, run: dict[str, np.ndarray]) -> Pictures:
+def _of_dataset(source: Source, dataset: ImageDataset, loader: Loader, run: dict[str, np.ndarray]) -> Splits:
     targets = dataset.targets[dataset.test]
     if not np.array_equal(targets, run.get("target")):
-        raise NoPictures("its test images are not those of the run's predictions.npz: the data have changed")
+        raise NoImages("its test images are not those of the run's predictions.npz: the data have changed")
     val = dataset.val
     if len(val) > MOST_VALIDATION:
         val = np.sort(np.random.default_rng(0).choice(val, MOST_VALIDATION, replace=False))
@@ -101,18 +101,18 @@ def _of_dataset(source: Source, dataset: ImageDataset, loader: Loader, run: dict
         return (each.image for each, _ in zip(loader.epoch(0), range(steps), strict=False))
 
     origin = f"the run's own {dataset.name}"
-    return Pictures(origin, views, steps * loader.batch_size, part(val), part(dataset.test), dataset, run)
+    return Splits(origin, views, steps * loader.batch_size, part(val), part(dataset.test), dataset, run)
 
 
-def pictures_of_folder(folder: Path, description: Description) -> Pictures:
-    """Return the pictures of a folder of class folders: half of each class is tested, the other half chooses.
+def splits_of_folder(folder: Path, description: Description) -> Splits:
+    """Return the images of a folder of class folders: half of each class is tested, the other half chooses.
 
     Raises:
-        FileNotFoundError, ValueError: no such folder, a folder that is no class, no pictures, or a file that is none.
+        FileNotFoundError, ValueError: no such folder, a folder that is no class, no images, or a file that is none.
     """
     files, labels = _list(folder, description)
     position = np.concatenate([np.arange(count) for count in np.bincount(labels) if count])
-    is_test = position % 2 == 0  # a class with one picture is tested
+    is_test = position % 2 == 0  # a class with one image is tested
     with ThreadPoolExecutor() as pool:
         pixels = list(pool.map(partial(_decode, description=description), files))
 
@@ -125,7 +125,7 @@ def pictures_of_folder(folder: Path, description: Description) -> Pictures:
 
     test, val = part(np.flatnonzero(is_test)), part(np.flatnonzero(~is_test))
     few = part(np.random.default_rng(0).permutation(np.flatnonzero(~is_test))[:CALIBRATION_IMAGES])
-    return Pictures(f"{printable(folder)}", few.batches, len(few.targets), val, test)
+    return Splits(f"{printable(folder)}", few.batches, len(few.targets), val, test)
 
 
 def _list(folder: Path, description: Description) -> tuple[list[Path], np.ndarray]:
@@ -146,9 +146,7 @@ def _list(folder: Path, description: Description) -> tuple[list[Path], np.ndarra
         files += inside
         labels += [names[folded(name)]] * len(inside)
     if not files:
-        raise ValueError(
-            f"--images {folder} holds no pictures: it must hold a folder for each class, with its pictures"
-        )
+        raise ValueError(f"--images {folder} holds no images: it must hold a folder for each class, with its images")
     return files, np.array(labels)
 
 
@@ -156,10 +154,10 @@ def _decode(path: Path, description: Description) -> np.ndarray:
     try:
         return stored_pixels(path, description)
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise ValueError(f"{printable(path)} is not a picture that can be read: {error}") from error
+        raise ValueError(f"{printable(path)} is not an image that can be read: {error}") from error
 
 
-def no_pictures(reason: Exception | str) -> str:
-    """Return the sentence of the report where no pictures are at hand."""
+def no_images(reason: Exception | str) -> str:
+    """Return the sentence of the report where no images are at hand."""
     text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    return f"No test pictures were at hand ({text}): --images FOLDER tests on a folder for each class"
+    return f"No test images were at hand ({text}): --images FOLDER tests on a folder for each class"

@@ -42,7 +42,7 @@ def open_source(path: Path, out: Path | None, trusted: bool) -> Source:
     """Load the student of a run folder, of a ``student.safetensors`` or of a ``deploy`` folder.
 
     Args:
-        out: the folder to write; None: ``deploy`` in the folder of the run, or beside the file.
+        out: the folder to write; None: ``deploy`` in the folder, or beside the file.
 
     Raises:
         FileNotFoundError, ValueError: see ``kd.inference.load.load``.
@@ -50,7 +50,7 @@ def open_source(path: Path, out: Path | None, trusted: bool) -> Source:
     path = path.expanduser()
     model = load(path, "student", trusted)
     is_run = (path / MODELS).is_file()
-    parent = path if is_run else path.parent
+    parent = path if path.is_dir() else path.parent
     return Source(model, path if is_run else None, out.expanduser() if out else parent / FOLDER)
 
 

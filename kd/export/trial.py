@@ -17,7 +17,7 @@ from kd.evaluation.cost import state_of
 from kd.export import measure
 from kd.export.measure import Predict, Scores
 from kd.export.report import decide_float, entry, numbers
-from kd.export.run_data import Pictures
+from kd.export.run_data import Splits
 from kd.export.source import Source
 
 ONNXRUNTIME = f"onnxruntime {onnxruntime.__version__}"
@@ -26,17 +26,17 @@ Decision = tuple[bool | None, str]
 
 
 class Trial:
-    """Compares files with the torch student on the test pictures, or on random images where there are none.
+    """Compares files with the torch student on the test images, or on random images where there are none.
 
     Args:
         seconds: time of one latency.
     """
 
-    def __init__(self, source: Source, pictures: Pictures | None, seconds: float):
-        self.source, self.pictures, self.seconds = source, pictures, seconds
+    def __init__(self, source: Source, splits: Splits | None, seconds: float):
+        self.source, self.splits, self.seconds = source, splits, seconds
         self.description, self.size, self.device = source.model.description, source.model.image_size, source.device
         self.network = source.model.network.to(memory_format=torch.contiguous_format)
-        self.targets = pictures.test.targets if pictures else None
+        self.targets = splits.test.targets if splits else None
         self.reference = self.logits(measure.by_torch(self.as_evaluated(self.network)))
 
     @property
@@ -50,7 +50,7 @@ class Trial:
         return measure.compare(self.reference, self.reference, self.targets)
 
     def images(self) -> Iterator[Tensor]:
-        return self.pictures.test.batches() if self.pictures else measure.random_images(self.size)
+        return self.splits.test.batches() if self.splits else measure.random_images(self.size)
 
     def logits(self, predict: Predict) -> np.ndarray:
         return measure.predict_all(predict, self.images())
@@ -64,7 +64,7 @@ class Trial:
 
     def decide(self, scores: Scores) -> Decision:
         """Decide on a float format."""
-        return decide_float(scores, self.count, self.pictures is not None)
+        return decide_float(scores, self.count, self.splits is not None)
 
     def torch_row(self, network: nn.Module) -> dict[str, Any]:
         """Return scores, size as safetensors and latencies of a network of torch."""
@@ -99,7 +99,7 @@ class Trial:
         Raises:
             ValueError: they are those of another student.
         """
-        recorded = (self.pictures.recorded or {}).get("student") if self.pictures else None
+        recorded = (self.splits.recorded or {}).get("student") if self.splits else None
         if recorded is None:
             return None
         if recorded.shape != self.reference.shape:
@@ -111,7 +111,7 @@ class Trial:
         if others > max(1, self.count // 1000):
             raise ValueError(
                 f"{self.source.run}: student.safetensors predicts other classes than predictions.npz for {others:,} of "
-                f"{self.count:,} test pictures: the two files belong to different runs"
+                f"{self.count:,} test images: the two files belong to different runs"
             )
         return {"agreement": found.agreement, "largest_difference": found.largest_difference}
 

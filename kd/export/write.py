@@ -1,4 +1,4 @@
-"""An export, step by step: find pictures, fold, write each file, measure it, decide."""
+"""An export, step by step: find images, fold, write each file, measure it, decide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kd.export.fold import Folded, fold_batch_norms
 from kd.export.int8_file import write_int8
 from kd.export.onnx_file import opset, write_onnx
 from kd.export.program import example, to_program, write_program
-from kd.export.run_data import NoPictures, Pictures, no_pictures, pictures_of_folder, pictures_of_run
+from kd.export.run_data import NoImages, Splits, no_images, splits_of_folder, splits_of_run
 from kd.export.source import Source
 from kd.export.trial import Trial
 from kd.runtime.console import print_line
@@ -33,16 +33,16 @@ class Wanted:
     seconds: float = 0.5  # time of one latency
 
 
-def export(source: Source, folder: Path, wanted: Wanted, pictures: Pictures | None, origin: str) -> dict[str, Any]:
+def export(source: Source, folder: Path, wanted: Wanted, splits: Splits | None, origin: str) -> dict[str, Any]:
     """Write the files of a student into an empty folder; return the report, which is not written yet.
 
     Args:
-        pictures, origin: see ``find_pictures``.
+        splits, origin: see ``find_splits``.
 
     Raises:
         ValueError: a damaged run, or a network that cannot be written.
     """
-    trial = Trial(source, pictures, wanted.seconds)
+    trial = Trial(source, splits, wanted.seconds)
     reproduced = trial.reproduced()
     print_line(f"{source.name}: folding batch norms, writing student.onnx and student.pt2")
     folded, program = fold(trial.network, trial.size)
@@ -65,8 +65,8 @@ def export(source: Source, folder: Path, wanted: Wanted, pictures: Pictures | No
         "name": source.name,
         "key": trial.description.key,
         "classes": list(trial.description.classes),
-        "test_images": trial.count if pictures else None,
-        "pictures": origin,
+        "test_images": trial.count if splits else None,
+        "tested_on": origin,
         "machine": _machine(trial),
         "max_drop": wanted.max_drop,
         **about,
@@ -78,26 +78,26 @@ def export(source: Source, folder: Path, wanted: Wanted, pictures: Pictures | No
     }
 
 
-def find_pictures(source: Source, images: Path | None, trusted: bool, scratch: Path) -> tuple[Pictures | None, str]:
-    """Return the pictures to test on and where they come from, or None and the reason.
+def find_splits(source: Source, images: Path | None, trusted: bool, scratch: Path) -> tuple[Splits | None, str]:
+    """Return the images to test on and where they come from, or None and the reason.
 
     Args:
-        images: class folders, in place of the run's own pictures. trusted: see ``pictures_of_run``.
-        scratch: an empty folder that lasts as long as the pictures.
+        images: class folders, in place of the run's own. trusted: see ``splits_of_run``.
+        scratch: an empty folder that lasts as long as they do.
 
     Raises:
         ValueError, FileNotFoundError: ``--images`` is not right, or a file of the run is damaged.
     """
     if images:
-        found = pictures_of_folder(images.expanduser(), source.model.description)
+        found = splits_of_folder(images.expanduser(), source.model.description)
         return found, found.origin
     if source.run is None:
-        return None, no_pictures("a file alone leads to no data")
+        return None, no_images("a file alone leads to no data")
     try:
-        found = pictures_of_run(source, trusted, scratch)
+        found = splits_of_run(source, trusted, scratch)
         return found, found.origin
-    except NoPictures as error:
-        reason = no_pictures(error)
+    except NoImages as error:
+        reason = no_images(error)
         warn_user(reason)
         return None, reason
 

@@ -225,9 +225,9 @@ def test_the_layers_that_do_harm_are_found_and_left_out(tmp_path):
     quantiser = Quantiser(model, views)
     best, tried = choose(quantiser, score, len(targets))
     assert best.score.accuracy < 0.9, "channels that large ruin the others"
-    better = leave_out(quantiser, best.method, score, lambda found: found.accuracy >= 0.98)
+    better = leave_out(quantiser, best.method, score, lambda found: found.accuracy >= 0.95)
     assert {"stages.1.0", "stages.2.0"} <= set(better.left_out) and len(better.left_out) < 4
-    assert better.score.accuracy >= 0.98
+    assert better.score.accuracy >= 0.95
     assert leave_out(quantiser, best.method, score, lambda found: math.isnan(found.nll)) is None
 
 

@@ -125,7 +125,7 @@ OF_TIMM = {  # families of timm -> the size of their images
     "lcnet_050": 64,
     "starnet_s1": 64,
     "hrnet_w18_small": 64,
-    "vgg11_bn": 64,
+    "hiera_tiny_224": 64,
 }
 
 
