@@ -110,6 +110,13 @@ def check(given: argparse.Namespace) -> None:
         raise ValueError("--auto leaves layers out of int8, and --no-int8 writes none: say only one")
     if given.ort_web and not given.page:
         raise ValueError("--ort-web is for the page: add --page")
+    from kd.export.other_formats import check_installed
+
+    check_installed(others(given))
+
+
+def others(given: argparse.Namespace) -> list[str]:
+    return [name for name in OTHERS if getattr(given, name)]
 
 
 def run(given: argparse.Namespace) -> int:
@@ -127,11 +134,15 @@ def run(given: argparse.Namespace) -> int:
         given.run = best_run(given.run)
     source = open_source(given.run, given.out, given.trusted)
     check_place(source.out)
+    if given.page:
+        from kd.export.page.ort_web import runtime_files
+
+        runtime_files(given.ort_web)  # before minutes of measuring, not after
     wanted = Wanted(
         max_drop=given.max_drop,
         auto=given.auto,
         int8=not given.no_int8,
-        others=[name for name in OTHERS if getattr(given, name)],
+        others=others(given),
         seconds=given.seconds,
     )
     with tempfile.TemporaryDirectory(prefix="kd-export-") as scratch, replaced(source.out) as folder:

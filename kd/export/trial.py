@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kd.evaluation.cost import state_of
 from kd.export import measure
 from kd.export.measure import Predict, Scores
+from kd.export.other_formats import Exported
 from kd.export.report import decide_float, entry, numbers
 from kd.export.run_data import Splits
 from kd.export.source import Source
@@ -87,11 +88,12 @@ class Trial:
         form = "torch.export program, float32"
         return entry(path.name, form, TORCH, path.stat().st_size, scores, latency, self.decide(scores))
 
-    def other_row(self, path: Path, form: str, runtime: str, predict: Predict | None) -> dict[str, Any]:
-        """Return the row of a file of another library; None where that library does not run here."""
-        scores = self.scores(predict) if predict else None
-        decision = self.decide(scores) if scores else (None, "was not run here")
-        return entry(path.name, form, runtime, size_of(path), scores, None, decision)
+    def other_row(self, path: Path, made: Exported) -> dict[str, Any]:
+        """Return the row of a file of another library."""
+        predict = made.predict
+        scores = self.scores(lambda images: predict(images.contiguous().numpy())) if predict else None
+        decision = self.decide(scores) if scores else (None, made.reason or "was not run here")
+        return entry(path.name, made.format, made.runtime, size_of(path), scores, None, decision)
 
     def reproduced(self) -> dict[str, Any] | None:
         """Compare the torch student with the logits that its run recorded; None if there are none.

@@ -11,6 +11,7 @@ import onnxruntime
 from torch import nn
 from torch.export import ExportedProgram
 
+from kd.export import other_formats
 from kd.export.fold import Folded, fold_batch_norms
 from kd.export.int8_file import write_int8
 from kd.export.onnx_file import opset, write_onnx
@@ -114,12 +115,8 @@ def fold(network: nn.Module, image_size: int) -> tuple[Folded, ExportedProgram]:
 
 def _others(trial: Trial, folder: Path, names: Sequence[str], network: nn.Module) -> list[dict[str, Any]]:
     """Write the formats that other libraries write; return their rows."""
-    if not names:
-        return []
-    from kd.export import other_formats
-
     made = other_formats.write(names, folder, network, trial.description)
-    return [trial.other_row(folder / each.file, each.format, each.runtime, each.predict) for each in made]
+    return [trial.other_row(folder / each.file, each) for each in made]
 
 
 def _machine(trial: Trial) -> Mapping[str, Any]:

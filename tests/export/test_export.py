@@ -256,6 +256,7 @@ def test_layers_that_do_harm_are_named_and_left_out_with_auto(tmp_path):
         (["--auto", "--no-int8"], "say only one"),
         (["--ort-web", "somewhere"], "add --page"),
         (["--images", "/nowhere"], "is not a folder"),
+        (["--page", "--ort-web", "/nowhere"], "onnxruntime-web"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_a_sentence(run_folder, capsys, arguments, words):
