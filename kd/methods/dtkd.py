@@ -52,9 +52,7 @@ class DTKD(nn.Module):
 
     needs = frozenset({"logits"})
 
-    def __init__(
-        self, temperature: float | Tensor = 4.0, dynamic: float | Tensor = 3.0, fixed: float | Tensor = 1.0
-    ):
+    def __init__(self, temperature: float | Tensor = 4.0, dynamic: float | Tensor = 3.0, fixed: float | Tensor = 1.0):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")

@@ -4,8 +4,8 @@ https://arxiv.org/abs/2507.15911.
 The classes of the student's k largest logits are compared pair by pair: T^2 KL of the two-class softmaxes of student
 and teacher. The pair of ranks i < j has weight 2 exp(-decay (i + j)) / (1.5 + j - i), so that neighbours at the top
 count most. The k classes together are one more comparison, of weight 1, and the local part is the mean over all
-k (k - 1) / 2 + 1 of them. The remaining K - k classes are the rest. Costs k (k - 1) softmaxes of two classes an image
-and a sort of the student's logits: negligible beside the networks.
+k (k - 1) / 2 + 1 of them. The remaining K - k classes are the rest. Costs a sort of the student's logits and 2 k^2
+softmaxes of two classes an image: negligible beside the networks.
 
 The labels are not used: the choice and order of the classes are the student's, and have no gradient. As in the authors'
 code, with k = 2 the whole set is itself a pair and has the weight of a pair. With k classes or fewer in the data set,
@@ -44,13 +44,15 @@ def local_relations(
     order = torch.sort(student_logits.detach(), dim=-1, descending=True, stable=True).indices
     own, given = student_logits.gather(-1, order), teacher_logits.gather(-1, order)
     top = min(top, order.shape[-1])
-    i, j = torch.triu_indices(top, top, 1, device=order.device)
-    weights = pair_weights(i.to(own.dtype) + 1, j.to(own.dtype) + 1, decay)
-    pairs = (torch.stack([z[..., i], z[..., j]], dim=-1) for z in (own, given))  # [B, pairs, 2]
-    each = soft_label_kl_each(*pairs, temperature).mean(-2)
+    # a table of all pairs, of which those above the diagonal count: choosing them by index would add up the gradient of
+    # a class in another order each time on a GPU
+    pairs = (torch.stack(torch.broadcast_tensors(z[..., :top, None], z[..., None, :top]), -1) for z in (own, given))
+    each = soft_label_kl_each(*pairs, temperature).mean(-3)
+    rank = torch.arange(1, top + 1, device=own.device, dtype=own.dtype)
+    weights = torch.where(rank[:, None] < rank, pair_weights(rank[:, None], rank, decay), 0)
     together = soft_label_kl(own[..., :top], given[..., :top], temperature)
-    whole = weights[0] if top == 2 else 1.0
-    local = ((weights * each).sum(-1) + whole * together) / (len(i) + 1)
+    whole = weights[0, 1] if top == 2 else 1.0
+    local = ((weights * each).sum((-2, -1)) + whole * together) / (top * (top - 1) / 2 + 1)
     if top == order.shape[-1]:
         return local, torch.zeros_like(local)
     return local, soft_label_kl(own[..., top:], given[..., top:], temperature)
@@ -80,7 +82,9 @@ class LDRLD(nn.Module):
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
         if not isinstance(top, int) or top < 2:
-            raise ValueError(f"kd.top counts classes to compare in pairs and must be a whole number of 2 or more, got {top}")
+            raise ValueError(
+                f"kd.top counts classes to compare in pairs and must be a whole number of 2 or more, got {top}"
+            )
         for name, value in {"local": local, "rest": rest, "decay": decay}.items():
             if not isinstance(value, Tensor) and not value >= 0:
                 raise ValueError(f"kd.{name} must not be negative, got {value}")

@@ -1,11 +1,11 @@
 """Minifinetuning: Low-Data Generation Domain Adaptation through Corrective Self-Distillation (Belcak, Heinrich, Kautz,
 Molchanov 2025), https://arxiv.org/abs/2506.15702.
 
-Soft labels, mixed with the label until the label leads. The target is (1 - mix) p_teacher + mix label. Where the teacher
-is wrong, mix is such that the label has ``threshold`` more probability than the teacher's answer; where it is right, the
-label gains ``threshold``, and at most all. So the labels reach the student by way of the teacher, and no cross entropy
-stands beside the term. The paper adapts a language model, and its teacher is the model as it was before; here it is any
-teacher of images. Costs no more than Hinton's term.
+Soft labels, mixed with the label until the label leads: the target is (1 - mix) p_teacher + mix label. Where the
+teacher is wrong, mix is such that the label has ``threshold`` more probability than the teacher's answer; where it is
+right, the label gains ``threshold``, or all that is left. So the labels reach the student by way of the teacher, and no
+cross entropy stands beside the term. The paper adapts a language model, and its teacher is the model as it was before;
+here it is any teacher of images. Costs no more than Hinton's term.
 
 Values agree with the implementation in NVIDIA's Model Optimizer, which adds 1e-7 to the divisors of mix and multiplies
 by T^2. Here 1 - mix and the logarithms of the target are computed without subtraction, so that a sure teacher costs no
@@ -25,9 +25,7 @@ from kd.methods.hinton import soft_label_kl
 EPS = 1e-7  # Model Optimizer's
 
 
-def corrected(
-    teacher_logits: Tensor, target: Tensor, threshold: float | Tensor, temperature: float | Tensor
-) -> Tensor:
+def corrected(teacher_logits: Tensor, target: Tensor, threshold: float | Tensor, temperature: float | Tensor) -> Tensor:
     """Return the logarithm of the target distribution, [B, K].
 
     Args:

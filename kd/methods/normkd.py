@@ -3,8 +3,8 @@ https://arxiv.org/abs/2308.00520.
 
 Hinton's term with a temperature for each image and each network: a stated number of standard deviations of its logits.
 The loss of an image is multiplied by the square of the teacher's temperature, so an image counts more the larger the
-spread of the teacher's logits; kd=lskd weighs all images alike. The DKD form is DKD on the divided logits, with the same
-square. Costs two standard deviations a row besides Hinton's term or DKD: negligible beside the networks.
+spread of the teacher's logits; kd=lskd weighs all images alike. The DKD form is DKD on the divided logits, with the
+same square. Costs two standard deviations a row besides Hinton's term or DKD: negligible beside the networks.
 
 As published, the standard deviation divides by K - 1 and the gradient runs through the student's. The authors' code
 divides by 0 where all logits of an image are equal, as in a classifier that starts at zero; here a deviation below
@@ -14,7 +14,6 @@ larger share.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs

@@ -69,7 +69,16 @@ def test_scale_zero_a_doubled_batch_and_no_invariance_to_a_shift():
 def test_far_logits_and_largest_logits_of_zero_or_less_are_finite_and_right(temperature, dtype):
     far, sure = (array(name, dtype) for name in ("z_s_ext", "z_t_ext"))
     below, two = sure - 61, (array("z_s_c2", dtype), array("z_t_c2", dtype))
-    pairs = ((far, sure), (sure, sure), (below, sure), (far, below), (below, below), (0 * far, sure), (0 * far, 0 * far), two)
+    pairs = (
+        (far, sure),
+        (sure, sure),
+        (below, sure),
+        (far, below),
+        (below, below),
+        (0 * far, sure),
+        (0 * far, 0 * far),
+        two,
+    )
     for student, teacher in pairs:
         own, given = dynamic_temperatures(student, teacher, temperature)
         assert (own > 0).all() and (given > 0).all()
