@@ -41,14 +41,21 @@ def decoupled_kl(
     Args:
         student_logits, teacher_logits: [B, K]. target: [B], int64. temperature: T > 0, a number or a scalar tensor.
     """
+    tckd, nckd = decoupled_kl_each(student_logits, teacher_logits, target, temperature)
+    return tckd.mean(), nckd.mean()
+
+
+def decoupled_kl_each(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``decoupled_kl`` of each image, [B] and [B]."""
     own, given = drop_target(student_logits, target), drop_target(teacher_logits, target)
     nckd = soft_label_kl_each(own, given, temperature)
     pairs = [target_or_not(logits, target, temperature) for logits in (student_logits, teacher_logits)]
     # T logsumexp(z / T) is large at a large T, and its rounding hides the difference of two of them, which nckd has
     rest = ((given / temperature).softmax(-1) * (own - given)).sum(-1) + nckd / temperature
     apart = torch.stack([pairs[0][:, 0] - pairs[1][:, 0], rest], dim=-1)
-    tckd = soft_label_kl_each(*pairs, temperature, apart)
-    return tckd.mean(), nckd.mean()
+    return soft_label_kl_each(*pairs, temperature, apart), nckd
 
 
 class DKD(nn.Module):
