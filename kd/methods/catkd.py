@@ -99,8 +99,13 @@ def check_class_maps(student: Outputs, teacher: Outputs | None, method: str) -> 
     pool and linear layer: that is only a warning.
 
     Raises:
-        ValueError: a teacher without class maps.
+        ValueError: a teacher or a student without class maps.
     """
+    if student.class_maps is None:
+        raise ValueError(
+            f"{method} reads the class maps of the student, and the student shows none, as transformers do: choose "
+            "another student, or a logit method"
+        )
     if teacher is None or teacher.class_maps is None:
         raise ValueError(
             f"{method} reads the class maps of the teacher, and the teacher shows none: cached logits, an "
