@@ -45,7 +45,7 @@ def region_logits(class_maps: Tensor, scales: Sequence[int]) -> Tensor:
 
 
 def region_weights(teacher_logits: Tensor, target: Tensor) -> Tensor:
-    """Return 2 for regions where the teacher is right or wrong unlike in the whole, else 1: [B, R, K], [B] -> [B, R]."""
+    """Return 2 where the teacher is right and its whole wrong, or wrong and right, else 1: [B, R, K], [B] -> [B, R]."""
     right = teacher_logits.argmax(-1) == target[:, None]
     return 1.0 + (right != right[:, :1]).to(teacher_logits.dtype)
 
