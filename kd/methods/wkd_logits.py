@@ -42,7 +42,8 @@ def alignment_distance(features: Tensor) -> Tensor:
         features: of n images of each class, paired by their position.
     """
     centred = features - features.mean(1, keepdim=True)
-    cross = torch.einsum("ind,jne->ijde", centred, centred).square().sum((-2, -1))
+    alike = (centred @ centred.transpose(-1, -2)).flatten(1)  # of the images of a class
+    cross = alike @ alike.T  # the squared norms of F_i' F_j
     own = cross.diagonal().sqrt()
     return 1 - cross / (own[:, None] * own)
 
