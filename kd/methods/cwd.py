@@ -2,9 +2,9 @@
 https://arxiv.org/abs/2011.13256.
 
 A softmax over the places of a channel says where that channel is active; the loss is T^2 KL(teacher || student) of
-these distributions, the mean over images and channels. How strong a channel is matters only by contrast: a constant added to
-a channel changes nothing. Made for segmentation, where the maps are the network's answer: those are the class maps
-here (``maps="class_maps"``). Where the channels of features differ, a 1x1 convolution maps the student's to the
+these distributions, the mean over images and channels. How strong a channel is matters only by contrast: a constant
+added to a channel changes nothing. Made for segmentation, where the maps are the network's answer: those are the class
+maps here (``maps="class_maps"``). Where the channels of features differ, a 1x1 convolution maps the student's to the
 teacher's; equal ones are compared as they are. Maps of different sizes are average-pooled to the smaller. Costs that
 convolution in training; next to nothing without it.
 """
