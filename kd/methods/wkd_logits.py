@@ -50,9 +50,10 @@ def alignment_distance(features: Tensor) -> Tensor:
 
 def cost_of(distance: Tensor, sharpen: float | Tensor) -> Tensor:
     """Return the cost of moving probability between two classes, 1 - exp(-sharpen d), or d for sharpen 0; [K, K]."""
-    if not isinstance(sharpen, Tensor) and sharpen == 0:
-        return distance + EPS
-    return F.relu(1 - torch.exp(-sharpen * distance)) + EPS
+    sharpened = F.relu(1 - torch.exp(-sharpen * distance))
+    if isinstance(sharpen, Tensor):
+        return torch.where(sharpen == 0, distance, sharpened) + EPS
+    return (sharpened if sharpen else distance) + EPS
 
 
 def transport_cost(

@@ -49,6 +49,7 @@ OTHERS = (  # they read embeddings or maps, are bound to a teacher, or have none
     "crd",
     "cwd",
     "dml",
+    "ofa_stages",
     "sdd",
     "sdd_dkd",
     "sdd_nkd",

@@ -119,10 +119,11 @@ def test_far_logits_stay_finite_in_float32(temperature):
 def test_a_stack_of_students_learns_as_separate_students_do():
     _, teacher, target, distance = lesson()
     students = torch.randn(3, *teacher.shape, dtype=torch.float64)
-    numbers = torch.tensor([[1.0, 2, 8], [30, 0, 600], [0.05, 0.1, 0.05]], dtype=torch.float64)
+    numbers = torch.tensor([[1.0, 2, 8], [30, 0, 600], [0.05, 0.1, 0.05], [1, 0, 2]], dtype=torch.float64)
 
     def slope(student, *settings):
-        term = bound(distance, *settings)
+        *first, sharpen = settings
+        term = bound(distance, *first, 10, sharpen)
         return torch.func.grad(lambda z: called(term, z, teacher, target))(student)
 
     stacked = torch.func.vmap(slope)(students, *numbers)
