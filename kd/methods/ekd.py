@@ -29,10 +29,9 @@ from kd.methods.hinton import soft_label_kl_each
 from kd.methods.supervised import CrossEntropy
 
 LARGE = 10.0  # above exp(LARGE) three terms of the series of digamma have all digits of float64
-Number = float | Tensor
 
 
-def as_tensor(x: Number, like: Tensor) -> Tensor:
+def as_tensor(x: float | Tensor, like: Tensor) -> Tensor:
     """Return a scalar tensor; a tensor as it is."""
     return x if isinstance(x, Tensor) else torch.full((), x, dtype=like.dtype, device=like.device)
 
@@ -44,7 +43,7 @@ def digamma_of_exp(x: Tensor) -> Tensor:
     return torch.where(x > LARGE, series, torch.digamma(torch.exp(x.clamp(max=LARGE))))
 
 
-def evidential_cross_entropy(logits: Tensor, target: Tensor, prior: Number) -> Tensor:
+def evidential_cross_entropy(logits: Tensor, target: Tensor, prior: float | Tensor) -> Tensor:
     """Return psi(S) - psi(a_y) of each image, [B]; a = exp(z) + e^prior.
 
     Args:
@@ -55,7 +54,9 @@ def evidential_cross_entropy(logits: Tensor, target: Tensor, prior: Number) -> T
     return digamma_of_exp(log_a.logsumexp(-1)) - digamma_of_exp(own)
 
 
-def expectation_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: Number, prior: Number) -> Tensor:
+def expectation_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor, prior: float | Tensor
+) -> Tensor:
     """Return T^2 KL(teacher || student) of the means of both distributions, a scalar: summed over K, mean over B.
 
     Args:
@@ -70,7 +71,7 @@ def expectation_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     return soft_label_kl_each(temperature * own, temperature * given, temperature, temperature * apart).mean()
 
 
-def dirichlet_kl(student_logits: Tensor, teacher_logits: Tensor, prior: Number) -> Tensor:
+def dirichlet_kl(student_logits: Tensor, teacher_logits: Tensor, prior: float | Tensor) -> Tensor:
     """Return KL(Dirichlet of the teacher || Dirichlet of the student), a scalar: the mean over B.
 
     Args:
@@ -102,7 +103,7 @@ def mean_over_labels(each: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
     return total.mean() / (1.0 if batch.labelled is None else batch.labelled)
 
 
-def check_prior(prior: Number) -> None:
+def check_prior(prior: float | Tensor) -> None:
     """Raise ValueError for a lambda of which e^lambda is no number above 0."""
     if not isinstance(prior, Tensor) and not (math.isfinite(prior) and abs(prior) <= 50):
         raise ValueError(f"kd.prior is the logarithm of what a class has without evidence: -50 to 50, got {prior}")
@@ -115,7 +116,7 @@ class EvidentialCrossEntropy(CrossEntropy):
         prior: the paper's lambda.
     """
 
-    def __init__(self, prior: Number = -1.22):
+    def __init__(self, prior: float | Tensor = -1.22):
         super().__init__()
         check_prior(prior)
         self.prior = prior
@@ -134,7 +135,7 @@ class EvidentialExpectation(nn.Module):
 
     needs = frozenset({"logits"})
 
-    def __init__(self, temperature: Number = 4.0, prior: Number = -1.22):
+    def __init__(self, temperature: float | Tensor = 4.0, prior: float | Tensor = -1.22):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
@@ -157,7 +158,7 @@ class EvidentialDistribution(nn.Module):
 
     needs = frozenset({"logits"})
 
-    def __init__(self, prior: Number = -1.22):
+    def __init__(self, prior: float | Tensor = -1.22):
         super().__init__()
         check_prior(prior)
         self.prior = prior

@@ -30,7 +30,6 @@ from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
 FINEST = 4  # the side of the parts that larger regions are means of
-Number = float | Tensor
 
 
 def region_logits(class_maps: Tensor, scales: Sequence[int]) -> Tensor:
@@ -51,7 +50,7 @@ def region_weights(teacher_logits: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropies_each(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: Number, rest: Number
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor, rest: float | Tensor
 ) -> Tensor:
     """Return -p_t log p_s of the target - rest T^2 sum_k q_t log q_s, [B]; p at T = 1, q over all classes at T.
 
@@ -75,7 +74,7 @@ class ScaleDecoupledKD(nn.Module):
     needs = frozenset({"class_maps"})
     needs_labels = True  # of every image
 
-    def __init__(self, temperature: Number = 4.0, scales: Sequence[int] = (1, 2)):
+    def __init__(self, temperature: float | Tensor = 4.0, scales: Sequence[int] = (1, 2)):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
@@ -111,9 +110,9 @@ class ScaleDecoupledDKD(ScaleDecoupledKD):
 
     def __init__(
         self,
-        temperature: Number = 4.0,
-        target: Number = 1.0,
-        nontarget: Number = 8.0,
+        temperature: float | Tensor = 4.0,
+        target: float | Tensor = 1.0,
+        nontarget: float | Tensor = 8.0,
         scales: Sequence[int] = (1, 2),
     ):
         super().__init__(temperature, scales)
@@ -146,7 +145,9 @@ class ScaleDecoupledNKD(ScaleDecoupledKD):
         nontarget: its weight, gamma in the code. scales: of ``ScaleDecoupledKD``.
     """
 
-    def __init__(self, temperature: Number = 1.0, nontarget: Number = 1.5, scales: Sequence[int] = (1, 2)):
+    def __init__(
+        self, temperature: float | Tensor = 1.0, nontarget: float | Tensor = 1.5, scales: Sequence[int] = (1, 2)
+    ):
         super().__init__(temperature, scales)
         if not isinstance(nontarget, Tensor) and not nontarget >= 0:
             raise ValueError(f"kd.nontarget must not be negative, got {nontarget}")
