@@ -36,6 +36,9 @@ ONLY = {  # library -> the packages and files that know it
     "seaborn": {"report.figures"},
     "difflib": {"runtime.text"},  # one "did you mean" for all
     "matplotlib": {"report.figures"},
+    "onnx": {"export", "predict"},
+    "onnxruntime": {"export", "predict"},
+    "onnxscript": {"export", "predict"},
 }
 LONGEST = 400  # lines of a file
 

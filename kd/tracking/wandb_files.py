@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kd.store.files import write_text
@@ -41,22 +41,42 @@ class RunSegments:
         No process may be writing to them. Kept and returned are those that a server has or may have in part: an offline
         segment that ``wandb sync`` has touched, and an online one, unless the server is reachable now (``online``).
         """
+        return self._remove(lambda segment: online if _is_online(segment) else not _is_touched(segment))
+
+    def remove_superseded(self, folder: str) -> None:
+        """Remove the offline segments that were never synced and hold this folder: another segment replaces it."""
+        self._remove(lambda each: not _is_online(each) and not _is_touched(each) and (each / folder).is_dir())
+
+    def present(self) -> list[Path]:
+        """Return the segments that are on disk, oldest first."""
         try:
             names = self.listing.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
+        # a list may be torn, or planted
+        own = [self.folder / name for name in dict.fromkeys(names) if self._own.fullmatch(name)]
+        return [segment for segment in own if segment.is_dir()]
+
+    def _remove(self, is_redundant: Callable[[Path], bool]) -> list[Path]:
+        """Remove segments and return the rest."""
         kept = []
-        for name in dict.fromkeys(names):
-            segment = self.folder / name
-            if not self._own.fullmatch(name) or not segment.is_dir():  # a list may be torn, or planted
-                continue
-            touched = any(segment.glob("*.wandb.sync*"))
-            if not (touched if name.startswith("offline-") else not online):
+        for segment in self.present():
+            if is_redundant(segment):
                 shutil.rmtree(segment, ignore_errors=True)
             if segment.exists():
                 kept.append(segment)
-        write_text(self.listing, "".join(f"{segment.name}\n" for segment in kept))
+        if self.listing.exists():
+            write_text(self.listing, "".join(f"{segment.name}\n" for segment in kept))
         return kept
+
+
+def _is_online(segment: Path) -> bool:
+    return not segment.name.startswith("offline-")
+
+
+def _is_touched(segment: Path) -> bool:
+    """Whether ``wandb sync`` has sent something of a segment."""
+    return any(segment.glob("*.wandb.sync*"))
 
 
 def has_unsynced(segment: Path) -> bool:

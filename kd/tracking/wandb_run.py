@@ -28,7 +28,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -210,10 +210,39 @@ class WandbRun:
 
     def _log_artifact(self, key: str, path: Path, result: Mapping[str, Any]) -> None:
         name, metadata = f"{key}-{self.arguments['id']}", artifact_metadata(result, key)
-        artifact = make_artifact(name, path, self.segment, metadata)
+        self._send(make_artifact(name, path, self.segment, metadata))
+
+    def _send(self, artifact: Any) -> None:
         self._wandb.log_artifact(artifact)
         if self.url:
             artifact.wait(timeout=FINISH_TIMEOUT)  # otherwise a failed upload is silent, and no sync repeats it
+
+    def reopen(self) -> None:
+        """Begin a further segment of a run that has ended: online if it is there, offline where that does not work.
+
+        No earlier segment is removed, because this process does not log their rows again.
+        """
+        try:
+            self.begin(self.mode, continued=True)
+        except Exception as error:
+            wandb_service.teardown()
+            self._guard.warn_failure("opening the run again", error)
+            self.begin("offline", continued=True)
+
+    def add(self, make: Callable[[Path], Any], summary: Mapping[str, Any]) -> bool:
+        """Add an artifact and numbers to a run that was opened again; return whether W&B has both.
+
+        Args:
+            make: returns the ``wandb.Artifact``, given the folder of the segment.
+            summary: all of it, since a sync may replace what an earlier segment wrote.
+        """
+        if not self.server_answers():
+            self._continue_offline()
+        with self._guard.catch("adding an artifact"):
+            self._wandb.summary.update(dict(summary))
+            self._send(make(self.segment))
+            return True
+        return False
 
     def end(self, exit_code: int = 0) -> bool:
         """End the current segment; return whether all of it reached the server, or the disk if offline."""

@@ -50,7 +50,8 @@ def agrees(
     """Assert that ``loss(*inputs)`` has the published value and gradient: to 1e-10, in float32 to 1e-5.
 
     Args:
-        exact: another tolerance, for a published value that is less precise itself. gradient: False leaves the gradient's norm in float32 out, where cancellation leaves nothing of it.
+        exact: another tolerance, for a published value that is less precise itself.
+        gradient: False leaves the gradient's norm in float32 out, where cancellation leaves nothing of it.
     """
     given = {name: array(name, dtype) for name in entry["inputs"]}
     given[entry["grad_wrt"]].requires_grad_()

@@ -12,7 +12,7 @@ from kd.report.sweep.aggregate import cell_rows
 from kd.report.sweep.html import html
 from kd.report.sweep.report import write_sweep_report
 from kd.report.sweep.view import points, views
-from tests.report.sweep.browser import Browser, find
+from tests.browser import BRIGHT, Browser, find
 from tests.report.sweep.fake import make_sweep
 
 pytestmark = pytest.mark.skipif(
@@ -29,14 +29,6 @@ CHOOSE = """
 ((name, value) => { const label = [...document.querySelectorAll("#tools label")].find(l => l.firstChild.data === name);
   const select = label.querySelector("select"); select.value = value; select.dispatchEvent(new Event("change")); })
 """
-# The brightness, 0 to 1, of a computed colour; it is drawn because colours have many notations.
-BRIGHT = """
-(colour => { const pen = document.createElement("canvas").getContext("2d"); pen.fillStyle = colour;
-  pen.fillRect(0, 0, 1, 1); const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b; })
-"""
-
 # {element: [brightness of the text, of the background]}
 CONTRAST = """
 bright => {

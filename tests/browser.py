@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync"),
     *("--hide-scrollbars", "--force-color-profile=srgb"),
 )
+
+# The brightness, 0 to 1, of a computed colour; it is drawn because colours have many notations.
+BRIGHT = """
+(colour => { const pen = document.createElement("canvas").getContext("2d"); pen.fillStyle = colour;
+  pen.fillRect(0, 0, 1, 1); const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b; })
+"""
 
 
 def find() -> str | None:
@@ -105,9 +114,10 @@ class Browser:
         elif event == "Network.requestWillBeSent":
             self.fetched.append(params["request"]["url"])
 
-    def open(self, path: Path) -> None:
+    def open(self, place: Path | str) -> None:
+        """Open a file, or an address."""
         self._events.clear()
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while not any(event["event"] == "Page.loadEventFired" for event in self._events):
             self._read(20)
 
@@ -134,6 +144,12 @@ class Browser:
         box = self.run(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({place}.getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def choose_files(self, selector: str, paths: Iterable[Path]) -> None:
+        """Give files to an ``<input type=file>``, as its dialogue would."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve()) for path in paths])
 
     def key(self, name: str, code: int) -> None:
         """Press a key in the focused element: ``key("Enter", 13)``."""
