@@ -33,6 +33,40 @@ def target_or_not(logits: Tensor, target: Tensor, temperature: float | Tensor) -
     return torch.stack([logits.gather(-1, target[:, None]).squeeze(-1), rest], dim=-1)
 
 
+def target_kl_each(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    student_class: Tensor,
+    teacher_class: Tensor,
+    temperature: float | Tensor,
+    others: Tensor,
+) -> Tensor:
+    """Return T^2 KL([p, 1 - p]) of each image, [B]; p: the probability of one class, which may differ by network.
+
+    Args:
+        student_logits, teacher_logits: [B, K]. student_class, teacher_class: [B], int64.
+        others: [B], ``soft_label_kl_each`` of the other K - 1 classes.
+    """
+    own, given = drop_target(student_logits, student_class), drop_target(teacher_logits, teacher_class)
+    pairs = [
+        target_or_not(logits, place, temperature)
+        for logits, place in ((student_logits, student_class), (teacher_logits, teacher_class))
+    ]
+    # T logsumexp(z / T) is large at a large T, and its rounding hides the difference of two of them, which others has
+    rest = ((given / temperature).softmax(-1) * (own - given)).sum(-1) + others / temperature
+    apart = torch.stack([pairs[0][:, 0] - pairs[1][:, 0], rest], dim=-1)
+    return soft_label_kl_each(*pairs, temperature, apart)
+
+
+def decoupled_kl_each(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (TCKD, NCKD) of each image, [B] and [B], with T^2 in them: summed over classes."""
+    own, given = drop_target(student_logits, target), drop_target(teacher_logits, target)
+    nckd = soft_label_kl_each(own, given, temperature)
+    return target_kl_each(student_logits, teacher_logits, target, target, temperature, nckd), nckd
+
+
 def decoupled_kl(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -43,19 +77,6 @@ def decoupled_kl(
     """
     tckd, nckd = decoupled_kl_each(student_logits, teacher_logits, target, temperature)
     return tckd.mean(), nckd.mean()
-
-
-def decoupled_kl_each(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float | Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return ``decoupled_kl`` of each image, [B] and [B]."""
-    own, given = drop_target(student_logits, target), drop_target(teacher_logits, target)
-    nckd = soft_label_kl_each(own, given, temperature)
-    pairs = [target_or_not(logits, target, temperature) for logits in (student_logits, teacher_logits)]
-    # T logsumexp(z / T) is large at a large T, and its rounding hides the difference of two of them, which nckd has
-    rest = ((given / temperature).softmax(-1) * (own - given)).sum(-1) + nckd / temperature
-    apart = torch.stack([pairs[0][:, 0] - pairs[1][:, 0], rest], dim=-1)
-    return soft_label_kl_each(*pairs, temperature, apart), nckd
 
 
 class DKD(nn.Module):
