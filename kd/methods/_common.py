@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Outputs
+from kd.interfaces import Outputs, mean_of_heads
 from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
@@ -115,3 +117,32 @@ def check_embedding(teacher: Outputs | None, method: str) -> None:
             f"{method} compares embeddings, and the teacher shows none: cached logits and an ensemble have no "
             "embedding. Choose a single teacher, teacher.source=auto, or a logit method"
         )
+
+
+@torch.no_grad()
+def classifier_rows(teacher: nn.Module, image_size: int, method: str) -> Tensor:
+    """Return the weights of the teacher's classifier, one row for each of its logits, [K, D]; D as its embedding.
+
+    Raises:
+        ValueError: the logits are not one linear layer of the embedding.
+    """
+    image = torch.linspace(0, 1, 3 * image_size**2, device=next(teacher.parameters()).device)
+    last, _ = teacher.forward_intermediates(image.view(1, 3, image_size, image_size))
+    called: list[nn.Linear] = []
+    linear = [module for module in teacher.modules() if isinstance(module, nn.Linear)]
+    hooks = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in linear]
+    logits = mean_of_heads(teacher.forward_head(last))
+    for hook in hooks:
+        hook.remove()
+    embedding, pick = mean_of_heads(teacher.forward_head(last, pre_logits=True)), getattr(teacher, "reclass", None)
+    if called and isinstance(embedding, Tensor) and embedding.shape[1:] == called[-1].weight.shape[1:]:
+        answer = F.linear(embedding, called[-1].weight, called[-1].bias)
+        answer = answer if pick is None else pick(answer)
+        if answer.shape == logits.shape and torch.allclose(answer, logits, 1e-2, 1e-2 * float(logits.abs().max())):
+            rows = called[-1].weight.detach()
+            return rows.clone() if pick is None else pick(rows.T).T.contiguous()
+    raise ValueError(
+        f"{method} reads the weights of the teacher's classifier, and the logits of this teacher are not one linear "
+        "layer of its embedding: an ensemble and an exported program show none, and DeiT has two. Choose a single "
+        "teacher with such a classifier, or another method"
+    )

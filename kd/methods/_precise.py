@@ -37,7 +37,7 @@ def kl(apart: Tensor, teacher_logits: Tensor, temperature: float | Tensor, writt
     p, x = log_p.exp(), apart / temperature
     x = x - (p * x).sum(-1, keepdim=True)
     # where x is large, p may be 0 in float32 while p exp(x) is not
-    terms = torch.where(x.abs() < 0.5, p * _exp_beyond(x), (log_p + x).exp() - p - p * x)
+    terms = torch.where(x.abs() < 0.5, p * exp_beyond(x), (log_p + x).exp() - p - p * x)
     beyond = terms.sum(-1, keepdim=True)
     return torch.where(beyond < 1, torch.log1p(beyond), written_out)  # also where it is infinite or NaN
 
@@ -60,7 +60,7 @@ def centred_softmax(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return (x - x.mean(-1, keepdim=True)) / (x + 1).sum(-1, keepdim=True)
 
 
-def _exp_beyond(x: Tensor) -> Tensor:
+def exp_beyond(x: Tensor) -> Tensor:
     """exp(x) - 1 - x for |x| < 1/2."""
     series = torch.ones_like(x)
     for n in range(EXP_TERMS, 2, -1):

@@ -59,52 +59,65 @@ class CATKD(nn.Module):
         self.size, self.normalize = size, normalize
 
     def bind(self, context: Context) -> None:
-        """Check with a map of large values that the teacher's head is a global average pool and a linear layer.
-
-        Raises:
-            ValueError: the head is more than that.
-        """
-        with torch.no_grad():
-            last, features = context.teacher.forward_intermediates(
-                torch.zeros(
-                    1, 3, context.image_size, context.image_size, device=next(context.teacher.parameters()).device
-                )
-            )
-            if not is_map(last, features):
-                return  # an ensemble, a transformer; ``setup`` refuses it
-            probe = last.new_tensor(PROBE)[torch.arange(last.shape[1]) % len(PROBE)]  # [C, 2, 2]
-            maps, logits = class_activation(context.teacher, probe[None]), context.teacher.forward_head(probe[None])
-        if not _maps_make_logits(Outputs(logits, class_maps=maps)):
-            raise ValueError(
-                "kd=catkd needs class maps whose mean over places is the logits, and this teacher has none: its head "
-                "is more than a global average pool and a linear layer. Choose a ResNet or another teacher with such a "
-                "head, or a method that reads other maps, e.g. kd=at"
-            )
+        """Check the teacher's head: see ``check_head``."""
+        check_head(context, "kd=catkd")
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        """Check the class maps; there is nothing to build.
-
-        The mean of a student's class maps may differ from its logits because of dropout, or because its head is more
-        than pool and linear layer: that is only a warning.
-
-        Raises:
-            ValueError: a teacher without class maps.
-        """
-        if teacher is None or teacher.class_maps is None:
-            raise ValueError(
-                "kd=catkd reads the class maps of the teacher, and the teacher shows none: cached logits, an "
-                "ensemble and a transformer have none. Choose a single teacher, teacher.source=auto, or a logit method"
-            )
-        warn_single_map(teacher.class_maps, "kd=catkd", "its class maps hold no more than its logits")
-        if not _maps_make_logits(student):
-            warn_user(
-                "kd=catkd: the mean of the student's class maps over places is not its logits. With dropout before its "
-                "classifier this is normal. Without dropout its head is more than a global average pool and a linear "
-                "layer, and learning class maps need not help its logits"
-            )
+        """Check the class maps: see ``check_class_maps``; there is nothing to build."""
+        check_class_maps(student, teacher, "kd=catkd")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return class_attention_loss(student.class_maps, teacher.class_maps, self.size, self.normalize)
+
+
+def check_head(context: Context, method: str) -> None:
+    """Check with a map of large values that the teacher's head is a global average pool and a linear layer.
+
+    Raises:
+        ValueError: the head is more than that.
+    """
+    with torch.no_grad():
+        last, features = context.teacher.forward_intermediates(
+            torch.zeros(1, 3, context.image_size, context.image_size, device=next(context.teacher.parameters()).device)
+        )
+        if not is_map(last, features):
+            return  # an ensemble, a transformer; ``check_class_maps`` refuses it
+        probe = last.new_tensor(PROBE)[torch.arange(last.shape[1]) % len(PROBE)]  # [C, 2, 2]
+        maps, logits = class_activation(context.teacher, probe[None]), context.teacher.forward_head(probe[None])
+    if not _maps_make_logits(Outputs(logits, class_maps=maps)):
+        raise ValueError(
+            f"{method} needs class maps whose mean over places is the logits, and this teacher has none: its head "
+            "is more than a global average pool and a linear layer. Choose a ResNet or another teacher with such a "
+            "head, or a method that reads other maps, e.g. kd=at"
+        )
+
+
+def check_class_maps(student: Outputs, teacher: Outputs | None, method: str) -> None:
+    """Check the class maps of both networks.
+
+    The mean of a student's class maps may differ from its logits because of dropout, or because its head is more than
+    pool and linear layer: that is only a warning.
+
+    Raises:
+        ValueError: a teacher or a student without class maps.
+    """
+    if student.class_maps is None:
+        raise ValueError(
+            f"{method} reads the class maps of the student, and the student shows none, as transformers do: choose "
+            "another student, or a logit method"
+        )
+    if teacher is None or teacher.class_maps is None:
+        raise ValueError(
+            f"{method} reads the class maps of the teacher, and the teacher shows none: cached logits, an "
+            "ensemble and a transformer have none. Choose a single teacher, teacher.source=auto, or a logit method"
+        )
+    warn_single_map(teacher.class_maps, method, "its class maps hold no more than its logits")
+    if not _maps_make_logits(student):
+        warn_user(
+            f"{method}: the mean of the student's class maps over places is not its logits. With dropout before its "
+            "classifier this is normal. Without dropout its head is more than a global average pool and a linear "
+            "layer, and learning class maps need not help its logits"
+        )
 
 
 def _maps_make_logits(outputs: Outputs) -> bool:

@@ -174,3 +174,5 @@ def test_wrong_settings_and_teachers_are_refused():
     for teacher in (None, Outputs(torch.zeros(2, 6))):
         with pytest.raises(ValueError, match="class maps of the teacher"):
             CATKD().setup(student, teacher)
+    with pytest.raises(ValueError, match="class maps of the student"):
+        CATKD().setup(Outputs(torch.zeros(2, 6)), student)

@@ -45,7 +45,16 @@ def warmed(page: dict, temperature: float) -> dict:
     }
 
 
-OTHERS = ("crd", "dml")  # they read embeddings or have no teacher; tested below
+OTHERS = (  # they read embeddings or maps, are bound to a teacher, or have none; tested below or in their own files
+    "crd",
+    "cwd",
+    "dml",
+    "ofa_stages",
+    "sdd",
+    "sdd_dkd",
+    "sdd_nkd",
+    "wkd_logits",
+)
 METHODS = [method for method in options("kd") if method not in OTHERS and pages(method)]
 
 

@@ -77,6 +77,7 @@ def test_a_term_that_reads_labels_says_so(method):
     """The hard term leaves out images without labels; any other term that reads labels has ``needs_labels``."""
     for term in build_objective(compose(f"kd={method}").kd).terms.values():
         if not isinstance(term, CrossEntropy):
-            source = inspect.getsource(type(term))
+            ours = [kind for kind in type(term).__mro__ if kind.__module__.startswith("kd.")]
+            source = "".join(map(inspect.getsource, ours))
             reads = any(name in source for name in ("batch.target", "context.targets", "mixup_target"))
             assert reads == getattr(term, "needs_labels", False), type(term)
