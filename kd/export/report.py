@@ -149,7 +149,10 @@ def is_calm(report: Mapping[str, Any]) -> bool:
 
 
 def _note_on_latency(report: Mapping[str, Any]) -> str:
-    text = "Sizes in KB of 1,024 bytes. Latency: median of one call, images in memory, after a warm-up, as in the report of the run."
+    text = (
+        "Sizes are in KB of 1,024 bytes. Latency: median of one call, images in memory, after a warm-up, as in the "
+        "report of the run."
+    )
     if is_calm(report):
         return text
     return (
