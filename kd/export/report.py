@@ -112,7 +112,7 @@ def score_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "file": name,
             "format": form,
-            "size (KB)": significant(each["size_bytes"] / 1000, 4),
+            "size (KB)": significant(each["size_bytes"] / 1024, 4),
             "accuracy (%)": percent(each["accuracy"]),
             "agreement (%)": percent(each.get("agreement")),
             "NLL (nats)": _number(each["nll"], 4),
@@ -149,7 +149,10 @@ def is_calm(report: Mapping[str, Any]) -> bool:
 
 
 def _note_on_latency(report: Mapping[str, Any]) -> str:
-    text = "Latency: median of one call, images in memory, after a warm-up, as in the report of the run."
+    text = (
+        "Sizes are in KB of 1,024 bytes. Latency: median of one call, images in memory, after a warm-up, as in the "
+        "report of the run."
+    )
     if is_calm(report):
         return text
     return (

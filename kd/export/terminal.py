@@ -26,7 +26,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _cells(name: str, row: Mapping[str, Any], ships: str) -> tuple[str, ...]:
-    size = significant(row["size_bytes"] / 1000)
+    size = significant(row["size_bytes"] / 1024)
     times = [_time(row, batch) for batch in ("batch_1", "batch_64")]
     return name, size, percent(row["accuracy"]), percent(row["agreement"]), *times, ships
 

@@ -50,7 +50,7 @@ def make(**more):
     files = [
         entry("student.onnx", "ONNX, float32", "onnxruntime 1", 380_000, good, LATENCY, (True, "agrees")),
         entry("student.int8.onnx", "ONNX, int8", "onnxruntime 1", 108_000, bad, LATENCY, (False, "loses 20 points")),
-        entry("student.tflite", "LiteRT", "none", 1000, None, None, (None, "was not run here")),
+        entry("student.tflite", "LiteRT", "none", 1024, None, None, (None, "was not run here")),
     ]
     row = numbers(good) | {"size_bytes": 382_000, "latency_ms": LATENCY}
     machine = {"device_name": "a processor", "threads": 2, "torch": "2.14.1", "onnxruntime": "1.32.0"}
@@ -64,8 +64,8 @@ def test_the_report_has_a_row_for_each_file_and_says_which_may_not_ship(tmp_path
     write_report(tmp_path, report)
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| student.onnx | ONNX, float32 | 380.0 | 90.00 | 100.00 | 0.3000 | 1.0e-06 | yes |" in text
-    assert "| student.int8.onnx | ONNX, int8 | 108.0 | 70.00 | 80.00 | 0.9000 | 2.5e+00 | no |" in text
+    assert "| student.onnx | ONNX, float32 | 371.1 | 90.00 | 100.00 | 0.3000 | 1.0e-06 | yes |" in text
+    assert "| student.int8.onnx | ONNX, int8 | 105.5 | 70.00 | 80.00 | 0.9000 | 2.5e+00 | no |" in text
     assert "| student.tflite | LiteRT | 1.000 | – | – | – | – | not tested |" in text
     assert "`student.int8.onnx` **may not ship**: loses 20 points." in text
     assert (
