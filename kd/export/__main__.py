@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.runtime.console import display_folder, display_path
-from kd.runtime.errors import explain_os_error
+from kd.runtime.errors import first_line
 from kd.runtime.signals import exit_now, install_handlers
 from kd.runtime.streams import open_streams
 from kd.runtime.user_warnings import show_plainly
@@ -24,17 +24,32 @@ OTHERS = ("openvino", "coreml", "tflite")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 2 for a refusal, and 1 if a file was written that may not ship."""
     open_streams()
-    given = parse_arguments(arguments)
+    given, written = parse_arguments(arguments), None
     try:
         check(given)
-        return run(given)
+        source, report = write(given)
+        written = source.out
+        return share(source, report, given)
     except (ValueError, OSError) as error:
-        print(f"kd.export: {explain_os_error(error, given.out or given.run)}", file=sys.stderr)
+        print(f"kd.export: {explain(error, given.out or given.run)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kd.export: interrupted; nothing was written", file=sys.stderr, flush=True)
+        outcome = f"{display_path(written)} is complete" if written else "nothing was written"
+        print(f"kd.export: interrupted; {outcome}", file=sys.stderr, flush=True)
         exit_now()
         return 130
+
+
+def explain(error: ValueError | OSError, place: Path) -> str:
+    """Return one sentence; an error of the system names what the user named, and no file beside it that is temporary.
+
+    Args:
+        place: what is read or written.
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    named = Path(str(error.filename or place))
+    return f"{place if any(part.startswith('.') for part in named.parts) else named}: {error.strerror}"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -119,15 +134,20 @@ def others(given: argparse.Namespace) -> list[str]:
     return [name for name in OTHERS if getattr(given, name)]
 
 
-def run(given: argparse.Namespace) -> int:
-    """Export, and print what was written."""
-    from kd.export.publish import check_place, replaced
-    from kd.export.report import failing, write_report
-    from kd.export.source import open_source
-    from kd.export.terminal import summary
-    from kd.export.write import Wanted, export, find_splits
-    from kd.tracking.deploy import log_deploy
+def write(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Write the folder; return what was exported and the report.
 
+    Raises:
+        ValueError, OSError: refused; an earlier export stays as it was.
+    """
+    from kd.export.publish import check_place, replaced
+    from kd.export.report import write_report
+    from kd.export.source import open_source
+
+    try:
+        from kd.export.write import Wanted, export, find_splits
+    except ImportError as error:
+        raise ValueError(f'a library of the extra "export" cannot be imported: {first_line(error)}') from error
     if given.best:
         from kd.export.best import best_run
 
@@ -150,6 +170,15 @@ def run(given: argparse.Namespace) -> int:
         report = export(source, folder, wanted, splits, origin)
         accompany(folder, source, splits, report, given)
         write_report(folder, report)
+    return source, report
+
+
+def share(source: Any, report: dict[str, Any], given: argparse.Namespace) -> int:
+    """Print what was written, log it to W&B and upload it; return the exit code."""
+    from kd.export.report import failing
+    from kd.export.terminal import summary
+    from kd.tracking.deploy import log_deploy
+
     print(f"\n{summary(report)}\n\nReport: {display_path(source.out / 'report.md')}")
     if source.run and (line := log_deploy(source.run, source.out, report)):
         print(line)

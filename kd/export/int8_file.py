@@ -31,7 +31,7 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
 
     Args:
         max_drop: points of accuracy that it may lose on the test split. auto: leave out the layers that do harm, if it
-            loses more.
+            loses more: validation chooses which, the test split only that any are left out.
     """
     splits = trial.splits
     if splits is None or not splits.calibration_count or not len(splits.val.targets):
@@ -69,7 +69,9 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
     named = ", ".join(better.left_out)
     if auto:
         row = _row(trial, folder / FILE, better, max_drop)
-        row["reason"] += f"; these layers stay float32: {named}"
+        row["reason"] += (
+            f"; all of it in int8 lost too much there, so these layers stay float32, by validation: {named}"
+        )
         return Int8(row, account | {"left_out": list(better.left_out)})
     points = 100 * (floating.accuracy - better.score.accuracy)
     row["reason"] += (

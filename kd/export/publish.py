@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kd.data.files import printable
+from kd.runtime.text import first_few
 from kd.store.files import make_folder, share_folder
 
 REPORT = "report.json"  # written last: a folder with it is complete
+OURS = {"files", "torch", "folded", "key"}  # entries of every report
+MOST_NAMED = 3  # in a message
+WRITTEN = {
+    REPORT,
+    "report.md",
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "confusion.png",
+    "page",
+}  # or student.*
 
 
 @contextmanager
@@ -37,10 +51,20 @@ def check_place(folder: Path) -> None:
     """Raise ValueError for a folder that an export must not replace."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: --out must name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).is_file():
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if name not in WRITTEN and not name.startswith("student.")]
+    if others or (names and not _is_report(folder / REPORT)):
+        found = first_few(map(printable, others or names), MOST_NAMED)
         raise ValueError(
-            f"{folder} holds files that no export wrote: --out must name a new folder, or an earlier export"
+            f"{folder} holds {found}, which no export wrote: name another folder with --out, or move that away"
         )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).keys() >= OURS
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _take_place(partial: Path, folder: Path) -> None:

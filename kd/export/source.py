@@ -12,7 +12,7 @@ from kd.inference.model import Model
 from kd.records.run_folder import MODELS, load_arrays, read_part
 from kd.runtime.device import Device
 
-FOLDER = "deploy"
+FOLDER, STUDENT = "deploy", "student.safetensors"
 
 
 class Source(NamedTuple):
@@ -48,6 +48,8 @@ def open_source(path: Path, out: Path | None, trusted: bool) -> Source:
         FileNotFoundError, ValueError: see ``kd.inference.load.load``.
     """
     path = path.expanduser()
+    if path.name == STUDENT and (path.parent / MODELS).is_file():
+        path = path.parent  # the file of a run that is here
     model = load(path, "student", trusted)
     is_run = (path / MODELS).is_file()
     parent = path if path.is_dir() else path.parent

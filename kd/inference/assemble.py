@@ -44,29 +44,36 @@ def assemble(
     Raises:
         ValueError: the network cannot be built here; says why.
     """
-    with torch.random.fork_rng(devices=[]):
-        if "ensemble" in spec:
-            members = [_assemble_one(each, classes, image_size, trusted) for each in spec["ensemble"]]
-            return Ensemble(members, spec["combine"]).eval()
-        return _assemble_one(spec, classes, image_size, trusted).eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if "ensemble" in spec:
+                members = [_assemble_one(each, classes, image_size, trusted) for each in spec["ensemble"]]
+                return Ensemble(members, spec["combine"]).eval()
+            return _assemble_one(spec, classes, image_size, trusted).eval()
+    except Exception as error:  # settings of a file may be anything
+        raise ValueError(f"the network cannot be built: {explain(error)}") from error
+
+
+def explain(error: Exception) -> str:
+    """Return the first line of an error; of a missing setting also what is missing."""
+    return f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
 
 
 def _assemble_one(spec: Mapping[str, Any], classes: Sequence[str], image_size: int, trusted: bool) -> Normalized:
     side, names = spec.get("image_size") or image_size, spec.get("classes")
-    try:
-        network = make(spec["network"], trusted, num_classes=len(names or classes), image_size=side)
-        if hasattr(network, "read"):
-            raise ValueError("it is an exported program, whose file torch.export.load reads")
-        if spec.get("attention"):
-            attach(network, make(spec["attention"]["wrap"], trusted), spec["attention"]["stages"], None)
-        resize = Resize(side) if spec.get("image_size") else None
-        reclass = PickClasses(positions_of(classes, names, Path("its classes"))) if names else None
-        whole = Normalized(network, *NO_STATISTICS, resize, reclass)
-        if more := spec.get("extended_by"):
-            teacher = _assemble_one(more["teacher"], classes, image_size, trusted).eval()
-            whole = _extended(whole, teacher, more["objective"], image_size, trusted)
-    except Exception as error:  # settings of a file may be anything
-        raise ValueError(f"the network cannot be built: {first_line(error)}") from error
+    network = make(spec["network"], trusted, num_classes=len(names or classes), image_size=side)
+    if not isinstance(network, nn.Module):
+        raise ValueError("its settings name no network")
+    if hasattr(network, "read"):
+        raise ValueError("it is an exported program, whose file torch.export.load reads")
+    if spec.get("attention"):
+        attach(network, make(spec["attention"]["wrap"], trusted), spec["attention"]["stages"], None)
+    resize = Resize(side) if spec.get("image_size") else None
+    reclass = PickClasses(positions_of(classes, names, Path("its classes"))) if names else None
+    whole = Normalized(network, *NO_STATISTICS, resize, reclass)
+    if more := spec.get("extended_by"):
+        teacher = _assemble_one(more["teacher"], classes, image_size, trusted).eval()
+        whole = _extended(whole, teacher, more["objective"], image_size, trusted)
     return whole
 
 

@@ -15,6 +15,7 @@ import kd
 from kd.data.bit_depth import White
 from kd.data.sizing import Sizing
 from kd.models.normalized import check_statistics
+from kd.runtime.values import is_number
 
 VERSION = 1  # of the metadata; raise it when an older kd cannot read them
 TEXTS = ("role", "name", "key", "data", "fit", "layout", "kd_version")
@@ -103,7 +104,9 @@ class Description:
             ValueError: see ``from_metadata``.
         """
         version = values.get("version", VERSION)
-        if isinstance(version, int) and version > VERSION:
+        if not isinstance(version, int):
+            raise ValueError(f"{where}: its description is damaged: version must be a whole number, got {version!r}")
+        if version > VERSION:
             raise ValueError(f"{where} was written by a newer kd, {values.get('kd_version')}: this is {kd.__version__}")
         known = {field.name for field in fields(cls)}
         try:
@@ -117,7 +120,11 @@ class Description:
 def _check(found: Description) -> None:
     """Raise ValueError for a value that no kd writes."""
     found.sizing  # noqa: B018  it checks its numbers
-    White(*found.white)
+    white = White(*found.white)
+    if not is_number(white.value) or white.value <= 0 or not isinstance(white.given, bool):
+        raise ValueError(f"white must be a level above 0 and true or false, got {found.white!r}")
+    if not isinstance(found.channels_last, bool):
+        raise ValueError(f"channels_last must be true or false, got {found.channels_last!r}")
     if found.stored_size > LARGEST_SIDE:
         raise ValueError(f"stored_size is {found.stored_size}, more than {LARGEST_SIDE}")
     if found.mean is not None or found.std is not None:

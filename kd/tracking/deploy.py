@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from kd.tracking.wandb_files import RunSegments, has_unsynced
 from kd.tracking.wandb_run import MODES, WandbRun
 
 NUMBERS = ("accuracy", "agreement", "nll", "size_bytes", "largest_difference", "ships")  # of a file in report.json
+MOVED = "W&B does not have the exported files: the run was moved out of the outputs folder from which it was logged"
 KEPT = "artifacts/deploy"  # in a segment: the files of the artifact
 
 
@@ -40,9 +41,13 @@ def log_deploy(run: Path, deploy: Path, report: Mapping[str, Any]) -> str | None
         arguments, mode, timeout = _of_run(result)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    root = next(_roots(run, result, arguments), None)
-    if root is None or mode not in MODES[:2]:
+    if mode not in MODES[:2]:
         return None
+    root, name = run.absolute().parent.parent, _name_of(arguments)
+    if not _holds(root, name):
+        recorded = Path(str(result["settings"].get("outputs") or "outputs")).expanduser()
+        moved = _holds(recorded, name)
+        return MOVED if moved else None
     guard = Guard()
     with wandb_dirs(root):
         try:
@@ -69,12 +74,13 @@ def _of_run(result: Mapping[str, Any]) -> tuple[dict[str, Any], str, float]:
     return arguments, settings["tracking.mode"], settings.get("tracking.timeout", 10.0)
 
 
-def _roots(run: Path, result: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the outputs folders in which W&B files of this run are: the one that holds it, or the one of its config."""
-    name = "-".join(filter(None, (arguments["entity"], arguments["project"], arguments["id"])))
-    for root in (run.absolute().parent.parent, Path(result["settings"].get("outputs") or ".").expanduser().absolute()):
-        if (root / "wandb/logged" / f"{name}.segments").is_file():
-            yield root
+def _name_of(arguments: Mapping[str, Any]) -> str:
+    return "-".join(filter(None, (arguments["entity"], arguments["project"], arguments["id"])))
+
+
+def _holds(root: Path, name: str) -> bool:
+    """Whether W&B files of a run are in an outputs folder."""
+    return (root / "wandb/logged" / f"{name}.segments").is_file()
 
 
 def _log(run: WandbRun, deploy: Path, result: Mapping[str, Any], report: Mapping[str, Any]) -> str:

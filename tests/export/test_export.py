@@ -17,6 +17,7 @@ from PIL import Image
 
 from kd.export import __main__ as door
 from kd.export import publish
+from kd.export.__main__ import explain
 from kd.inference.safetensors_file import read_metadata, with_metadata
 from tests.export.conftest import QUICK as QUICK_RUN
 from tests.export.conftest import make_run
@@ -108,9 +109,9 @@ def test_the_calibration_method_is_chosen_on_validation_alone(exported):
 def test_a_second_export_replaces_the_first_whole(copied):
     assert export(copied, "--no-int8") == 0
     deploy = copied / "deploy"
-    (deploy / "stray.txt").write_text("from before")
+    (deploy / "student.old.onnx").write_text("from before")
     assert export(copied, "--no-int8") == 0
-    assert not (deploy / "stray.txt").exists() and (deploy / "report.json").is_file()
+    assert not (deploy / "student.old.onnx").exists() and (deploy / "report.json").is_file()
     assert "student.int8.onnx" not in rows(read(deploy))
 
 
@@ -324,24 +325,57 @@ def test_pictures_in_folders_that_are_no_classes_are_refused(run_folder, picture
 
 # nothing half written
 
+REPORT = '{"key": "", "files": [], "torch": {}, "folded": {}}'
+
 
 def test_a_folder_of_other_files_is_never_replaced(run_folder, capsys, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    assert "holds files that no export wrote" in refused(capsys, run_folder, "--out", tmp_path)
+    assert "holds mine.txt, which no export wrote" in refused(capsys, run_folder, "--out", tmp_path)
     assert "is a file" in refused(capsys, run_folder, "--out", tmp_path / "mine.txt")
+    (tmp_path / "report.json").write_text(REPORT)
+    assert "holds mine.txt, which no export wrote" in refused(capsys, run_folder, "--out", tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+    (tmp_path / "mine.txt").unlink()
+    (tmp_path / "report.json").write_text("{}")
+    assert "holds report.json, which no export wrote" in refused(capsys, run_folder, "--out", tmp_path)
+
+
+def test_the_file_of_a_run_that_is_here_stands_for_its_run(copied):
+    assert export(copied / "student.safetensors", "--no-int8") == 0
+    assert read(copied / "deploy")["test_images"] == read_result(copied)["data"]["test"]
+
+
+def test_an_interrupt_after_the_folder_is_there_says_so(copied, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kd.export.__main__.exit_now", lambda: None)
+    monkeypatch.setattr("kd.tracking.deploy.log_deploy", interrupt)
+    assert export(copied, "--no-int8") == 130
+    assert "deploy is complete" in capsys.readouterr().err
+    monkeypatch.setattr("kd.export.write.export", interrupt)
+    assert export(copied, "--no-int8") == 130
+    assert "nothing was written" in capsys.readouterr().err and (copied / "deploy" / "report.json").is_file()
+
+
+def test_an_error_of_the_system_names_what_the_user_named():
+    place = Path("runs/x/deploy")
+    hidden = OSError(30, "Read-only file system", "/runs/x/.deploy.1-ab/student.onnx")
+    assert explain(hidden, place) == "runs/x/deploy: Read-only file system"
+    assert explain(PermissionError(13, "Permission denied", "a.npz"), place) == "a.npz: Permission denied"
+    assert explain(FileNotFoundError("there is no run"), place) == "there is no run"
 
 
 def test_an_export_that_fails_leaves_the_earlier_one(tmp_path):
     deploy = tmp_path / "deploy"
     with publish.replaced(deploy) as folder:
-        (folder / "report.json").write_text("first")
+        (folder / "report.json").write_text(REPORT + " ")
         assert not deploy.exists(), "it appears when it is complete"
     for error in (ValueError, KeyboardInterrupt):
         with pytest.raises(error), publish.replaced(deploy) as folder:
             (folder / "report.json").write_text("second")
             raise error
-        assert (deploy / "report.json").read_text() == "first" and os.listdir(tmp_path) == ["deploy"]
+        assert (deploy / "report.json").read_text() == REPORT + " " and os.listdir(tmp_path) == ["deploy"]
     with publish.replaced(deploy) as folder:
         (folder / "report.json").write_text("third")
     assert (deploy / "report.json").read_text() == "third" and os.listdir(tmp_path) == ["deploy"]

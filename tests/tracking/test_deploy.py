@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from kd.tracking.deploy import deploy_numbers, log_deploy
+from kd.tracking.deploy import MOVED, deploy_numbers, log_deploy
 from tests.tracking.scenario import play
 from tests.tracking.wandb_file import read_run
 from tests.tracking.wandb_server import Server
@@ -82,6 +82,17 @@ def test_online_the_folder_is_an_artifact_of_the_run_and_its_metrics_stay(tmp_pa
         found = [artifact for artifact in server.artifacts.values() if artifact.name == f"deploy-{ID}"]
         assert len(found) == 1 + twice
         _check(server, run, found[-1], b"more" * 1000 if twice else b"onnx" * 1000)
+
+
+def test_a_run_that_was_copied_away_leaves_the_files_of_the_original_alone(tmp_path):
+    scenario = RUN.replace('"outputs": "elsewhere"', '"outputs": str(root)')
+    scenario += "make('offline')\nlog_deploy(run, deploy, report)\n"
+    scenario += "import shutil\nshutil.copytree(run, root.parent / 'other/runs/the-run')\n"
+    scenario += "copy = root.parent / 'other/runs/the-run'\nprint(log_deploy(copy, copy / 'deploy', report))\n"
+    done, _ = play(tmp_path, scenario)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == MOVED
+    assert len(list((tmp_path / "outputs/wandb").glob(f"offline-run-*-{ID}*"))) == 2, "the segment of the original"
 
 
 def test_offline_both_segments_make_one_run(tmp_path):
