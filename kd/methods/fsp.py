@@ -9,8 +9,8 @@ training, and C_1 C_2 numbers for each image and pair: a teacher of 256 and 512 
 
 The two codes in use differ: RepDistiller (``variant="code"``) average-pools the larger map of a pair and takes the mean
 squared difference; torchdistill max-pools it and sums the lengths of the columns of the difference, unsquared, so its
-values are some thousand times larger. Both first train with this loss alone, then with the labels: so does
-``kd.schedule.hard.start=0.2 kd.schedule.fsp.end=0.2``, with one learning rate schedule over both.
+values are some thousand times larger. RepDistiller first trains with this loss alone, then with the labels: so does
+``+kd.schedule.hard.start=0.2 +kd.schedule.fsp.end=0.2``, with one learning rate schedule over both.
 """
 
 from __future__ import annotations

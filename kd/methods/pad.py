@@ -7,8 +7,8 @@ variance, so images that the student can learn count more than those that it can
 and a second one where the widths of the two embeddings differ, from the student's to the teacher's.
 
 The value is a log-likelihood and may be below 0. The variance is learned by its own gradient in the same step, so the
-term cannot be lowered by doubting everything. Here the term is active from the start; the published experiments first
-train with a plain squared difference of embeddings, then add the variance for the last epochs.
+term cannot be lowered by doubting everything. Here the term is active from the start; torchdistill first trains with
+the plain squared difference of embeddings, then adds the variance for the last epochs.
 """
 
 from __future__ import annotations
