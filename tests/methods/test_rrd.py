@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 
 from kd.interfaces import Context, Outputs
+from kd.methods import crd
 from kd.methods.rrd import RRD, relational_loss, replace_oldest
 from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
+from tests.methods.test_crd import FakeDistributed
 
 
 def shown(embedding) -> Outputs:
@@ -79,6 +84,28 @@ def test_the_teachers_layer_is_saved_and_does_not_learn():
     term(shown(array("e_s").requires_grad_()), shown(array("e_t")), None).backward()
     assert {name for name, p in term.named_parameters() if p.grad is not None} == {"student.weight", "student.bias"}
     assert {"teacher.weight", "queue", "position"} <= set(term.state_dict())
+
+
+def test_the_memories_of_several_processes_stay_those_of_one(monkeypatch):
+    """Slices of 3, 3 and 2 images, two steps."""
+    alone, parts = built(20), [slice(0, 3), slice(3, 6), slice(6, 8)]
+    terms, losses = [copy.deepcopy(alone) for _ in parts], [0.0] * 3
+    expected = sum(alone(shown(array("e_s")), shown(array("e_t")), None).item() for _ in range(2))
+
+    def process(rank):
+        for _ in range(2):
+            own, given = (shown(array(name)[parts[rank]]) for name in ("e_s", "e_t"))
+            losses[rank] += terms[rank](own, given, None).item() * len(own.embedding) / 8
+
+    monkeypatch.setattr(crd, "dist", FakeDistributed(3))
+    threads = [threading.Thread(target=process, args=(rank,), name=str(rank)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(losses) == pytest.approx(expected, rel=1e-12)
+    for term in terms:
+        torch.testing.assert_close(term.state_dict(), alone.state_dict())
 
 
 def test_sharp_and_far_embeddings_stay_finite_in_float32():
