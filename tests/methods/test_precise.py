@@ -50,6 +50,7 @@ OTHERS = (  # they read embeddings or maps, are bound to a teacher, or have none
     "cwd",
     "dml",
     "ofa_stages",
+    "rrd",
     "sdd",
     "sdd_dkd",
     "sdd_nkd",
