@@ -7,8 +7,9 @@ widths are equal: it learns along, and its weights carry what earlier batches sh
 beside it. Costs the layer, in training only.
 
 The batch norm is always that of the batch; nothing is kept between steps. The sum is over the batch, so twice the batch
-adds log 2 to the value and leaves the gradient of the weights as it is. Values agree with the authors' code, where
-equal embeddings have a loss of minus infinity; here SMALLEST is added to the sum, so they have a value, and no gradient.
+adds log 2 to the value and leaves the gradient of the weights as it is. Values agree with the authors' code. There
+equal embeddings have a loss of minus infinity; here SMALLEST is added to the sum, so they have a finite value, and no
+gradient.
 """
 
 from __future__ import annotations
