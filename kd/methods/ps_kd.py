@@ -69,5 +69,5 @@ class PSKD(nn.Module):
             first = len(logits) // batch.views
             now = logits[:first].detach().softmax(-1).to(self.memory.dtype)
             rows, now = all_gather_rows(index[:first].contiguous(), now)
-            self.memory.index_copy_(0, rows, now)
+            self.memory[rows] = now
         return loss
