@@ -41,7 +41,7 @@ def correlation_loss(student: Tensor, teacher: Tensor, order: float | Tensor) ->
     """Return log2 sum_d |c_d - 1|^(2 order), a scalar; c_d: the correlation of column d, times (B - 1) / B.
 
     Args:
-        student, teacher: [B, D], B at least 2. order: the paper's alpha, at least 1.
+        student, teacher: [B, D], B at least 2. order: the paper's alpha, above 0.
     """
     correlation = (standardized(student) * standardized(teacher)).sum(0) / len(student)
     return ((correlation - 1).square() ** order).sum().log2()
@@ -67,7 +67,7 @@ class ITRD(nn.Module):
 
     Args:
         correlation, mutual: weights of the two losses.
-        order: of the correlation, at least 1; the paper's alpha.
+        order: of the correlation, above 0; the paper's alpha.
     """
 
     needs = frozenset({"embedding"})
@@ -79,8 +79,8 @@ class ITRD(nn.Module):
                 raise ValueError(f"kd.{name} is a weight and must not be below 0, got {weight}")
         if not isinstance(correlation, Tensor) and not isinstance(mutual, Tensor) and correlation == mutual == 0:
             raise ValueError("kd.correlation and kd.mutual are both 0: there is nothing to learn from the teacher")
-        if not isinstance(order, Tensor) and not 1 <= order < math.inf:
-            raise ValueError(f"kd.order must be at least 1, got {order}")
+        if not isinstance(order, Tensor) and not 0 < order < math.inf:
+            raise ValueError(f"kd.order must be above 0, got {order}")
         self.correlation, self.mutual, self.order = correlation, mutual, order
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:

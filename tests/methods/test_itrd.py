@@ -123,7 +123,7 @@ def test_a_stack_of_students_learns_as_separate_students_do():
         ({"correlation": -1}, "kd.correlation"),
         ({"mutual": -1}, "kd.mutual"),
         ({"correlation": 0, "mutual": 0}, "both 0"),
-        ({"order": 0.5}, "kd.order"),
+        ({"order": 0}, "kd.order"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(settings, named):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Context, Outputs
+from kd.methods import crd
 from kd.methods.ps_kd import PSKD, refined_cross_entropy
 from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, entries
+from tests.methods.test_crd import FakeDistributed
 
 EVERY = torch.arange(9) % 3
 
@@ -66,6 +70,24 @@ def test_evaluation_remembers_nothing_and_of_two_views_the_first_is_remembered()
     term.train()
     term(Outputs(logits(4)), None, batch([0, 1, 0, 1], views=2))
     torch.testing.assert_close(term.memory[:2], logits(4)[:2].softmax(-1))
+
+
+def test_memories_of_two_processes_are_those_of_one(monkeypatch):
+    said, slices = logits(3), ([0, 2], [1])
+    alone, terms = built(), [built(), built()]
+    alone(Outputs(said), None, batch([4, 0, 8]))
+
+    def process(rank):
+        terms[rank](Outputs(said[slices[rank]]), None, batch([[4, 8], [0]][rank]))
+
+    monkeypatch.setattr(crd, "dist", FakeDistributed(2))
+    threads = [threading.Thread(target=process, args=(rank,), name=str(rank)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for term in terms:
+        torch.testing.assert_close(term.memory, alone.memory)
 
 
 def test_shifts_and_copies_change_nothing_and_a_share_of_0_is_the_cross_entropy():
