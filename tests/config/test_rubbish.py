@@ -128,7 +128,7 @@ REFUSED = {
     "kd.alpha=0 kd.weights.hard=0": ("every weight in kd.weights is 0",),
     "kd=cc kd.order=0": ("kd.order must be a whole number of 1 to 100", "got 0"),
     "kd=takd kd.assistants=[tiny_cn]": ("kd.assistants names 'tiny_cn'", "did you mean tiny_cnn"),
-    "kd=combine kd.terms=[hinton,att]": ("kd.terms lists 'att'", "did you mean at?"),
+    "kd=combine kd.terms=[hinton,att]": ("kd.terms lists 'att'", "did you mean at"),
     "student.width=0": ("student.width must be a number above 0, got 0",),
     "student.width=1e9": ("student.width=1000000000.0",),
     "student.depth=9": ("student.depth=9", "1 to 8"),

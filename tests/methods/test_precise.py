@@ -54,6 +54,7 @@ OTHERS = (  # they read embeddings or maps, are bound to a teacher, or have none
     "sdd",
     "sdd_dkd",
     "sdd_nkd",
+    "tf_kd",
     "wkd_logits",
 )
 METHODS = [method for method in options("kd") if method not in OTHERS and pages(method)]
