@@ -11,7 +11,6 @@ import torch
 from tests.conftest import golden
 from tests.methods.published import PARTS, agrees
 
-
 # what this project does not have yet
 WAITING = {
     "CRLD_total",
