@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from kd.evaluation.metrics import most_confused
 from kd.inference.model import Model
 from kd.report.run.page import plain
 from kd.report.run.tables import comparison_rows, latency_warning, verdict
@@ -173,7 +174,10 @@ def confusion(result: Mapping[str, Any] | None, figure: str | None) -> list[str]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return ["Test images of each true class, by the class that the student names.", table]
     shown = [f"![Confusion matrix of the student, percent of each true class]({figure})"] if figure else []
-    pairs = [pair for pair in _mixed_up(classes, counts) if pair["images"]]
+    pairs = [
+        {"true": classes[true], "named": classes[named], "images": images, "of": total}
+        for true, named, images, total in most_confused(counts, PAIRS)
+    ]
     if not pairs:
         return shown
     return [
@@ -182,15 +186,6 @@ def confusion(result: Mapping[str, Any] | None, figure: str | None) -> list[str]
         + "The classes that it mixes up most, with the number of test images:",
         markdown_table(pairs, left=("true", "named")),
     ]
-
-
-def _mixed_up(classes: Sequence[str], counts: np.ndarray) -> Iterator[dict[str, Any]]:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]:
-        true, named = divmod(int(place), len(classes))
-        total = int(counts[true].sum())
-        yield {"true": classes[true], "named": classes[named], "images": int(wrong[true, named]), "of": total}
 
 
 def scores(result: Mapping[str, Any] | None, report: Mapping[str, Any]) -> dict[str, float | None]:
