@@ -76,7 +76,7 @@ def make_card(
         licence=licence,
         tags=_tags(model, result, hub, has_onnx),
         dataset=parts.dataset_on_hub(result),
-        scores=parts.scores(result, report),
+        scores=parts.scores(result),
     )
     body = [f"# {escape(description.name or 'A student of kd')}"]
     for title, paragraphs in sections:

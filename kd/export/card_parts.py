@@ -117,13 +117,25 @@ def files(report: Mapping[str, Any]) -> list[str]:
         return []
     rows += [_file_row(each.get("file"), each.get("format"), each.get("runtime"), ships(each), each) for each in listed]
     rows = [row for row in rows if row]
-    count = report.get("test_images")
-    tested = f"Accuracy, agreement with torch and NLL are those of all {count:,} test images. " if count else ""
     return [
-        f"{tested}Sizes are in KB of 1,024 bytes, times are medians in milliseconds with all threads.",
+        f"{tested_on(report)} Sizes are in KB of 1,024 bytes, times are medians in milliseconds with all threads.",
         markdown_table(rows, left=("file", "format", "runtime", "ships")),
         BUSY if any("*" in row[batch] for row in rows for batch in ("batch 1 (ms)", "batch 64 (ms)")) else "",
     ]
+
+
+def tested_on(report: Mapping[str, Any]) -> str:
+    """Say which images the scores of the files are from."""
+    count, own = report.get("test_images"), report.get("own_images")
+    if not count:
+        return "No test images were at hand: agreement with torch is that on random images."
+    if own:
+        return f"Accuracy, agreement with torch and NLL are those of all {count:,} test images."
+    where = escape(report.get("tested_on") or "another source")
+    return (
+        f"Accuracy, agreement with torch and NLL are those of {count:,} images of {where}, which are not the test "
+        "images of the run."
+    )
 
 
 def _file_row(
@@ -188,10 +200,13 @@ def confusion(result: Mapping[str, Any] | None, figure: str | None) -> list[str]
     ]
 
 
-def scores(result: Mapping[str, Any] | None, report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return accuracy and macro F1 of the student on the test split."""
+def scores(result: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Return accuracy and macro F1 of the student on the test split of its data set; nothing where they are unknown.
+
+    Those in a report are no substitute: ``--images`` may have tested on any folder.
+    """
     if result is None:
-        return {"accuracy": (report.get("torch") or {}).get("accuracy")}
+        return {}
     return {"accuracy": result["student"]["accuracy"], "f1": result["student"].get("macro_f1")}
 
 

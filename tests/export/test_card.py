@@ -46,6 +46,7 @@ REPORT = {
     "key": "abc",
     "classes": 6,
     "test_images": 240,
+    "own_images": True,
     "torch": TORCH,
     "folded": None,
     "files": FILES,
@@ -171,7 +172,7 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert files["student.onnx"][3:] == ["31.0", "81.25", "100.00", "0.654", "1.25", "1.25", "yes"]
     assert files["student.int8.onnx"][3:9] == ["15.5", "70.00", "80.00", "–", "–", "–"]
     assert files["student.int8.onnx"][9].startswith("no: it loses 11.25 points")
-    assert "(torch, folded)" not in files
+    assert "(torch, folded)" not in files and "are those of all 240 test images. Sizes are" in text
 
 
 def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, capsys):
@@ -228,6 +229,35 @@ def test_a_student_whose_file_came_alone_claims_nothing(tmp_path):
     data = ModelCard.load(tmp_path / "README.md").data
     assert data.eval_results is None and "onnxruntime" not in text
     assert "kd.load" in text
+
+
+FOREIGN = {**REPORT, "own_images": False, "test_images": 546, "tested_on": "the folder my_pictures"}
+FOREIGN_FILES = "those of 546 images of the folder my\\_pictures, which are not the test images of the run."
+
+
+def test_scores_on_other_images_are_no_benchmark_of_the_data_set(tmp_path):
+    write_card(tmp_path, make_model(), None, FOREIGN)
+    text = (tmp_path / "README.md").read_text("utf-8")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.eval_results is None and "model-index" not in text and data.metrics == ["accuracy"]
+    assert FOREIGN_FILES in text
+    limits = text.partition("## Limits")[2]
+    assert "of its own data set is not known here; the accuracy above is that on other images." in limits
+
+
+def test_a_run_s_own_scores_stay_where_its_files_were_tested_on_other_images(tmp_path):
+    result = make_run(tmp_path / "run")
+    write_card(tmp_path, make_model(), tmp_path / "run", FOREIGN)
+    text = (tmp_path / "README.md").read_text("utf-8")
+    first = ModelCard.load(tmp_path / "README.md").data.eval_results[0]
+    assert first.metric_value == pytest.approx(result["student"]["accuracy"], abs=1e-6)
+    assert FOREIGN_FILES in text and "those of all" not in text
+
+
+def test_without_test_images_the_files_are_said_to_be_compared_on_random_ones(tmp_path):
+    write_card(tmp_path, make_model(), None, {**REPORT, "own_images": None, "test_images": None})
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert "agreement with torch is that on random images. Sizes are" in text
 
 
 def test_entries_that_a_report_lacks_are_left_out(tmp_path):
