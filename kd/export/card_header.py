@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -55,8 +56,15 @@ def header(
     }
     if known:
         content["model-index"] = [_results(description, dataset or slug(name), name, known)]
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    dump = partial(yaml.safe_dump, content, sort_keys=False, width=1000)
+    text = dump(allow_unicode=True)
+    if not all(map(_is_printable, text)):  # such as what changes the writing direction
+        text = dump(allow_unicode=False)
     return f"---\n{text}---\n"
+
+
+def _is_printable(character: str) -> bool:
+    return character.isprintable() or character == "\n"
 
 
 def _results(description: Description, dataset: str, name: str, scores: Mapping[str, float]) -> dict[str, Any]:

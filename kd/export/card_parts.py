@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.data.files import printable
 from kd.evaluation.metrics import most_confused
 from kd.inference.model import Model
 from kd.report.run.page import plain
@@ -51,7 +52,7 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
         f"It was trained on the labels of the data set {data_set} alone."
         if chosen["kd"] in WITHOUT_TEACHER
-        else f"It is a student: on the data set {data_set} it was distilled by `{chosen['kd']}` from a teacher, "
+        else f"It is a student: on the data set {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
         f"{_network(result, 'teacher')}.",
     ]
 
@@ -60,7 +61,12 @@ def _network(result: Mapping[str, Any], role: str) -> str:
     """Return the option of a network, of timm's its name, and its parameters."""
     option, name = result["choices"][role], (result.get("settings") or {}).get(f"{role}.name")
     named = f"{option} {name}" if option == "timm" and name else option
-    return f"`{named}` with {result[role]['params']:,} parameters"
+    return f"{code(named)} with {result[role]['params']:,} parameters"
+
+
+def code(text: str) -> str:
+    """Return text as markdown shows code: as it is, on one line."""
+    return f"`{printable(text).replace('`', chr(39))}`"
 
 
 def distillation(result: Mapping[str, Any] | None) -> list[str]:

@@ -26,6 +26,7 @@ from kd.store.files import write_text
 
 ODD = ("sea, open", 'the "street"', "a|b", "🌲 forest", "line\nbreak", "<b>*x*</b> [y](z)")
 SPEC = {"network": {"_target_": "kd.models.tiny_cnn.TinyCNN", "width": 0.25, "depth": 3, "dropout": 0.0}}
+EVIL = ("\x1b[2Ja\nrun", "my\u202edata\u2066")  # what a terminal obeys, and what changes the direction
 TIMES = {"p50": 1.25, "p95": 2.0, "calm": True}
 LATENCY = {"all_threads": {"batch_1": TIMES, "batch_64": TIMES}, "one_thread": {"batch_1": TIMES, "batch_64": TIMES}}
 FILES = [
@@ -231,6 +232,21 @@ def test_a_student_whose_file_came_alone_claims_nothing(tmp_path):
     assert "kd.load" in text
 
 
+def test_what_a_terminal_would_obey_is_shown_and_not_obeyed(tmp_path):
+    evil = ("\x1b[31mred", "evil\u202egnp", "fine 🌲", "zero\u200bwidth", "bell\x07", "one\ntwo")
+    result = make_run(tmp_path / "run", evil)
+    result["name"], result["choices"]["kd"], result["data"]["name"] = EVIL[0], f"dkd`{EVIL[1]}", EVIL[1]
+    (tmp_path / "run/result.json").write_text(json.dumps(result), encoding="utf-8")
+    model = make_model(evil)
+    model.description = replace(model.description, name=EVIL[0], data=EVIL[1])
+    for run in (tmp_path / "run", None):
+        write_card(tmp_path, model, run, REPORT)
+        text = (tmp_path / "README.md").read_text("utf-8")
+        assert all(each.isprintable() or each == "\n" for each in text)
+        assert "**evil\\\\u202egnp**" in text and "fine 🌲" in text
+        assert "# \\\\x1b\\[2Ja run" in text.splitlines()
+
+
 FOREIGN = {**REPORT, "own_images": False, "test_images": 546, "tested_on": "the folder my_pictures"}
 FOREIGN_FILES = "those of 546 images of the folder my\\_pictures, which are not the test images of the run."
 
@@ -301,7 +317,7 @@ def test_a_run_without_a_result_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "Intel 100: \"x\", 'y'", "- dash: #1", "[1, 2]", "yes", "💡", "%tag", "null", "1e3"]
+    "name", ["a", "Intel 100: \"x\", 'y'", "- dash: #1", "[1, 2]", "yes", "💡", "%tag", "null", "1e3", *EVIL]
 )
 def test_any_name_survives_the_header(name):
     description = replace(make_model().description, name=name, data=name)

@@ -137,6 +137,18 @@ def test_a_file_alone_is_checked_on_random_images(exported, tmp_path, capsys):
     assert report["torch"]["accuracy"] is None and report["predictions"] is None
 
 
+def test_what_a_file_says_of_itself_is_no_command_for_a_terminal(exported, tmp_path, capfd):
+    file = Path(shutil.copy(exported / "student.safetensors", tmp_path / "mailed.safetensors"))
+    metadata = {**read_metadata(file), "name": "\x1b[2Jevil\nrun\u202e"}
+    metadata.pop("format", None)
+    file.write_bytes(with_metadata(safetensors.torch.save(safetensors.torch.load_file(file)), metadata))
+    assert export(file, "--no-int8") == 0
+    out, err = capfd.readouterr()
+    assert "\\x1b[2Jevil\\nrun\\u202e: folding" in out
+    for text in (out, err, report_text(tmp_path / "deploy"), (tmp_path / "deploy" / "README.md").read_text("utf-8")):
+        assert not {"\x1b", "\u202e"} & set(text)
+
+
 @pytest.fixture(scope="module")
 def pictures(run_folder, tmp_path_factory) -> Path:
     """The run's test images that ``images.npz`` shows, as class folders."""
