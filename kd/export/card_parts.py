@@ -9,6 +9,7 @@ import numpy as np
 
 from kd.data.files import printable
 from kd.evaluation.metrics import most_confused
+from kd.export.card_header import data_set_name
 from kd.inference.model import Model
 from kd.report.run.page import plain
 from kd.report.run.tables import comparison_rows, latency_warning, verdict
@@ -44,15 +45,16 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         params = sum(each.numel() for each in model.network.parameters())
         return [
-            f"An image classifier with {params:,} parameters, a student of knowledge distillation. {what}{more}",
+            f"An image classifier with {params:,} parameters, trained with kd. {what}{more}",
             "It was exported from its file alone: the numbers of its training and its test are not known here.",
         ]
-    chosen, data_set = result["choices"], escape(result["data"]["name"])
+    chosen, name = result["choices"], dataset_on_hub(result) or data_set_name(result["data"]["name"])
+    data_set = f"the data set {escape(name)}" if name else "a data set without a name"
     return [
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
-        f"It was trained on the labels of the data set {data_set} alone."
+        f"It was trained on the labels of {data_set} alone."
         if chosen["kd"] in WITHOUT_TEACHER
-        else f"It is a student: on the data set {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
+        else f"It is a student: on {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
         f"{_network(result, 'teacher')}.",
     ]
 

@@ -18,6 +18,7 @@ import kd
 from kd.evaluation.metrics import agreement, summary
 from kd.export.card import write_card
 from kd.export.card_header import header, slug
+from kd.export.card_parts import introduction
 from kd.export.usage import kd_lines, onnx_lines
 from kd.inference.assemble import assemble
 from kd.inference.description import Description
@@ -327,10 +328,23 @@ def test_any_name_survives_the_header(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", found["datasets"][0])
 
 
-def test_a_data_set_without_a_name_is_not_named():
-    description = replace(make_model().description, data="folder")
-    found = yaml.safe_load(header(description, layout="kd", licence=None, scores={"accuracy": 0.5}).split("---\n")[1])
-    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == "folder"
+@pytest.mark.parametrize("name", ["folder", "huggingface", "webdataset"])
+def test_a_data_set_without_a_name_is_not_named(name, tmp_path):
+    description = replace(make_model().description, data=name)
+    text = header(description, layout="kd", licence=None, scores={"accuracy": 0.5})
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == name
+    result = make_run(tmp_path)
+    result["data"]["name"] = name
+    assert "on a data set without a name it was distilled" in introduction(make_model(), result)[1]
+    result["choices"]["kd"] = "supervised"
+    assert "on the labels of a data set without a name alone" in introduction(make_model(), result)[1]
+
+
+def test_a_data_set_of_the_hub_has_its_name_there():
+    description = replace(make_model().description, data="huggingface")
+    found = yaml.safe_load(header(description, layout="kd", licence=None, dataset="zh-plus/tiny").split("---\n")[1])
+    assert found["datasets"] == ["zh-plus/tiny"]
 
 
 def test_a_slug_is_an_identifier_of_the_hub():
