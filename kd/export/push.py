@@ -41,7 +41,7 @@ def push(deploy: Path, repo: str) -> str:
         raise ValueError(f"--push {repo}: name the repository as ORG/NAME, such as my-team/scene-student")
     if not (deploy / "README.md").is_file():
         raise ValueError(f"{deploy} has no README.md: export the run first")
-    _check_paths(deploy)
+    _check_paths(deploy, repo)
     endpoint = constants.ENDPOINT
     if constants.HF_HUB_OFFLINE:
         raise ValueError(f"HF_HUB_OFFLINE is set, so nothing was pushed; {deploy} is complete")
@@ -65,7 +65,7 @@ def push(deploy: Path, repo: str) -> str:
     return str(address)
 
 
-def _check_paths(deploy: Path) -> None:
+def _check_paths(deploy: Path, repo: str) -> None:
     """Raise ValueError if a file names a folder of this machine: whoever downloads it would read the name."""
     folders = sorted(_own_folders(deploy))
     for path in sorted(deploy.rglob("*")):
@@ -74,7 +74,11 @@ def _check_paths(deploy: Path) -> None:
         content = path.read_bytes()
         named = next((folder for folder in folders if f"{folder}/".encode() in content), None)
         if named:
-            raise ValueError(f"{path} names {named}, a folder of this machine, so nothing was pushed")
+            raise ValueError(
+                f"{path} names {named}, a folder of this machine, so nothing was pushed: take it out of what it came "
+                "from (the name of the run or of a class, a note of the data, --licence) and export again, or upload "
+                f"the folder as it is: hf upload {repo} {deploy}"
+            )
 
 
 def _own_folders(deploy: Path) -> Iterator[str]:
