@@ -10,6 +10,7 @@ import numpy as np
 from kd.data.files import printable
 from kd.evaluation.metrics import most_confused
 from kd.export.card_header import data_set_name
+from kd.inference.assemble import find_target
 from kd.inference.model import Model
 from kd.report.run.page import plain
 from kd.report.run.tables import comparison_rows, latency_warning, verdict
@@ -29,7 +30,6 @@ SETTINGS = (  # of the run, besides those of the method
     *("train.student.lr", "train.student.weight_decay", "train.student.warmup", "train.student.label_smoothing"),
     *("train.student.mixup", "train.student.cutmix", "train.student.ema", "train.pick_by"),
 )
-WITHOUT_TEACHER = ("supervised", "label_smoothing")  # options of kd that read labels alone
 NOTHING = (None, "none", [], 0, False, "")  # a setting with this value did nothing
 
 
@@ -52,11 +52,26 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
     data_set = f"the data set {escape(name)}" if name else "a data set without a name"
     return [
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
-        f"It was trained on the labels of {data_set} alone."
-        if chosen["kd"] in WITHOUT_TEACHER
+        f"It was trained by {code(chosen['kd'])} on {data_set}, without a teacher."
+        if not reads_teacher(result.get("settings") or {})
         else f"It is a student: on {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
         f"{_network(result, 'teacher')}.",
     ]
+
+
+def reads_teacher(settings: Mapping[str, Any]) -> bool:
+    """Whether a term of the run's method reads a teacher; code outside kd is taken to do so.
+
+    Args:
+        settings: of ``result.json``, by their dotted names.
+    """
+    for name in (each for each in settings if each.startswith("kd.terms.") and each.endswith("._target_")):
+        try:
+            if getattr(find_target(settings[name]), "needs", None) != frozenset():
+                return True
+        except ValueError:
+            return True
+    return False
 
 
 def _network(result: Mapping[str, Any], role: str) -> str:

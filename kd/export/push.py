@@ -30,15 +30,10 @@ def push(deploy: Path, repo: str) -> str:
             names a folder of this machine. One sentence; nothing in ``deploy`` was changed.
     """
     from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise ValueError(f"--push {repo}: {first_line(error)}") from error
-    if repo.count("/") != 1:
-        raise ValueError(f"--push {repo}: name the repository as ORG/NAME, such as my-team/scene-student")
+    check_name(repo)
     if not (deploy / "README.md").is_file():
         raise ValueError(f"{deploy} has no README.md: export the run first")
     _check_paths(deploy, repo)
@@ -63,6 +58,19 @@ def push(deploy: Path, repo: str) -> str:
         reason = DENIED.get(status) or without_secrets(first_line(error))
         raise ValueError(f"{repo} was not pushed to {endpoint}: {reason}; {deploy} is complete") from error
     return str(address)
+
+
+def check_name(repo: str) -> None:
+    """Raise ValueError for a name that is none of the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ValueError(f"--push {repo}: {first_line(error)}") from error
+    if repo.count("/") != 1:
+        raise ValueError(f"--push {repo}: name the repository as ORG/NAME, such as my-team/scene-student")
 
 
 def _check_paths(deploy: Path, repo: str) -> None:

@@ -338,7 +338,10 @@ def test_a_data_set_without_a_name_is_not_named(name, tmp_path):
     result["data"]["name"] = name
     assert "on a data set without a name it was distilled" in introduction(make_model(), result)[1]
     result["choices"]["kd"] = "supervised"
-    assert "on the labels of a data set without a name alone" in introduction(make_model(), result)[1]
+    result["settings"]["kd.terms.dkd._target_"] = "kd.methods.supervised.CrossEntropy"
+    assert introduction(make_model(), result)[1] == (
+        "It was trained by `supervised` on a data set without a name, without a teacher."
+    )
 
 
 def test_a_data_set_of_the_hub_has_its_name_there():
