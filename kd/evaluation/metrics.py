@@ -76,6 +76,18 @@ def confusion(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.bincount(targets * classes + logits.argmax(-1), minlength=classes**2).reshape(classes, classes)
 
 
+def most_confused(counts: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
+    """Return (true class, predicted class, images, images of the true class) of the pairs with the most images.
+
+    Args:
+        counts: int64 [K, K], rows are true classes. most: pairs; among equal ones the lower classes lead.
+    """
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(t), int(p), int(wrong[t, p]), int(counts[t].sum())) for t, p in pairs if wrong[t, p]]
+
+
 def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return precision, recall, specificity, F1, MCC (one class against the rest) and support, [K] each; 0/0 is 0."""
     counts = counts.astype(np.float64)

@@ -128,6 +128,10 @@ def check(given: argparse.Namespace) -> None:
     from kd.export.other_formats import check_installed
 
     check_installed(others(given))
+    if given.push:
+        from kd.export.push import check_name
+
+        check_name(given.push)
 
 
 def others(given: argparse.Namespace) -> list[str]:

@@ -16,6 +16,7 @@ from kd.inference.model import Model
 from kd.records.run_folder import load_json, read_part
 from kd.report.text import escape
 from kd.store.files import write_text
+from kd.tracking.redact import redact
 
 README, CONFUSION = "README.md", "confusion.png"
 ONNX = "student.onnx"
@@ -76,7 +77,7 @@ def make_card(
         licence=licence,
         tags=_tags(model, result, hub, has_onnx),
         dataset=parts.dataset_on_hub(result),
-        scores=parts.scores(result, report),
+        scores=parts.scores(result),
     )
     body = [f"# {escape(description.name or 'A student of kd')}"]
     for title, paragraphs in sections:
@@ -100,7 +101,8 @@ def _loaded_by(model: Model, hub: HubFiles) -> str:
     own = "`model.safetensors` holds the weights, `config.json` and its own metadata describe the network to kd."
     if hub.why_not_timm:
         name = model.description.network["network"]["name"]
-        return f"{own} The network is timm's `{name}`, but timm cannot load this folder: {escape(hub.why_not_timm)}."
+        why = escape(redact(hub.why_not_timm))
+        return f"{own} The network is timm's {parts.code(name)}, but timm cannot load this folder: {why}."
     return own
 
 

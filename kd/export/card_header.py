@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ import yaml
 from kd.inference.description import Description
 
 TASK = "image-classification"
-NAMELESS = ("folder", "unknown")  # names of data sets that name none
+NAMELESS = ("folder", "huggingface", "webdataset")  # how the images were read, in place of a data set's name
 # the identifiers that the hub accepts; any other licence is "other" with a name
 LICENCES = (
     "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m "
@@ -43,20 +44,32 @@ def header(
         dataset: an identifier of the hub; None: made of the data set's name, if it has one.
         scores: by their names on the hub, "accuracy" and "f1", in [0, 1], on the test split; None is left out.
     """
-    name = description.data or "unknown"
+    name, named = description.data or "unknown", dataset or data_set_name(description.data)
     known = {metric: value for metric, value in (scores or {}).items() if value is not None}
     content: dict[str, Any] = {
         **_licence(licence),
         "library_name": layout,
         "pipeline_tag": TASK,
         "tags": list(dict.fromkeys([TASK, "knowledge-distillation", *tags])),
-        **({} if name in NAMELESS else {"datasets": [dataset or slug(name)]}),
+        **({"datasets": [dataset or slug(name)]} if named else {}),
         "metrics": list(known) or ["accuracy"],
     }
     if known:
         content["model-index"] = [_results(description, dataset or slug(name), name, known)]
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    dump = partial(yaml.safe_dump, content, sort_keys=False, width=1000)
+    text = dump(allow_unicode=True)
+    if not all(map(_is_printable, text)):  # such as what changes the writing direction
+        text = dump(allow_unicode=False)
     return f"---\n{text}---\n"
+
+
+def data_set_name(name: str) -> str | None:
+    """Return the name of a data set; None where it says only how images were read."""
+    return None if name in ("", *NAMELESS) else name
+
+
+def _is_printable(character: str) -> bool:
+    return character.isprintable() or character == "\n"
 
 
 def _results(description: Description, dataset: str, name: str, scores: Mapping[str, float]) -> dict[str, Any]:

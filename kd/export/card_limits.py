@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kd.export.card_parts import ships
+from kd.export.card_parts import code, ships
 from kd.inference.description import Description
 from kd.report.run.page import plain
 from kd.report.text import escape, is_finite, percent, standard_error
@@ -30,11 +30,16 @@ def limits(description: Description, result: Mapping[str, Any] | None, report: M
         + (", in grey" if description.channels == 1 else "")
         + ": what is smaller or outside is not seen.",
     ]
-    known += _measured_limits(result) if result else ["Its accuracy is not known here."]
+    known += _measured_limits(result) if result else [_unknown(report)]
     for entry in report.get("files") or []:
         if entry.get("ships") is not True:
-            known.append(f"`{entry.get('file')}`: {escape(ships(entry))}.")
+            known.append(f"{code(entry.get('file') or '–')}: {escape(ships(entry))}.")
     return ["\n".join(f"- {line}" for line in known)]
+
+
+def _unknown(report: Mapping[str, Any]) -> str:
+    text = "Its accuracy on the test images of its own data set is not known here"
+    return f"{text}; the accuracy above is that on other images." if report.get("test_images") else f"{text}."
 
 
 def _measured_limits(result: Mapping[str, Any]) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from kd.data.files import printable
+from kd.evaluation.metrics import most_confused
+from kd.export.card_header import data_set_name
+from kd.inference.assemble import find_target
 from kd.inference.model import Model
 from kd.report.run.page import plain
 from kd.report.run.tables import comparison_rows, latency_warning, verdict
@@ -26,7 +30,6 @@ SETTINGS = (  # of the run, besides those of the method
     *("train.student.lr", "train.student.weight_decay", "train.student.warmup", "train.student.label_smoothing"),
     *("train.student.mixup", "train.student.cutmix", "train.student.ema", "train.pick_by"),
 )
-WITHOUT_TEACHER = ("supervised", "label_smoothing")  # options of kd that read labels alone
 NOTHING = (None, "none", [], 0, False, "")  # a setting with this value did nothing
 
 
@@ -42,24 +45,45 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         params = sum(each.numel() for each in model.network.parameters())
         return [
-            f"An image classifier with {params:,} parameters, a student of knowledge distillation. {what}{more}",
+            f"An image classifier with {params:,} parameters, trained with kd. {what}{more}",
             "It was exported from its file alone: the numbers of its training and its test are not known here.",
         ]
-    chosen, data_set = result["choices"], escape(result["data"]["name"])
+    chosen, name = result["choices"], dataset_on_hub(result) or data_set_name(result["data"]["name"])
+    data_set = f"the data set {escape(name)}" if name else "a data set without a name"
     return [
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
-        f"It was trained on the labels of the data set {data_set} alone."
-        if chosen["kd"] in WITHOUT_TEACHER
-        else f"It is a student: on the data set {data_set} it was distilled by `{chosen['kd']}` from a teacher, "
+        f"It was trained by {code(chosen['kd'])} on {data_set}, without a teacher."
+        if not reads_teacher(result.get("settings") or {})
+        else f"It is a student: on {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
         f"{_network(result, 'teacher')}.",
     ]
+
+
+def reads_teacher(settings: Mapping[str, Any]) -> bool:
+    """Whether a term of the run's method reads a teacher; code outside kd is taken to do so.
+
+    Args:
+        settings: of ``result.json``, by their dotted names.
+    """
+    for name in (each for each in settings if each.startswith("kd.terms.") and each.endswith("._target_")):
+        try:
+            if getattr(find_target(settings[name]), "needs", None) != frozenset():
+                return True
+        except ValueError:
+            return True
+    return False
 
 
 def _network(result: Mapping[str, Any], role: str) -> str:
     """Return the option of a network, of timm's its name, and its parameters."""
     option, name = result["choices"][role], (result.get("settings") or {}).get(f"{role}.name")
     named = f"{option} {name}" if option == "timm" and name else option
-    return f"`{named}` with {result[role]['params']:,} parameters"
+    return f"{code(named)} with {result[role]['params']:,} parameters"
+
+
+def code(text: str) -> str:
+    """Return text as markdown shows code: as it is, on one line."""
+    return f"`{printable(text).replace('`', chr(39))}`"
 
 
 def distillation(result: Mapping[str, Any] | None) -> list[str]:
@@ -116,13 +140,25 @@ def files(report: Mapping[str, Any]) -> list[str]:
         return []
     rows += [_file_row(each.get("file"), each.get("format"), each.get("runtime"), ships(each), each) for each in listed]
     rows = [row for row in rows if row]
-    count = report.get("test_images")
-    tested = f"Accuracy, agreement with torch and NLL are those of all {count:,} test images. " if count else ""
     return [
-        f"{tested}Sizes are in KB of 1,024 bytes, times are medians in milliseconds with all threads.",
+        f"{tested_on(report)} Sizes are in KB of 1,024 bytes, times are medians in milliseconds with all threads.",
         markdown_table(rows, left=("file", "format", "runtime", "ships")),
         BUSY if any("*" in row[batch] for row in rows for batch in ("batch 1 (ms)", "batch 64 (ms)")) else "",
     ]
+
+
+def tested_on(report: Mapping[str, Any]) -> str:
+    """Say which images the scores of the files are from."""
+    count, own = report.get("test_images"), report.get("own_images")
+    if not count:
+        return "No test images were at hand: agreement with torch is that on random images."
+    if own:
+        return f"Accuracy, agreement with torch and NLL are those of all {count:,} test images."
+    where = escape(report.get("tested_on") or "another source")
+    return (
+        f"Accuracy, agreement with torch and NLL are those of {count:,} images of {where}, which are not the test "
+        "images of the run."
+    )
 
 
 def _file_row(
@@ -173,7 +209,10 @@ def confusion(result: Mapping[str, Any] | None, figure: str | None) -> list[str]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return ["Test images of each true class, by the class that the student names.", table]
     shown = [f"![Confusion matrix of the student, percent of each true class]({figure})"] if figure else []
-    pairs = [pair for pair in _mixed_up(classes, counts) if pair["images"]]
+    pairs = [
+        {"true": classes[true], "named": classes[named], "images": images, "of": total}
+        for true, named, images, total in most_confused(counts, PAIRS)
+    ]
     if not pairs:
         return shown
     return [
@@ -184,19 +223,13 @@ def confusion(result: Mapping[str, Any] | None, figure: str | None) -> list[str]
     ]
 
 
-def _mixed_up(classes: Sequence[str], counts: np.ndarray) -> Iterator[dict[str, Any]]:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]:
-        true, named = divmod(int(place), len(classes))
-        total = int(counts[true].sum())
-        yield {"true": classes[true], "named": classes[named], "images": int(wrong[true, named]), "of": total}
+def scores(result: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Return accuracy and macro F1 of the student on the test split of its data set; nothing where they are unknown.
 
-
-def scores(result: Mapping[str, Any] | None, report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return accuracy and macro F1 of the student on the test split."""
+    Those in a report are no substitute: ``--images`` may have tested on any folder.
+    """
     if result is None:
-        return {"accuracy": (report.get("torch") or {}).get("accuracy")}
+        return {}
     return {"accuracy": result["student"]["accuracy"], "f1": result["student"].get("macro_f1")}
 
 

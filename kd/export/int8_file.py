@@ -14,6 +14,7 @@ from kd.export.report import decide_int8
 from kd.export.trial import Trial
 from kd.runtime.console import print_line
 from kd.runtime.errors import first_line
+from kd.tracking.redact import redact
 
 FILE = "student.int8.onnx"
 
@@ -48,9 +49,8 @@ def write_int8(trial: Trial, folder: Path, model: onnx.ModelProto, max_drop: flo
         quantiser = Quantiser(model, splits.calibration)
         best, tried = choose(quantiser, on_validation, len(splits.val.targets))
     except Exception as error:  # onnxruntime has no common class for these
-        return Int8(
-            None, None, f"{FILE} is not written: onnxruntime cannot quantise this student ({first_line(error)})"
-        )
+        reason = redact(first_line(error))
+        return Int8(None, None, f"{FILE} is not written: onnxruntime cannot quantise this student ({reason})")
     floating = on_validation(model)
     account: dict[str, Any] = {"method": best.method, "calibration_images": splits.calibration_count}
     account |= {"validation_images": len(splits.val.targets), "float32": floating._asdict()}

@@ -30,18 +30,13 @@ def push(deploy: Path, repo: str) -> str:
             names a folder of this machine. One sentence; nothing in ``deploy`` was changed.
     """
     from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise ValueError(f"--push {repo}: {first_line(error)}") from error
-    if repo.count("/") != 1:
-        raise ValueError(f"--push {repo}: name the repository as ORG/NAME, such as my-team/scene-student")
+    check_name(repo)
     if not (deploy / "README.md").is_file():
         raise ValueError(f"{deploy} has no README.md: export the run first")
-    _check_paths(deploy)
+    _check_paths(deploy, repo)
     endpoint = constants.ENDPOINT
     if constants.HF_HUB_OFFLINE:
         raise ValueError(f"HF_HUB_OFFLINE is set, so nothing was pushed; {deploy} is complete")
@@ -65,7 +60,20 @@ def push(deploy: Path, repo: str) -> str:
     return str(address)
 
 
-def _check_paths(deploy: Path) -> None:
+def check_name(repo: str) -> None:
+    """Raise ValueError for a name that is none of the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ValueError(f"--push {repo}: {first_line(error)}") from error
+    if repo.count("/") != 1:
+        raise ValueError(f"--push {repo}: name the repository as ORG/NAME, such as my-team/scene-student")
+
+
+def _check_paths(deploy: Path, repo: str) -> None:
     """Raise ValueError if a file names a folder of this machine: whoever downloads it would read the name."""
     folders = sorted(_own_folders(deploy))
     for path in sorted(deploy.rglob("*")):
@@ -74,7 +82,11 @@ def _check_paths(deploy: Path) -> None:
         content = path.read_bytes()
         named = next((folder for folder in folders if f"{folder}/".encode() in content), None)
         if named:
-            raise ValueError(f"{path} names {named}, a folder of this machine, so nothing was pushed")
+            raise ValueError(
+                f"{path} names {named}, a folder of this machine, so nothing was pushed: take it out of what it came "
+                "from (the name of the run or of a class, a note of the data, --licence) and export again, or upload "
+                f"the folder as it is: hf upload {repo} {deploy}"
+            )
 
 
 def _own_folders(deploy: Path) -> Iterator[str]:

@@ -84,7 +84,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 def origin(report: Mapping[str, Any]) -> str:
     """Return the sentences that say which student this is, and on what its files were tested."""
     count = report["test_images"]
-    where = f"Tested on {count:,} images of {escape(report['tested_on'])}." if count else escape(report["tested_on"])
+    where = f"{f'Tested on {count:,} images of ' if count else ''}{escape(report['tested_on'])}."
     machine = report["machine"]
     return (
         f"Student of the run `{report['key'][:10]}`, {len(report['classes']):,} classes. {where} "

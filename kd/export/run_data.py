@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from kd.data.loader import Loader
 from kd.export.source import Source, recorded
 from kd.inference.description import Description
 from kd.inference.preprocess import shown, stored_pixels
+from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean, first_few
 from kd.store.store import Store
 
@@ -31,7 +32,16 @@ MOST_NAMED = 3  # in a message
 
 
 class NoImages(Exception):
-    """The data of a run cannot be had here; the message says why."""
+    """The data of a run cannot be had here.
+
+    Args:
+        reason: for the exported files, which may leave this machine: it holds no path.
+        detail: for the user alone.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(detail or reason)
+        self.reason = reason
 
 
 class Part(NamedTuple):
@@ -70,9 +80,9 @@ def splits_of_run(source: Source, trusted: bool, scratch: Path) -> Splits:
         with name_setting(cfg, "data"):
             dataset = build_dataset(cfg, Store(_store_folder(source, cfg, scratch)))
     except (ValueError, OSError) as error:
-        raise NoImages(str(error)) from error
+        raise NoImages("the data of the run cannot be read here", first_line(error)) from error
     if dataset.classes != source.model.classes:
-        raise NoImages(f"its classes are {first_few(dataset.classes, MOST_NAMED)}, and not those of the student")
+        raise NoImages(f"the classes of the data are {_named(dataset.classes)}, and not those of the student")
     size = min(BATCH, len(dataset.train))
     return _of_dataset(source, dataset, Loader(dataset, size, 0, source.device.device, augment=build_augment(cfg)), run)
 
@@ -85,7 +95,7 @@ def _store_folder(source: Source, cfg: Any, scratch: Path) -> Path:
 def _of_dataset(source: Source, dataset: ImageDataset, loader: Loader, run: dict[str, np.ndarray]) -> Splits:
     targets = dataset.targets[dataset.test]
     if not np.array_equal(targets, run.get("target")):
-        raise NoImages("its test images are not those of the run's predictions.npz: the data have changed")
+        raise NoImages("the test images are not those of the run's predictions.npz: the data have changed")
     val = dataset.val
     if len(val) > MOST_VALIDATION:
         val = np.sort(np.random.default_rng(0).choice(val, MOST_VALIDATION, replace=False))
@@ -125,7 +135,7 @@ def splits_of_folder(folder: Path, description: Description) -> Splits:
 
     test, val = part(np.flatnonzero(is_test)), part(np.flatnonzero(~is_test))
     few = part(np.random.default_rng(0).permutation(np.flatnonzero(~is_test))[:CALIBRATION_IMAGES])
-    return Splits(f"{printable(folder)}", few.batches, len(few.targets), val, test)
+    return Splits(f"the folder {name_of(folder)}", few.batches, len(few.targets), val, test)
 
 
 def _list(folder: Path, description: Description) -> tuple[list[Path], np.ndarray]:
@@ -137,8 +147,8 @@ def _list(folder: Path, description: Description) -> tuple[list[Path], np.ndarra
     for name in found:
         if folded(name) not in names:
             raise ValueError(
-                f"--images {folder}: {printable(name)} is no class of the student{did_you_mean(name, names)}; its "
-                f"classes are {first_few(description.classes, MOST_NAMED)}"
+                f"--images {folder}: {printable(name)} is no class of the student{printable(did_you_mean(name, names))}"
+                f"; its classes are {_named(description.classes)}"
             )
     files, labels = list[Path](), list[int]()
     for name in sorted(found, key=lambda name: names[folded(name)]):
@@ -157,7 +167,15 @@ def _decode(path: Path, description: Description) -> np.ndarray:
         raise ValueError(f"{printable(path)} is not an image that can be read: {error}") from error
 
 
-def no_images(reason: Exception | str) -> str:
-    """Return the sentence of the report where no images are at hand."""
-    text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    return f"No test images were at hand ({text}): --images FOLDER tests on a folder for each class"
+def name_of(folder: Path) -> str:
+    """Return the last name of a folder: the rest of its path is of this machine alone."""
+    return printable(folder.resolve().name)
+
+
+def _named(classes: Sequence[str]) -> str:
+    return first_few(map(printable, classes), MOST_NAMED)
+
+
+def no_images(reason: str) -> str:
+    """Return the words of the report where no images are at hand."""
+    return f"No test images were at hand ({reason}): --images FOLDER tests on a folder for each class"

@@ -11,6 +11,7 @@ import onnxruntime
 from torch import nn
 from torch.export import ExportedProgram
 
+from kd.data.files import printable
 from kd.export import other_formats
 from kd.export.fold import Folded, fold_batch_norms
 from kd.export.int8_file import write_int8
@@ -45,7 +46,7 @@ def export(source: Source, folder: Path, wanted: Wanted, splits: Splits | None, 
     """
     trial = Trial(source, splits, wanted.seconds)
     reproduced = trial.reproduced()
-    print_line(f"{source.name}: folding batch norms, writing student.onnx and student.pt2")
+    print_line(f"{printable(source.name)}: folding batch norms, writing student.onnx and student.pt2")
     folded, program = fold(trial.network, trial.size)
     notes = [f"{folded.count} batch norms are folded into convolutions"]
     about = {"torch": trial.torch_row(trial.network), "folded": trial.torch_row(folded.network)}
@@ -68,6 +69,7 @@ def export(source: Source, folder: Path, wanted: Wanted, splits: Splits | None, 
         "classes": list(trial.description.classes),
         "test_images": trial.count if splits else None,
         "tested_on": origin,
+        "own_images": splits.dataset is not None if splits else None,
         "machine": _machine(trial),
         "max_drop": wanted.max_drop,
         **about,
@@ -98,9 +100,8 @@ def find_splits(source: Source, images: Path | None, trusted: bool, scratch: Pat
         found = splits_of_run(source, trusted, scratch)
         return found, found.origin
     except NoImages as error:
-        reason = no_images(error)
-        warn_user(reason)
-        return None, reason
+        warn_user(no_images(str(error)))
+        return None, no_images(error.reason)
 
 
 def fold(network: nn.Module, image_size: int) -> tuple[Folded, ExportedProgram]:

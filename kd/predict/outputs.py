@@ -27,12 +27,19 @@ def check_place(path: Path, option: str) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; a pipe or a device, such as /dev/null, gets the bytes and stays."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-    else:
-        write_bytes(path, content)
+    """Write a file, whole or not at all; a pipe or a device, such as /dev/null, gets the bytes and stays.
+
+    Raises:
+        OSError: it cannot be written; the message names ``path``.
+    """
+    place = path.resolve()
+    try:
+        if place.exists() and not place.is_file():
+            place.write_bytes(content)
+        else:
+            write_bytes(place, content)
+    except OSError as error:  # it names the file beside it that takes its place
+        raise OSError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def write_stdout(content: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.files import printable
+from kd.evaluation.metrics import most_confused
 from kd.predict.classify import Predictions
 from kd.report.text import percent
 
@@ -98,23 +99,11 @@ def _summary(found: Predictions) -> Iterator[str]:
             rows, (0, *range(2, len(classes) + 2))
         )
         return
-    pairs = confused(found.confusion)
+    pairs = most_confused(found.confusion, MAX_PAIRS)
     if pairs:
         rows = [["true class", "predicted", "images", "of"]]
         rows += [[classes[true], classes[other], str(times), str(total)] for true, other, times, total in pairs]
         yield "most confused\n" + aligned(rows, (2, 3))
-
-
-def confused(counts: np.ndarray, most: int = MAX_PAIRS) -> list[tuple[int, int, int, int]]:
-    """Return (true class, predicted class, images, images of the true class) of the pairs with the most images.
-
-    Args:
-        counts: int64 [K, K], rows are true classes.
-    """
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, None, kind="stable")[:most]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [(int(t), int(p), int(wrong[t, p]), int(counts[t].sum())) for t, p in pairs if wrong[t, p]]
 
 
 def as_csv(found: Predictions) -> bytes:

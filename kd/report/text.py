@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from kd.data.files import printable
 from kd.records.run_folder import Rows
 
 
@@ -54,8 +55,8 @@ def standard_error(accuracy: float, count: int) -> float:
 
 
 def escape(value: Any) -> str:
-    """Escape text for a markdown cell: one line, and no character has a markdown meaning."""
-    text = " ".join(str(value).split())
+    """Escape text for a markdown cell: one line, and no character has a meaning for markdown or a terminal."""
+    text = printable(" ".join(str(value).split()))
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")
     return text

@@ -109,3 +109,11 @@ def test_bins_of_confidence_and_ece_agree_with_the_definition():
         if inside.any():
             ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert evaluation_metrics.ece(logits, targets) == pytest.approx(ece, abs=1e-9)
+
+
+def test_the_pairs_that_are_confused_most_come_first():
+    counts = np.diag([5, 6, 7])
+    counts[0, 1], counts[2, 0], counts[1, 2] = 2, 9, 2
+    most_confused = evaluation_metrics.most_confused
+    assert most_confused(counts, 10) == [(2, 0, 9, 16), (0, 1, 2, 7), (1, 2, 2, 8)]
+    assert most_confused(counts, 1) == [(2, 0, 9, 16)] and most_confused(np.diag([1, 2]), 10) == []

@@ -18,6 +18,7 @@ import kd
 from kd.evaluation.metrics import agreement, summary
 from kd.export.card import write_card
 from kd.export.card_header import header, slug
+from kd.export.card_parts import introduction
 from kd.export.usage import kd_lines, onnx_lines
 from kd.inference.assemble import assemble
 from kd.inference.description import Description
@@ -26,6 +27,7 @@ from kd.store.files import write_text
 
 ODD = ("sea, open", 'the "street"', "a|b", "🌲 forest", "line\nbreak", "<b>*x*</b> [y](z)")
 SPEC = {"network": {"_target_": "kd.models.tiny_cnn.TinyCNN", "width": 0.25, "depth": 3, "dropout": 0.0}}
+EVIL = ("\x1b[2Ja\nrun", "my\u202edata\u2066")  # what a terminal obeys, and what changes the direction
 TIMES = {"p50": 1.25, "p95": 2.0, "calm": True}
 LATENCY = {"all_threads": {"batch_1": TIMES, "batch_64": TIMES}, "one_thread": {"batch_1": TIMES, "batch_64": TIMES}}
 FILES = [
@@ -46,6 +48,7 @@ REPORT = {
     "key": "abc",
     "classes": 6,
     "test_images": 240,
+    "own_images": True,
     "torch": TORCH,
     "folded": None,
     "files": FILES,
@@ -171,7 +174,7 @@ def test_it_tells_method_teacher_scores_and_files(made):
     assert files["student.onnx"][3:] == ["31.0", "81.25", "100.00", "0.654", "1.25", "1.25", "yes"]
     assert files["student.int8.onnx"][3:9] == ["15.5", "70.00", "80.00", "–", "–", "–"]
     assert files["student.int8.onnx"][9].startswith("no: it loses 11.25 points")
-    assert "(torch, folded)" not in files
+    assert "(torch, folded)" not in files and "are those of all 240 test images. Sizes are" in text
 
 
 def test_its_lines_are_those_that_are_tested_and_kds_run(made, monkeypatch, capsys):
@@ -230,6 +233,50 @@ def test_a_student_whose_file_came_alone_claims_nothing(tmp_path):
     assert "kd.load" in text
 
 
+def test_what_a_terminal_would_obey_is_shown_and_not_obeyed(tmp_path):
+    evil = ("\x1b[31mred", "evil\u202egnp", "fine 🌲", "zero\u200bwidth", "bell\x07", "one\ntwo")
+    result = make_run(tmp_path / "run", evil)
+    result["name"], result["choices"]["kd"], result["data"]["name"] = EVIL[0], f"dkd`{EVIL[1]}", EVIL[1]
+    (tmp_path / "run/result.json").write_text(json.dumps(result), encoding="utf-8")
+    model = make_model(evil)
+    model.description = replace(model.description, name=EVIL[0], data=EVIL[1])
+    for run in (tmp_path / "run", None):
+        write_card(tmp_path, model, run, REPORT)
+        text = (tmp_path / "README.md").read_text("utf-8")
+        assert all(each.isprintable() or each == "\n" for each in text)
+        assert "**evil\\\\u202egnp**" in text and "fine 🌲" in text
+        assert "# \\\\x1b\\[2Ja run" in text.splitlines()
+
+
+FOREIGN = {**REPORT, "own_images": False, "test_images": 546, "tested_on": "the folder my_pictures"}
+FOREIGN_FILES = "those of 546 images of the folder my\\_pictures, which are not the test images of the run."
+
+
+def test_scores_on_other_images_are_no_benchmark_of_the_data_set(tmp_path):
+    write_card(tmp_path, make_model(), None, FOREIGN)
+    text = (tmp_path / "README.md").read_text("utf-8")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.eval_results is None and "model-index" not in text and data.metrics == ["accuracy"]
+    assert FOREIGN_FILES in text
+    limits = text.partition("## Limits")[2]
+    assert "of its own data set is not known here; the accuracy above is that on other images." in limits
+
+
+def test_a_run_s_own_scores_stay_where_its_files_were_tested_on_other_images(tmp_path):
+    result = make_run(tmp_path / "run")
+    write_card(tmp_path, make_model(), tmp_path / "run", FOREIGN)
+    text = (tmp_path / "README.md").read_text("utf-8")
+    first = ModelCard.load(tmp_path / "README.md").data.eval_results[0]
+    assert first.metric_value == pytest.approx(result["student"]["accuracy"], abs=1e-6)
+    assert FOREIGN_FILES in text and "those of all" not in text
+
+
+def test_without_test_images_the_files_are_said_to_be_compared_on_random_ones(tmp_path):
+    write_card(tmp_path, make_model(), None, {**REPORT, "own_images": None, "test_images": None})
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert "agreement with torch is that on random images. Sizes are" in text
+
+
 def test_entries_that_a_report_lacks_are_left_out(tmp_path):
     make_run(tmp_path / "run", baseline=False)
     bare = {"files": [{"file": "student.mlpackage", "ships": None, "reason": "predicts on macOS alone"}], "torch": None}
@@ -271,7 +318,7 @@ def test_a_run_without_a_result_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "Intel 100: \"x\", 'y'", "- dash: #1", "[1, 2]", "yes", "💡", "%tag", "null", "1e3"]
+    "name", ["a", "Intel 100: \"x\", 'y'", "- dash: #1", "[1, 2]", "yes", "💡", "%tag", "null", "1e3", *EVIL]
 )
 def test_any_name_survives_the_header(name):
     description = replace(make_model().description, name=name, data=name)
@@ -281,10 +328,26 @@ def test_any_name_survives_the_header(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", found["datasets"][0])
 
 
-def test_a_data_set_without_a_name_is_not_named():
-    description = replace(make_model().description, data="folder")
-    found = yaml.safe_load(header(description, layout="kd", licence=None, scores={"accuracy": 0.5}).split("---\n")[1])
-    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == "folder"
+@pytest.mark.parametrize("name", ["folder", "huggingface", "webdataset"])
+def test_a_data_set_without_a_name_is_not_named(name, tmp_path):
+    description = replace(make_model().description, data=name)
+    text = header(description, layout="kd", licence=None, scores={"accuracy": 0.5})
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert "datasets" not in found and found["model-index"][0]["results"][0]["dataset"]["name"] == name
+    result = make_run(tmp_path)
+    result["data"]["name"] = name
+    assert "on a data set without a name it was distilled" in introduction(make_model(), result)[1]
+    result["choices"]["kd"] = "supervised"
+    result["settings"]["kd.terms.dkd._target_"] = "kd.methods.supervised.CrossEntropy"
+    assert introduction(make_model(), result)[1] == (
+        "It was trained by `supervised` on a data set without a name, without a teacher."
+    )
+
+
+def test_a_data_set_of_the_hub_has_its_name_there():
+    description = replace(make_model().description, data="huggingface")
+    found = yaml.safe_load(header(description, layout="kd", licence=None, dataset="zh-plus/tiny").split("---\n")[1])
+    assert found["datasets"] == ["zh-plus/tiny"]
 
 
 def test_a_slug_is_an_identifier_of_the_hub():

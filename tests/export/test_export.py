@@ -39,6 +39,16 @@ def rows(report: dict) -> dict[str, dict]:
     return {file["file"]: file for file in report["files"]}
 
 
+def report_text(folder: Path) -> str:
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def assert_names_no_folder(deploy: Path, folder: Path) -> None:
+    """No file that may leave the machine holds the path of a folder of it."""
+    for path in deploy.rglob("*"):
+        assert not path.is_file() or str(folder).encode() not in path.read_bytes(), path.name
+
+
 @pytest.fixture(scope="module")
 def exported(run_folder) -> Path:
     """The run with its ``deploy``. int8 of a student that has hardly learnt may lose anything."""
@@ -128,6 +138,18 @@ def test_a_file_alone_is_checked_on_random_images(exported, tmp_path, capsys):
     assert report["torch"]["accuracy"] is None and report["predictions"] is None
 
 
+def test_what_a_file_says_of_itself_is_no_command_for_a_terminal(exported, tmp_path, capfd):
+    file = Path(shutil.copy(exported / "student.safetensors", tmp_path / "mailed.safetensors"))
+    metadata = {**read_metadata(file), "name": "\x1b[2Jevil\nrun\u202e"}
+    metadata.pop("format", None)
+    file.write_bytes(with_metadata(safetensors.torch.save(safetensors.torch.load_file(file)), metadata))
+    assert export(file, "--no-int8") == 0
+    out, err = capfd.readouterr()
+    assert "\\x1b[2Jevil\\nrun\\u202e: folding" in out
+    for text in (out, err, report_text(tmp_path / "deploy"), (tmp_path / "deploy" / "README.md").read_text("utf-8")):
+        assert not {"\x1b", "\u202e"} & set(text)
+
+
 @pytest.fixture(scope="module")
 def pictures(run_folder, tmp_path_factory) -> Path:
     """The run's test images that ``images.npz`` shows, as class folders."""
@@ -147,7 +169,12 @@ def test_a_file_alone_is_tested_on_a_folder(exported, pictures, tmp_path):
     report, count = read(tmp_path / "out"), len(list(pictures.rglob("*.png")))
     assert count / 2 <= report["test_images"] < count
     assert set(rows(report)) == {"student.int8.onnx", *FLOAT}
-    assert all(row["ships"] is True for row in report["files"]) and str(pictures) in report["tested_on"]
+    assert all(row["ships"] is True for row in report["files"]) and report["own_images"] is False
+    assert report["tested_on"] == f"the folder {pictures.name}"
+    assert f"images of the folder {pictures.name.replace('_', chr(92) + '_')}. Measured on " in report_text(
+        tmp_path / "out"
+    )
+    assert_names_no_folder(tmp_path / "out", pictures.parent)
 
 
 def test_a_run_whose_data_are_gone_is_exported_without_test_pictures(copied, tmp_path):
@@ -158,9 +185,13 @@ def test_a_run_whose_data_are_gone_is_exported_without_test_pictures(copied, tmp
     for name in ("train_images", "test_images", "drawing_seed", "label_noise"):
         gone = "\n".join(line for line in gone.splitlines() if not line.startswith(f"  {name}:"))
     config.write_text(gone, encoding="utf-8")
-    with pytest.warns(UserWarning, match="No test images were at hand"):
+    with pytest.warns(UserWarning, match=f"No test images were at hand.*{tmp_path}/nowhere"):
         assert export(copied) == 0
-    assert read(copied / "deploy")["test_images"] is None
+    report = read(copied / "deploy")
+    assert report["test_images"] is None and report["own_images"] is None
+    assert "(the data of the run cannot be read here)" in report["tested_on"]
+    assert "tests on a folder for each class. Measured on " in report_text(copied / "deploy")
+    assert_names_no_folder(copied / "deploy", tmp_path)
 
 
 def test_data_that_have_changed_are_not_tested_on(copied):

@@ -112,6 +112,8 @@ def test_a_file_that_names_a_folder_of_this_machine_is_not_pushed(deploy, hub):
     (deploy / "report.json").write_text(f'{{"data": "{deploy.parents[1]}/pictures"}}', encoding="utf-8")
     done = command(deploy, "my-team/scenes", hub.url)
     assert done.returncode == 1 and "report.json names" in done.stderr and not hub.requests
+    assert "export again" in done.stderr and f"hf upload my-team/scenes {deploy}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_folder_without_a_card_is_refused(deploy, hub):

@@ -102,6 +102,21 @@ def test_answers_go_to_a_file_whole(run_folder, tree, tmp_path, predict):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.json", "table.txt"]
 
 
+@pytest.mark.parametrize("option", ["--out", "--logits"])
+def test_a_place_that_cannot_be_written_is_named_as_the_user_did(option, run_folder, tree, tmp_path, predict):
+    long = tmp_path / (
+        "a" * 250
+    )  # the file beside it, under a longer name, is refused; so is any in a read-only folder
+    code, out, err = predict(run_folder, tree / "test", "--csv", option, long)
+    assert (code, err) == (2, f"kd.predict: {long} cannot be written: File name too long\n")
+    if os.geteuid():
+        tmp_path.chmod(0o500)
+        code, out, err = predict(run_folder, tree / "test", "--csv", option, tmp_path / "out")
+        tmp_path.chmod(0o700)
+        assert (code, err) == (2, f"kd.predict: {tmp_path / 'out'} cannot be written: Permission denied\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_options_stand_anywhere(run_folder, tree, predict):
     one, two = sorted((tree / "test" / CLASSES[2]).iterdir())[:2]
     plain = predict(run_folder, one, two, "--csv", "--top", 2)

@@ -1,4 +1,4 @@
-"""Widths on a terminal, pairs that are confused, JSON of any name."""
+"""Widths on a terminal, JSON of any name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kd.predict.classify import Predictions
-from kd.predict.tables import aligned, as_csv, as_json, confused, display_width, terminal
+from kd.predict.tables import aligned, as_csv, as_json, display_width, terminal
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,6 @@ def test_the_table_has_a_line_an_image_and_says_what_is_wrong():
     assert lines[2].split() == ["b.png", "dog", "dog", "75.00", "cat", "12.50"]
     assert lines[4] == "accuracy 50.00 % (1 of 2 images)"
     assert [line.split() for line in lines[-3:]] == [[*"1", "cat", *"010"], [*"2", "dog", *"010"], [*"3", "🦉", *"000"]]
-
-
-def test_the_pairs_that_are_confused_most_come_first():
-    counts = np.diag([5, 6, 7])
-    counts[0, 1], counts[2, 0], counts[1, 2] = 2, 9, 2
-    assert confused(counts) == [(2, 0, 9, 16), (0, 1, 2, 7), (1, 2, 2, 8)]
-    assert confused(counts, 1) == [(2, 0, 9, 16)] and confused(np.diag([1, 2])) == []
 
 
 def test_json_reads_back_whatever_a_name_holds():

@@ -15,6 +15,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from kd.export.card_header import data_set_name
 from kd.export.page.examples import Examples, pick_examples
 from kd.export.page.ort_web import VERSION, runtime_files
 from kd.inference.description import Description
@@ -69,7 +70,7 @@ def _student(description: Description) -> dict[str, Any]:
         "runtime": f"onnxruntime-web {VERSION}",
         "name": description.name,
         "key": description.key,
-        "data": description.data,
+        "data": data_set_name(description.data),
         "classes": list(description.classes),
         "image_size": description.image_size,
         "stored_size": description.stored_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import torch
 from PIL import Image
 
 from kd.evaluation.metrics import probabilities
-from kd.export.page import ASSETS
+from kd.export.page import ASSETS, write_page
 from tests.browser import BRIGHT
 from tests.export.page.tab import ANSWERS, STATUS, answers, spaced, wait
-from tests.export.page.trained import served
+from tests.export.page.trained import export, served
 
 FOCUS = "document.activeElement"
 
@@ -82,6 +83,24 @@ def test_the_first_test_image_is_answered_at_once(tab):
     assert tab.run('document.querySelectorAll("#examples button").length') == 8
     assert tab.run('document.getElementById("from-file")') is None
     assert tab.run(f"{FOCUS} === document.body")
+
+
+def test_it_says_what_the_student_is(tab):
+    about = tab.run('document.getElementById("about").textContent')  # trained: a student may be one of labels alone
+    assert about.startswith("This student was trained on scenes and knows 6 classes. ")
+
+
+@pytest.mark.parametrize("name", ["folder", "huggingface", "webdataset", ""])
+def test_a_data_set_without_a_name_is_not_named(browser, name, tmp_path, trained, runtime):
+    description = replace(trained.student.description, data=name)
+    export(trained.student, description, tmp_path)
+    with served(write_page(tmp_path, description, None, runtime)) as place:
+        browser.open(place)
+        wait(browser, f'{STATUS}.startsWith("Ready")')
+        assert browser.run('document.getElementById("about").textContent').startswith("This student knows 6 classes. ")
+        assert browser.run("document.title") == "What is in the picture?"
+        facts = browser.run('[...document.querySelectorAll("#facts dt")].map(each => each.textContent)')
+        assert facts == ["run", "classes", "input", "runtime"]
 
 
 def test_recorded_answers_stand_beside_the_student_s(tab, trained, page):

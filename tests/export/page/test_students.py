@@ -96,7 +96,7 @@ def test_a_new_export_is_seen_though_the_browser_keeps_files(browser, tmp_path, 
             os.utime(new / "page.json", (changed, changed))
             browser.open(f"{address}page/")
             wait(browser, f'{STATUS}.startsWith("Ready")')
-            assert f"distilled on {name} " in browser.run('document.getElementById("about").textContent')
+            assert f"trained on {name} " in browser.run('document.getElementById("about").textContent')
 
 
 def test_a_network_that_is_missing_is_a_sentence(browser, tmp_path, runtime, trained):

@@ -46,7 +46,7 @@ function answer(sources, quietly = false) {
 function describe() {
   const { classes, image_size: size } = page;
   if (page.data) document.title = `What is in the picture? – ${page.data}`;
-  at("about").textContent = `This student ${page.data ? `was distilled on ${page.data} and ` : ""}knows `
+  at("about").textContent = `This student ${page.data ? `was trained on ${page.data} and ` : ""}knows `
     + `${count(classes.length, "class", "classes")}. It runs in this browser: no picture leaves your machine.`;
   const facts = { run: page.name, data: page.data, classes: classes.length.toLocaleString("en"),
     input: `${size} × ${size} pixels; of a picture that is not square: ${FITS[page.fit]}`
