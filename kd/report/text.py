@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,10 @@ def standard_error(accuracy: float, count: int) -> float:
 
 def escape(value: Any) -> str:
     """Escape text for a markdown cell: one line, and no character has a meaning for markdown or a terminal."""
-    text = printable(" ".join(str(value).split()))
+    text = " ".join(str(value).split())
+    text = "".join(
+        each if unicodedata.category(each) == "Co" else printable(each) for each in text
+    )  # Co: marks of bold
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")
     return text

@@ -37,20 +37,46 @@ def applied(name, policy, side):
         yield strength, pixels, apply_operations(unit(pixels), many, many)
 
 
+GEOMETRY = tuple(name for name in OPERATIONS if name.startswith(("Shear", "Translate", "Rotate")))
+
+
+def is_decided(name, strength, side):
+    """Return a mask [H, W], False where a pixel is read from half-way between two.
+
+    There rounding decides, and torchvision's matrix product rounds differently on each kind of processor: with shears
+    of small images as ours on AVX2, otherwise with AVX-512.
+    """
+    if name not in GEOMETRY:
+        return torch.ones(side, side, dtype=torch.bool)
+    a, b, c, d, e, f = OPERATIONS[name].numbers(strength, side)
+    centres = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    places = torch.stack([a * x + b * y + c, d * x + e * y + f]) + (side - 1) / 2
+    return ((places % 1 - 0.5).abs() > 1e-4).all(0)
+
+
 @pytest.mark.parametrize("side", SIZES)
 @pytest.mark.parametrize("policy", SPACES)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_agrees_with_torchvision(name, policy, side):
     for strength, pixels, ours in applied(name, policy, side):
+        mask = is_decided(name, strength, side)
+        assert mask.float().mean() > 0.7 or not strength
         exact = torch.stack([torchvision_operation(policy, x, name, strength) for x in unit(pixels)])
-        torch.testing.assert_close(ours, exact, rtol=0, atol=1e-6, msg=lambda m: f"{strength}: {m}")  # noqa: B023
+        torch.testing.assert_close(
+            ours[..., mask],
+            exact[..., mask],
+            rtol=0,
+            atol=1e-6,
+            msg=lambda m: f"{strength}: {m}",  # noqa: B023
+        )
         coarse = torch.stack([torchvision_operation(policy, x, name, strength) for x in pixels])
-        apart = (ours - unit(coarse)).abs().max().item()
+        apart = (ours - unit(coarse))[..., mask].abs().max().item()
         assert apart <= COARSE.get(name, 1) / 255 + 1e-6, strength
 
 
 @pytest.mark.parametrize("side", (8, 33, 63, 64, 224))
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name.startswith(("Shear", "Translate", "Rotate"))])
+@pytest.mark.parametrize("name", GEOMETRY)
 def test_the_same_pixel_is_read_at_more_sizes(name, side):
     """Every pixel has a number of its own, so that one read from a neighbour shows."""
     numbers = torch.arange(1, 1 + side * side).view(1, side, side).expand(3, -1, -1).float()
@@ -58,8 +84,10 @@ def test_the_same_pixel_is_read_at_more_sizes(name, side):
         rows = rows_of(policy, name, side)
         ours = apply_operations(numbers.expand(len(rows), -1, -1, -1), rows, rows)
         strengths = torchvision_strengths(policy, name, side).tolist()
-        theirs = [torchvision_operation(policy, numbers, name, sign * x) for x in strengths for sign in (1, -1)]
-        assert torch.equal(ours, torch.stack(theirs))
+        signed = [sign * x for x in strengths for sign in (1, -1)]
+        for x, own in zip(signed, ours, strict=True):
+            mask = is_decided(name, x, side)
+            assert torch.equal(own[:, mask], torchvision_operation(policy, numbers, name, x)[:, mask])
 
 
 def test_values_between_the_levels_of_8_bits_agree_too():

@@ -156,5 +156,5 @@ def test_tokens_and_maps_with_channels_last_are_no_maps():
 def test_class_maps_of_a_transformer_are_refused_by_name():
     network, image = made("test_vit", 64), torch.rand(2, 3, 64, 64)
     shown = extract_outputs(network, image, CATKD.needs)
-    with pytest.raises(ValueError, match="kd=catkd .*a transformer have none"):
+    with pytest.raises(ValueError, match="kd=catkd .*as transformers do"):
         CATKD().setup(shown, shown)
