@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kd.interfaces import Batch, Outputs
 from tests.conftest import GOLDEN, golden
 
 DTYPES = [torch.float64, torch.float32]
@@ -30,6 +31,23 @@ def array(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     """Return an input by its name: floats as ``dtype``, integers as int64."""
     values = torch.tensor(inputs()[name])  # a copy: a test may write into it
     return values.to(dtype) if values.is_floating_point() else values
+
+
+def pair_of_logits(classes: int = 6, count: int = 8) -> Tensor:
+    """Return the logits of a student and of a teacher, float64 [2, count, classes], the same at every call."""
+    torch.manual_seed(0)
+    return 3 * torch.randn(2, count, classes, dtype=torch.float64)
+
+
+def lesson(classes: int = 6, count: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits of a student and a teacher, float64 [count, classes], and labels of all classes."""
+    student, teacher = pair_of_logits(classes, count)
+    return student, teacher, torch.arange(count) % classes
+
+
+def called(term: torch.nn.Module, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """Return a term of logits [B, K] and labels [B]."""
+    return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
 
 
 def entries(*methods: str) -> Callable:

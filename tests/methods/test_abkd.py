@@ -11,15 +11,9 @@ from kd.methods.abkd import ABKD, alpha_beta_divergence
 from kd.methods.hinton import soft_label_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, lesson
 
 CORNERS = [(0.8, 0.3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.7, 0.0), (0.0, 0.6), (0.5, -0.5), (1.2, -0.2), (1.0, 1.0)]
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
 
 
 @entries("ABKD")

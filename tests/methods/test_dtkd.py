@@ -12,16 +12,11 @@ from kd.methods.hinton import soft_label_kl
 from kd.methods.supervised import CrossEntropy
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, pair_of_logits
 
 
 def called(term, student, teacher):
     return term(Outputs(student), Outputs(teacher), None)
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    return 3 * torch.randn(2, count, classes, dtype=torch.float64)
 
 
 @entries("DTKD_total")
@@ -41,7 +36,7 @@ def test_the_sum_is_the_published_one(entry, dtype):
 
 
 def test_the_temperatures_have_the_mean_t_and_bring_the_logits_to_one_maximum():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     own, given = dynamic_temperatures(student, teacher, 4.0)
     torch.testing.assert_close(own + given, torch.full_like(own, 8.0))
     highest = (student.amax(-1) + teacher.amax(-1)) / 8
@@ -50,13 +45,13 @@ def test_the_temperatures_have_the_mean_t_and_bring_the_logits_to_one_maximum():
 
 
 def test_where_the_maxima_are_equal_it_is_the_plain_term():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     student = student * teacher.amax(-1, keepdim=True) / student.amax(-1, keepdim=True)
     assert dynamic_kl(student, teacher, 3.0).item() == pytest.approx(soft_label_kl(student, teacher, 3.0).item())
 
 
 def test_scale_zero_a_doubled_batch_and_no_invariance_to_a_shift():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     here = called(DTKD(), student, teacher).item()
     assert called(DTKD(8.0), 2 * student, 2 * teacher).item() == pytest.approx(4 * here)
     assert called(DTKD(), teacher, teacher).item() == pytest.approx(0, abs=1e-14)
@@ -90,7 +85,7 @@ def test_far_logits_and_largest_logits_of_zero_or_less_are_finite_and_right(temp
 
 
 def test_a_stack_of_students_learns_as_separate_students_do():
-    _, teacher = lesson()
+    _, teacher = pair_of_logits()
     students = torch.randn(3, *teacher.shape, dtype=torch.float64)
     numbers = torch.tensor([[1.0, 3.0, 4.0], [1.0, 0.0, 3.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
 
@@ -120,7 +115,7 @@ def test_the_yaml_puts_every_number_in_its_place():
     own = {"temperature": 3, "dynamic": 5, "fixed": 6, "hard": 0.5, "weight": 4, "warmup": 0.1}
     kd = compose("kd=dtkd", *(f"kd.{name}={value}" for name, value in own.items())).kd
     objective = Objective(instantiate(kd.terms), dict(kd.weights), kd.schedule)
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     target = torch.arange(8) % 6
     loss = objective(Outputs(student), Outputs(teacher), Batch(None, target, None, progress=0.05))[0]
     both = 5 * dynamic_kl(student, teacher, 3.0) + 6 * soft_label_kl(student, teacher, 3.0)

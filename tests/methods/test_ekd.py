@@ -20,13 +20,7 @@ from kd.methods.ekd import (
 from kd.methods.hinton import soft_label_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
+from tests.methods.published import agrees, array, entries, lesson
 
 
 @entries("EKD_dirichlet")

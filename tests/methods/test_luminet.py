@@ -11,16 +11,11 @@ from kd.methods.hinton import soft_label_kl
 from kd.methods.luminet import EPS, LumiNet, calibrate, calibrated_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, pair_of_logits
 
 
 def called(term, student, teacher):
     return term(Outputs(student), Outputs(teacher), None)
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    return 3 * torch.randn(2, count, classes, dtype=torch.float64)
 
 
 @entries("LumiNet")
@@ -31,7 +26,7 @@ def test_luminet_is_the_published_one(entry, dtype):
 
 
 def test_the_z_scores_are_those_of_a_batch_norm_and_the_term_is_hintons_on_them():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     own, given = (torch.nn.functional.batch_norm(z, None, None, training=True) for z in (student, teacher))
     torch.testing.assert_close(calibrate(student), own)
     expected = soft_label_kl(own, given, 3.0) * 25 / 9
@@ -39,7 +34,7 @@ def test_the_z_scores_are_those_of_a_batch_norm_and_the_term_is_hintons_on_them(
 
 
 def test_size_and_offset_of_a_class_do_not_matter_and_those_of_an_image_do():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     here = called(LumiNet(), student, teacher).item()
     size, offset = torch.rand(2, 1, 6, dtype=torch.float64) + 1
     assert called(LumiNet(), size * student + offset, teacher).item() == pytest.approx(here, rel=1e-4)
@@ -50,13 +45,13 @@ def test_size_and_offset_of_a_class_do_not_matter_and_those_of_an_image_do():
 
 
 def test_twice_the_same_batch_is_the_same_loss():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     here = called(LumiNet(), student, teacher).item()
     assert called(LumiNet(), student.repeat(2, 1), teacher.repeat(2, 1)).item() == pytest.approx(here, rel=1e-12)
 
 
 def test_one_image_has_no_statistics():
-    student, teacher = lesson(count=1)
+    student, teacher = pair_of_logits(count=1)
     with pytest.raises(ValueError, match=r"kd=luminet compares the images of a batch .* has 1"):
         called(LumiNet(), student, teacher)
 
@@ -73,7 +68,7 @@ def test_far_and_constant_logits_stay_finite_and_right_in_float32(temperature):
 
 
 def test_a_stack_of_students_learns_as_separate_students_do():
-    _, teacher = lesson()
+    _, teacher = pair_of_logits()
     students = torch.randn(3, *teacher.shape, dtype=torch.float64)
     numbers = torch.tensor([[1.0, 3.0, 4.0], [1.0, 8.0, 33.0]], dtype=torch.float64)
 
@@ -95,7 +90,7 @@ def test_the_yaml_puts_every_number_in_its_place():
     own = {"temperature": 3, "scale": 5, "hard": 0.5, "weight": 4, "warmup": 0.1}
     kd = compose("kd=luminet", *(f"kd.{name}={value}" for name, value in own.items())).kd
     objective = Objective(instantiate(kd.terms), dict(kd.weights), kd.schedule)
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     target = torch.arange(8) % 6
     loss = objective(Outputs(student), Outputs(teacher), Batch(None, target, None, progress=0.05))[0]
     hard = torch.nn.functional.cross_entropy(student, target)

@@ -11,17 +11,7 @@ from kd.methods.hinton import soft_label_kl
 from kd.methods.mft import EPS, MFT, corrected, corrected_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
-
-
-def called(term, student, teacher, target):
-    return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
-
-
-def lesson(classes: int = 6, count: int = 12):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
+from tests.methods.published import agrees, array, called, entries, lesson
 
 
 @entries("MFT")
@@ -36,7 +26,7 @@ def test_the_label_leads_by_the_threshold_or_gains_it():
     found = corrected(p.log(), torch.tensor([0, 1, 0]), 0.2, 1.0).exp()
     expected = torch.tensor([[0.9, 0.2 / 3, 0.1 / 3], [4.8 / 13, 7.4 / 13, 0.8 / 13], [1, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    _, teacher, target = lesson()
+    _, teacher, target = lesson(count=12)
     every = corrected(teacher, target, 0.1, 2.0).exp()
     torch.testing.assert_close(every.sum(-1), torch.ones(12, dtype=torch.float64))
     assert torch.equal(every.argmax(-1), target)

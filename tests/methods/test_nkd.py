@@ -11,13 +11,7 @@ from kd.methods.dkd import decoupled_kl, drop_target
 from kd.methods.nkd import NKD, normalized_kd
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
+from tests.methods.published import agrees, array, entries, lesson
 
 
 def target_part(student, teacher, target):

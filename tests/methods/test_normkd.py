@@ -12,19 +12,13 @@ from kd.methods.hinton import soft_label_kl
 from kd.methods.normkd import NormDKD, NormKD, normalized_decoupled_kl, normalized_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, lesson
 
 KINDS = (NormKD, NormDKD)
 
 
 def called(term, student, teacher, target=None):
     return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
 
 
 @entries("NormKD")

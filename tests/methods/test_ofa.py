@@ -6,22 +6,11 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from kd.interfaces import Batch, Outputs
 from kd.methods.ofa import OFA, OFAStages, enhanced_soft_labels, label_factors, stage_head
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, called, entries, lesson
 from tests.methods.test_contract import Lesson
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
-
-
-def called(term, student, teacher, target):
-    return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
 
 
 @entries("OFA")

@@ -12,17 +12,7 @@ from kd.methods.lskd import standardize
 from kd.methods.rld import RLD, masked_kl_each, refined_kl
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
-
-
-def called(term, student, teacher, target):
-    return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
-
-
-def lesson(classes: int = 6, count: int = 12):
-    torch.manual_seed(0)
-    student, teacher = 3 * torch.randn(2, count, classes, dtype=torch.float64)
-    return student, teacher, torch.arange(count) % classes
+from tests.methods.published import agrees, array, called, entries, lesson
 
 
 @entries("RLD")

@@ -11,18 +11,13 @@ from kd.methods.hinton import soft_label_kl
 from kd.methods.ttm import TTM, WTTM, power_sum
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, pair_of_logits
 
 KINDS = (TTM, WTTM)
 
 
 def called(term, student, teacher):
     return term(Outputs(student), Outputs(teacher), None)
-
-
-def lesson(classes: int = 6, count: int = 8):
-    torch.manual_seed(0)
-    return 3 * torch.randn(2, count, classes, dtype=torch.float64)
 
 
 @entries("TTM", "WTTM")
@@ -33,14 +28,14 @@ def test_both_are_the_published_ones(entry, dtype):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_power_one_both_are_the_plain_divergence(kind):
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     assert called(kind(1.0), student, teacher).item() == pytest.approx(soft_label_kl(student, teacher, 1.0).item())
     assert called(kind(1.0), teacher, teacher).item() == pytest.approx(0, abs=1e-15)
     assert called(kind(0.1), teacher, teacher) > 1e-2, "the temperature stands on one side"
 
 
 def test_the_power_makes_a_teacher_at_one_over_it():
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     target = teacher.softmax(-1) ** 0.3
     target = target / target.sum(-1, keepdim=True)
     expected = (target * (target.log() - student.log_softmax(-1))).sum(-1).mean()
@@ -50,13 +45,13 @@ def test_the_power_makes_a_teacher_at_one_over_it():
 def test_the_weight_of_an_image_is_one_for_a_sure_teacher_and_largest_for_an_even_one():
     sure, even = torch.tensor([[900.0, 0, 0, 0]]), torch.zeros(1, 4)
     assert power_sum(sure, 0.5).item() == 1 and power_sum(even, 0.5).item() == pytest.approx(4**0.5)
-    _, teacher = lesson()
+    _, teacher = pair_of_logits()
     assert (power_sum(teacher, 0.5) > 1).all() and (power_sum(teacher, 0.5) < 6**0.5).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shift_of_a_row_and_a_doubled_batch_change_nothing(kind):
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     here = called(kind(0.2), student, teacher).item()
     shift = torch.linspace(-20, 20, len(student), dtype=torch.float64)[:, None]
     assert called(kind(0.2), student + shift, teacher - 2 * shift).item() == pytest.approx(here, abs=1e-11)
@@ -74,7 +69,7 @@ def test_far_logits_stay_finite_and_right_in_float32(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stack_of_students_learns_as_separate_students_do(kind):
-    _, teacher = lesson()
+    _, teacher = pair_of_logits()
     students, powers = torch.randn(3, *teacher.shape, dtype=torch.float64), torch.tensor([0.1, 0.5, 2.0]).double()
 
     def slope(student, power):
@@ -96,7 +91,7 @@ def test_a_power_that_means_nothing_is_refused(kind, power):
 def test_the_yaml_puts_every_number_in_its_place(method, kind):
     kd = compose(f"kd={method}", "kd.power=0.3", "kd.hard=0.5", "kd.weight=4").kd
     objective = Objective(instantiate(kd.terms), dict(kd.weights))
-    student, teacher = lesson()
+    student, teacher = pair_of_logits()
     target = torch.arange(8) % 6
     loss = objective(Outputs(student), Outputs(teacher), Batch(None, target, None))[0]
     hard = torch.nn.functional.cross_entropy(student, target)

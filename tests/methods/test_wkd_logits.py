@@ -7,7 +7,7 @@ import timm
 import torch
 from hydra.utils import instantiate
 
-from kd.interfaces import Batch, Context, Outputs
+from kd.interfaces import Context, Outputs
 from kd.methods._common import classifier_rows
 from kd.methods.wkd_logits import (
     WKDLogits,
@@ -22,7 +22,7 @@ from kd.models.normalized import Normalized
 from kd.models.reclassed import PickClasses
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, called, entries
 from tests.methods.test_contract import network
 
 
@@ -36,10 +36,6 @@ def bound(distance, *settings, **more) -> WKDLogits:
     term = WKDLogits(*settings, **more)
     term.register_buffer("distance", distance, persistent=False)
     return term
-
-
-def called(term, student, teacher, target):
-    return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
 
 
 @entries("WKD_L")
