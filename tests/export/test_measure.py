@@ -64,7 +64,6 @@ def check(found: measure.Latency) -> None:
     for times in found.values():
         assert list(times) == ["batch_1", "batch_64"]
         assert all(0 < each["p50"] <= each["p95"] and each["calm"] in (True, False) for each in times.values())
-        assert times["batch_1"]["p50"] < times["batch_64"]["p50"]
 
 
 def test_latencies_have_both_batches_and_both_numbers_of_threads(written, monkeypatch):
