@@ -18,6 +18,7 @@ class Batch(NamedTuple):
 
     For a method with ``views = V`` the batch holds V views of each of its images, one row for each view: first the
     first views of all images, then their second views, in the same order. So ``logits.chunk(batch.views)`` pairs them.
+    For a method with a ``sampler`` the blocks after the first hold what ``kd.data.samplers`` puts beside the images.
     """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
@@ -30,14 +31,26 @@ class Batch(NamedTuple):
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
     views: int = 1  # of each image: the batch has B / views different images
     labelled: float | None = None  # share of the images of an epoch that have labels; None: all have
+    label_rows: int | None = None  # how many rows, the first ones, learn their labels; None: all, see ``learners``
+    first_row: int = 0  # with a sampler: place of the first row among the images of the whole step
+
+    @property
+    def learners(self) -> Batch:
+        """The rows that learn their labels: this batch, or its first block where a sampler shows more images."""
+        if self.label_rows is None:
+            return self
+        rows = {name: value[: self.label_rows] for name in ROWS if (value := getattr(self, name)) is not None}
+        return self._replace(**rows, views=1, label_rows=None)
 
     def repeat_labels(self, views: int) -> Batch:
         """Return a batch whose ``image`` holds ``views`` views of each image with one label for each row."""
         if views == 1:
             return self
-        names = ("target", "index", "mixup_target", "mixup_lam")
-        rows = {name: value.repeat(views) for name in names if (value := getattr(self, name)) is not None}
+        rows = {name: value.repeat(views) for name in ROWS[1:] if (value := getattr(self, name)) is not None}
         return self._replace(**rows, views=views)
+
+
+ROWS = ("image", "target", "index", "mixup_target", "mixup_lam")  # the fields of a batch that have its rows
 
 
 class Outputs(NamedTuple):
@@ -94,6 +107,7 @@ class Context(NamedTuple):
     targets: Tensor  # [N], int64: of every image of the data set; ``Batch.index`` points into it
     train: Tensor  # [n], int64: the positions of the training images
     image_size: int  # pixels: images are [B, 3, image_size, image_size]
+    batch_size: int = 0  # images of a training step, on all processes and in all micro-batches
 
 
 def extract_outputs(model: nn.Module, image: Tensor, needs: Set[str] = DEFAULT_NEEDS) -> Outputs:

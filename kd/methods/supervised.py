@@ -84,8 +84,11 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        logits = student.label_logits
+        if batch.label_rows is not None:
+            logits, batch = logits[: batch.label_rows], batch.learners
         if batch.labelled is not None:
-            return labelled_cross_entropy(student.label_logits, batch, self.label_smoothing)
+            return labelled_cross_entropy(logits, batch, self.label_smoothing)
         if batch.mixup_target is None:
-            return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
-        return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)
+            return cross_entropy(logits, batch.target, self.label_smoothing, batch.class_weight)
+        return mixed_cross_entropy(logits, batch, self.label_smoothing)

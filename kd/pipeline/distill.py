@@ -167,6 +167,7 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
         targets=torch.from_numpy(loader.targets),
         train=torch.from_numpy(loader.train),
         image_size=plan.dataset.image_size,
+        batch_size=loader.batch_size,
     )
 
 

@@ -49,6 +49,7 @@ def run_keys(
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
     unlabelled: str | None = None,
+    sampler: str | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -61,6 +62,7 @@ def run_keys(
         assistants: of the networks between teacher and student, in order, with "seed".
         view_count: of each image, which the student's method compares.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
+        sampler: what the student's method is shown beside the images of a batch.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -93,7 +95,7 @@ def run_keys(
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
     taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
-    shown |= more | ({"views": view_count} if view_count > 1 else {})
+    shown |= more | ({"views": view_count} if view_count > 1 else {}) | ({"sampler": sampler} if sampler else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}

@@ -31,6 +31,7 @@ from kd.config.combine import expand_combination
 from kd.config.composed import checked, resolved
 from kd.config.keys import get_path, quote_value
 from kd.config.networks import assistants_of, members_of
+from kd.data.samplers import check_sampler
 from kd.runtime.model_card import check_architecture, read_card, weights_in
 from kd.store.store import digest
 from kd.tracking.wandb_environment import find_agent
@@ -104,6 +105,8 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
         objective = build_objective(cfg.kd)
         build_baseline_objective(cfg.baseline_kd)
         check_unlabelled(settings["data"], objective, choices["kd"])
+        mixed = {name: get_path(settings, f"train.student.{name}") for name in ("mixup", "cutmix")}
+        check_sampler(objective.sampler, **mixed)
     from kd.train.layers import refuse_unlayered
 
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])

@@ -75,7 +75,14 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
     keys = run_keys(
-        settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views, unlabelled
+        settings,
+        dataset.fingerprint,
+        bool(objective.needs),
+        members,
+        assistants,
+        objective.views,
+        unlabelled,
+        objective.sampler,
     )
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
@@ -162,7 +169,9 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True),
+            loader.with_seed(
+                builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True, objective.sampler
+            ),
             taught_by=teacher,
         )
         teacher = role

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from kd.data.samplers import check_sampler
 from kd.interfaces import Batch, Context, Outputs
 from kd.train.schedules import window
 
@@ -55,6 +56,14 @@ class Objective(nn.Module):
             if not (hasattr(term, "needs") and hasattr(term, "setup")):
                 kind = type(term).__name__
                 raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup; see docs/add-a-method.md")
+        samplers = {name: sampler for name in active if (sampler := getattr(terms[name], "sampler", None))}
+        if len(set(samplers.values())) > 1:
+            named = ", ".join(f"{name} for {sampler}" for name, sampler in samplers.items())
+            raise ValueError(
+                f"kd.terms ask for several samplers ({named}), and a training has one: combine other methods"
+            )
+        self.sampler: str | None = next(iter(samplers.values()), None)  # what a batch holds beside its images
+        check_sampler(self.sampler, self.views)
         self.extends = False  # whether a term replaced the student by a larger network
 
     @property

@@ -68,7 +68,8 @@ class Training:
         torch.manual_seed(loader.seed)  # for the adapters; the caller initialised the network
         device.to_device(network).train()
         first = next(loader.epoch(1))
-        two_images = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2], views=1)
+        rows = {name: getattr(first, name)[:2] for name in ("image", "target", "index")}
+        two_images = first._replace(**rows, views=1, label_rows=None)
         needs = objective.needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change

@@ -1,0 +1,73 @@
+"""What a method may ask to be shown beside the images of a batch: rows that follow its own, in blocks of equal size.
+
+A term names it as ``sampler``, see ``kd.train.objective.Objective.sampler``:
+
+- ``same_class_pairs``: each image comes with another image of its class (CS-KD).
+- ``half_previous``: the images come with those of the previous step, in another view (DLB).
+- ``rotations``: each image comes with its rotations by 90, 180 and 270 degrees (SSKD).
+
+What is shown is a function of (seed, epoch). A row and the one that belongs to it have the same place in their blocks,
+so both are in one micro-batch and on one process, whatever the number of these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLOCKS = {"same_class_pairs": 2, "half_previous": 2, "rotations": 4}  # of rows in a batch
+UNLABELLED = ("same_class_pairs", "rotations")  # labels are those of the first block: the others are only compared
+
+
+def check_sampler(sampler: str | None, views: int = 1, mixup: float = 0.0, cutmix: float = 0.0) -> None:
+    """Refuse a sampler that does not exist, or that does not go with the views or mixtures of a training.
+
+    Raises:
+        ValueError: with what would be right.
+    """
+    if sampler is None:
+        return
+    if sampler not in BLOCKS:
+        raise ValueError(f"a term's sampler must be one of {', '.join(BLOCKS)}, got {sampler!r}")
+    if views > 1:
+        raise ValueError(
+            f"one term asks for {views} views of each image and another for {sampler} beside them: a training shows "
+            "one of the two, so combine other methods"
+        )
+    if sampler == "same_class_pairs" and (mixup or cutmix):
+        raise ValueError(
+            "the method compares images of the same class, and a mixture of two images has no single class: set "
+            f"train.student.mixup=0 and train.student.cutmix=0, got {mixup:g} and {cutmix:g}"
+        )
+
+
+def same_class_pairs(
+    order: np.ndarray, train: np.ndarray, targets: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return another image of the same class for each image of an epoch, int64 [N], drawn evenly.
+
+    An image that is the only one of its class, and one without a label (target -1), comes with itself.
+
+    Args:
+        order: int64 [N], positions of images of ``train``. train: int64 [n], to draw from. targets: int64, of all.
+    """
+    labelled = train[targets[train] >= 0]
+    by_class = labelled[np.argsort(targets[labelled], kind="stable")]
+    sizes = np.bincount(targets[labelled], minlength=1)
+    place = np.zeros(len(targets), np.int64)
+    place[by_class] = np.arange(len(by_class))
+    label = np.maximum(targets[order], 0)
+    size, first = np.maximum(sizes, 1)[label], (sizes.cumsum() - sizes)[label]
+    further = 1 + (generator.random(len(order)) * (size - 1)).astype(np.int64)
+    rows = first + (place[order] - first + further) % size
+    return np.where(targets[order] < 0, order, by_class[np.minimum(rows, len(by_class) - 1)])
+
+
+def half_previous(order: np.ndarray, batch_size: int, before: np.ndarray | None) -> np.ndarray:
+    """Return the images of the step before each step of an epoch, int64 [N].
+
+    Args:
+        order: int64 [N], the images of the epoch, step after step.
+        before: int64 [batch_size], the images of the last step of the epoch before; None: the first step comes with
+            its own images.
+    """
+    return np.concatenate([order[:batch_size] if before is None else before, order[:-batch_size]])
