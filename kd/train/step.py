@@ -23,7 +23,7 @@ class TrainStep(nn.Module):
     def __init__(self, network: nn.Module, objective: Objective, device: Device, compile: bool):
         super().__init__()
         self.network, self.objective, self.device = network, objective, device
-        self.needs = objective.needs
+        self.needs = objective.student_needs
         mode = "reduce-overhead" if device.device.type == "cuda" else "default"
         self.run = torch.compile(run_step, mode=mode) if compile else run_step
 

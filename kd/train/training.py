@@ -70,7 +70,7 @@ class Training:
         first = next(loader.epoch(1))
         rows = {name: getattr(first, name)[:2] for name in ("image", "target", "index")}
         two_images = first._replace(**rows, views=1, label_rows=None)
-        needs = objective.needs
+        needs = objective.student_needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change
             example = extract_outputs(copy.deepcopy(network), two_images.image, needs).to_float32(needs)
