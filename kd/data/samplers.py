@@ -50,16 +50,16 @@ def same_class_pairs(
     Args:
         order: int64 [N], positions of images of ``train``. train: int64 [n], to draw from. targets: int64, of all.
     """
-    labelled = train[targets[train] >= 0]
-    by_class = labelled[np.argsort(targets[labelled], kind="stable")]
-    sizes = np.bincount(targets[labelled], minlength=1)
-    place = np.zeros(len(targets), np.int64)
+    train, has_label = train[targets[train] >= 0], targets[order] >= 0
+    by_class, own = train[np.argsort(targets[train], kind="stable")], order[has_label]
+    sizes = np.bincount(targets[train])
+    place = np.empty(len(targets), np.int64)  # among the images sorted by class
     place[by_class] = np.arange(len(by_class))
-    label = np.maximum(targets[order], 0)
-    size, first = np.maximum(sizes, 1)[label], (sizes.cumsum() - sizes)[label]
-    further = 1 + (generator.random(len(order)) * (size - 1)).astype(np.int64)
-    rows = first + (place[order] - first + further) % size
-    return np.where(targets[order] < 0, order, by_class[np.minimum(rows, len(by_class) - 1)])
+    size, first = sizes[targets[own]], (sizes.cumsum() - sizes)[targets[own]]
+    further = 1 + (generator.random(len(own)) * (size - 1)).astype(np.int64)
+    other = order.copy()
+    other[has_label] = by_class[first + (place[own] - first + further) % size]
+    return other
 
 
 def half_previous(order: np.ndarray, batch_size: int, before: np.ndarray | None) -> np.ndarray:

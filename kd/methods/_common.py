@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Outputs, mean_of_heads
+from kd.interfaces import Batch, Outputs, mean_of_heads
 from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
@@ -108,6 +108,17 @@ def check_batch(count: int, method: str) -> None:
             f"{method} compares the images of a batch with each other, and this batch has {count}: use a larger "
             "train.batch_size or fewer processes"
         )
+
+
+def two_blocks(rows: Tensor, batch: Batch, method: str) -> Pair:
+    """Return the two blocks of rows that a sampler made: [2 B, ...] -> [B, ...] of the batch's own images, and beside.
+
+    Raises:
+        RuntimeError: the batch has no such blocks.
+    """
+    if batch.views != 2:
+        raise RuntimeError(f"{method} asks for a sampler of two blocks, and this batch has {batch.views}")
+    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
 
 
 def check_embedding(teacher: Outputs | None, method: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from kd.data.samplers import BLOCKS, UNLABELLED
 from kd.interfaces import Batch, Context, Outputs, extract_outputs
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
@@ -55,12 +56,27 @@ class Lesson:
         if alone and len(self.objective.terms) > 1 and "hard" in self.objective.terms:
             del self.objective.terms["hard"]
         image = torch.rand(12, 3, side, side)
-        self.batch = Batch(image, torch.arange(12) % 6, torch.arange(12), epoch=1, progress=0.25)
+        sampler = self.objective.sampler
+        blocks = BLOCKS.get(sampler, 1)  # of rows: the same images in each
+        index = torch.arange(12 // blocks).repeat(blocks)
+        self.batch = Batch(image, index % 6, index, epoch=1, progress=0.25)
+        if sampler:
+            learners = 12 // blocks if sampler in UNLABELLED else None
+            self.batch = self.batch._replace(views=blocks, label_rows=learners)
         self.teacher = (of_timm(teacher) if teacher else network(0.5)).eval()
         every = torch.arange(40)
         self.bare = network(0.25)
         self.student = self.objective.bind(
-            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], side)
+            Context(
+                self.bare,
+                self.teacher,
+                lambda number: network(0.25),
+                see,
+                every % 6,
+                every[:30],
+                side,
+                batch_size=12 // blocks,
+            )
         )
         with torch.no_grad():
             self.answer = see(self.teacher, image, self.objective.needs)
@@ -82,6 +98,8 @@ def test_twenty_steps_lower_what_a_method_adds_to_the_labels(method):
     lesson = Lesson(method, alone=True)
     optimizer = torch.optim.AdamW(lesson.learned(), 1e-2)
     before = copy.deepcopy(lesson.teacher.state_dict())
+    with torch.no_grad():
+        lesson.loss()  # fills the memory of what was said before
     memories = copy.deepcopy(dict(lesson.objective.named_buffers()))
     losses = []
     for _ in range(20):

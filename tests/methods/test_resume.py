@@ -55,13 +55,14 @@ def train(
         targets=targets,
         train=train,
         image_size=16,
+        batch_size=32,
     )
     student, rows = objective.bind(context), []
     torch.manual_seed(torch.initial_seed() + 1)  # a resuming process has another random state
     fit(
         student,
         objective,
-        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn}),
+        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, "sampler": objective.sampler, **drawn}),
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",
