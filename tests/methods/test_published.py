@@ -16,7 +16,6 @@ WAITING = {
     "CRLD_total",
     "DHKD_BinaryKLNorm",
     "DOT_steps",
-    "DeiT_token_total",
     "DiffKD_logits",
 }
 WAITING |= {"ND", "NORM", "SLD_total", "SSKD_total", "USKD_as_coded", "WKD_F"}
