@@ -86,7 +86,7 @@ class Lesson:
         self.objective.train()
 
     def shown(self) -> Outputs:
-        return see(self.student, self.batch.image, self.objective.needs)
+        return see(self.student, self.batch.image, self.objective.student_needs)
 
     def loss(self, shown: Outputs | None = None):
         return self.objective(shown or self.shown(), self.answer, self.batch)
