@@ -5,18 +5,17 @@ stand beside the labels, which are learnt for the upright images alone:
 
 - ``soft``: T^2 KL of the upright images' logits, as ``kd=hinton``.
 - ``transformed``: the same of the turned images.
-- ``similarity``: a head of two linear layers on the embedding answers, for each turned image, how similar each upright
+- ``similarity``: a head of two linear layers on the embedding says, for each turned image, how similar each upright
   image of the batch is (a cosine), and the student's softmax over these learns from the teacher's.
 
-The teacher errs on turned images. Of the rows for which it ranks the true class (the true image) first, all are kept; of
-the others the share ``keep``, those of the best ranks.
+The teacher errs on turned images. Of the rows for which it ranks the true class (or image) first, all are kept; of the
+others the share ``keep``, those of the best ranks.
 
 The teacher's head learns before the student, to find the image that was turned; the teacher itself stays as it is. The
-published head learns on 60 epochs of augmented images, for which the teacher runs 240 times over the data. Here the
-teacher runs four times over the images without augmentation, and the head learns on these embeddings. That takes as long
-as four epochs of a teacher that answers and, per image, epoch and 1,000 numbers of an embedding, some microseconds. Of
-larger data sets ``HEAD_IMAGES`` images at equal distances are used. Costs, in every step: three more images for each
-one, for student and teacher, so about four times the time and memory.
+published head learns in 60 epochs of augmented images, for which the teacher answers 240 times for each image. Here it
+answers four times, without augmentation, and the head learns from these embeddings, for some microseconds an image and
+epoch. Of larger data sets ``HEAD_IMAGES`` images at equal distances are used. In every step there are three more images
+for each one, for student and teacher: about four times the time and memory.
 
 Values agree with the authors' code for given outputs. Which of several rows of one rank are kept is not defined there;
 here it is those of the first images.
@@ -47,9 +46,7 @@ def by_image(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         RuntimeError: the batch has no rotations.
     """
     if batch.views != TURNS:
-        raise RuntimeError(
-            f"kd=sskd asks for the sampler of rotations, of {TURNS} blocks; this batch has {batch.views}"
-        )
+        raise RuntimeError(f"kd=sskd asks for a sampler of {TURNS} blocks, and this batch has {batch.views}")
     images = rows.unflatten(0, (TURNS, -1)).transpose(0, 1)
     return images[:, 0], images[:, 1:].flatten(0, 1)
 
@@ -70,7 +67,7 @@ def kept(scores: Tensor, right: Tensor, keep: float | Tensor) -> Tensor:
 def kept_kl(
     student: Tensor, teacher: Tensor, right: Tensor, temperature: float | Tensor, keep: float | Tensor
 ) -> Tensor:
-    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), a scalar: summed over N, mean over the rows ``kept``.
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), summed over N, mean over the rows ``kept``.
 
     Args:
         student, teacher: [M, N], logits or similarities.

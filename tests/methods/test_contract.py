@@ -37,6 +37,15 @@ def see(model, image, show):
     return extract_outputs(model, image, show).to_float32(show)
 
 
+def over(index, side, model, show):
+    """Yield the outputs of training images, in batches of ten."""
+    images = torch.rand(len(index), 3, side, side, generator=torch.Generator().manual_seed(3))
+    for image, rows in zip(images.split(10), index.split(10), strict=True):
+        with torch.no_grad():
+            outputs = see(model, image, show)
+        yield outputs, Batch(image, rows % 6, rows)
+
+
 @cache
 def chosen(method: str, *overrides: str):
     """Return the config group `kd` for this option; cached, because composing takes longer than the test."""
@@ -75,6 +84,7 @@ class Lesson:
                 every % 6,
                 every[:30],
                 side,
+                lambda model, show: over(every[:30], side, model, show),
                 batch_size=12 // blocks,
             )
         )
@@ -84,7 +94,7 @@ class Lesson:
         self.objective.train()
 
     def shown(self) -> Outputs:
-        return see(self.student, self.batch.image, self.objective.needs)
+        return see(self.student, self.batch.image, self.objective.student_needs)
 
     def loss(self, shown: Outputs | None = None):
         return self.objective(shown or self.shown(), self.answer, self.batch)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kd.data.loader import Loader
+from kd.evaluation.predict import outputs_over
 from kd.interfaces import Context
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
@@ -47,6 +48,8 @@ def train(
     objective = build_objective(chosen(method))
     teacher = LiveTeacher(network(dataset, 0.5, 9), machine, objective.needs)
     targets, train = torch.from_numpy(dataset.targets), torch.from_numpy(dataset.train)
+    shown = {"augment": AUGMENT, "sampler": objective.sampler}
+    loader = Loader(dataset, 32, 0, machine.device, **{**shown, **drawn})
     context = Context(
         student=network(dataset, 0.25, 0),
         teacher=teacher.network,
@@ -55,6 +58,7 @@ def train(
         targets=targets,
         train=train,
         image_size=16,
+        over_train=lambda model, needs: outputs_over(model, needs, loader, dataset.train, machine),
         batch_size=32,
     )
     student, rows = objective.bind(context), []
@@ -62,7 +66,7 @@ def train(
     fit(
         student,
         objective,
-        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, "sampler": objective.sampler, **drawn}),
+        loader,
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",
