@@ -18,6 +18,8 @@ NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`
 # settings of a recipe that are in no key while they are off
 ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 
+OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
+
 Settings = dict[str, Any]
 
 
@@ -150,7 +152,8 @@ def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
     """Return a recipe without what is off in it: a setting that was added later is in no key while it is off."""
-    return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
+    unread = {name for name, optimizer in OF_OPTIMIZERS.items() if recipe["optimizer"] != optimizer}
+    return {name: value for name, value in recipe.items() if name not in unread and (name not in ADDED_LATER or value)}
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:
