@@ -19,6 +19,7 @@ NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`
 ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 
 OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
+OF_PARTS = ("delta",)  # those that change nothing where labels alone teach
 
 Settings = dict[str, Any]
 
@@ -91,7 +92,13 @@ def run_keys(
         "recipe": recipe,
         "seed": settings["seed"],
     }
-    networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
+    alone_recipe = {name: value for name, value in recipe.items() if name not in OF_PARTS}
+    networks["baseline"] = {
+        **student,
+        "recipe": alone_recipe,
+        "objective": active_terms(settings["baseline_kd"]),
+        "teacher": None,
+    }
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
     taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
