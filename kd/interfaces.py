@@ -6,7 +6,7 @@ nearly every timm network has them, and your own network needs about ten lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple, Protocol
 
 import torch
@@ -84,6 +84,11 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> Outputs: ...
 
 
+def no_pass(network: nn.Module, needs: Set[str]) -> Iterator[tuple[Outputs, Batch]]:
+    """Stand in for ``Context.over_train`` where there is no data set, as when a described network is built."""
+    raise ValueError("its method reads the training images before it trains, and there is no data set here")
+
+
 class Context(NamedTuple):
     """Networks and data set of a training, for the few methods that need more than outputs: see ``Objective.bind``."""
 
@@ -94,6 +99,9 @@ class Context(NamedTuple):
     targets: Tensor  # [N], int64: of every image of the data set; ``Batch.index`` points into it
     train: Tensor  # [n], int64: the positions of the training images
     image_size: int  # pixels: images are [B, 3, image_size, image_size]
+    over_train: Callable[[nn.Module, Set[str]], Iterator[tuple[Outputs, Batch]]] = no_pass  # the float32 outputs of a
+    # network on the labelled training images, without augmentation, in one order and on every process the same, in
+    # batches; call it in ``setup``, which runs only where there is something to train
 
 
 def extract_outputs(model: nn.Module, image: Tensor, needs: Set[str] = DEFAULT_NEEDS) -> Outputs:

@@ -110,6 +110,7 @@ METHOD_SETTINGS: dict[str, Rule] = {
     "schedule.*.start": SHARE,
     "schedule.*.end": SHARE,
     "schedule.*.rise": SHARE,
+    "schedule.*.fall": SHARE,
     "assistants": LIST,
 }
 # Config nodes with a _target_. Its constructor takes their settings and, from the program, the arguments listed here.

@@ -79,7 +79,7 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
     objective, live = copy.deepcopy(spec.objective), None
     if spec.taught_by:
         teacher = device.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
-        network = objective.bind(method_context(plan, spec.role, network, teacher))
+        network = objective.bind(method_context(plan, spec.role, network, teacher, few=True))
         live = LiveTeacher(teacher, device, objective.needs) if objective.needs else None
     # all layers learn, which takes the most memory; without a warm-up, a larger rate might diverge
     recipe = replace(spec.recipe, epochs=2, lr=1e-12, freeze_epochs=0)

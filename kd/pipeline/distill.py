@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kd.evaluation.metrics import accuracy
-from kd.evaluation.predict import predict_distributed
-from kd.interfaces import Context, Outputs, Teacher, extract_outputs
+from kd.evaluation.predict import outputs_over, predict_distributed
+from kd.interfaces import Batch, Context, Outputs, Teacher, extract_outputs
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cached
 from kd.runtime.memory import explain_out_of_memory, smaller_training
@@ -22,6 +23,8 @@ from kd.teachers.checks import check_above_majority, check_not_constant
 from kd.teachers.live import LiveTeacher
 from kd.teachers.logit_cache import cache_shape, teacher_factory
 from kd.train.layers import refuse_unlayered
+
+FEW = 16  # training images that a method's pass shows where it is tried
 
 
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
@@ -151,13 +154,23 @@ def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
-def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
-    """Return the context that a method is bound to: see ``Objective.bind``."""
-    device, loader = plan.device, plan.stages[role].loader
+def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module, few: bool = False) -> Context:
+    """Return the context that a method is bound to: see ``Objective.bind``.
+
+    Args:
+        few: a pass over the training images shows only a few of them, where a method is tried.
+    """
+    device, loader, dataset = plan.device, plan.stages[role].loader, plan.dataset
+    shown = dataset.train
+    if few:  # at equal distances: where they are sorted by class, of many classes
+        shown = shown[np.linspace(0, len(shown) - 1, min(FEW, len(shown))).astype(int)]
 
     def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
         with device.autocast():
             return extract_outputs(network, image, needs).to_float32(needs)
+
+    def over_train(network: nn.Module, needs: Set[str]) -> Iterator[tuple[Outputs, Batch]]:
+        return outputs_over(network, needs, loader, shown, device)
 
     return Context(
         student=student,
@@ -166,7 +179,8 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
         forward=forward,
         targets=torch.from_numpy(loader.targets),
         train=torch.from_numpy(loader.train),
-        image_size=plan.dataset.image_size,
+        image_size=dataset.image_size,
+        over_train=over_train,
     )
 
 
@@ -182,12 +196,13 @@ def dry_run_methods(plan: RunPlan) -> None:
         networks = spec.network, plan.initial_teacher(spec)
         objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
         needs = objective.needs
-        student = objective.bind(method_context(plan, spec.role, student, teacher.eval()))
+        student = objective.bind(method_context(plan, spec.role, student, teacher.eval(), few=True))
         layered = {name: getattr(spec.recipe, name) for name in ("layer_decay", "freeze_epochs")}
         refuse_unlayered(student, False, layered, "train.student")  # a method may have replaced the network
+        objective.deploy(student)
         with torch.no_grad():
             outputs = [
-                extract_outputs(module, torch.rand(2, 3, size, size), needs).to_float32(needs)
-                for module in (student, teacher)
+                extract_outputs(module, torch.rand(2, 3, size, size), reads).to_float32(reads)
+                for module, reads in ((student, objective.student_needs), (teacher, needs))
             ]
         objective.setup(*outputs)

@@ -17,6 +17,8 @@ NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`
 
 # settings of a recipe that are in no key while they are off
 ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
+ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
+ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images",)}  # and of a term, by its target
 
 OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
 OF_PARTS = ("delta",)  # those that change nothing where labels alone teach
@@ -164,14 +166,24 @@ def recipe_key(recipe: Mapping[str, Any]) -> Settings:
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:
-    """Return weight, settings and schedule of each term whose weight is not 0."""
+    """Return weight, settings and schedule of each term whose weight is not 0.
+
+    A setting that was added later is in no key while it is off, which it is where its value is 0.
+    """
     schedule = objective.get("schedule") or {}
-    return {
-        name: {"weight": weight, "term": objective["terms"][name]}
-        | ({"schedule": schedule[name]} if name in schedule else {})
-        for name, weight in objective["weights"].items()
-        if weight != 0
-    }
+    active = {}
+    for name, weight in objective["weights"].items():
+        if weight != 0:
+            term = objective["terms"][name]
+            added = ADDED_TO_TERMS.get(term.get("_target_"), ())
+            active[name] = {"weight": weight, "term": _without_off(term, added)}
+            if shown := _without_off(schedule.get(name, {}), ADDED_TO_SCHEDULES):
+                active[name]["schedule"] = shown
+    return active
+
+
+def _without_off(settings: Mapping[str, Any], added: Sequence[str]) -> Settings:
+    return {name: value for name, value in settings.items() if name not in added or value}
 
 
 def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) -> str:

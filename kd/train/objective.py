@@ -56,12 +56,20 @@ class Objective(nn.Module):
             if not (hasattr(term, "needs") and hasattr(term, "setup")):
                 kind = type(term).__name__
                 raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup; see docs/add-a-method.md")
-        self.extends = False  # whether a term replaced the student by a larger network
+        self.extends = False  # whether a larger network than the student is deployed
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the terms read of teacher and student, of {"logits", "embedding", "features", "class_maps"}."""
+        """What the terms read of teacher and student, of {"logits", "embedding", "features", "class_maps"}.
+
+        Nothing means that no teacher is read.
+        """
         return frozenset().union(*(term.needs for term in self.terms.values()))
+
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """What the terms read of the student: ``needs``, and what a term names as ``student_needs`` beside it."""
+        return self.needs.union(*(getattr(term, "student_needs", ()) for term in self.terms.values()))
 
     @property
     def views(self) -> int:
@@ -91,15 +99,27 @@ class Objective(nn.Module):
         """Give networks and data set to terms that need them; return the module to train.
 
         Most methods need only outputs. Three kinds need more: contrastive memories depend on the size of the data set,
-        mutual learning adds a second student, and SimKD deploys more than the student. A term's ``bind(context)`` may
-        return a network that is trained and deployed in place of the student, or None.
+        mutual learning adds a second student, and SimKD deploys more than the student. Class means and the distances of
+        classes take a pass over the training images, ``context.over_train``. A term's ``bind(context)`` may return a
+        network that is trained in place of the student, or None; it is deployed too, see ``deploy``.
         """
         for term in self.terms.values():
             network = term.bind(context) if hasattr(term, "bind") else None
             if network is not None:
                 context = context._replace(student=network)
-                self.extends = True
+                self.extends = self.extends or not hasattr(term, "deploy")
         return context.student
+
+    def deploy(self, network: nn.Module) -> nn.Module:
+        """Return the network that is measured, stored and shipped, from the one that ``bind`` returned.
+
+        A term whose ``bind`` returns a network may have a ``deploy(network)``, which returns a network of the student's
+        form: NORM merges the layers that it trains into the classifier. It leaves ``network`` as it is. Without such a
+        term the trained network is returned.
+        """
+        for term in reversed(self.terms.values()):
+            network = term.deploy(network) if hasattr(term, "deploy") else network
+        return network
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Give every term one example, so that adapters and memories exist before the optimiser."""
@@ -123,7 +143,7 @@ class Objective(nn.Module):
 
     def counts(self, name: str, progress: float) -> bool:
         """Whether a term is active at this point of the training."""
-        own = {key: value for key, value in self.schedule.get(name, {}).items() if key != "rise"}
+        own = {key: value for key, value in self.schedule.get(name, {}).items() if key not in ("rise", "fall")}
         return window(progress, **own) > 0
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:

@@ -25,7 +25,7 @@ class TrainStep(nn.Module):
         super().__init__()
         self.apart = apart
         self.network, self.objective, self.device = network, objective, device
-        self.needs = objective.needs
+        self.needs = objective.student_needs
         mode = "reduce-overhead" if device.device.type == "cuda" else "default"
         self.run = torch.compile(run_step, mode=mode) if compile else run_step
 

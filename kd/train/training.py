@@ -70,7 +70,7 @@ class Training:
         device.to_device(network).train()
         first = next(loader.epoch(1))
         two_images = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2], views=1)
-        needs = objective.needs
+        needs = objective.student_needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change
             example = extract_outputs(copy.deepcopy(network), two_images.image, needs).to_float32(needs)
