@@ -142,6 +142,7 @@ OURS: dict[str, Rule] = {
     "lr": number(above=0),
     "weight_decay": number(0),
     "momentum": PART,
+    "delta": PART,
     "warmup": PART,
     "mixup": SHARE,
     "cutmix": SHARE,

@@ -20,6 +20,9 @@ ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
 ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images", "fall")}  # and of a term, by its target
 
+OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
+OF_PARTS = ("delta",)  # those that change nothing where labels alone teach
+
 Settings = dict[str, Any]
 
 
@@ -93,7 +96,13 @@ def run_keys(
         "recipe": recipe,
         "seed": settings["seed"],
     }
-    networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
+    alone_recipe = {name: value for name, value in recipe.items() if name not in OF_PARTS}
+    networks["baseline"] = {
+        **student,
+        "recipe": alone_recipe,
+        "objective": active_terms(settings["baseline_kd"]),
+        "teacher": None,
+    }
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
     taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
@@ -154,7 +163,8 @@ def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
     """Return a recipe without what is off in it: a setting that was added later is in no key while it is off."""
-    return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
+    unread = {name for name, optimizer in OF_OPTIMIZERS.items() if recipe["optimizer"] != optimizer}
+    return {name: value for name, value in recipe.items() if name not in unread and (name not in ADDED_LATER or value)}
 
 
 def active_terms(objective: Mapping[str, Any]) -> Settings:

@@ -137,6 +137,7 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
         group, _, name = node.partition(".")
         with name_setting(cfg, node):
             instantiate_node(cfg[group][name])
+    check_gradients(cfg, objective, choices["kd"])
 
 
 def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
@@ -176,6 +177,24 @@ def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> No
         )
     if data["balance"] == "sample":
         raise ValueError(f"{where}: data.balance=sample draws by class, and these images have none; weight takes them")
+
+
+def check_gradients(cfg: Any, objective: Any, method: str) -> None:
+    """Refuse an optimizer or a method that keeps gradients apart where that cannot be.
+
+    Raises:
+        ValueError: see ``kd.train.apart.check_apart``; or a teacher has such an optimizer.
+    """
+    from kd.train.apart import check_apart
+
+    student, teacher = (instantiate_node(cfg.train[role]) for role in ("student", "teacher"))
+    check_apart(student, objective, cfg.train.compile, method)
+    if teacher.takes_parts:
+        name = teacher.optimizer
+        raise ValueError(
+            f"train.teacher.optimizer={name}: a teacher learns from labels alone, where {name} is "
+            "train.teacher.optimizer=momentum"
+        )
 
 
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:

@@ -27,7 +27,7 @@ from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.precision import choose_precision
-from kd.pipeline.preflight import check_unlabelled
+from kd.pipeline.preflight import check_gradients, check_unlabelled
 from kd.pipeline.stage import StageSpec
 from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
@@ -68,6 +68,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         choices["teacher"] = name_of(members)
     assistants = assistants_of(settings) if objective.needs else []
     check_unlabelled(settings["data"], objective, choices["kd"])
+    check_gradients(cfg, objective, choices["kd"])
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
         if cfg.data.unlabelled is not None:

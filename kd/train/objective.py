@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kd.data.samplers import check_sampler
 from kd.interfaces import Batch, Context, Outputs
+from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
 
 
@@ -89,6 +90,20 @@ class Objective(nn.Module):
         """The terms that need the label of every image: those with ``needs_labels``."""
         return [name for name, term in self.terms.items() if getattr(term, "needs_labels", False)]
 
+    @property
+    def label_terms(self) -> list[str]:
+        """The terms that are cross entropies with the labels: ``CrossEntropy``, or those with ``learns_labels``."""
+        return [
+            name
+            for name, term in self.terms.items()
+            if isinstance(term, CrossEntropy) or getattr(term, "learns_labels", False)
+        ]
+
+    @property
+    def aligning(self) -> list[nn.Module]:
+        """The terms that change the gradient of all but the labels' terms before a step: see ``kd.train.apart``."""
+        return [term for term in self.terms.values() if getattr(term, "aligns", False)]
+
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
 
@@ -128,6 +143,12 @@ class Objective(nn.Module):
             for name, term in self.terms.items()
         }
         return sum(self.weight(name, batch) * part for name, part in parts.items()), parts
+
+    def split(self, parts: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the weighted sum of the labels' terms and that of all others, from the parts of ``forward``."""
+        labels = self.label_terms
+        both = [name for name in parts if name in labels], [name for name in parts if name not in labels]
+        return tuple(sum(self.weight(name, batch) * parts[name] for name in names) for names in both)
 
     def counts(self, name: str, progress: float) -> bool:
         """Whether a term is active at this point of the training."""

@@ -63,6 +63,8 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
     limit = min(most or (len(steps) if device.type != "cpu" else MOST_ON_CPU), len(steps))
     timed: dict[int, float] = {}  # seconds a student, by the size of the stack
     own = 0.0
+    if steps[0].apart:
+        return Choice(1, reason="their gradients are kept apart")
     if limit < 2:
         return Choice(1, reason="stacks of one student")
     try:

@@ -301,7 +301,7 @@ REFUSED_TOO = {  # of the same kinds
     "train.student.ema=1": ("train.student.ema must be a number in (0, 1), or null, got 1",),
     "train.student.weight_decay=-1": ("train.student.weight_decay must be a number of 0 or more, got -1",),
     "train.student.optimizer=adamm": (
-        "train.student.optimizer must be an optimizer of timm, got 'adamm'; did you mean adam",
+        "train.student.optimizer must be an optimizer of timm, or dot, got 'adamm'; did you mean adam",
     ),
     "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
     "train.grad_accum_steps=0": ("train.grad_accum_steps must be a whole number", "got 0"),

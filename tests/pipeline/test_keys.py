@@ -32,6 +32,8 @@ CHANGES = {
     "train.teacher.freeze_epochs=1": {"teacher", "student", "cache", "run"},
     "train.student.layer_decay=0.7": {"baseline", "student", "run"},
     "train.student.freeze_epochs=0": set(),
+    "train.student.delta=0.05": set(),
+    "train.student.optimizer=dot": {"baseline", "student", "run"},
     "teacher.seed=1": {"teacher", "student", "cache", "run"},
     "train.teacher.epochs=3": {"teacher", "student", "cache", "run"},
     "attention=se": {"teacher", "student", "cache", "run"},
@@ -115,6 +117,11 @@ def test_settings_of_a_term_and_of_a_schedule_change_no_key_while_they_are_off()
     assert active_terms({**old, "schedule": {"a": {"rise": 0.1, "fall": 0}}}) == active_terms(raised)
     other = {**old, "terms": {"a": {"_target_": "kd.methods.other.Other", "images": 0}}}
     assert active_terms(other)["a"]["term"]["images"] == 0  # it is no later setting of another term
+
+
+def test_the_delta_of_dot_is_in_the_keys_of_those_who_learn_from_a_teacher():
+    before, after = (keys("train.student.optimizer=dot", f"train.student.delta={delta}") for delta in (0.05, 0.0))
+    assert {name for name in before if before[name] != after[name]} == {"student", "run"}
 
 
 def test_the_cache_of_a_given_teacher_depends_on_the_drawn_images_and_not_on_label_weights(tmp_path):
