@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from kd.diagnose.evidence import read_evidence
 from kd.diagnose.text import terminal
 from kd.diagnose.verdict import diagnose
 from kd.runtime.console import display_folder
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, failed = parser.parse_args(arguments), False
     for number, folder in enumerate(given.run):
         try:
-            diagnosis = diagnose(folder)
+            diagnosis = diagnose(read_evidence(folder))
         except (ValueError, KeyError) as error:  # ReportError is a ValueError
             failed = True
             missing = f"{folder}: the entry {error} is missing in result.json" if isinstance(error, KeyError) else error

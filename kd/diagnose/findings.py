@@ -168,7 +168,10 @@ def underfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
         return None
     student, teacher, alone = scores["student"], scores["teacher"]["views"], scores.get("baseline")
     best = max(student["views"], alone["views"] if alone else 0.0)
-    if teacher - best < (UNDERFIT_THOUGH_HELPED if helps(figures) else UNDERFIT) or student["views"] - student["test"] > FITS:
+    if (
+        teacher - best < (UNDERFIT_THOUGH_HELPED if helps(figures) else UNDERFIT)
+        or student["views"] - student["test"] > FITS
+    ):
         return None
     same = f" (the baseline {percent(alone['views'])} %)" if alone else ""
     sentence = (

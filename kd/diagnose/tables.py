@@ -100,12 +100,12 @@ def gained(figures: Figures) -> str:
     gain = figures["gain"]
     if not gain or "can_gain" not in gain:
         return ""
-    won = f"Of these the student won {gain['gained']:,} ({share(gain['gained'], gain['can_gain'])})"
-    others = f", and {gain['other_gains']:,} where the teacher is wrong too" if gain["other_gains"] else ""
+    won = f"The student won {gain['gained']:,} of these ({share(gain['gained'], gain['can_gain'])})"
+    others = f", and {gain['other_gains']:,} that teacher and baseline have wrong" if gain["other_gains"] else ""
     return (
         f"The teacher is right and the baseline wrong on {gain['can_gain']:,} of {gain['images']:,} test images: that "
         f"is all that can be gained from it. {won}{others}. Of {gain['can_lose']:,} images that the baseline has right "
-        f"the student lost {gain['lost']:,}, on {gain['lost_with_teacher']:,} of them with the teacher."
+        f"it lost {gain['lost']:,}, {gain['lost_with_teacher']:,} of them together with the teacher."
     )
 
 

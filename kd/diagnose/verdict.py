@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from kd.diagnose.evidence import Evidence, read_evidence
+from kd.diagnose.evidence import Evidence
 from kd.diagnose.figures import Figures, measure
 from kd.diagnose.findings import Finding, chance, find, helps, percent, points
 from kd.records.run_folder import roles_of
@@ -31,9 +30,8 @@ class Diagnosis(NamedTuple):
         }
 
 
-def diagnose(folder: Path) -> Diagnosis:
-    """Say what limits the run in a folder; raises as ``read_evidence``."""
-    evidence = read_evidence(folder)
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """Say what limits a run."""
     figures = measure(evidence)
     findings = find(figures, evidence.result)
     return Diagnosis(evidence, figures, _verdict(figures, findings), findings, _remarks(evidence, figures))
