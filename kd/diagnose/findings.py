@@ -55,6 +55,11 @@ def helps(figures: Figures) -> bool:
     return bool(gain and gain["accuracy"] > 0 and gain["p"] < CLEAR)
 
 
+def _loses(figures: Figures) -> bool:
+    gain = figures["gain"]
+    return bool(gain and gain["accuracy"] < 0 and gain["p"] < CLEAR)
+
+
 def teacher_no_better(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     """The teacher does not lead the baseline."""
     gain = figures["gain"]
@@ -91,12 +96,16 @@ def drowned(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
 
 
 def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
-    """The student learned its training images less well than its baseline: the effect, where the cause is unknown."""
+    """The student learned its training images less well than its baseline: the effect, where the cause is unknown.
+
+    A student that does not learn wrong labels by heart trails there too, so it must have lost on test images as well.
+    A teacher that is no better explains it.
+    """
     scores, labels = figures["accuracy"], figures["objective"]["label_terms"]
     if not labels or "baseline" not in scores or scores["student"]["views"] is None:
         return None
     student, baseline = scores["student"]["views"], scores["baseline"]["views"]
-    if baseline - student < DISTRACTED:
+    if baseline - student < DISTRACTED or not _loses(figures) or teacher_no_better(figures, result):
         return None
     sentence = (
         f"The labels are drowned: on the training views that it learned from the student has {percent(student)} % "
@@ -197,7 +206,7 @@ def overfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
 def loses(figures: Figures, result: Mapping[str, Any], others: list[Finding]) -> Finding | None:
     """The student is clearly worse than its baseline, and nothing else explains it."""
     gain = figures["gain"]
-    if others or not gain or gain["accuracy"] >= 0 or gain["p"] >= CLEAR:
+    if others or not _loses(figures):
         return None
     sentence = (
         f"The student lost {points(-gain['accuracy'])} against its baseline ({chance(gain['p'])}), and no figure "
