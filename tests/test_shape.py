@@ -23,6 +23,7 @@ FLOORS = (  # each imports from floors below it, and from its own package
     {"pipeline", "zoo"},
     {"build", "inference"},
     {"teachers", "train", "report"},
+    {"diagnose"},
     {"evaluation", "tracking"},
     {"data", "records"},
     {"augment", "methods", "models", "attention", "config", "store"},

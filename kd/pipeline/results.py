@@ -16,8 +16,9 @@ from kd.data.dataset import ImageDataset
 from kd.data.loader import Loader
 from kd.evaluation.cost import cached_costs, params
 from kd.evaluation.metrics import accuracy, agreement, mcnemar, summary
+from kd.evaluation.predict import predict_views
 from kd.models.ensemble import Ensemble
-from kd.pipeline.describe import write_models
+from kd.pipeline.describe import describe_objective, write_models
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import TrainedModel
 from kd.records.run_folder import write_result
@@ -26,6 +27,8 @@ from kd.runtime.device import Device
 from kd.runtime.memory import explain_out_of_memory
 from kd.runtime.values import flatten
 from kd.store.store import KEY_DIGITS
+
+VIEWS = 1024  # training images whose views ``kd.diagnose`` compares: an accuracy is known to 1.5 points
 
 
 def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedModel], command: str) -> dict[str, Any]:
@@ -59,6 +62,9 @@ def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPl
     attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.device)
     rows = choose_images(targets, logits, seed, attended)
     np.savez_compressed(folder / "images.npz", row=rows, image=_shown(dataset, dataset.test[rows], plan.device))
+    student, networks = plan.stages["student"], {role: trained[role].network for role in logits}
+    views = predict_views(networks, student.loader, student.recipe.epochs, plan.device, VIEWS)
+    np.savez_compressed(folder / "training_views.npz", **views)
 
 
 def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
@@ -67,8 +73,7 @@ def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
 
 
 def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, Any]:
-    """Return what ``result.json`` holds under "teacher", "student", "baseline", "assistants", "data", "machine" and
-    "comparison"."""
+    """Return what ``result.json`` holds of networks, data, machine, objective and comparison."""
     dataset, cost, logits = plan.dataset, cost_fn(plan), _test_logits(trained)
     targets = dataset.targets[dataset.test]
     models: dict[str, Any] = {
@@ -92,6 +97,7 @@ def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, An
     ]
     comparison = compare(models, logits, targets)
     described = {"machine": plan.device.describe(), "data": _describe_data(dataset)}
+    described["objective"] = describe_objective(plan.stages["student"].objective)
     return {**models, "assistants": assistants, "comparison": comparison, **described}
 
 

@@ -86,6 +86,7 @@ FILES = {  # that a report reads: what each is for, and what writes it
 }
 OPTIONAL = {  # files that a report reads if they exist
     "attention.npz": ("the attention maps of the teacher", "kd.run writes it if the teacher has spatial gates"),
+    "training_views.npz": ("the logits on training images", "kd.run writes it together with predictions.npz"),
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kd.diagnose.verdict import Diagnosis
 from kd.records.run_folder import PICKS, ROLE_LABELS, Rows, batch_sizes, picked_by, roles_of
+from kd.report.run.diagnosis import section
 from kd.report.run.tables import DEFAULTS_OF_OLD_RESULTS, comparison_rows, latency_warning, per_class_rows, verdict
 from kd.report.text import batch_label, escape, is_finite, markdown_table, percent, standard_error
 from kd.runtime.values import format_value
@@ -111,11 +113,17 @@ def _epochs(result: Mapping[str, Any]) -> str:
     return markdown_table(rows, left=("model", "where from"))
 
 
-def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequence[str]) -> str:
+def page(
+    result: Mapping[str, Any],
+    figures: Mapping[str, str],
+    remarks: Sequence[str],
+    diagnosis: Diagnosis | None = None,
+) -> str:
     """Return the text of ``report.md``.
 
     Args:
         figures: name -> alt text of the figures that exist. remarks: further sentences, for the end.
+        diagnosis: what limits the run.
 
     Raises:
         ValueError: a figure has no place on the page.
@@ -158,6 +166,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         " ".join(notes),
         *_assistants(result),
         f"One standard error of the accuracy at {count:,} test images, in points: {errors}.",
+        *(section(diagnosis, show("diagnosis")) if diagnosis else []),
         "## What was run",
         _what_was_run(result),
         "All settings: [config.yaml](config.yaml).",
