@@ -119,6 +119,7 @@ PIPELINE = (
     "together",
     "batch_size",
     "prepare",
+    "tryout",
     "results",
     "execute",
 )
