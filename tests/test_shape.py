@@ -120,6 +120,7 @@ PIPELINE = (
     "together",
     "batch_size",
     "prepare",
+    "tryout",
     "results",
     "execute",
 )

@@ -44,6 +44,10 @@ CLASSES = 10  # outputs of the networks that are tried
 SMALL = 256  # pixels per side up to which a network runs; for larger images only shapes are computed
 
 
+class MethodRefused(ValueError):
+    """A method cannot work with this teacher, this student or these data. The message is a sentence for the user."""
+
+
 def check_run(config: Any) -> None:
     """Refuse settings that cannot run on this machine.
 
@@ -162,16 +166,16 @@ def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> No
     """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
 
     Raises:
-        ValueError: the method reads no teacher, or the label of every image.
+        MethodRefused: the method reads no teacher, or the label of every image.
     """
     if data["unlabelled"] is None:
         return
     where = f"data.unlabelled={data['unlabelled']}"
     if not objective.needs:
-        raise ValueError(f"{where}: a student learns from its teacher there, and kd={method} reads none")
+        raise MethodRefused(f"{where}: a student learns from its teacher there, and kd={method} reads none")
     if objective.label_readers:
         named = ", ".join(objective.label_readers)
-        raise ValueError(
+        raise MethodRefused(
             f"{where}: kd={method} reads the label of every image (kd.terms: {named}), and these have none. Methods "
             "that read none of their own, such as kd=hinton, take them"
         )

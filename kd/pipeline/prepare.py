@@ -27,7 +27,7 @@ from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.precision import choose_precision
-from kd.pipeline.preflight import check_gradients, check_unlabelled
+from kd.pipeline.preflight import MethodRefused, check_gradients, check_unlabelled
 from kd.pipeline.stage import StageSpec
 from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
@@ -40,7 +40,30 @@ Spec = Mapping[str, Any]
 
 
 def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
-    """Make the plan of a run: everything before the training, so that a wrong setting shows at once.
+    """Make the plan of a run and try its methods, so that a wrong setting shows before anything is trained.
+
+    Raises:
+        MethodRefused: the method cannot work with these networks. ValueError: as of ``draw_plan``.
+    """
+    plan = draw_plan(cfg, choices, micro_batches)
+    try_methods(plan)
+    return plan
+
+
+def try_methods(plan: RunPlan) -> None:
+    """Run each method of a plan once, on copies of its untrained networks.
+
+    Raises:
+        MethodRefused: it cannot work with them, in the method's own words.
+    """
+    try:
+        dry_run_methods(plan)
+    except ValueError as error:
+        raise MethodRefused(str(error)) from error
+
+
+def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
+    """Make the plan of a run: everything before the training, but no method is tried.
 
     Args:
         cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
@@ -98,7 +121,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
-    plan = RunPlan(
+    return RunPlan(
         settings=settings,
         config_yaml=as_yaml(settings),
         choices=choices,
@@ -112,8 +135,6 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         unused_params=0 if members else cfg.attention.unused_published_params.get(published, 0),
         clock=clock,
     )
-    dry_run_methods(plan)
-    return plan
 
 
 def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
