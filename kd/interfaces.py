@@ -18,6 +18,8 @@ class Batch(NamedTuple):
 
     For a method with ``views = V`` the batch holds V views of each of its images, one row for each view: first the
     first views of all images, then their second views, in the same order. So ``logits.chunk(batch.views)`` pairs them.
+    All views are made by ``augment``, but the second one by ``second_augment`` if the method has
+    ``second_augment = True``. A term sees as many views as it names; see ``Objective.forward``.
     """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
@@ -39,6 +41,12 @@ class Batch(NamedTuple):
         rows = {name: value.repeat(views) for name in names if (value := getattr(self, name)) is not None}
         return self._replace(**rows, views=views)
 
+    def first_views(self, views: int) -> Batch:
+        """Return the rows of the first ``views`` views of each image."""
+        names, count = ("image", "target", "index", "mixup_target", "mixup_lam"), len(self.index) * views // self.views
+        rows = {name: value[:count] for name in names if (value := getattr(self, name)) is not None}
+        return self._replace(**rows, views=views)
+
 
 class Outputs(NamedTuple):
     """The outputs of a model for a batch. A cached teacher has only logits: the rest is None or empty."""
@@ -54,6 +62,14 @@ class Outputs(NamedTuple):
     def label_logits(self) -> Tensor:
         """The logits that learn the labels, [B, K]: those of the class head where there are two."""
         return self.heads[0] if self.heads else self.logits
+
+    def first_rows(self, count: int) -> Outputs:
+        """Return the outputs for the first ``count`` rows of the batch."""
+
+        def first(value: Tensor | tuple[Tensor, ...] | None) -> Tensor | tuple[Tensor, ...] | None:
+            return tuple(map(first, value)) if isinstance(value, tuple) else None if value is None else value[:count]
+
+        return Outputs(*map(first, self))
 
     def to_float32(self, needs: Set[str]) -> Outputs:
         """Return the outputs in float32 (or better), because losses are never computed in mixed precision.

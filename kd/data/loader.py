@@ -31,7 +31,7 @@ class Loader:
         balance: how training treats rare classes. "sample" draws all classes equally often: an image of a rare class
             appears several times an epoch (in the same view), and some images of a common class do not appear.
             "weight" adds class weights to every batch, see ``class_weights``.
-        augment: the steps that make the training views.
+        augment: the steps that make the training views. second: those that make the second view; None: the same.
         mixup, cutmix: probabilities that another training image is mixed into a training view, or pasted into it.
         views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
@@ -53,6 +53,7 @@ class Loader:
         augment: Sequence[Step] = (),
         views: int = 1,
         cutmix: float = 0.0,
+        second: Sequence[Step] | None = None,
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
@@ -77,7 +78,7 @@ class Loader:
                 f"got {grad_accum_steps}"
             )
         self.dataset, self.seed, self.device, self.views = dataset, seed, device, views
-        self.chain = Chain(augment, dataset.images.shape[1], dataset.image_size, dataset.crop_pct)
+        self.chain, self.second = self._chain(augment), None if second is None else self._chain(second)
         self.mixup, self.cutmix = mixup, cutmix
         self.grad_accum_steps, self.balance = grad_accum_steps, balance
         self._weights: Tensor | None = None
@@ -87,16 +88,32 @@ class Loader:
         self.train, self.targets, self.labelled = dataset.train, dataset.targets, None
         self._pixels = Pixels([dataset.images, *([dataset.unlabelled.images] if dataset.unlabelled else [])], device)
 
+    def _chain(self, steps: Sequence[Step]) -> Chain:
+        return Chain(steps, self.dataset.images.shape[1], self.dataset.image_size, self.dataset.crop_pct)
+
+    @property
+    def chains(self) -> list[Chain]:
+        """What makes each view of an image."""
+        return [self.second if view == 1 and self.second else self.chain for view in range(self.views)]
+
     def with_seed(
-        self, seed: int, mixup: float = 0.0, cutmix: float = 0.0, views: int = 1, unlabelled: bool = False
+        self,
+        seed: int,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        views: int = 1,
+        unlabelled: bool = False,
+        second: Sequence[Step] | None = None,
     ) -> Loader:
         """Return a loader with another order and other views that shares the images on the device.
 
         Args:
             unlabelled: whether epochs show the images without labels too, if there are any, with the target -1.
+            second: the steps that make the second view; None: those of ``augment``.
         """
         other, dataset = copy.copy(self), self.dataset
         other.seed, other.mixup, other.cutmix, other.views = seed, mixup, cutmix, views
+        other.second = None if second is None else self._chain(second)
         other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
         if unlabelled and dataset.unlabelled:
             first, count = len(dataset.targets), len(dataset.unlabelled.images)
@@ -106,9 +123,10 @@ class Loader:
         return other
 
     @property
-    def stream(self) -> tuple[int, float, float, int, bool]:
+    def stream(self) -> tuple[int, float, float, int, bool, tuple[Step, ...] | None]:
         """What distinguishes the batches of this loader from those of others that share its images."""
-        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None
+        second = self.second and self.second.steps
+        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None, second
 
     @property
     def steps(self) -> int:
@@ -139,14 +157,13 @@ class Loader:
         return plan_epoch(
             order,
             self.targets,
-            self.chain,
+            self.chains,
             self.seed,
             epoch,
             self.device,
             self.mixup,
             self.cutmix,
             partners,
-            self.views,
         )
 
     def epoch(
@@ -173,7 +190,7 @@ class Loader:
 
     def _views(self, image: Tensor, plan: EpochPlan, rows: slice) -> Tensor:
         """Return the views of stored images, [V*B, 3, size, size], all images of a view together."""
-        views = [self.chain.apply(image, drawn.rows(rows)) for drawn in plan.views]
+        views = [chain.apply(image, drawn.rows(rows)) for chain, drawn in zip(self.chains, plan.views, strict=True)]
         return views[0] if len(views) == 1 else torch.cat(views)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:

@@ -70,9 +70,10 @@ def learns_labels(objective: nn.Module) -> bool:
 
 
 class CrossEntropy(nn.Module):
-    """The hard-label term."""
+    """The hard-label term; of several views of each image (kd=crld), the sum over the views."""
 
     needs: frozenset[str] = frozenset()
+    every_view = True
 
     def __init__(self, label_smoothing: float | Tensor = 0.0):
         super().__init__()
@@ -84,6 +85,11 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        if batch.views > 1:
+            return batch.views * self._mean(student, batch)
+        return self._mean(student, batch)
+
+    def _mean(self, student: Outputs, batch: Batch) -> Tensor:
         if batch.labelled is not None:
             return labelled_cross_entropy(student.label_logits, batch, self.label_smoothing)
         if batch.mixup_target is None:

@@ -13,6 +13,7 @@ from kd.build import (
     build_baseline_objective,
     build_dataset,
     build_objective,
+    build_second_augment,
     instantiate_node,
 )
 from kd.config.checks import check_values
@@ -75,7 +76,14 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
     keys = run_keys(
-        settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views, unlabelled
+        settings,
+        dataset.fingerprint,
+        bool(objective.needs),
+        members,
+        assistants,
+        objective.views,
+        objective.second_augment,
+        unlabelled,
     )
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
@@ -151,6 +159,8 @@ def student_stages(
     recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
     own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix)
     labels = build_baseline_objective(cfg.baseline_kd)
+    second = build_second_augment(cfg) if objective.second_augment else None
+    shown = recipe.mixup, recipe.cutmix, objective.views, True, second
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
@@ -162,7 +172,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True),
+            loader.with_seed(builder.specs[role]["seed"], *shown),
             taught_by=teacher,
         )
         teacher = role

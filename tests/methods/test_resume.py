@@ -14,7 +14,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.loop import fit
 from kd.train.recipe import Recipe
 from tests.methods.test_contract import METHODS, chosen, see
-from tests.views import AUGMENT
+from tests.views import AUGMENT, SECOND
 
 
 class Killed(Exception):
@@ -61,7 +61,9 @@ def train(
     fit(
         student,
         objective,
-        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn}),
+        Loader(
+            dataset, 32, 0, machine.device, views=objective.views, **{"augment": AUGMENT, "second": SECOND, **drawn}
+        ),
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",
