@@ -38,7 +38,7 @@ def in_blocks(rows: torch.Tensor) -> torch.Tensor:
 
 def batch(target: torch.Tensor) -> Batch:
     count = len(target)
-    return Batch(None, target.repeat(4), torch.arange(count).repeat(4), views=4, label_rows=count)
+    return Batch(None, target.repeat(4), torch.arange(count).repeat(4), views=4, label_blocks=1)
 
 
 def objective_of(settings: dict) -> Objective:
