@@ -95,6 +95,10 @@ READ: dict[str, Rule] = {
 }
 # Read by the program if the config has them.
 READ_IF_PRESENT: dict[str, Rule] = {
+    "augment.after_augment": FLAG,
+    "second_augment": or_null(NAMED),
+    "second_augment.steps": NAMED,
+    "second_augment.after_augment": FLAG,
     "tracking.project": WANDB_PATH,
     "tracking.entity": or_null(WANDB_PATH),
     "tracking.tags": list_of(TAG_OF_WANDB),
@@ -209,7 +213,7 @@ def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
 
 
 def _node_keys(raw: Tree) -> list[str]:
-    patterns = ["augment.steps.*", *(f"{owner}.terms.*" for owner in methods(raw))]
+    patterns = ["augment.steps.*", "second_augment.steps.*", *(f"{owner}.terms.*" for owner in methods(raw))]
     return [*NODES, *(key for pattern in patterns for key in expand(raw, pattern))]
 
 

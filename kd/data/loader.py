@@ -14,7 +14,7 @@ from kd.augment.mixing import mix
 from kd.data.dataset import ImageDataset
 from kd.data.epoch_plan import EpochPlan, plan_epoch
 from kd.data.pixels import Pixels, Wanted
-from kd.data.samplers import BLOCKS, UNLABELLED, check_sampler, half_previous, same_class_pairs
+from kd.data.samplers import BLOCKS, LEARNING, check_sampler, half_previous, same_class_pairs
 from kd.interfaces import ROWS, Batch
 from kd.runtime.user_warnings import warn_user
 
@@ -32,13 +32,13 @@ class Loader:
         balance: how training treats rare classes. "sample" draws all classes equally often: an image of a rare class
             appears several times an epoch (in the same view), and some images of a common class do not appear.
             "weight" adds class weights to every batch, see ``class_weights``.
-        augment: the steps that make the training views.
+        augment: the steps that make the training views. second: those that make the second view; None: the same.
         mixup, cutmix: probabilities that another training image is mixed into a training view, or pasted into it.
         views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
             memory. Their sizes differ by at most one image, see ``sizes``.
-        sampler: what a batch holds beside its ``batch_size`` images, see ``kd.data.samplers``; None: nothing. A batch
-            then has as many blocks of rows as a batch of that many ``views``.
+        sampler: what a batch holds beside its ``batch_size`` images, see ``kd.data.samplers``; None: nothing. It also
+            says how many blocks of rows there are, which are the batch's ``views``.
 
     Raises:
         ValueError: for a batch or a micro-batch of fewer than 2 images, or an unknown balance.
@@ -56,6 +56,7 @@ class Loader:
         augment: Sequence[Step] = (),
         views: int = 1,
         cutmix: float = 0.0,
+        second: Sequence[Step] | None = None,
         sampler: str | None = None,
     ):
         if balance not in BALANCES:
@@ -80,10 +81,10 @@ class Loader:
                 f"batch of {self.batch_size} has at least 2 images (batch norm needs more than one); "
                 f"got {grad_accum_steps}"
             )
-        check_sampler(sampler, views, mixup, cutmix)
+        check_sampler(sampler, mixup, cutmix)
         self.dataset, self.seed, self.device = dataset, seed, device
         self.sampler, self.views = sampler, BLOCKS.get(sampler, views)
-        self.chain = Chain(augment, dataset.images.shape[1], dataset.image_size, dataset.crop_pct)
+        self.chain, self.second = self._chain(augment), None if second is None else self._chain(second)
         self.mixup, self.cutmix = mixup, cutmix
         self.grad_accum_steps, self.balance = grad_accum_steps, balance
         self._weights: Tensor | None = None
@@ -93,6 +94,15 @@ class Loader:
         self.train, self.targets, self.labelled = dataset.train, dataset.targets, None
         self._pixels = Pixels([dataset.images, *([dataset.unlabelled.images] if dataset.unlabelled else [])], device)
 
+    def _chain(self, steps: Sequence[Step]) -> Chain:
+        return Chain(steps, self.dataset.images.shape[1], self.dataset.image_size, self.dataset.crop_pct)
+
+    @property
+    def chains(self) -> list[Chain]:
+        """What makes each view of an image; a sampler's blocks of rows are no such views."""
+        views = 1 if self.sampler else self.views
+        return [self.second if view == 1 and self.second else self.chain for view in range(views)]
+
     def with_seed(
         self,
         seed: int,
@@ -100,20 +110,23 @@ class Loader:
         cutmix: float = 0.0,
         views: int = 1,
         unlabelled: bool = False,
+        second: Sequence[Step] | None = None,
         sampler: str | None = None,
     ) -> Loader:
         """Return a loader with another order and other views that shares the images on the device.
 
         Args:
             unlabelled: whether epochs show the images without labels too, if there are any, with the target -1.
+            second: the steps that make the second view; None: those of ``augment``.
 
         Raises:
             ValueError: as ``check_sampler``.
         """
         other, dataset = copy.copy(self), self.dataset
-        check_sampler(sampler, views, mixup, cutmix)
+        check_sampler(sampler, mixup, cutmix)
         other.seed, other.mixup, other.cutmix = seed, mixup, cutmix
         other.sampler, other.views = sampler, BLOCKS.get(sampler, views)
+        other.second = None if second is None else self._chain(second)
         other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
         if unlabelled and dataset.unlabelled:
             first, count = len(dataset.targets), len(dataset.unlabelled.images)
@@ -123,14 +136,10 @@ class Loader:
         return other
 
     @property
-    def stream(self) -> tuple[int, float, float, int, bool, str | None]:
-        """What distinguishes the batches of this loader from those of others: what ``with_seed`` takes."""
-        return self.seed, self.mixup, self.cutmix, self._views_of_each, self.labelled is not None, self.sampler
-
-    @property
-    def _views_of_each(self) -> int:
-        """The views of each image that are drawn apart: a sampler's blocks are no such views."""
-        return 1 if self.sampler else self.views
+    def stream(self) -> tuple[int, float, float, int, bool, tuple[Step, ...] | None, str | None]:
+        """What distinguishes the batches of this loader from those of others that share its images."""
+        second = self.second and self.second.steps
+        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None, second, self.sampler
 
     @property
     def steps(self) -> int:
@@ -177,14 +186,13 @@ class Loader:
         return plan_epoch(
             order,
             self.targets,
-            self.chain,
+            self.chains,
             self.seed,
             epoch,
             self.device,
             self.mixup,
             self.cutmix,
             partners,
-            self._views_of_each,
             beside=self.beside(epoch, order),
         )
 
@@ -220,7 +228,6 @@ class Loader:
         """Return one batch of these blocks of rows, or of one and what the sampler makes of it."""
         if self.sampler is None:
             return blocks[0].repeat_labels(self.views)
-        count = len(blocks[0].index)
         if self.sampler == "rotations":
             image = torch.cat([torch.rot90(blocks[0].image, turns, (2, 3)) for turns in range(self.views)])
             batch = blocks[0]._replace(image=image).repeat_labels(self.views)
@@ -228,13 +235,11 @@ class Loader:
             names = [name for name in ROWS if getattr(blocks[0], name) is not None]
             joined = {name: torch.cat([getattr(block, name) for block in blocks]) for name in names}
             batch = blocks[0]._replace(**joined, views=self.views)
-        return batch._replace(
-            first_row=rows.start % self.batch_size, label_rows=count if self.sampler in UNLABELLED else None
-        )
+        return batch._replace(first_row=rows.start % self.batch_size, label_blocks=LEARNING[self.sampler])
 
     def _views(self, image: Tensor, plan: EpochPlan, rows: slice) -> Tensor:
         """Return the views of stored images, [V*B, 3, size, size], all images of a view together."""
-        views = [self.chain.apply(image, drawn.rows(rows)) for drawn in plan.views]
+        views = [chain.apply(image, drawn.rows(rows)) for chain, drawn in zip(self.chains, plan.views, strict=True)]
         return views[0] if len(views) == 1 else torch.cat(views)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:

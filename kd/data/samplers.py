@@ -15,11 +15,11 @@ from __future__ import annotations
 import numpy as np
 
 BLOCKS = {"same_class_pairs": 2, "half_previous": 2, "rotations": 4}  # of rows in a batch
-UNLABELLED = ("same_class_pairs", "rotations")  # labels are those of the first block: the others are only compared
+LEARNING = {"same_class_pairs": 1, "half_previous": 2, "rotations": 1}  # of these, the first ones: learn their labels
 
 
-def check_sampler(sampler: str | None, views: int = 1, mixup: float = 0.0, cutmix: float = 0.0) -> None:
-    """Refuse a sampler that does not exist, or that does not go with the views or mixtures of a training.
+def check_sampler(sampler: str | None, mixup: float = 0.0, cutmix: float = 0.0) -> None:
+    """Refuse a sampler that does not exist, or that does not go with the mixtures of a training.
 
     Raises:
         ValueError: with what would be right.
@@ -28,11 +28,6 @@ def check_sampler(sampler: str | None, views: int = 1, mixup: float = 0.0, cutmi
         return
     if sampler not in BLOCKS:
         raise ValueError(f"a term's sampler must be one of {', '.join(BLOCKS)}, got {sampler!r}")
-    if views > 1:
-        raise ValueError(
-            f"one term asks for {views} views of each image and another for {sampler} beside them: a training shows "
-            "one of the two, so combine other methods"
-        )
     if sampler == "same_class_pairs" and (mixup or cutmix):
         raise ValueError(
             "the method compares images of the same class, and a mixture of two images has no single class: set "

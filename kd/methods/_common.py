@@ -157,3 +157,15 @@ def classifier_rows(teacher: nn.Module, image_size: int, method: str) -> Tensor:
         "layer of its embedding: an ensemble and an exported program show none, and DeiT has two. Choose a single "
         "teacher with such a classifier, or another method"
     )
+
+
+def two_views(student: Outputs, teacher: Outputs, batch: Batch, method: str) -> tuple[Pair, Pair]:
+    """Return the logits of student and teacher on the first view of each image, [B, K] each, and on the second.
+
+    Raises:
+        ValueError: the batch has one view of each image.
+    """
+    if batch.views < 2:
+        raise ValueError(f"{method} compares two views of each image, and this batch has one: see Batch.views")
+    first, second = zip(*(x.logits.chunk(batch.views)[:2] for x in (student, teacher)), strict=True)
+    return first, second

@@ -111,6 +111,7 @@ def learn_head(layers: nn.Module, embeddings: Tensor, epochs: int, rate: float, 
             F.cross_entropy(scores, own_image(len(rows), scores.device)).backward()
             optimizer.step()
         decay.step()
+    optimizer.zero_grad()  # what is left would count where the student's gradients are clipped
 
 
 class Soft(Hinton):

@@ -70,9 +70,10 @@ def learns_labels(objective: nn.Module) -> bool:
 
 
 class CrossEntropy(nn.Module):
-    """The hard-label term."""
+    """The hard-label term; of several views of each image (kd=crld), the sum over the views."""
 
     needs: frozenset[str] = frozenset()
+    every_view = True
 
     def __init__(self, label_smoothing: float | Tensor = 0.0):
         super().__init__()
@@ -84,9 +85,12 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        logits = student.label_logits
-        if batch.label_rows is not None:
-            logits, batch = logits[: batch.label_rows], batch.learners
+        logits, batch = student.label_logits, batch.learners
+        if len(batch.index) < len(logits):
+            logits = logits[: len(batch.index)]
+        return batch.views * self._mean(logits, batch) if batch.views > 1 else self._mean(logits, batch)
+
+    def _mean(self, logits: Tensor, batch: Batch) -> Tensor:
         if batch.labelled is not None:
             return labelled_cross_entropy(logits, batch, self.label_smoothing)
         if batch.mixup_target is None:

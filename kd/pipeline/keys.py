@@ -53,6 +53,7 @@ def run_keys(
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
+    second_augment: bool = False,
     unlabelled: str | None = None,
     sampler: str | None = None,
 ) -> Keys:
@@ -65,7 +66,8 @@ def run_keys(
         members: of every teacher of an ensemble, see ``architecture_key``, with "seed", "checkpoint" and
             "checkpoint_prefix".
         assistants: of the networks between teacher and student, in order, with "seed".
-        view_count: of each image, which the student's method compares.
+        view_count: of each image, which the student's method compares. second_augment: whether ``second_augment``
+            makes the second one.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
         sampler: what the student's method is shown beside the images of a batch.
 
@@ -104,6 +106,8 @@ def run_keys(
         "teacher": None,
     }
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
+    if second_augment:
+        more |= {"second_augment": second_augmentation_key(settings)}
     taught = {**student, "objective": active_terms(settings["kd"]), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
     shown |= more | ({"views": view_count} if view_count > 1 else {}) | ({"sampler": sampler} if sampler else {})
@@ -159,6 +163,15 @@ def architecture_key(spec: Mapping[str, Any]) -> Settings:
 def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
     """Return the steps that make the views, in order; their names change nothing."""
     return list(settings["augment"]["steps"].values())
+
+
+def second_augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
+    """Return the steps that make the second view, as ``build_second_augment`` makes them."""
+    node = settings.get("second_augment")
+    if node is None:
+        return augmentation_key(settings)
+    before = augmentation_key(settings) if node.get("after_augment") else []
+    return [*before, *node["steps"].values()]
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:

@@ -19,6 +19,7 @@ from kd.build import (
     build_dataset,
     build_network,
     build_objective,
+    build_second_augment,
     check_input_size,
     instantiate_node,
     name_setting,
@@ -137,6 +138,8 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     run_keys({**settings, "kd": method}, "", bool(objective.needs), members)
     with name_setting(cfg, "augment"):
         build_augment(cfg)
+    with name_setting(cfg, "second_augment"):
+        build_second_augment(cfg)
     for node in ("train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = node.partition(".")
         with name_setting(cfg, node):

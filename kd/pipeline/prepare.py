@@ -13,6 +13,7 @@ from kd.build import (
     build_baseline_objective,
     build_dataset,
     build_objective,
+    build_second_augment,
     instantiate_node,
 )
 from kd.config.checks import check_values
@@ -105,6 +106,7 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
         members,
         assistants,
         objective.views,
+        objective.second_augment,
         unlabelled,
         objective.sampler,
     )
@@ -180,6 +182,8 @@ def student_stages(
     recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
     own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix)
     labels = build_baseline_objective(cfg.baseline_kd)
+    second = build_second_augment(cfg) if objective.second_augment else None
+    shown = recipe.mixup, recipe.cutmix, objective.views, True, second, objective.sampler
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
@@ -191,9 +195,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(
-                builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True, objective.sampler
-            ),
+            loader.with_seed(builder.specs[role]["seed"], *shown),
             taught_by=teacher,
         )
         teacher = role

@@ -31,7 +31,7 @@ from kd.train.together import fit_together
 from kd.train.training import Training
 
 # parts of a key that differ in a pass
-OWN = ("network", "attention", "mean", "std", "image_size", "objective", "recipe", "seed")
+OWN = ("network", "attention", "mean", "std", "image_size", "objective", "recipe", "seed", "second_augment")
 COPIES = 6  # of a student's weights, for gradient, optimizer, average, best epoch and checkpoint
 SHARE_OF_MEMORY = 0.5  # that the students of a pass may take
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from kd.data.samplers import check_sampler
+from kd.data.samplers import BLOCKS, check_sampler
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
@@ -64,7 +64,13 @@ class Objective(nn.Module):
                 f"kd.terms ask for several samplers ({named}), and a training has one: combine other methods"
             )
         self.sampler: str | None = next(iter(samplers.values()), None)  # what a batch holds beside its images
-        check_sampler(self.sampler, self.views)
+        check_sampler(self.sampler)
+        several = [name for name in active if getattr(terms[name], "views", 1) > 1]
+        if self.sampler and several:
+            raise ValueError(
+                f"kd.terms ask for several views of each image ({', '.join(several)}) and for {self.sampler} beside "
+                f"them ({', '.join(samplers)}), and a training shows one of the two: combine other methods"
+            )
         self.extends = False  # whether a larger network than the student is deployed
 
     @property
@@ -83,7 +89,12 @@ class Objective(nn.Module):
     @property
     def views(self) -> int:
         """The views of each image that the terms compare: the most that a term names as ``views``, else 1."""
-        return max(getattr(term, "views", 1) for term in self.terms.values())
+        return max(views_of(term) for term in self.terms.values())
+
+    @property
+    def second_augment(self) -> bool:
+        """Whether a term of several views wants the second one made by ``second_augment``."""
+        return any(views_of(term) > 1 and getattr(term, "second_augment", False) for term in self.terms.values())
 
     @property
     def label_readers(self) -> list[str]:
@@ -136,8 +147,14 @@ class Objective(nn.Module):
             term.setup(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of the terms, and each of them.
+
+        Of a batch of several views a term sees as many as it names (``views``, else 1), the first ones, so a method of
+        one view does beside a method of two what it does alone. A term with ``every_view``, such as the cross entropy
+        with the labels, sees all.
+        """
         parts = {  # outside its window a term is not computed: it costs nothing, and its adapters stay unchanged
-            name: term(student, teacher, batch)
+            name: term(*_seen(term, student, teacher, batch))
             if self.counts(name, batch.progress if self.schedule else 1.0)
             else student.logits.new_zeros(())
             for name, term in self.terms.items()
@@ -160,3 +177,20 @@ class Objective(nn.Module):
         if name not in self.schedule:
             return self.weights[name]
         return self.weights[name] * window(batch.progress, **self.schedule[name])
+
+
+def views_of(term: nn.Module) -> int:
+    """The views of each image that a term compares, or the blocks of rows of its sampler."""
+    return BLOCKS.get(getattr(term, "sampler", None)) or getattr(term, "views", 1)
+
+
+def _seen(
+    term: nn.Module, student: Outputs, teacher: Outputs | None, batch: Batch
+) -> tuple[Outputs, Outputs | None, Batch]:
+    """Return what a term sees of a batch of several views."""
+    views = views_of(term)
+    if views >= batch.views or getattr(term, "every_view", False):
+        return student, teacher, batch
+    batch = batch.first_views(views)
+    count = len(batch.index)
+    return student.first_rows(count), teacher and teacher.first_rows(count), batch

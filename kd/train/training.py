@@ -70,7 +70,7 @@ class Training:
         device.to_device(network).train()
         first = next(loader.epoch(1))
         rows = {name: getattr(first, name)[:2] for name in ("image", "target", "index")}
-        two_images = first._replace(**rows, views=1, label_rows=None)
+        two_images = first._replace(**rows, views=1, label_blocks=None)
         needs = objective.student_needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change

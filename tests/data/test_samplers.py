@@ -17,9 +17,21 @@ from kd.runtime.timer import Timer
 from kd.store.store import Store
 from kd.teachers.live import LiveTeacher
 from kd.teachers.logit_cache import open_cache
+from kd.train.objective import Objective
 from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
+
+
+class Term(torch.nn.Module):
+    needs = frozenset()
+
+    def __init__(self, **asked):
+        super().__init__()
+        vars(self).update(asked)
+
+    def setup(self, student, teacher):
+        """Nothing to build."""
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -63,10 +75,10 @@ def test_the_first_block_is_the_batch_of_a_loader_without_a_sampler(dataset, sam
         count = len(plain.index)
         assert batch.views == BLOCKS[sampler] and len(batch.index) == batch.views * count
         assert all(torch.equal(getattr(batch, name)[:count], getattr(plain, name)) for name in ROWS[:3])
-        assert batch.label_rows == (None if sampler == "half_previous" else count)
-        if batch.label_rows:
-            assert all(torch.equal(getattr(batch.learners, name), getattr(plain, name)) for name in ROWS[:3])
-            assert batch.learners.views == 1
+        learners = batch.learners
+        assert learners.views == 1 and len(learners.index) == (2 * count if sampler == "half_previous" else count)
+        assert all(torch.equal(getattr(learners, n), getattr(batch, n)[: len(learners.index)]) for n in ROWS[:3])
+        assert plain.learners is plain
 
 
 def test_pairs_are_other_images_in_their_second_view(dataset):
@@ -158,10 +170,17 @@ def test_a_single_batch_and_few_images(dataset):
 def test_what_does_not_go_together_is_refused(dataset):
     with pytest.raises(ValueError, match="sampler must be one of same_class_pairs, half_previous, rotations"):
         check_sampler("pairs")
-    with pytest.raises(ValueError, match="2 views of each image and another for rotations"):
-        Loader(dataset, 20, 0, CPU, views=2, sampler="rotations")
     with pytest.raises(
         ValueError, match=r"no single class: set train.student.mixup=0 and train.student.cutmix=0, got 0"
     ):
         Loader(dataset, 20, 0, CPU).with_seed(0, 0.0, 0.3, sampler="same_class_pairs")
-    check_sampler(None, 2, 0.5)
+    check_sampler(None, 0.5)
+    hard, pairs, rotated, two = (
+        Term(**asked) for asked in ({}, {"sampler": "same_class_pairs"}, {"sampler": "rotations"}, {"views": 2})
+    )
+    with pytest.raises(ValueError, match=r"several samplers \(a for same_class_pairs, b for rotations\)"):
+        Objective({"a": pairs, "b": rotated}, {"a": 1.0, "b": 1.0})
+    with pytest.raises(ValueError, match=r"several views of each image \(b\) and for rotations beside them \(a\)"):
+        Objective({"a": rotated, "b": two}, {"a": 1.0, "b": 1.0})
+    unused = Objective({"a": pairs, "b": rotated, "c": hard}, {"a": 0.0, "b": 1.0, "c": 1.0})
+    assert unused.sampler == "rotations" and unused.views == 4, "a term of weight 0 asks for nothing"

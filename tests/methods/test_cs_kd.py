@@ -18,7 +18,7 @@ from tests.methods.published import agrees, array, entries, pair_of_logits
 def batch(target: torch.Tensor) -> Batch:
     count = len(target)
     index = torch.arange(2 * count)
-    return Batch(torch.zeros(2 * count), target.repeat(2), index, views=2, label_rows=count)
+    return Batch(torch.zeros(2 * count), target.repeat(2), index, views=2, label_blocks=1)
 
 
 @entries("CSKD_total")

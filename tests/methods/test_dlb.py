@@ -25,7 +25,7 @@ def built(rows: int = 4, classes: int = 3, **settings) -> DLB:
 
 def batch(new, previous, first_row: int = 0) -> Batch:
     index = torch.tensor([*new, *previous])
-    return Batch(None, index % 3, index, views=2, first_row=first_row)
+    return Batch(None, index % 3, index, views=2, label_blocks=2, first_row=first_row)
 
 
 def logits(count: int, seed: int = 0) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_so_it_is_after_a_step_through_objective_and_batch(entry, dtype):
     objective.terms["dlb"] = built(8, 6, temperature=objective.terms["dlb"].temperature).to(dtype)
 
     def loss(previous, current, past, y_previous, y_current):
-        step = Batch(None, torch.cat([y_previous, y_previous]), torch.arange(8).repeat(2), views=2)
+        step = Batch(None, torch.cat([y_previous, y_previous]), torch.arange(8).repeat(2), views=2, label_blocks=2)
         objective(Outputs(torch.cat([past, current.detach()])), None, step)
         step = step._replace(target=torch.cat([y_current, y_previous]), index=torch.arange(16).roll(8))
         return objective(Outputs(torch.cat([current, previous])), None, step)[0]

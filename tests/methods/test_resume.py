@@ -15,7 +15,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.loop import fit
 from kd.train.recipe import Recipe
 from tests.methods.test_contract import METHODS, chosen, see
-from tests.views import AUGMENT
+from tests.views import AUGMENT, SECOND
 
 
 class Killed(Exception):
@@ -48,7 +48,7 @@ def train(
     objective = build_objective(chosen(method))
     teacher = LiveTeacher(network(dataset, 0.5, 9), machine, objective.needs)
     targets, train = torch.from_numpy(dataset.targets), torch.from_numpy(dataset.train)
-    shown = {"augment": AUGMENT, "sampler": objective.sampler}
+    shown = {"augment": AUGMENT, "second": SECOND, "views": objective.views, "sampler": objective.sampler}
     loader = Loader(dataset, 32, 0, machine.device, **{**shown, **drawn})
     context = Context(
         student=network(dataset, 0.25, 0),

@@ -96,6 +96,27 @@ def test_a_setting_is_in_the_keys_of_what_it_determines(override):
     assert {name for name in before if before[name] != after[name]} == CHANGES[override]
 
 
+def test_the_second_augmentation_is_in_the_keys_of_a_method_that_has_two_views():
+    """Of the student and its logit cache, which methods of two views share, and never of the baseline."""
+
+    def made(*overrides: str, second: bool = True, views: int = 2):
+        settings = OmegaConf.to_container(compose(*overrides), resolve=True)
+        found = run_keys(settings, "pixels", True, view_count=views, second_augment=second)
+        roles = [found.teacher, found.networks["baseline"], found.networks["student"], found.logit_caches["student"]]
+        return [digest(key) for key in roles]
+
+    plain, strong = made(second=False, views=1), made()
+    assert plain[:2] == strong[:2] and plain[2] != strong[2] and plain[3] != strong[3]
+    assert plain == made("second_augment.magnitude=3", second=False, views=1)
+    for other in ("second_augment.magnitude=3", "augment@second_augment=trivial", "second_augment.after_augment=false"):
+        changed = made(other)
+        assert changed[:2] == strong[:2] and changed[2] != strong[2] and changed[3] != strong[3]
+    assert made("kd=crld")[3] == made("kd=sld")[3] == strong[3]
+    # the steps count, not where they come from: nothing of the second augmentation is the first one
+    same = made("~augment@second_augment")
+    assert same == made("augment@second_augment=light", "augment=light") != strong
+
+
 def test_settings_that_were_added_later_change_no_key_while_they_are_off():
     settings = OmegaConf.to_container(compose(), resolve=True)
     before = run_keys(settings, "pixels", True)
