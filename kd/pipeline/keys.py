@@ -18,7 +18,7 @@ NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`
 # settings of a recipe that are in no key while they are off
 ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
-ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images",)}  # and of a term, by its target
+ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images", "fall")}  # and of a term, by its target
 
 OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
 OF_PARTS = ("delta",)  # those that change nothing where labels alone teach

@@ -36,6 +36,15 @@ def see(model, image, show):
     return extract_outputs(model, image, show).to_float32(show)
 
 
+def over(index, side, model, show):
+    """Yield the outputs of training images, in batches of ten."""
+    images = torch.rand(len(index), 3, side, side, generator=torch.Generator().manual_seed(3))
+    for image, rows in zip(images.split(10), index.split(10), strict=True):
+        with torch.no_grad():
+            outputs = see(model, image, show)
+        yield outputs, Batch(image, rows % 6, rows)
+
+
 @cache
 def chosen(method: str, *overrides: str):
     """Return the config group `kd` for this option; cached, because composing takes longer than the test."""
@@ -60,7 +69,16 @@ class Lesson:
         every = torch.arange(40)
         self.bare = network(0.25)
         self.student = self.objective.bind(
-            Context(self.bare, self.teacher, lambda number: network(0.25), see, every % 6, every[:30], side)
+            Context(
+                self.bare,
+                self.teacher,
+                lambda number: network(0.25),
+                see,
+                every % 6,
+                every[:30],
+                side,
+                lambda model, show: over(every[:30], side, model, show),
+            )
         )
         with torch.no_grad():
             self.answer = see(self.teacher, image, self.objective.needs)
@@ -68,7 +86,7 @@ class Lesson:
         self.objective.train()
 
     def shown(self) -> Outputs:
-        return see(self.student, self.batch.image, self.objective.needs)
+        return see(self.student, self.batch.image, self.objective.student_needs)
 
     def loss(self, shown: Outputs | None = None):
         return self.objective(shown or self.shown(), self.answer, self.batch)

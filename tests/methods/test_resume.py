@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kd.data.loader import Loader
+from kd.evaluation.predict import outputs_over
 from kd.interfaces import Context
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
@@ -47,6 +48,7 @@ def train(
     objective = build_objective(chosen(method))
     teacher = LiveTeacher(network(dataset, 0.5, 9), machine, objective.needs)
     targets, train = torch.from_numpy(dataset.targets), torch.from_numpy(dataset.train)
+    loader = Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn})
     context = Context(
         student=network(dataset, 0.25, 0),
         teacher=teacher.network,
@@ -55,13 +57,14 @@ def train(
         targets=targets,
         train=train,
         image_size=16,
+        over_train=lambda model, needs: outputs_over(model, needs, loader, dataset.train, machine),
     )
     student, rows = objective.bind(context), []
     torch.manual_seed(torch.initial_seed() + 1)  # a resuming process has another random state
     fit(
         student,
         objective,
-        Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn}),
+        loader,
         Recipe(2, ema=0.9, clip_norm=1.0),
         machine,
         stage="student",

@@ -110,6 +110,20 @@ def test_the_delta_of_dot_is_in_the_keys_of_those_who_learn_from_a_teacher():
     assert {name for name in before if before[name] != after[name]} == {"student", "run"}
 
 
+def test_settings_of_a_term_and_of_a_schedule_change_no_key_while_they_are_off():
+    term = {"_target_": "kd.methods.wkd_logits.WKDLogits", "temperature": 2.0}
+    old = {"terms": {"a": term}, "weights": {"a": 1.0}}
+    off = {"terms": {"a": {**term, "images": 0, "fall": 0.0}}, "weights": {"a": 1.0}, "schedule": {"a": {"fall": 0.0}}}
+    assert active_terms(old) == active_terms(off)
+    for name, value in (("images", 9), ("fall", 0.1), ("temperature", 0)):
+        assert active_terms({**old, "terms": {"a": {**term, name: value}}}) != active_terms(old)
+    assert active_terms({**old, "schedule": {"a": {"fall": 0.1}}}) != active_terms(old)
+    raised = {**old, "schedule": {"a": {"rise": 0.1}}}
+    assert active_terms({**old, "schedule": {"a": {"rise": 0.1, "fall": 0}}}) == active_terms(raised)
+    other = {**old, "terms": {"a": {"_target_": "kd.methods.other.Other", "images": 0}}}
+    assert active_terms(other)["a"]["term"]["images"] == 0  # it is no later setting of another term
+
+
 def test_the_cache_of_a_given_teacher_depends_on_the_drawn_images_and_not_on_label_weights(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"1")
     none, sample, weight, pick = (
