@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
+from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
 
 
@@ -71,6 +72,15 @@ class Objective(nn.Module):
     def label_readers(self) -> list[str]:
         """The terms that need the label of every image: those with ``needs_labels``."""
         return [name for name, term in self.terms.items() if getattr(term, "needs_labels", False)]
+
+    @property
+    def label_terms(self) -> list[str]:
+        """The terms that are cross entropies with the labels: ``CrossEntropy``, or those with ``learns_labels``."""
+        return [
+            name
+            for name, term in self.terms.items()
+            if isinstance(term, CrossEntropy) or getattr(term, "learns_labels", False)
+        ]
 
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
