@@ -76,7 +76,7 @@ def _compare(labels: Tensor | None, losses: Sequence[Tensor], weights: Sequence[
         own = _gradient(loss, weights)
         norm = _norm(own)
         product = sum((a * b).sum() for a, b in zip(own, base, strict=True)) if base is not None else nan
-        rows.append(torch.stack([norm, product / (norm * length)]))
+        rows.append(torch.stack([norm, (product / (norm * length)).clamp(-1, 1)]))
     return torch.stack(rows).detach()
 
 

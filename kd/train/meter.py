@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs
 from kd.runtime.console import print_line
 from kd.runtime.errors import first_line
@@ -19,46 +19,56 @@ from kd.train.balance import take_balanced_weights, warn_of_drowned_labels
 from kd.train.gradients import LABELS, Pull, active_weights, table_of
 from kd.train.state import TrainState
 from kd.train.step import TrainStep
+from kd.train.trial import free_memory
 
 LIMIT = 0.02  # of a training's time that its measurements may take
 MOST = 3  # micro-batches of a measurement
 MIDDLE = 0.5  # share of the training at which a term counts that its own schedule switches off at the start
 
-Answer = Callable[[Batch], Outputs | None]
+Part = tuple[Batch, Outputs | None]  # a micro-batch, and the teacher's answer
+
+
+class Ahead:
+    """The micro-batches of an epoch, with the teacher's answers; the first can be looked at before they are taken."""
+
+    def __init__(self, parts: Iterator[Part]):
+        self.parts, self.waiting = parts, deque[Part]()
+
+    def look_ahead(self, count: int) -> list[Part]:
+        """Return the next micro-batches, up to ``count``, which ``next`` returns again."""
+        self.waiting.extend(islice(self.parts, max(0, count - len(self.waiting))))
+        return [*islice(self.waiting, count)]
+
+    def __next__(self) -> Part:
+        return self.waiting.popleft() if self.waiting else next(self.parts)
 
 
 class Meter:
-    """Measures a training with several terms or a teacher; others cost nothing.
+    """Measures a training with several terms or a teacher.
 
     Several processes measure their own slices of a micro-batch, with its batch statistics, and take the mean.
 
     Args:
-        step, state, loader: of the training. epochs: of its recipe. answer: of its teacher. taught: whether it has one.
-        is_wanted: whether the rows of the log get the measurements.
+        step, state: of the training. steps: of an epoch. epochs: of its recipe.
+        is_wanted: whether the rows of the log get the measurements. Without that, and without weights to balance,
+            nothing is measured.
     """
 
-    def __init__(
-        self,
-        step: TrainStep,
-        state: TrainState,
-        loader: Loader,
-        epochs: int,
-        stage: str,
-        answer: Answer,
-        taught: bool,
-        is_wanted: bool = True,
-    ):
-        self.step, self.objective, self.state, self.loader = step, step.objective, state, loader
-        self.epochs, self.stage, self.answer = epochs, stage, answer
-        self.is_on = is_wanted and (taught or len(self.objective.terms) > 1)
-        self.count, self.starts = moments(loader.steps, epochs, len(self.objective.terms))
+    def __init__(self, step: TrainStep, state: TrainState, steps: int, epochs: int, stage: str, is_wanted: bool):
+        self.step, self.objective, self.state = step, step.objective, state
+        self.steps, self.epochs, self.stage, self.is_on = steps, epochs, stage, is_wanted
+        self.count, self.starts = moments(steps, epochs, len(self.objective.terms))
 
-    def begin(self) -> None:
-        """Before the first step: balance the weights if they are to be balanced, else warn of drowned labels."""
+    def begin(self, look_ahead: Callable[[int], Sequence[Part]]) -> None:
+        """Before the first step: balance the weights if they are to be balanced, else warn of drowned labels.
+
+        Args:
+            look_ahead: returns that many micro-batches, from the first.
+        """
         state, balance = self.state, self.objective.balance
         if (state.epoch, state.step) != (1, 0) or state.measured or not (self.is_on or balance):
             return
-        pulls, labels = self._measure_start()
+        pulls, labels = self.measure_start(look_ahead(MOST if balance else self.count))
         if balance:
             weights = take_balanced_weights(self.objective, labels, pulls)
             text = ", ".join(f"{name} {weight:.4g}" for name, weight in weights.items())
@@ -66,40 +76,36 @@ class Meter:
         elif pulls:
             warn_of_drowned_labels(self.objective, self.stage, labels, pulls)
 
-    def _measure_start(self) -> tuple[dict[str, Pull], float]:
+    def measure_start(self, parts: Sequence[Part]) -> tuple[dict[str, Pull], float]:
         """Return what each unweighted term pulls at the initial weights, and the norm of the labels' gradient.
 
         All terms are measured, those too that begin later. One that is zero because of a schedule of its own is
         measured as in the middle of the training.
         """
-        world, terms = self.state.world, list(self.objective.terms)
-        tally, batches = Tally(0.0, terms), []
-        for batch in islice(self.loader.epoch(1, world.shard), self.count):
-            batch = batch._replace(progress=self._middle_of_step(0.0))
-            batches.append((batch, self.answer(batch)))
-            self._add(tally, *batches[-1])
+        tally = Tally(0.0, list(self.objective.terms))
+        for batch, answer in parts:
+            self._add(tally, batch._replace(progress=self._middle_of_step(0.0)), answer)
         if not tally.count:
             return {}, math.nan
         self.state.measured.append(vars(tally))
         pulls = tally.pulls()
         if late := [name for name, pull in pulls.items() if pull.norm == 0]:
             again = Tally(MIDDLE, late)
-            for batch, answer in batches:
+            for batch, answer in parts:
                 self._add(again, batch._replace(progress=MIDDLE), answer)
             pulls |= again.pulls() if again.count else {}
         return pulls, tally.labels
 
-    def look(self, batch: Batch, answer: Outputs | None, number: int) -> None:
-        """Measure the next step's first micro-batch, if it is time.
-
-        Args:
-            number: counts the micro-batches of the step from 0.
-        """
+    def is_due(self, number: int) -> bool:
+        """Whether to ``look`` at a micro-batch of the next step; ``number`` counts them from 0."""
         epoch, step = self.state.epoch, self.state.step
-        if not self.is_on or number or not any(at == epoch and 0 <= step - s < self.count for at, s in self.starts):
-            return
-        measured, progress = self.state.measured, (epoch - 1 + step / self.loader.steps) / self.epochs
+        return self.is_on and number == 0 and any(at == epoch and 0 <= step - s < self.count for at, s in self.starts)
+
+    def look(self, batch: Batch, answer: Outputs | None) -> None:
+        """Measure the gradients of the active terms on a micro-batch that the next step learns."""
+        epoch, step, measured = self.state.epoch, self.state.step, self.state.measured
         if (epoch, step) in self.starts or not measured:
+            progress = (epoch - 1 + step / self.steps) / self.epochs
             measured.append(vars(Tally(progress, [*active_weights(self.objective, batch.progress)])))
         tally = Tally.of(measured[-1])
         if self._add(tally, batch, answer):
@@ -117,7 +123,7 @@ class Meter:
         }
 
     def _middle_of_step(self, progress: float) -> float:
-        return progress + 0.5 / (self.loader.steps * self.epochs)
+        return progress + 0.5 / (self.steps * self.epochs)
 
     def _add(self, tally: Tally, batch: Batch, answer: Outputs | None) -> bool:
         """Add a micro-batch, on all processes or on none. One that cannot be measured ends the measuring, not the
@@ -126,13 +132,14 @@ class Meter:
         try:
             table = table_of(self.step, batch, answer, tally.terms)
         except Exception as error:
-            if self.objective.balance and not tally.progress:
+            if self.objective.balance and self.state.epoch == 1 and not self.state.measured:
                 raise
-            failed = error
+            failed = first_line(error)  # the error itself would hold its tensors
         world = self.state.world
         if world.all_reduce_max(int(failed is not None)):
             self.is_on = False
-            reason = f": {first_line(failed)}" if failed else " on another process"
+            free_memory(self.step.device)
+            reason = f": {failed}" if failed else " on another process"
             warn_user(f"{self.stage}: the gradients of its terms cannot be measured{reason}")
             return False
         tally.add(world.all_reduce_mean(table))

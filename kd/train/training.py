@@ -28,7 +28,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
 from kd.train.layers import Trunk
-from kd.train.meter import Meter
+from kd.train.meter import Ahead, Meter
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
@@ -97,8 +97,8 @@ class Training:
         self.shares = [
             torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes
         ]
-        taught, epochs = teacher is not None, recipe.epochs
-        self.meter = Meter(self.train_step, self.state, loader, epochs, stage, self.answer, taught, measure_gradients)
+        is_wanted = measure_gradients and (teacher is not None or len(objective.terms) > 1)
+        self.meter = Meter(self.train_step, self.state, loader.steps, recipe.epochs, stage, is_wanted)
         self.names = ["loss", *objective.terms, "train_accuracy"]
         self.progress = Progress(stage, recipe.epochs, loader.steps, self.state.epoch - 1, self.state.step, together)
 
@@ -141,13 +141,16 @@ class Training:
         """
         self.begin_epoch()
         micro_batches = self.loader.epoch(self.state.epoch, self.world.shard, self.state.step)
+        parts = Ahead((batch, self.answer(batch)) for batch in micro_batches)
+        self.meter.begin(parts.look_ahead)
         for step in range(self.state.step, self.loader.steps if stop is None else stop):
             done = self.share_done(step)
             self.begin_step(done)
             for number in range(self.loader.grad_accum_steps):
-                batch = next(micro_batches)._replace(progress=done)
-                answer = self.answer(batch)
-                self.meter.look(batch, answer, number)
+                batch, answer = next(parts)
+                batch = batch._replace(progress=done)
+                if self.meter.is_due(number):
+                    self.meter.look(batch, answer)
                 self.learn(batch, answer, number)
             self.end_step(step)
             self.manager.on_step_end()
@@ -160,7 +163,6 @@ class Training:
         changed = self.trunk is not None and self.trunk.freeze(self.state.epoch <= self.recipe.freeze_epochs)
         if changed and self.world.size > 1:
             self.ddp.renew()
-        self.meter.begin()
         return changed
 
     def begin_step(self, done: float) -> None:
