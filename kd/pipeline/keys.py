@@ -56,6 +56,7 @@ def run_keys(
     second_augment: bool = False,
     unlabelled: str | None = None,
     sampler: str | None = None,
+    balance: Mapping[str, float] | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -70,6 +71,7 @@ def run_keys(
             makes the second one.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
         sampler: what the student's method is shown beside the images of a batch.
+        balance: the shares by which the start of the training chooses weights, by term of the student's objective.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -108,7 +110,7 @@ def run_keys(
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
     if second_augment:
         more |= {"second_augment": second_augmentation_key(settings)}
-    taught = {**student, "objective": active_terms(settings["kd"]), **more}
+    taught = {**student, "objective": active_terms(settings["kd"], balance or {}), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
     shown |= more | ({"views": view_count} if view_count > 1 else {}) | ({"sampler": sampler} if sampler else {})
     current_teacher, caches = digest(teacher), {}
@@ -180,18 +182,22 @@ def recipe_key(recipe: Mapping[str, Any]) -> Settings:
     return {name: value for name, value in recipe.items() if name not in unread and (name not in ADDED_LATER or value)}
 
 
-def active_terms(objective: Mapping[str, Any]) -> Settings:
+def active_terms(objective: Mapping[str, Any], balance: Mapping[str, float] | None = None) -> Settings:
     """Return weight, settings and schedule of each term whose weight is not 0.
 
     A setting that was added later is in no key while it is off, which it is where its value is 0.
+
+    Args:
+        balance: of ``run_keys``. Of a balanced term its share determines the training, and not its weight.
     """
-    schedule = objective.get("schedule") or {}
+    schedule, balance = objective.get("schedule") or {}, balance or {}
     active = {}
     for name, weight in objective["weights"].items():
         if weight != 0:
             term = objective["terms"][name]
             added = ADDED_TO_TERMS.get(term.get("_target_"), ())
-            active[name] = {"weight": weight, "term": _without_off(term, added)}
+            chosen = {"balance": balance[name]} if name in balance else weight
+            active[name] = {"weight": chosen, "term": _without_off(term, added)}
             if shown := _without_off(schedule.get(name, {}), ADDED_TO_SCHEDULES):
                 active[name]["schedule"] = shown
     return active

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from kd.data.samplers import BLOCKS, check_sampler
+from kd.config.weights import WeightSetting
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
@@ -72,6 +74,8 @@ class Objective(nn.Module):
                 f"them ({', '.join(samplers)}), and a training shows one of the two: combine other methods"
             )
         self.extends = False  # whether a larger network than the student is deployed
+        self.weight_settings: Mapping[str, WeightSetting] = {}  # by term, for messages
+        self.balance: dict[str, float] = {}  # by term: see ``balance_to``
 
     @property
     def needs(self) -> frozenset[str]:
@@ -114,6 +118,22 @@ class Objective(nn.Module):
     def aligning(self) -> list[nn.Module]:
         """The terms that change the gradient of all but the labels' terms before a step: see ``kd.train.apart``."""
         return [term for term in self.terms.values() if getattr(term, "aligns", False)]
+
+    @property
+    def added_terms(self) -> list[str]:
+        """The terms that are no ``label_terms``."""
+        return [name for name in self.terms if name not in self.label_terms]
+
+    def balance_to(self, shares: Mapping[str, float]) -> None:
+        """Let the start of the training choose the weights of terms: see ``kd.train.balance``.
+
+        The chosen weights are a buffer, so that checkpoints hold them. Until then they are those of the settings.
+
+        Args:
+            shares: by term, its gradient on the student as a multiple of the labels' gradient.
+        """
+        self.balance = dict(shares)
+        self.register_buffer("balanced", torch.tensor([float(self.weights[name]) for name in self.balance]))
 
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
@@ -174,9 +194,16 @@ class Objective(nn.Module):
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:
         """Return the weight of a term at this point of the training."""
-        if name not in self.schedule:
-            return self.weights[name]
-        return self.weights[name] * window(batch.progress, **self.schedule[name])
+        return self.weight_at(name, batch.progress)
+
+    def weight_at(self, name: str, progress: float) -> float | Tensor:
+        """Return the weight of a term when this share of the training is done."""
+        full = self.full_weight(name)
+        return full if name not in self.schedule else full * window(progress, **self.schedule[name])
+
+    def full_weight(self, name: str) -> float | Tensor:
+        """Return the weight of a term inside its window, after its rise."""
+        return self.balanced[list(self.balance).index(name)] if name in self.balance else self.weights[name]
 
 
 def views_of(term: nn.Module) -> int:

@@ -29,6 +29,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
 from kd.train.layers import Trunk
+from kd.train.meter import Ahead, Meter
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
@@ -61,6 +62,7 @@ class Training:
         checkpoints: CheckpointFolder | None = None,
         log: Callable[[dict[str, Any]], None] = lambda row: None,
         together: bool = False,
+        measure_gradients: bool = True,
     ):
         began = time.perf_counter()
         self.network, self.objective, self.loader, self.recipe = network, objective, loader, recipe
@@ -99,6 +101,8 @@ class Training:
         self.shares = [
             torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes
         ]
+        is_wanted = measure_gradients and (teacher is not None or len(objective.terms) > 1)
+        self.meter = Meter(self.train_step, self.state, loader.steps, recipe.epochs, stage, is_wanted)
         self.names = ["loss", *objective.terms, "train_accuracy"]
         self.progress = Progress(stage, recipe.epochs, loader.steps, self.state.epoch - 1, self.state.step, together)
 
@@ -141,12 +145,17 @@ class Training:
         """
         self.begin_epoch()
         micro_batches = self.loader.epoch(self.state.epoch, self.world.shard, self.state.step)
+        parts = Ahead((batch, self.answer(batch)) for batch in micro_batches)
+        self.meter.begin(parts.look_ahead)
         for step in range(self.state.step, self.loader.steps if stop is None else stop):
             done = self.share_done(step)
             self.begin_step(done)
             for number in range(self.loader.grad_accum_steps):
-                batch = next(micro_batches)._replace(progress=done)
-                self.learn(batch, self.answer(batch), number)
+                batch, answer = next(parts)
+                batch = batch._replace(progress=done)
+                if self.meter.is_due(number):
+                    self.meter.look(batch, answer)
+                self.learn(batch, answer, number)
             self.end_step(step)
             self.manager.on_step_end()
         if stop is None:
@@ -227,7 +236,7 @@ class Training:
         check_logits(logits, self.stage, epoch)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
         row[picked] = PICKS[self.pick_by](logits, targets)
-        row |= {"lr": state.rates[-1], **self.progress.rate()}
+        row |= {"lr": state.rates[-1], **self.progress.rate(), **self.meter.rows()}
         row = {"stage": self.stage, "epoch": epoch, **row}
         if row[picked] >= state.best.get(picked, -1.0):  # among equal epochs the latest: it has seen more images
             best = copy.deepcopy(compacted(self.evaluated.state_dict()))
@@ -251,4 +260,10 @@ class Training:
             **{f"best_{name}": state.best[name] for name in ("val_accuracy", picked)},
             **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
             "seconds": self.manager.seconds(),
+            **self._balanced_weights(),
         }
+
+    def _balanced_weights(self) -> dict[str, Any]:
+        """Return the weights of all terms as they were in effect, if the start chose some of them."""
+        terms = self.objective.terms if self.objective.balance else ()
+        return {"weights": {name: float(self.objective.full_weight(name)) for name in terms}} if terms else {}
