@@ -212,10 +212,18 @@ def build_augment(cfg: DictConfig) -> list[Any]:
 
 
 def build_objective(method: DictConfig) -> Objective:
-    """Make the objective of one option of the group `kd`."""
+    """Make the objective of one option of the group `kd`.
+
+    Raises:
+        ValueError: wrong weights or schedules, or ``kd.balance=auto`` without labels to balance with.
+    """
+    from kd.train.balance import shares_of
     from kd.train.objective import Objective
 
-    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+    objective = Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+    if method.get("balance") and (shares := shares_of(objective, method.get("balance_share"))):
+        objective.balance_to(shares)
+    return objective
 
 
 def build_baseline_objective(method: DictConfig) -> Objective:

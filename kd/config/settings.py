@@ -95,6 +95,9 @@ READ: dict[str, Rule] = {
 }
 # Read by the program if the config has them.
 READ_IF_PRESENT: dict[str, Rule] = {
+    "kd.balance": or_null(Rule("auto", lambda value: value == "auto")),
+    "kd.balance_share": or_null(number(above=0)),
+    "train.measure_gradients": FLAG,
     "tracking.project": WANDB_PATH,
     "tracking.entity": or_null(WANDB_PATH),
     "tracking.tags": list_of(TAG_OF_WANDB),

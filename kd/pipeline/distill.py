@@ -75,6 +75,7 @@ def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None
             compile=train["compile"],
             pick_by=train["pick_by"],
             checkpoint_minutes=train["checkpoint_minutes"],
+            measure_gradients=train.get("measure_gradients", True),
             run=plan.key,
         )
 

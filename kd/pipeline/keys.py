@@ -49,6 +49,7 @@ def run_keys(
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
     unlabelled: str | None = None,
+    balance: Mapping[str, float] | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -61,6 +62,7 @@ def run_keys(
         assistants: of the networks between teacher and student, in order, with "seed".
         view_count: of each image, which the student's method compares.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
+        balance: the shares by which the start of the training chooses weights, by term of the student's objective.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -91,7 +93,7 @@ def run_keys(
     }
     networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
-    taught = {**student, "objective": active_terms(settings["kd"]), **more}
+    taught = {**student, "objective": active_terms(settings["kd"], balance or {}), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
     shown |= more | ({"views": view_count} if view_count > 1 else {})
     current_teacher, caches = digest(teacher), {}
@@ -153,11 +155,15 @@ def recipe_key(recipe: Mapping[str, Any]) -> Settings:
     return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
 
 
-def active_terms(objective: Mapping[str, Any]) -> Settings:
-    """Return weight, settings and schedule of each term whose weight is not 0."""
-    schedule = objective.get("schedule") or {}
+def active_terms(objective: Mapping[str, Any], balance: Mapping[str, float] | None = None) -> Settings:
+    """Return weight, settings and schedule of each term whose weight is not 0.
+
+    Args:
+        balance: of ``run_keys``. Of a balanced term its share determines the training, and not its weight.
+    """
+    schedule, balance = objective.get("schedule") or {}, balance or {}
     return {
-        name: {"weight": weight, "term": objective["terms"][name]}
+        name: {"weight": {"balance": balance[name]} if name in balance else weight, "term": objective["terms"][name]}
         | ({"schedule": schedule[name]} if name in schedule else {})
         for name, weight in objective["weights"].items()
         if weight != 0

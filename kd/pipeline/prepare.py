@@ -20,6 +20,7 @@ from kd.config.combine import expand_combination
 from kd.config.composed import as_written, as_yaml, resolved
 from kd.config.networks import assistants_of, members_of, name_of
 from kd.config.settings import AUTO_BATCH_SIZE
+from kd.config.weights import weight_settings
 from kd.data.loader import Loader
 from kd.data.unlabelled import add_unlabelled
 from kd.methods.supervised import CrossEntropy, learns_labels
@@ -51,6 +52,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     """
     cfg = _with_batches(cfg, micro_batches)
     check_values(as_written(cfg), resolved(cfg))
+    named = weight_settings(as_written(cfg))
     cfg, choices = expand_combination(cfg, choices)
     settings = resolved(cfg)
     clock, train, world = Timer(), cfg.train, init_distributed()
@@ -75,7 +77,14 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
     keys = run_keys(
-        settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views, unlabelled
+        settings,
+        dataset.fingerprint,
+        bool(objective.needs),
+        members,
+        assistants,
+        objective.views,
+        unlabelled,
+        objective.balance,
     )
     specs = network_specs(settings, members, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
@@ -89,6 +98,9 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         augment=build_augment(cfg),
     )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
+    for spec in stages.values():
+        if spec.taught_by:
+            spec.objective.weight_settings = named
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
     plan = RunPlan(
         settings=settings,

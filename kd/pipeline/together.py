@@ -189,6 +189,7 @@ def _begin(
         checkpoints=CheckpointFolder(plan.store.partial_dir(spec.kind, spec.name), train["checkpoint_minutes"]),
         log=rows.append,
         together=True,
+        measure_gradients=train.get("measure_gradients", True),
     )
     return Pupil(plan, spec), training
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from kd.config.weights import WeightSetting
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
@@ -57,6 +59,8 @@ class Objective(nn.Module):
                 kind = type(term).__name__
                 raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup; see docs/add-a-method.md")
         self.extends = False  # whether a term replaced the student by a larger network
+        self.weight_settings: Mapping[str, WeightSetting] = {}  # by term, for messages
+        self.balance: dict[str, float] = {}  # by term: see ``balance_to``
 
     @property
     def needs(self) -> frozenset[str]:
@@ -81,6 +85,22 @@ class Objective(nn.Module):
             for name, term in self.terms.items()
             if isinstance(term, CrossEntropy) or getattr(term, "learns_labels", False)
         ]
+
+    @property
+    def added_terms(self) -> list[str]:
+        """The terms that are no ``label_terms``."""
+        return [name for name in self.terms if name not in self.label_terms]
+
+    def balance_to(self, shares: Mapping[str, float]) -> None:
+        """Let the start of the training choose the weights of terms: see ``kd.train.balance``.
+
+        The chosen weights are a buffer, so that checkpoints hold them. Until then they are those of the settings.
+
+        Args:
+            shares: by term, its gradient on the student as a multiple of the labels' gradient.
+        """
+        self.balance = dict(shares)
+        self.register_buffer("balanced", torch.tensor([float(self.weights[name]) for name in self.balance]))
 
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
@@ -117,6 +137,13 @@ class Objective(nn.Module):
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:
         """Return the weight of a term at this point of the training."""
-        if name not in self.schedule:
-            return self.weights[name]
-        return self.weights[name] * window(batch.progress, **self.schedule[name])
+        return self.weight_at(name, batch.progress)
+
+    def weight_at(self, name: str, progress: float) -> float | Tensor:
+        """Return the weight of a term when this share of the training is done."""
+        full = self.full_weight(name)
+        return full if name not in self.schedule else full * window(progress, **self.schedule[name])
+
+    def full_weight(self, name: str) -> float | Tensor:
+        """Return the weight of a term inside its window, after its rise."""
+        return self.balanced[list(self.balance).index(name)] if name in self.balance else self.weights[name]

@@ -128,6 +128,8 @@ class _Pass:
 
     def _learn(self, parts: dict[Training, Part], number: int) -> None:
         """Let every block take a micro-batch; halve a stack that has no memory for it."""
+        for training in self.active:
+            training.meter.look(*parts[training], number)
         waiting = list(self.blocks)
         self.blocks = []
         while waiting:

@@ -28,6 +28,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
 from kd.train.layers import Trunk
+from kd.train.meter import Meter
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
@@ -60,6 +61,7 @@ class Training:
         checkpoints: CheckpointFolder | None = None,
         log: Callable[[dict[str, Any]], None] = lambda row: None,
         together: bool = False,
+        measure_gradients: bool = True,
     ):
         began = time.perf_counter()
         self.network, self.objective, self.loader, self.recipe = network, objective, loader, recipe
@@ -95,6 +97,8 @@ class Training:
         self.shares = [
             torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes
         ]
+        taught, epochs = teacher is not None, recipe.epochs
+        self.meter = Meter(self.train_step, self.state, loader, epochs, stage, self.answer, taught, measure_gradients)
         self.names = ["loss", *objective.terms, "train_accuracy"]
         self.progress = Progress(stage, recipe.epochs, loader.steps, self.state.epoch - 1, self.state.step, together)
 
@@ -142,7 +146,9 @@ class Training:
             self.begin_step(done)
             for number in range(self.loader.grad_accum_steps):
                 batch = next(micro_batches)._replace(progress=done)
-                self.learn(batch, self.answer(batch), number)
+                answer = self.answer(batch)
+                self.meter.look(batch, answer, number)
+                self.learn(batch, answer, number)
             self.end_step(step)
             self.manager.on_step_end()
         if stop is None:
@@ -154,6 +160,7 @@ class Training:
         changed = self.trunk is not None and self.trunk.freeze(self.state.epoch <= self.recipe.freeze_epochs)
         if changed and self.world.size > 1:
             self.ddp.renew()
+        self.meter.begin()
         return changed
 
     def begin_step(self, done: float) -> None:
@@ -222,7 +229,7 @@ class Training:
         check_logits(logits, self.stage, epoch)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
         row[picked] = PICKS[self.pick_by](logits, targets)
-        row |= {"lr": state.rates[-1], **self.progress.rate()}
+        row |= {"lr": state.rates[-1], **self.progress.rate(), **self.meter.rows()}
         row = {"stage": self.stage, "epoch": epoch, **row}
         if row[picked] >= state.best.get(picked, -1.0):  # among equal epochs the latest: it has seen more images
             best = copy.deepcopy(compacted(self.evaluated.state_dict()))
@@ -246,4 +253,10 @@ class Training:
             **{f"best_{name}": state.best[name] for name in ("val_accuracy", picked)},
             **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
             "seconds": self.manager.seconds(),
+            **self._balanced_weights(),
         }
+
+    def _balanced_weights(self) -> dict[str, Any]:
+        """Return the weights of all terms as they were in effect, if the start chose some of them."""
+        terms = self.objective.terms if self.objective.balance else ()
+        return {"weights": {name: float(self.objective.full_weight(name)) for name in terms}} if terms else {}
