@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from kd.config.checks import check_keys
 from kd.diagnose.evidence import read_evidence
 from kd.diagnose.verdict import Diagnosis, diagnose
@@ -38,20 +36,13 @@ def test_a_teacher_that_knows_nothing(make):
     assert "answers too sharp" not in found(diagnosis)
 
 
-def test_the_students_own_network_as_its_teacher_is_no_better(make):
-    diagnosis = diagnosed(make("teacher.checkpoint=null", "teacher.width=0.25", "train.teacher.epochs=14"))
-    gain = diagnosis.figures["gain"]
-    named = "teacher no better" in found(diagnosis)
-    assert named == (gain["lead"] < 0.01), f"it leads by {gain['lead']:.3f}, so there is nothing else to learn from it"
-
-
 def test_answers_without_a_temperature_are_labels(make):
-    sentence, settings = found(diagnosed(make("kd.temperature=0.02", "kd.alpha=0.5")))["answers too sharp"]
+    sentence, settings = found(diagnosed(make("kd.temperature=0.02", "kd.alpha=0.01")))["answers too sharp"]
     assert "too sharp at T = 0.02" in sentence and "% of the probability" in sentence
     (setting,) = settings
     temperature = float(setting.removeprefix("kd.temperature="))
     assert 0.5 <= temperature <= 4
-    softer = diagnosed(make(setting, "kd.alpha=0.5"))
+    softer = diagnosed(make(setting, "kd.alpha=0.01"))
     assert "answers too sharp" not in found(softer) and softer.figures["answers"]["views"]["beside_first"] >= 0.3
 
 
@@ -78,7 +69,7 @@ def test_a_gain_on_few_images_is_within_noise(make):
 
 
 def test_networks_that_learn_their_images_by_heart(make):
-    long = ("train.teacher.epochs=40", "train.student.epochs=40", "student.width=1.0", "augment=none")
+    long = ("train.teacher.epochs=20", "train.student.epochs=20", "student.width=1.0", "augment=none")
     names = found(diagnosed(make("teacher.checkpoint=null", *long, "kd.alpha=0.3")))
     sentence, settings = names["student overfits"]
     assert settings == ("train.student.mixup=0.5",) and "right on training views" in sentence
