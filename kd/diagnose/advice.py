@@ -8,6 +8,7 @@ from typing import Any
 from kd.runtime.values import format_value, is_number
 
 BALANCED = 0.5  # norm of a term's gradient over that of the labels': the default of kd.balance=auto
+TINY = 1e-6
 WIDEST = 4.0  # student.width up to which the tiny networks are useful
 
 Result = Mapping[str, Any]
@@ -26,7 +27,8 @@ def balanced_weights(
     """Give terms the weights at which their gradients at the start are together ``BALANCED`` times the labels'."""
     first = measured[0]["terms"]
     own, norm = (sum(first.get(name, {}).get("norm") or 0.0 for name in of) for of in (labels, names))
-    return _scaled(result, names, BALANCED * own / norm) if own and norm else ()
+    balance = ("kd.balance=auto",) if (result.get("settings") or {}).get("kd.balance", "") is None else ()
+    return (*_scaled(result, names, BALANCED * own / norm), *balance) if own and norm else balance
 
 
 def half_weights(result: Result, labels: Sequence[str]) -> tuple[str, ...]:
@@ -46,20 +48,23 @@ def _added(result: Result, labels: Sequence[str]) -> list[str]:
 
 
 def _scaled(result: Result, names: Sequence[str], factor: float) -> tuple[str, ...]:
-    weights = {name: _weight(result, name) for name in names}
-    return tuple(f"{weight_setting(result, name)}={two_digits(factor * w)}" for name, w in weights.items() if w)
+    return tuple(typed for name in names if (typed := _weight_setting(result.get("settings") or {}, name, factor)))
 
 
-def _weight(result: Result, name: str) -> float | None:
-    value = (result.get("settings") or {}).get(f"kd.weights.{name}")
-    return float(value) if is_number(value) else None
+def _weight_setting(settings: Mapping[str, Any], name: str, factor: float) -> str:
+    """Return the override that multiplies the weight of a term, beside that of the labels, by a factor.
 
-
-def weight_setting(result: Result, name: str) -> str:
-    """Return the setting that weighs a term: the method's own ``kd.weight`` if it weighs this one alone."""
-    settings, weight = result.get("settings") or {}, _weight(result, name)
+    It is the method's own ``kd.alpha`` or ``kd.weight`` if that weighs this term alone, else the term's weight.
+    """
+    weight, labels = (settings.get(f"kd.weights.{each}") for each in (name, "hard"))
+    if not is_number(weight) or not weight:
+        return ""
+    if settings.get("kd.alpha") == weight and is_number(labels) and abs(1 - weight - labels) < TINY:
+        ratio = factor * weight / max(labels, TINY)
+        return f"kd.alpha={two_digits(ratio / (1 + ratio))}"
     alike = [key for key in settings if key.startswith("kd.weights.") and settings[key] == weight]
-    return "kd.weight" if len(alike) == 1 and settings.get("kd.weight") == weight else f"kd.weights.{name}"
+    alone = alike == [f"kd.weights.{name}"] and settings.get("kd.weight") == weight
+    return f"{'kd.weight' if alone else f'kd.weights.{name}'}={two_digits(factor * weight)}"
 
 
 def softer(result: Result, temperature: float) -> tuple[str, ...]:

@@ -38,15 +38,15 @@ def diagnose(evidence: Evidence) -> Diagnosis:
 
 
 def _verdict(figures: Figures, findings: list[Finding]) -> str:
-    gain = figures["gain"]
+    gain, what = figures["gain"], "Distillation" if figures["answers"] else "The method"
     if not gain:
-        return "Without a baseline a run cannot say whether distillation helps (baseline=true)."
+        return f"Without a baseline a run cannot say whether {what.lower()} helps (baseline=true)."
     if not helps(figures):
-        return "Distillation does not clearly help here." if findings else "Distillation neither helps nor harms here."
+        return f"{what} does not clearly help here."
     lead = gain.get("lead", 0.0)
     share = f", {percent(gain['accuracy'] / lead)} % of the teacher's lead" if lead > 0 else ""
     found = "" if findings else " Nothing stands in its way."
-    return f"Distillation helps: {points(gain['accuracy'])} over the baseline ({chance(gain['p'])}){share}.{found}"
+    return f"{what} helps: {points(gain['accuracy'])} over the baseline ({chance(gain['p'])}){share}.{found}"
 
 
 def _remarks(evidence: Evidence, figures: Figures) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kd.data.samplers import BLOCKS, check_sampler
 from kd.config.weights import WeightSetting
+from kd.data.samplers import BLOCKS, check_sampler
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window

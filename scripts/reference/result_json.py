@@ -124,6 +124,18 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             Field("comparison.macs_ratio", "ratio", "the teacher's multiply-accumulates divided by the student's"),
         ],
     ),
+    "Objective": (
+        "What the student learned from; [`kd.diagnose`](diagnose.md) reads it.",
+        [
+            Field("objective.reads", "list of text", "the outputs of the teacher that the method reads; empty: none"),
+            Field("objective.label_terms", "list of text", "names of the terms that learn the labels"),
+            Field(
+                "objective.temperature",
+                "number or null",
+                "T at which the terms soften the teacher's logits, the lowest of several; null: none does",
+            ),
+        ],
+    ),
     "Machine": (
         "",
         [

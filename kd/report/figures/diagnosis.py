@@ -24,7 +24,7 @@ def diagnosis_panels(figures: Mapping[str, Any]) -> Figure:
         panels.append(lambda ax: _gains(ax, gain))
     if gradients:
         panels.append(lambda ax: _shares(ax, gradients, figures["objective"]["label_terms"]))
-    figure = blank(3.6, "Does the teacher teach?")
+    figure = blank(3.6, "Does the teacher teach?" if figures["answers"] else "Does the method help?")
     for ax, draw in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         draw(ax)
     return figure

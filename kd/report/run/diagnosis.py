@@ -9,7 +9,7 @@ from kd.diagnose.tables import Table, by_class, gained, percent, tables
 from kd.diagnose.verdict import Diagnosis
 from kd.report.text import escape, markdown_table
 
-TITLE = "## Does the teacher teach?"
+TITLES = {True: "## Does the teacher teach?", False: "## Does the method help?"}
 
 
 def section(diagnosis: Diagnosis, figures: Sequence[str]) -> list[str]:
@@ -24,7 +24,8 @@ def section(diagnosis: Diagnosis, figures: Sequence[str]) -> list[str]:
     )
     folded = by_class(diagnosis.figures)
     shown = [table for table in tables(diagnosis.figures) if table != folded]
-    parts = [TITLE, escape(diagnosis.verdict), numbered, escape(gained(diagnosis.figures)), *figures]
+    title = TITLES[bool(diagnosis.figures["answers"])]
+    parts = [title, escape(diagnosis.verdict), numbered, escape(gained(diagnosis.figures)), *figures]
     parts += [text for table in shown for text in _table(table)]
     if folded:
         summary = f"<details><summary>{folded.title}</summary>"
