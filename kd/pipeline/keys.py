@@ -43,7 +43,7 @@ class Keys:
 
 def role_names(role: str, specs: Sequence[Any], numbered: bool) -> list[str]:
     """Name the networks of one role: "teacher_1", "teacher_2" if ``numbered``."""
-    return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if numbered else [role]
+    return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if numbered else [role] * len(specs)
 
 
 def run_keys(
@@ -120,7 +120,7 @@ def run_keys(
         caches[role] = {**views, "teacher": current_teacher, "seed": networks[role]["seed"], **shown}
         current_teacher = digest(networks[role])
     run = {
-        "teacher": teacher,
+        "teacher": teacher if reads_teacher else None,
         "student": networks["student"],
         "baseline": networks["baseline"] if settings["baseline"] else None,
         "latency": settings["latency"],
@@ -208,18 +208,23 @@ def _without_off(settings: Mapping[str, Any], added: Sequence[str]) -> Settings:
 
 
 def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) -> str:
-    """Name a run by data, teacher, student, method, the method's numbers, seed and the first digits of its key."""
+    """Name a run by data, teacher, student, method, the method's numbers, seed and the first digits of its key.
+
+    A run without a teacher has none among its ``choices``.
+    """
 
     def named(group: str) -> str:
         network = "" if settings[group].get("ensemble") else settings[group].get("name") or ""  # of timm
         return choices[group] if network in choices[group] else f"{choices[group]}_{network}"
 
-    attention = choices.get("attention", "none")
-    attached = "" if attention == "none" or attention in choices["teacher"] else f"_{attention}"
+    attention, teacher = choices.get("attention", "none"), []
+    if "teacher" in choices:
+        attached = "" if attention == "none" or attention in choices["teacher"] else f"_{attention}"
+        teacher = [named("teacher") + attached]
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
-    parts = [choices["data"], named("teacher") + attached, student, choices["kd"], *kd, f"seed{settings['seed']}"]
+    parts = [choices["data"], *teacher, student, choices["kd"], *kd, f"seed{settings['seed']}"]
     return f"{shortened('-'.join(parts))}-{key[:KEY_DIGITS]}"
 
 

@@ -89,10 +89,13 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
     if cfg.data.balance == "weight" and not learns_labels(objective):
         name = choices["kd"]
         warn_user(f"data.balance=weight weights labels, and kd={name} reads none: only teacher and baseline use it")
-    members = members_of(settings, choices["teacher"])
+    reads_teacher = bool(objective.needs)  # without, nothing is to be learnt from a teacher: none is made
+    members = members_of(settings, choices["teacher"]) if reads_teacher else []
     if members:
         choices["teacher"] = name_of(members)
-    assistants = assistants_of(settings) if objective.needs else []
+    elif not reads_teacher:
+        choices = {group: name for group, name in choices.items() if group not in ("teacher", "attention")}
+    assistants = assistants_of(settings) if reads_teacher else []
     check_unlabelled(settings["data"], objective, choices["kd"])
     check_gradients(cfg, objective, choices["kd"])
     with clock("data"), world.main_process_first():
@@ -104,7 +107,7 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
     keys = run_keys(
         settings,
         dataset.fingerprint,
-        bool(objective.needs),
+        reads_teacher,
         members,
         assistants,
         objective.views,
@@ -113,7 +116,9 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
         objective.sampler,
         objective.balance,
     )
-    specs = network_specs(settings, members, assistants)
+    alone = {**settings["teacher"], "attention": settings["attention"]}
+    teachers = (members or [alone]) if reads_teacher else []
+    specs = network_specs(settings, teachers, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
     loader = Loader(
         dataset,
@@ -126,7 +131,7 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
     )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
     for spec in stages.values():
-        if spec.taught_by:
+        if spec.has_method:
             spec.objective.weight_settings = named
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
     return RunPlan(
@@ -155,9 +160,8 @@ def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
     return cfg
 
 
-def network_specs(settings: Spec, members: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
+def network_specs(settings: Spec, teachers: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
     """Return the spec of each network by role, see ``build_network``, with its seed."""
-    teachers = members or [{**settings["teacher"], "attention": settings["attention"]}]
     specs = dict(zip(role_names("teacher", teachers, len(teachers) > 1), teachers, strict=True))
     specs |= zip(role_names("assistant", assistants, True), assistants, strict=True)
     return specs | {"student": {"network": settings["student"], "seed": settings["seed"]}}
@@ -185,7 +189,8 @@ def student_stages(
     Args:
         objective: of the student. Every assistant has its own copy.
     """
-    recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
+    recipe, stages = instantiate_node(cfg.train.student), {}
+    teacher = "teacher" if objective.needs else None
     own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix)
     labels = build_baseline_objective(cfg.baseline_kd)
     second = build_second_augment(cfg) if objective.second_augment else None

@@ -44,8 +44,13 @@ class StageSpec:
     objective: Objective
     recipe: Recipe
     loader: Loader
-    taught_by: str | None = None  # the role of its teacher; None if it learns from labels alone
+    taught_by: str | None = None  # the role of its teacher; None without one
     is_trained: bool = False  # the network came with weights: it is only evaluated
+
+    @property
+    def has_method(self) -> bool:
+        """Whether the chosen method trains it: the student, and assistants."""
+        return self.role == "student" or self.role.startswith("assistant")
 
     @property
     def name(self) -> str:

@@ -213,7 +213,7 @@ def picked(training: Mapping[str, Any]) -> float:
 
 def batch_sizes(result: Mapping[str, Any]) -> list[str]:
     """Return the names of the timed batch sizes, smallest first: ["batch_1", "batch_64"]."""
-    return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
+    return sorted(result["student"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
 
 
 def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:

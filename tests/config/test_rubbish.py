@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import kd.sweep.callback
+import kd.sweep.refusals
 from kd.config.callback import BeforeRun
 from kd.config.settings import overridable_keys
 from kd.run import main
@@ -455,15 +456,15 @@ def test_an_option_whose_term_is_no_method_is_refused(tmp_path, nowhere):
 
 
 def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
-    assert kd.sweep.callback.sample_values(list("a")) == [] and kd.sweep.callback.sample_values(list("abc")) == [
+    assert kd.sweep.refusals.sample_values(list("a")) == [] and kd.sweep.refusals.sample_values(list("abc")) == [
         "c",
         "b",
     ]
-    tried = kd.sweep.callback.sample_values([*map(str, range(1000))])
+    tried = kd.sweep.refusals.sample_values([*map(str, range(1000))])
     assert (
         tried[0] == "999"
-        and len(tried) <= kd.sweep.callback.MAX_CHECKED_VALUES
-        and len(tried) > kd.sweep.callback.MAX_CHECKED_VALUES / 2
+        and len(tried) <= kd.sweep.refusals.MAX_CHECKED_VALUES
+        and len(tried) > kd.sweep.refusals.MAX_CHECKED_VALUES / 2
     )
 
 

@@ -133,12 +133,13 @@ def _write(folder: Path, diagnosis: Diagnosis, samples: dict, attention: dict) -
             f"Confusion matrix ({label[key]}): counts, and percent of the true class",
         )
     shares = {key: rows_to_percent(confusions[key]) for key in keys}
-    made["confusion_difference"] = (
-        confusion_difference(
-            {f"student − {label[key]}": shares["student"] - shares[key] for key in keys if key != "student"}, classes
-        ),
-        "Difference of the row-normalised confusion matrices, in points",
-    )
+    if others := [key for key in keys if key != "student"]:
+        made["confusion_difference"] = (
+            confusion_difference(
+                {f"student − {label[key]}": shares["student"] - shares[key] for key in others}, classes
+            ),
+            "Difference of the row-normalised confusion matrices, in points",
+        )
     made["reliability"] = (
         reliability(
             target, {label[key]: arrays[key] for key in keys}, {label[key]: result[key]["ece"] for key in keys}
