@@ -68,13 +68,17 @@ def make_outputs(folder: Path, runs: int = 1000, classes: int = 10, epochs: int 
 def _run(base: dict[str, Any], number: int, luck: random.Random, classes: int) -> dict[str, Any]:
     result = deepcopy(base)
     method, student = (names[number // step % len(names)] for names, step in (([*METHODS], 1), ([*STUDENTS], 8)))
-    data, seed, temperature = DATA[number // 32 % 2], number // 64 % 5, (1, 2, 4, 8)[number // 320 % 4]
+    data, seed, temperature = DATA[number // 32 % 2], number // 64 % 5, (1, 2, 4, 8)[number // 3 % 4]
     result["choices"] = {**base["choices"], "kd": method, "student": student, "data": data}
     settings = [f"data={data}", f"student={student}", f"kd={method}", "train.student.epochs=60", f"seed={seed}"]
     settings += [f"kd.temperature={temperature}"] if method in ("hinton", "dkd") else []
     settings += [f"train.student.lr={0.001 * (1 + number // 320)}"]
     result["command"] = "python -m kd.run teacher=resnet34 " + " ".join(settings)
-    result["settings"] |= {"seed": seed, "kd.temperature": temperature, "train.student.lr": 0.001 * (1 + number // 320)}
+    result["settings"] |= {"seed": seed, "train.student.lr": 0.001 * (1 + number // 320)}
+    if method in ("hinton", "dkd"):
+        result["settings"]["kd.temperature"] = temperature
+    else:
+        del result["settings"]["kd.temperature"]
     result["seed"] = seed
     params, milliseconds = STUDENTS[student]
     accuracy = (0.62 if data == "cifar100" else 0.78) + 0.03 * math.log10(params / 1e5) + luck.gauss(0, 0.004)

@@ -92,8 +92,10 @@ const kd = {};
       event.stopPropagation();
       let copied = true;
       try { await navigator.clipboard.writeText(text); } catch { copied = byField(text); }
+      const source = button.parentElement.querySelector("code"); // then you may copy it yourself
+      if (!copied && source) getSelection().selectAllChildren(source);
       button.focus();
-      button.textContent = copied ? "copied" : "not copied";
+      button.textContent = copied ? "copied" : source ? "press Ctrl+C" : "not copied: see its details";
       setTimeout(() => { button.textContent = words; }, 1600);
     });
     return button;

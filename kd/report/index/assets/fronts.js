@@ -73,7 +73,11 @@
     svg.addEventListener("click", (event) => { if (event.target.dataset?.run) { kd.hideTip(); kd.showRow(event.target.dataset.run); } });
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (event.key === "Enter") { kd.hideTip(); kd.showRow(event.target.dataset.run); }
+      if (event.key === "Enter") {
+        event.preventDefault(); // else the button that gets the focus is pressed, too
+        kd.hideTip();
+        kd.showRow(event.target.dataset.run);
+      }
       if (!step) return;
       const dots = [...svg.querySelectorAll("circle")].sort((a, b) => a.cx.baseVal.value - b.cx.baseVal.value);
       dots[dots.indexOf(event.target) + step]?.focus();
@@ -83,7 +87,8 @@
   };
 
   kd.showFronts = (found) => {
-    const group = pick(images, kd.state.images), timed = pick(device, kd.state.device), by = pick(colours, kd.state.colours);
+    const most = byCount(found.map((run) => run.group).filter(Boolean))[0] ?? ""; // unless the reader chose others
+    const group = pick(images, kd.state.images || most), timed = pick(device, kd.state.device), by = pick(colours, kd.state.colours);
     const runs = found.filter((run) => run.group === group);
     const column = kd.column.get(by);
     const names = byCount(runs.map((run) => kd.text(run, column)));

@@ -3,6 +3,7 @@
   const { make } = kd;
   const search = kd.id("search"), selects = kd.id("selects"), list = kd.id("columns-list");
   kd.id("made").textContent = `As of ${kd.day(kd.about.made)}: ${kd.many(kd.runs.length, "run")}, ${kd.many(kd.sweeps.length, "sweep")}.`;
+  kd.id("empty").hidden = kd.runs.length > 0;
   if (kd.common.length) kd.id("shared").textContent = `All commands have ${kd.common.join(" ")}.`;
 
   const STATES = ["finished", "under way", "interrupted", "failed", "damaged"];
