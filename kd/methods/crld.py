@@ -53,7 +53,7 @@ class _Views(nn.Module):
     views = 2
     second_augment = True
 
-    def __init__(self, temperature: float | Tensor = 4.0, threshold: float | Tensor = 0.0):
+    def __init__(self, temperature: float | Tensor, threshold: float | Tensor):
         super().__init__()
         if not isinstance(temperature, Tensor) and not temperature > 0:
             raise ValueError(f"kd.temperature must be above 0, got {temperature}")
@@ -74,8 +74,14 @@ class WithinViews(_Views):
 
     named, loss = "weak_threshold", staticmethod(within_views)
 
+    def __init__(self, temperature: float | Tensor = 4.0, threshold: float | Tensor = 0.9):
+        super().__init__(temperature, threshold)
+
 
 class AcrossViews(_Views):
     """The teacher's soft labels of each view for the other one."""
 
     named, loss = "strong_threshold", staticmethod(across_views)
+
+    def __init__(self, temperature: float | Tensor = 4.0, threshold: float | Tensor = 0.2):
+        super().__init__(temperature, threshold)
