@@ -21,7 +21,6 @@ larger share.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods._common import check_embedding, classifier_rows
+from kd.runtime.half_cosine import half_cosine
 from kd.runtime.user_warnings import warn_user
 
 EPS = 1e-8  # the authors', added to costs and divisors
@@ -205,6 +205,6 @@ class WKDLogits(nn.Module):
         cost = cost_of(self.distance.to(own.dtype), self.sharpen)
         moved = transport_cost(own, given, cost, self.temperature, self.entropy, self.iterations, batch.target)
         weight = self.transport
-        if self.fall and batch.progress > 1 - self.fall:
-            weight = weight * 0.5 * (1 + math.cos(math.pi * (batch.progress - 1 + self.fall) / self.fall))
+        if self.fall:
+            weight = weight * half_cosine(max((batch.progress - 1 + self.fall) / self.fall, 0.0))
         return target_term(own, given, batch.target) + weight * moved

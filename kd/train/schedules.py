@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from kd.runtime.half_cosine import half_cosine
+
 
 def warmup_cosine(progress: float, warmup: float = 0.0, floor: float = 0.0) -> float:
     """Rise linearly over the first ``warmup`` share of training, then fall along half a cosine to ``floor``."""
@@ -30,6 +32,5 @@ def window(progress: float, start: float = 0.0, end: float = 1.0, rise: float = 
     if progress < start or (progress >= end and end < 1):
         return 0.0
     risen = min((progress - start) / rise, 1.0) if rise else 1.0
-    if progress <= end - fall:  # exactly 1 before the fall
-        return risen
-    return risen * 0.5 * (1 + math.cos(math.pi * min((progress - end + fall) / fall, 1.0)))
+    # without a branch by progress, which a compiled step would take for a constant from then on
+    return risen * half_cosine(max((progress - end + fall) / fall, 0.0)) if fall else risen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +214,8 @@ def test_the_weight_of_a_term_falls_at_the_end_of_its_window():
     fall = [window(p / 100, 0.2, 0.8, fall=0.4) for p in range(101)]
     assert set(fall[:20]) == {0} and set(fall[20:41]) == {1} and set(fall[80:]) == {0}
     assert fall[60] == pytest.approx(0.5) and fall[40:] == sorted(fall[40:], reverse=True) and fall[79] > 0
+    exact = [0.5 + 0.5 * math.cos(math.pi * (p / 100 - 0.4) / 0.4) for p in range(41, 80)]
+    assert fall[41:80] == pytest.approx(exact, abs=1e-14)
     both = [window(p / 100, rise=0.5, fall=1.0) for p in (0, 25, 50, 100)]
     assert both == pytest.approx([0, 0.5 * (0.5 + 0.5**1.5), 0.5, 0])
     for wrong in (-0.1, 0.7):

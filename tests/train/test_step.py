@@ -30,7 +30,9 @@ def prepared(method: str):
     return network, objective, teacher
 
 
-@pytest.mark.parametrize(("method", "graphs"), [("hinton", 1), ("ctkd", 2), ("mgd", 2)])  # progress, epoch: any number
+@pytest.mark.parametrize(
+    ("method", "graphs"), [("hinton", 1), ("ctkd", 2), ("mgd", 2), ("wkd_features", 3)]
+)  # progress, epoch: any number
 def test_the_whole_step_is_compiled_once(method, graphs, machine, monkeypatch):
     torch._dynamo.reset()
     counter, compiled = CompileCounterWithBackend("aot_eager"), torch.compile
