@@ -39,8 +39,8 @@ def run_step(
     with device.autocast():
         outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
     loss, parts = objective(outputs, answer, batch)
-    learners = batch.learners.target
-    hits = (outputs.logits[: len(learners)].argmax(-1) == learners).float().mean()
+    first = len(batch.index) // batch.views  # the first views, which the baseline sees too
+    hits = (outputs.logits[:first].argmax(-1) == batch.target[:first]).float().mean()
     if batch.labelled is not None:  # images without labels are never hit
         hits = hits / batch.labelled
     hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite

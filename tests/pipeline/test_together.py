@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from kd.store.store import digest
 from tests.conftest import compose, weights_in
 from tests.pipeline.test_run import SMALL
 

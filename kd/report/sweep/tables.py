@@ -56,7 +56,7 @@ COLUMNS = {
     "latency_one_thread": Column("ms, batch 1, one thread", 1, 2, exact=True),
 }
 OVER = "over"  # the column of the comparison with a reference group
-EITHER = ("kd", "baseline", "latency", "report", "tracking", "outputs")
+EITHER = ("kd", "second_augment", "augment@second_augment", "baseline", "latency", "report", "tracking", "outputs")
 UNSEEN = {  # settings that a network of this role does not depend on: sweeping them makes no second network
     "teacher": (*EITHER, "student", "train.student", "baseline_kd", "kd@baseline_kd"),
     "baseline": (*EITHER, "teacher", "attention", "train.teacher"),
