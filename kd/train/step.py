@@ -47,8 +47,8 @@ def run_step(
     with device.autocast():
         outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
     loss, parts = objective(outputs, answer, batch)
-    shown = (batch.first_views(1) if batch.label_blocks is None else batch.learners).target
-    hits = (outputs.logits[: len(shown)].argmax(-1) == shown).float().mean()
+    first = len(batch.index) // batch.views  # the first views, which the baseline sees too
+    hits = (outputs.logits[:first].argmax(-1) == batch.target[:first]).float().mean()
     if batch.labelled is not None:  # images without labels are never hit
         hits = hits / batch.labelled
     hits = hits + 0 * outputs.logits.sum()  # NaN if a logit is not finite

@@ -79,6 +79,14 @@ def test_images_without_labels_change_the_student_and_its_cache_alone():
     assert run_keys(moved, "pixels", True, unlabelled="images") == one  # the content counts, not the place
 
 
+def test_a_sampler_changes_the_logit_cache_alone():
+    settings = OmegaConf.to_container(compose(), resolve=True)
+    plain, none, pairs = (run_keys(settings, "pixels", True, sampler=name) for name in ("", None, "same_class_pairs"))
+    assert plain == none
+    assert pairs.networks == plain.networks and pairs.teacher == plain.teacher, "the terms say what the student learns"
+    assert digest(pairs.logit_caches["student"]) != digest(plain.logit_caches["student"])
+
+
 def test_the_classes_of_a_teacher_count_by_their_names_and_order(tmp_path):
     def key_of(file: str, text: str) -> str:
         (tmp_path / file).write_text(text)
