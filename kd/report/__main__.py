@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _report_sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_report_run(folder))
-        except (ValueError, FileNotFoundError) as error:  # ReportError is a ValueError
+        except (ValueError, OSError) as error:  # ReportError is a ValueError
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
     if len(results) > 1:

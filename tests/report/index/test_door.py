@@ -136,3 +136,27 @@ def test_a_page_that_is_watched_is_not_written_without_a_change(outputs, monkeyp
     monkeypatch.setattr(watching, "write_text", lambda path, text: written.append(path))
     watch(outputs, lambda index: None, pause=0.01, over=lambda: looks.append(1) or len(looks) > 4)
     assert len(looks) == 5 and len(written) == 2  # at the start and at the end
+
+
+def test_a_full_disk_stops_the_watch_only_at_its_start(outputs, monkeypatch, capsys):
+    looks, seen = [], []
+    write = watching.write_text
+
+    def full(path, text) -> None:
+        if len(looks) == 1:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, text)
+
+    def over() -> bool:
+        looks.append(1)
+        if len(looks) == 1:
+            (outputs / "runs" / "new").mkdir()
+        return len(looks) > 2
+
+    monkeypatch.setattr(watching, "write_text", full)
+    watch(outputs, lambda index: seen.append(len(index.runs)), pause=0.01, over=over)
+    assert seen == [2, 3]  # the new run was shown at the look after
+    looks[:] = [1]
+    (outputs / "runs" / "another").mkdir()
+    assert main([str(outputs), "--watch"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
