@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from kd.report.index import watch as watching
 from kd.report.index.page import NAME, html
 from kd.report.index.scan import scan
 from kd.report.index.watch import is_empty_outputs, is_outputs, watch
+from tests import quickly
+from tests.conftest import CONF
 from tests.report.index.many import make_outputs
 from tests.report.sweep.fake import make_sweep
 
@@ -160,3 +164,20 @@ def test_a_full_disk_stops_the_watch_only_at_its_start(outputs, monkeypatch, cap
     (outputs / "runs" / "another").mkdir()
     assert main([str(outputs), "--watch"]) == 2
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_signal_ends_the_watch_and_leaves_a_page_that_stays(outputs):
+    env = {**os.environ, "PYTHONPATH": str(CONF.parent)}
+    watching_it = quickly.start("kd.report", str(outputs), "--watch", cwd=outputs.parent, env=env)
+    until = time.monotonic() + 120
+    try:
+        while not ((outputs / NAME).is_file() and '"reload":5.0' in (outputs / NAME).read_text()):
+            assert time.monotonic() < until and watching_it.poll() is None
+            time.sleep(0.1)
+        watching_it.send_signal(signal.SIGTERM)
+        printed, errors = watching_it.communicate(60)
+    finally:
+        watching_it.kill()
+    assert watching_it.returncode == 0 and not errors, errors
+    assert "2 runs (2 finished), 1 sweep" in printed and printed.endswith("the same command goes on.\n")
+    assert '"reload":0.0' in (outputs / NAME).read_text()
