@@ -104,6 +104,7 @@ FILES = {  # that a report reads: what each is for, and what writes it
 }
 OPTIONAL = {  # files that a report reads if they exist
     "attention.npz": ("the attention maps of the teacher", "kd.run writes it if the teacher has spatial gates"),
+    "training_views.npz": ("the logits on training images", "kd.run writes it together with predictions.npz"),
 }
 
 
@@ -212,7 +213,7 @@ def picked(training: Mapping[str, Any]) -> float:
 
 def batch_sizes(result: Mapping[str, Any]) -> list[str]:
     """Return the names of the timed batch sizes, smallest first: ["batch_1", "batch_64"]."""
-    return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
+    return sorted(result["student"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
 
 
 def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:
