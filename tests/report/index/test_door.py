@@ -49,6 +49,18 @@ def test_the_page_of_an_outputs_folder(outputs, capsys):
     assert [run["sweeps"] for run in data_of(outputs / NAME)["runs"]] == [["grid"]] * 2
 
 
+def test_a_run_without_a_teacher_is_finished_all_the_same(outputs):
+    run = next((outputs / "runs").iterdir())
+    result = json.loads((run / "result.json").read_text())
+    result["teacher"] = None
+    del result["choices"]["teacher"]
+    result["comparison"] |= {name: None for name in ("agreement", "gain_recovered", "accuracy_difference")}
+    (run / "result.json").write_text(json.dumps(result))
+    shown = next(row for row in scan(outputs).runs if row["id"] == run.name)
+    assert shown["state"] == "finished" and shown["accuracy"] == pytest.approx(result["student"]["accuracy"], rel=1e-5)
+    assert shown["gain"] is not None and shown["teacher_accuracy"] is None and "teacher" not in shown
+
+
 def test_runs_and_sweeps_go_on_as_before(outputs, capsys):
     run = next((outputs / "runs").iterdir())
     assert main([str(run)]) == 0 and "Report: " in capsys.readouterr().out and (run / "report.md").is_file()
