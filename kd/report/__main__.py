@@ -13,6 +13,7 @@ from kd.records.run_folder import FILES, OPTIONAL, load_json, read_part
 from kd.report.run.tables import seeds_rows, terminal_table
 from kd.report.text import markdown_table
 from kd.runtime.console import display_folder, print_line
+from kd.runtime.signals import install_handlers
 from kd.runtime.streams import open_streams
 
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _report_sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_report_run(folder))
-        except (ValueError, FileNotFoundError) as error:  # ReportError is a ValueError
+        except (ValueError, OSError) as error:  # ReportError is a ValueError
             failed = True
             print(f"kd.report: {error}", file=sys.stderr)
     if len(results) > 1:
@@ -107,6 +108,7 @@ def _report_outputs(folder: Path, is_watched: bool) -> None:
         path, index = write_index(folder)
         print(f"{summary(index)}\nFront page: {path}\n")
         return
+    install_handlers()  # a SIGTERM, too, leaves a page that no longer opens itself again
     print(f"Front page: {folder / 'index.html'}, written again whenever something changes, until Ctrl-C", flush=True)
     try:
         watch(folder, lambda index: print_line(summary(index)))

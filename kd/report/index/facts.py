@@ -31,13 +31,14 @@ def of_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     student, baseline, data = result["student"], result["baseline"] or {}, result["data"]
     comparison, seconds = result["comparison"], result.get("seconds") or {}
+    teacher = result["teacher"]  # None where the method reads none
     small = batch_sizes(result)[0]
     one = student.get("one_thread") or {}
     numbers = {
         "accuracy": student["accuracy"],
         "baseline": baseline.get("accuracy"),
         "gain": comparison["accuracy_gain"],
-        "teacher_accuracy": result["teacher"]["accuracy"],
+        "teacher_accuracy": teacher["accuracy"] if teacher else None,
         "val_accuracy": student["training"]["best_val_accuracy"],
         "balanced_accuracy": student.get("balanced_accuracy"),
         "macro_f1": student["macro_f1"],
@@ -55,8 +56,8 @@ def of_result(result: Mapping[str, Any]) -> dict[str, Any]:
         "throughput": student["throughput"],
         "minutes": seconds["total"] / 60 if is_number(seconds.get("total")) else None,
         "epochs": student["training"]["epochs"],
-        "teacher_params": result["teacher"]["params"],
-        "teacher_latency": result["teacher"]["latency_ms"][small]["p50"],
+        "teacher_params": teacher["params"] if teacher else None,
+        "teacher_latency": teacher["latency_ms"][small]["p50"] if teacher else None,
     }
     choices, settings = result["choices"], result.get("settings") or {}
     words = _names(choices, settings) | {"data": str(data["name"])}

@@ -56,9 +56,13 @@ def watch(
             found = scan(outputs, rows)
             rows = {run["id"]: run for run in found.runs}
             if found != index:
-                index = found
-                _write(outputs, index, reload=pause + 1)
-                on_change(index)
+                try:
+                    _write(outputs, found, reload=pause + 1)
+                    index = found
+                    on_change(index)
+                except OSError:  # a full disk: the next look tries again
+                    if index is None:
+                        raise
             if over():
                 break
             time.sleep(max(pause, SHARE * (time.perf_counter() - began)))

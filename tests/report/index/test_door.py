@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from kd.report.index import watch as watching
 from kd.report.index.page import NAME, html
 from kd.report.index.scan import scan
 from kd.report.index.watch import is_empty_outputs, is_outputs, watch
+from tests import quickly
+from tests.conftest import CONF
 from tests.report.index.many import make_outputs
 from tests.report.sweep.fake import make_sweep
 
@@ -43,6 +47,18 @@ def test_the_page_of_an_outputs_folder(outputs, capsys):
     printed = capsys.readouterr().out
     assert "2 runs (2 finished), 1 sweep\n" in printed and f"Front page: {outputs / NAME}" in printed
     assert [run["sweeps"] for run in data_of(outputs / NAME)["runs"]] == [["grid"]] * 2
+
+
+def test_a_run_without_a_teacher_is_finished_all_the_same(outputs):
+    run = next((outputs / "runs").iterdir())
+    result = json.loads((run / "result.json").read_text())
+    result["teacher"] = None
+    del result["choices"]["teacher"]
+    result["comparison"] |= {name: None for name in ("agreement", "gain_recovered", "accuracy_difference")}
+    (run / "result.json").write_text(json.dumps(result))
+    shown = next(row for row in scan(outputs).runs if row["id"] == run.name)
+    assert shown["state"] == "finished" and shown["accuracy"] == pytest.approx(result["student"]["accuracy"], rel=1e-5)
+    assert shown["gain"] is not None and shown["teacher_accuracy"] is None and "teacher" not in shown
 
 
 def test_runs_and_sweeps_go_on_as_before(outputs, capsys):
@@ -136,3 +152,44 @@ def test_a_page_that_is_watched_is_not_written_without_a_change(outputs, monkeyp
     monkeypatch.setattr(watching, "write_text", lambda path, text: written.append(path))
     watch(outputs, lambda index: None, pause=0.01, over=lambda: looks.append(1) or len(looks) > 4)
     assert len(looks) == 5 and len(written) == 2  # at the start and at the end
+
+
+def test_a_full_disk_stops_the_watch_only_at_its_start(outputs, monkeypatch, capsys):
+    looks, seen = [], []
+    write = watching.write_text
+
+    def full(path, text) -> None:
+        if len(looks) == 1:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, text)
+
+    def over() -> bool:
+        looks.append(1)
+        if len(looks) == 1:
+            (outputs / "runs" / "new").mkdir()
+        return len(looks) > 2
+
+    monkeypatch.setattr(watching, "write_text", full)
+    watch(outputs, lambda index: seen.append(len(index.runs)), pause=0.01, over=over)
+    assert seen == [2, 3]  # the new run was shown at the look after
+    looks[:] = [1]
+    (outputs / "runs" / "another").mkdir()
+    assert main([str(outputs), "--watch"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_signal_ends_the_watch_and_leaves_a_page_that_stays(outputs):
+    env = {**os.environ, "PYTHONPATH": str(CONF.parent)}
+    watching_it = quickly.start("kd.report", str(outputs), "--watch", cwd=outputs.parent, env=env)
+    until = time.monotonic() + 120
+    try:
+        while not ((outputs / NAME).is_file() and '"reload":5.0' in (outputs / NAME).read_text()):
+            assert time.monotonic() < until and watching_it.poll() is None
+            time.sleep(0.1)
+        watching_it.send_signal(signal.SIGTERM)
+        printed, errors = watching_it.communicate(60)
+    finally:
+        watching_it.kill()
+    assert watching_it.returncode == 0 and not errors, errors
+    assert "2 runs (2 finished), 1 sweep" in printed and printed.endswith("the same command goes on.\n")
+    assert '"reload":0.0' in (outputs / NAME).read_text()
