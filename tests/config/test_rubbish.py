@@ -304,6 +304,14 @@ REFUSED_TOO = {  # of the same kinds
     "train.student.optimizer=adamm": (
         "train.student.optimizer must be an optimizer of timm, or dot, got 'adamm'; did you mean adam",
     ),
+    "train.teacher.optimizer=dot": (
+        "a teacher learns from labels alone, where dot is train.teacher.optimizer=momentum",
+    ),
+    "train.student.optimizer=dot kd=supervised": ("kd=supervised learns from labels alone",),
+    "train.student.optimizer=dot kd.alpha=1": ("kd=hinton has no term that learns labels",),
+    "train.student.optimizer=dot train.compile=true": ("train.student.optimizer=dot", "set train.compile=false"),
+    "train.student.optimizer=dot train.student.delta=0.2": ("train.student", "momentum=0.9 and delta=0.2"),
+    "kd=dhkd kd.hard=0": ("kd=dhkd has no term that learns labels",),
     "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
     "train.grad_accum_steps=0": ("train.grad_accum_steps must be a whole number", "got 0"),
     "train.threads=0": ("train.threads must be a whole number in [1, 1024], or null, got 0",),

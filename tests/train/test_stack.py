@@ -21,6 +21,7 @@ from tests.methods.test_contract import METHODS, Lesson
 
 ALONE = {
     "nd": "vmap",  # dropout on the student's side draws at random
+    "dhkd": "vmap",  # dropout in its second head
     "crd": "student_memory would differ",  # a step replaces its memories by new tensors
     "ofd": "shape",  # a margin of the teacher, which the students share, is updated in place by each
     "rrd": "queue would differ",  # so does this one its memory
