@@ -89,6 +89,11 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             ),
             Field("<role>.training.last_val_<measure>", "0 to 1", "the same after the last epoch"),
             Field("<role>.training.seconds", "s", "training time, over all interruptions"),
+            Field(
+                "<role>.training.weights.<term>",
+                "number",
+                "with `kd.balance=auto`: the weight of each term, as the start of the training chose it",
+            ),
             Field("<role>.training.found", "true or false", "true: trained before, by another run, and reused"),
         ],
     ),

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kd.config.weights import WeightSetting
+from kd.methods.hinton import Hinton
+from kd.methods.supervised import CrossEntropy
 from kd.runtime.distributed import SINGLE_PROCESS
 from kd.runtime.user_warnings import KdWarning
 from kd.train.balance import shares_of
@@ -94,7 +96,7 @@ def test_drowned_labels_are_told_of_with_the_weight_that_balances(machine):
         begin(step, batch)
     (text,) = [str(warning.message) for warning in caught]
     assert text.startswith("student: before the first step the gradient of along is 100 times that of the labels")
-    assert "with kd.at.weight=0.37 it would be 0.5 times" in text or "kd.at.weight=0.38" in text
+    assert "with kd.at.weight=0.38 it would be 0.5 times" in text
     told, _ = line_step(machine, (1.0, 0.375, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -109,6 +111,21 @@ def test_a_setting_that_mixes_labels_and_teacher_is_solved_for(machine):
     again, _ = line_step(machine, (0.73, 0.27, 0.0))
     table = table_of(again, batch, None, ["along"])
     assert 0.27 * table[1, 0] / table[0, 0] == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_term_that_pulls_the_way_of_the_labels_drowns_nothing(machine):
+    step, batch = line_step(machine, (1.0, 75.0, 1.0))
+    step.objective.terms["along"] = Slope(4.0, 12.0)  # a cosine of 0.32, as between soft labels and labels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin(step, batch)
+
+
+def test_a_term_that_reads_logits_alone_gets_a_larger_share():
+    terms = {"hard": CrossEntropy(), "soft": Hinton(2.0), "hint": Slope(1.0, 0.0)}
+    objective = Objective(terms, dict.fromkeys(terms, 1.0))
+    assert shares_of(objective, None) == {"soft": 1.0, "hint": 0.5}
+    assert shares_of(objective, 0.3) == {"soft": 0.3, "hint": 0.3}
 
 
 def test_without_labels_there_is_nothing_to_balance_with(machine):

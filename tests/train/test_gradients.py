@@ -36,7 +36,7 @@ class Line(nn.Module):
 class Slope(nn.Module):
     """The mean over the batch of ``slope @ logits``: its gradient on the weight is the outer product with the input."""
 
-    needs = frozenset({"logits"})
+    needs = frozenset({"features"})
 
     def __init__(self, *slope: float, labels: bool = False, kept: bool = False):
         super().__init__()
