@@ -1,7 +1,7 @@
 """Weights at which the gradients of two terms mean the same, measured before the first step.
 
 A published weight fits the maps, the network and the optimiser of its paper. Elsewhere its term may pull on the student
-a hundred times as hard as the labels, which then are hardly learned: the user is told which weight would balance it.
+a hundred times as hard as the labels, which then are hardly learned: a warning names the weight that would balance it.
 With ``kd.balance=auto`` the added terms take that weight by themselves.
 """
 

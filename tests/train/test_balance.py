@@ -1,4 +1,4 @@
-"""Drowned labels are told of before the first step, with the weight that balances; or the start chooses that weight."""
+"""Drowned labels are warned of before the first step, with the weight that balances; or the start chooses that weight."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_term_that_switches_itself_on_later_is_balanced_as_in_the_middle(machi
     assert state.measured[0]["sums"][2][0] == 0  # the rows say what is true at the start
 
 
-def test_drowned_labels_are_told_of_with_the_weight_that_balances(machine):
+def test_a_warning_about_drowned_labels_names_the_weight_that_balances(machine):
     step, batch = line_step(machine, (1.0, 75.0, 1.0))
     step.objective.weight_settings = {"along": WeightSetting("kd.at.weight"), "across": WeightSetting("kd.weight")}
     with pytest.warns(KdWarning) as caught:
@@ -97,10 +97,10 @@ def test_drowned_labels_are_told_of_with_the_weight_that_balances(machine):
     (text,) = [str(warning.message) for warning in caught]
     assert text.startswith("student: before the first step the gradient of along is 100 times that of the labels")
     assert "with kd.at.weight=0.38 it would be 0.5 times" in text
-    told, _ = line_step(machine, (1.0, 0.375, 1.0))
+    mended, _ = line_step(machine, (1.0, 0.375, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        begin(told, batch)
+        begin(mended, batch)
 
 
 def test_a_setting_that_mixes_labels_and_teacher_is_solved_for(machine):
