@@ -1,4 +1,4 @@
-"""Drowned labels are warned of before the first step, with the weight that balances; or the start chooses that weight."""
+"""Labels that drown: a warning before the first step names the weight that balances, or the start chooses it."""
 
 from __future__ import annotations
 
