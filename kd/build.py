@@ -211,6 +211,15 @@ def build_augment(cfg: DictConfig) -> list[Any]:
     return [instantiate(step, _convert_="all") for step in cfg.augment.steps.values()]
 
 
+def build_second_augment(cfg: DictConfig) -> list[Any]:
+    """Make the steps of the second view, in order: of ``second_augment`` or, where there is none, of ``augment``."""
+    node = cfg.get("second_augment")
+    if node is None:
+        return build_augment(cfg)
+    before = build_augment(cfg) if node.get("after_augment") else []
+    return [*before, *(instantiate(step, _convert_="all") for step in node.steps.values())]
+
+
 def build_objective(method: DictConfig) -> Objective:
     """Make the objective of one option of the group `kd`.
 

@@ -90,7 +90,7 @@ def _extended(
     def refuse(*_: Any) -> Any:
         raise ValueError("its method needs the data set of the training")
 
-    return objective.bind(Context(student, teacher, refuse, refuse, nothing, nothing, image_size))
+    return objective.deploy(objective.bind(Context(student, teacher, refuse, refuse, nothing, nothing, image_size)))
 
 
 def make(node: Any, trusted: bool = False, **given: Any) -> Any:

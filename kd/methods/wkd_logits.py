@@ -6,24 +6,30 @@ student's probabilities into the teacher's, where probability moved between clas
 little. The loss has two parts: the log-probability of the target at T = 1, weighted with the teacher's, and the
 transport of the other K - 1 classes at T, by Sinkhorn's algorithm with its gradient.
 
-How much two classes resemble each other is read from the teacher once: the cosine of their rows in its classifier, one
-of the two costs of the paper. (The other, a kernel alignment of the classes' features, needs a pass over the data set
-before the training: ``alignment_distance`` computes it from features.) Costs 4 B K^2 multiplications an iteration, with
-their gradient: for K = 1000, B = 64 and 10 iterations about 5 billion a step; nothing for ten classes. The target is
-left out by probabilities of 0, which gives the published numbers without a cost matrix for each image.
+How much two classes resemble each other is read from the teacher once, in one of the paper's two ways: the cosine of
+their rows in its classifier, or the linear kernel alignment (CKA) of its embeddings of as many training images of
+either class. The alignment takes a pass over the training images before the training, and any classifier; the images of
+a class are its first ones in the data set. Costs 4 B K^2 multiplications an iteration, with their gradient: for
+K = 1000, B = 64 and 10 iterations about 5 billion a step; nothing for ten classes. The alignment costs K n^2 numbers of
+8 bytes for n images of each class, once. The target is left out by probabilities of 0, which gives the published
+numbers without a cost matrix for each image.
 
-In the published training the weight of the transport falls to 0 along half a cosine over the last 90 of 240 epochs;
-here it stays. For a mixture of two images (mixup) the target is that of the image with the larger share.
+In the published training the weight of the transport, not that of the target's term, falls to 0 along half a cosine
+over the last 90 of 240 epochs: ``fall``. For a mixture of two images (mixup) the target is that of the image with the
+larger share.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
-from kd.methods._common import classifier_rows
+from kd.methods._common import check_embedding, classifier_rows
 from kd.runtime.user_warnings import warn_user
 
 EPS = 1e-8  # the authors', added to costs and divisors
@@ -46,6 +52,23 @@ def alignment_distance(features: Tensor) -> Tensor:
     cross = alike @ alike.T  # the squared norms of F_i' F_j
     own = cross.diagonal().sqrt()
     return 1 - cross / (own[:, None] * own)
+
+
+def class_features(outputs: Iterable[tuple[Outputs, Batch]], classes: int, images: int) -> Tensor:
+    """Return the embeddings of the first images of each class, [K, n, D], on the CPU; n: of every class the same.
+
+    Args:
+        images: the most images of a class; n is smaller where a class has fewer.
+    """
+    found: list[list[Tensor]] = [[] for _ in range(classes)]
+    for shown, batch in outputs:
+        check_embedding(shown, "kd=wkd_logits with kd.images")
+        for row, label in zip(shown.embedding.cpu(), batch.target.tolist(), strict=True):
+            if len(found[label]) < images:
+                found[label].append(row)
+    count = min(map(len, found))
+    width = shown.embedding.shape[-1]
+    return torch.stack([torch.stack(rows[:count]) if count else torch.zeros(0, width) for rows in found])
 
 
 def cost_of(distance: Tensor, sharpen: float | Tensor) -> Tensor:
@@ -103,6 +126,8 @@ class WKDLogits(nn.Module):
         transport: weight of the transport; the target has weight 1.
         entropy: the paper's lambda. iterations: of Sinkhorn's algorithm.
         sharpen: k of the cost 1 - exp(-k d) of two classes at distance d; 0: d itself.
+        images: of each class, whose embeddings say how much classes resemble each other; 0: the classifier's rows do.
+        fall: the last share of the training, over which the weight of the transport falls to 0; 0: it stays.
     """
 
     needs = frozenset({"logits"})
@@ -115,6 +140,8 @@ class WKDLogits(nn.Module):
         entropy: float | Tensor = 0.05,
         iterations: int = 10,
         sharpen: float | Tensor = 1.0,
+        images: int = 0,
+        fall: float = 0.0,
     ):
         super().__init__()
         for name, value in (("temperature", temperature), ("entropy", entropy)):
@@ -125,20 +152,46 @@ class WKDLogits(nn.Module):
                 raise ValueError(f"kd.{name} must not be negative, got {value}")
         if iterations < 1:
             raise ValueError(f"kd.iterations must be 1 or more, got {iterations}")
+        if images < 0 or images == 1:
+            raise ValueError(f"kd.images must be 2 or more, because one image has no spread, or 0; got {images}")
+        if not 0 <= fall <= 1:
+            raise ValueError(f"kd.fall is a share of the training and must lie in [0, 1], got {fall}")
         self.temperature, self.transport, self.entropy = temperature, transport, entropy
-        self.iterations, self.sharpen = iterations, sharpen
+        self.iterations, self.sharpen, self.images, self.fall = iterations, sharpen, images, fall
+        self.read = None
 
     def bind(self, context: Context) -> None:
-        """Read the distances of classes from the teacher's classifier.
+        """Read the distances of classes from the teacher's classifier; with ``images`` that is left to ``setup``.
 
         Raises:
             ValueError: the teacher has no linear classifier.
         """
+        if self.images:
+            teacher, over_train, images = context.teacher, context.over_train, self.images
+            self.read = lambda classes: class_features(over_train(teacher, {"embedding"}), classes, images)
+            self.counts = torch.bincount(context.targets[context.train].clamp(min=0)).tolist()
+            return
         rows = classifier_rows(context.teacher, context.image_size, "kd=wkd_logits").float()
         self.register_buffer("distance", cosine_distance(rows), persistent=False)
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
-        """Nothing to build."""
+        """With ``images``, read the distances from the training images.
+
+        Raises:
+            ValueError: a class has fewer than two of them, or the teacher has no embedding.
+        """
+        if self.read is not None:
+            classes = student.logits.shape[-1]
+            counts = [*self.counts, *[0] * classes][:classes]
+            if min(counts) < 2:
+                raise ValueError(
+                    f"kd.images={self.images} aligns images of each class, and class {counts.index(min(counts))} has "
+                    f"{min(counts)} training images: with kd.images=0 the teacher's classifier gives the cost"
+                )
+            features, self.read = self.read(classes).double(), None
+            # where the method is tried a class may have no image
+            distance = alignment_distance(features) if features.shape[1] > 1 else 1 - torch.eye(classes)
+            self.register_buffer("distance", distance.float())  # in every checkpoint
         if not hasattr(self, "distance"):
             raise RuntimeError("kd=wkd_logits reads the teacher's classifier: call bind before setup")
         if student.logits.shape[-1] == 2:
@@ -151,4 +204,7 @@ class WKDLogits(nn.Module):
         own, given = student.logits, teacher.logits
         cost = cost_of(self.distance.to(own.dtype), self.sharpen)
         moved = transport_cost(own, given, cost, self.temperature, self.entropy, self.iterations, batch.target)
-        return target_term(own, given, batch.target) + self.transport * moved
+        weight = self.transport
+        if self.fall and batch.progress > 1 - self.fall:
+            weight = weight * 0.5 * (1 + math.cos(math.pi * (batch.progress - 1 + self.fall) / self.fall))
+        return target_term(own, given, batch.target) + weight * moved

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kd.evaluation.metrics import accuracy
-from kd.evaluation.predict import predict_distributed
-from kd.interfaces import Context, Outputs, Teacher, extract_outputs
+from kd.evaluation.predict import outputs_over, predict_distributed
+from kd.interfaces import Batch, Context, Outputs, Teacher, extract_outputs
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import Log, StageSpec, TrainedModel, get_or_train, is_cached
 from kd.runtime.memory import explain_out_of_memory, smaller_training
@@ -23,18 +24,22 @@ from kd.teachers.live import LiveTeacher
 from kd.teachers.logit_cache import cache_shape, teacher_factory
 from kd.train.layers import refuse_unlayered
 
+FEW = 16  # training images that a method's pass shows where it is tried
+
 
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
     """Train the networks that are not in the store; return all by role, an ensemble as "teacher".
 
+    Without a term that reads a teacher there is none.
+
     Raises:
         ValueError: a teacher does not pass ``check_teacher``.
     """
-    trained = {"teacher": run_teacher(plan, log)}
+    trained = {"teacher": run_teacher(plan, log)} if plan.teachers else {}
     if "baseline" in plan.stages:
         trained["baseline"] = _run_stage(plan, plan.stages["baseline"], log)
     for spec in plan.taught:
-        trained[spec.role] = _run_taught_stage(plan, spec, trained[spec.taught_by], log)
+        trained[spec.role] = _run_taught_stage(plan, spec, trained.get(spec.taught_by), log)
         if spec.role != "student":
             check_teacher(plan, spec.role, trained[spec.role])
     return trained
@@ -52,12 +57,12 @@ def run_teacher(plan: RunPlan, log: Log = lambda row: None) -> TrainedModel:
     return teacher
 
 
-def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log: Log) -> TrainedModel:
+def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel | None, log: Log) -> TrainedModel:
     """Bind the method, open the teacher if there is something to train, train."""
     with _timed(plan, spec.role):
-        live = LiveTeacher(teacher.network, plan.device, spec.objective.needs)
+        live = LiveTeacher(teacher.network, plan.device, spec.objective.needs) if teacher else None
         spec = bind_student(plan, spec, teacher)
-        is_needed = spec.objective.needs and not is_cached(plan.store, spec, plan.world)
+        is_needed = live and not is_cached(plan.store, spec, plan.world)
         source = open_teacher(plan, spec, live) if is_needed else None
     return _run_stage(plan, spec, log, source)
 
@@ -128,14 +133,14 @@ def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedMod
     return TrainedModel(network, teachers[0].folder, training, test_logits)
 
 
-def bind_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> StageSpec:
-    """Bind the method of an assistant or the student to its trained teacher.
+def bind_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel | None) -> StageSpec:
+    """Bind the method of an assistant or the student to its trained teacher, if it has one.
 
     Returns:
         The spec with the network that is trained, which may be more than the student.
     """
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
-    network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher.network))
+    network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher and teacher.network))
     return replace(spec, network=network)
 
 
@@ -152,13 +157,25 @@ def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
-def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module) -> Context:
-    """Return the context that a method is bound to: see ``Objective.bind``."""
-    device, loader = plan.device, plan.stages[role].loader
+def method_context(
+    plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module | None, few: bool = False
+) -> Context:
+    """Return the context that a method is bound to: see ``Objective.bind``.
+
+    Args:
+        few: a pass over the training images shows only a few of them, where a method is tried.
+    """
+    device, loader, dataset = plan.device, plan.stages[role].loader, plan.dataset
+    shown = dataset.train
+    if few:  # at equal distances: where they are sorted by class, of many classes
+        shown = shown[np.linspace(0, len(shown) - 1, min(FEW, len(shown))).astype(int)]
 
     def forward(network: nn.Module, image: Tensor, needs: Set[str]) -> Outputs:
         with device.autocast():
             return extract_outputs(network, image, needs).to_float32(needs)
+
+    def over_train(network: nn.Module, needs: Set[str]) -> Iterator[tuple[Outputs, Batch]]:
+        return outputs_over(network, needs, loader, shown, device)
 
     return Context(
         student=student,
@@ -167,7 +184,9 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
         forward=forward,
         targets=torch.from_numpy(loader.targets),
         train=torch.from_numpy(loader.train),
-        image_size=plan.dataset.image_size,
+        image_size=dataset.image_size,
+        over_train=over_train,
+        batch_size=loader.batch_size,
     )
 
 
@@ -181,14 +200,15 @@ def dry_run_methods(plan: RunPlan) -> None:
     size = plan.dataset.image_size
     for spec in plan.taught:
         networks = spec.network, plan.initial_teacher(spec)
-        objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
+        objective, student, teacher = (module and copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
         needs = objective.needs
-        student = objective.bind(method_context(plan, spec.role, student, teacher.eval()))
+        student = objective.bind(method_context(plan, spec.role, student, teacher and teacher.eval(), few=True))
         layered = {name: getattr(spec.recipe, name) for name in ("layer_decay", "freeze_epochs")}
         refuse_unlayered(student, False, layered, "train.student")  # a method may have replaced the network
+        objective.deploy(student)
         with torch.no_grad():
             outputs = [
-                extract_outputs(module, torch.rand(2, 3, size, size), needs).to_float32(needs)
-                for module in (student, teacher)
+                module and extract_outputs(module, torch.rand(2, 3, size, size), reads).to_float32(reads)
+                for module, reads in ((student, objective.student_needs), (teacher, needs))
             ]
         objective.setup(*outputs)

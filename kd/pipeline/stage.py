@@ -44,8 +44,13 @@ class StageSpec:
     objective: Objective
     recipe: Recipe
     loader: Loader
-    taught_by: str | None = None  # the role of its teacher; None if it learns from labels alone
+    taught_by: str | None = None  # the role of its teacher; None without one
     is_trained: bool = False  # the network came with weights: it is only evaluated
+
+    @property
+    def has_method(self) -> bool:
+        """Whether the chosen method trains it: the student, and assistants."""
+        return self.role == "student" or self.role.startswith("assistant")
 
     @property
     def name(self) -> str:
@@ -123,15 +128,16 @@ def get_or_train(
         write_stage(folder, spec, {**training, "run": run}, rows, device, world)
 
     folder = get_or_create_together(world, store, spec.kind, spec.name, make)
+    network = spec.objective.deploy(spec.network)
     if cached or not world.is_main:
-        load_weights(spec.network, folder / "network.safetensors")
+        load_weights(network, folder / "network.safetensors")
     if cached:
         for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines():
             log({**json.loads(line), "stage": spec.role})
     training = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     made_by = training.pop("run", None)
     return TrainedModel(
-        network=device.to_device(spec.network).eval(),
+        network=device.to_device(network).eval(),
         folder=folder,
         training={**training, "found": cached and (run is None or made_by != run)},
         test_logits=np.load(folder / "test_logits.npy"),
@@ -146,16 +152,17 @@ def write_stage(
     device: Device,
     world: World = SINGLE_PROCESS,
 ) -> None:
-    """Write the files of a trained network; all processes compute its test logits.
+    """Write the files of a trained network, as it is deployed; all processes compute its test logits.
 
     Args:
         about: the result of its training, and the key of the run under "run". rows: its history.
     """
-    test_logits = predict_distributed(spec.network, spec.loader, spec.loader.dataset.test, device, world)
+    network = spec.objective.deploy(spec.network)
+    test_logits = predict_distributed(network, spec.loader, spec.loader.dataset.test, device, world)
     # arrays and weights are written as bytes: np.save and save_file replace the error of a full disk by their own
     np.save(logits := io.BytesIO(), test_logits)
     (folder / "test_logits.npy").write_bytes(logits.getvalue())
-    (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(spec.network)))
+    (folder / "network.safetensors").write_bytes(safetensors.torch.save(state_of(network)))
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     (folder / "settings.json").write_text(json.dumps(spec.key, indent=1, sort_keys=True), encoding="utf-8")

@@ -39,8 +39,8 @@ NETWORK_SUMMARY = {
 }
 # settings and choices that do not describe a teacher, or a baseline
 UNRELATED_SETTINGS = {
-    "teacher": ("baseline.", "kd.", "baseline_kd.", "student.", "train.student."),
-    "baseline": ("kd.", "teacher.", "attention.", "train.teacher."),
+    "teacher": ("baseline.", "kd.", "baseline_kd.", "second_augment.", "student.", "train.student."),
+    "baseline": ("kd.", "second_augment.", "teacher.", "attention.", "train.teacher."),
 }
 
 

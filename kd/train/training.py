@@ -24,6 +24,7 @@ from kd.runtime.console import Progress
 from kd.runtime.device import Device
 from kd.runtime.distributed import SINGLE_PROCESS, World
 from kd.runtime.rng import random_states, restore_random_states
+from kd.train.apart import Backward, BackwardApart, keeps_apart
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
@@ -70,17 +71,20 @@ class Training:
         torch.manual_seed(loader.seed)  # for the adapters; the caller initialised the network
         device.to_device(network).train()
         first = next(loader.epoch(1))
-        two_images = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2], views=1)
-        needs = objective.needs
+        rows = {name: getattr(first, name)[:2] for name in ("image", "target", "index")}
+        two_images = first._replace(**rows, views=1, label_blocks=None)
+        needs = objective.student_needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change
             example = extract_outputs(copy.deepcopy(network), two_images.image, needs).to_float32(needs)
         objective.setup(example, self.answer(two_images))
         objective.to(device.device).train()
         torch.manual_seed(loader.seed + 1_000_003 * world.rank)  # for dropout: the same for every objective
-        self.train_step = TrainStep(network, objective, device, compile)
-        self.ddp = world.wrap_ddp(self.train_step)
-        self.optimizer = recipe.optimizer_of(self.train_step)
+        apart = keeps_apart(recipe, objective)
+        self.train_step = step = TrainStep(network, objective, device, compile, apart)
+        self.ddp = world.wrap_synced(step) if apart else world.wrap_ddp(step)
+        self.optimizer = recipe.optimizer_of(step)
+        self.backward = BackwardApart(step, self.optimizer, world) if apart else Backward(step)
         self.trunk = Trunk(self.train_step) if recipe.freeze_epochs else None
         self.averaged = ModelEma(network, recipe.ema) if recipe.ema else None
         self.evaluated = self.averaged.network if self.averaged else network
@@ -176,10 +180,11 @@ class Training:
         """Add the gradients of one micro-batch; ``number`` counts those of a step from 0."""
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        no_sync = self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext()
+        last = number + 1 == len(self.shares)
+        no_sync = nullcontext() if last else self.world.no_sync(self.ddp)
         with self.device.turns(), no_sync:
             loss, numbers = self.ddp(batch, answer)
-            loss.backward(self.shares[number])
+            self.backward.add(loss, self.shares[number], number, last)
         self.record(self.shares[number] * numbers, number)
 
     def record(self, numbers: Tensor, number: int) -> None:
@@ -199,7 +204,7 @@ class Training:
     def clip(self) -> None:
         """Clip the gradients, if the recipe says so."""
         if self.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.train_step.parameters(), self.recipe.clip_norm)
+            self.backward.clip(self.recipe.clip_norm)
 
     def after_step(self, step: int) -> None:
         """Do what follows the optimizer's step; raises as ``end_step``."""

@@ -7,11 +7,12 @@ import timm
 import torch
 from hydra.utils import instantiate
 
-from kd.interfaces import Context, Outputs
+from kd.interfaces import Batch, Context, Outputs
 from kd.methods._common import classifier_rows
 from kd.methods.wkd_logits import (
     WKDLogits,
     alignment_distance,
+    class_features,
     cosine_distance,
     cost_of,
     target_term,
@@ -23,7 +24,7 @@ from kd.models.reclassed import PickClasses
 from kd.train.objective import Objective
 from tests.conftest import compose
 from tests.methods.published import agrees, array, called, entries
-from tests.methods.test_contract import network
+from tests.methods.test_contract import Lesson, network, over, see
 
 
 def lesson(classes: int = 6, count: int = 8):
@@ -159,3 +160,46 @@ def test_the_yaml_puts_every_number_in_its_place():
     hard = torch.nn.functional.cross_entropy(student, target)
     expected = called(bound(distance, 3.0, 7.0, 0.1, 4, 0.0), student, teacher, target)
     torch.testing.assert_close(loss, 0.5 * hard + 4 * expected)
+
+
+def test_the_first_images_of_each_class_are_aligned_as_many_of_each():
+    embedding, target = torch.randn(11, 4), torch.tensor([0, 2, 2, 0, 1, 2, 1, 0, 2, 0, 1])
+    parts = [(Outputs(None, embedding[k]), Batch(None, target[k], k)) for k in torch.arange(11).split(3)]
+    for most, count in ((2, 2), (9, 3)):  # classes have 4, 3 and 4 images
+        features = class_features(parts, 3, most)
+        assert features.shape == (3, count, 4)
+        for label in range(3):
+            torch.testing.assert_close(features[label], embedding[target == label][:count])
+
+
+def test_images_give_the_cost_in_place_of_the_classifier_and_it_is_saved():
+    lesson, plain = Lesson("wkd_logits", "kd.images=4"), Lesson("wkd_logits")
+    term = lesson.objective.terms["wkd_logits"]
+    images = torch.cat([batch.image for _, batch in over(torch.arange(30), 16, lesson.teacher, {"embedding"})])
+    embedding = see(lesson.teacher, images, {"embedding"}).embedding.detach()
+    features = torch.stack([embedding[label::6][:4] for label in range(6)])
+    torch.testing.assert_close(term.distance, alignment_distance(features), rtol=1e-4, atol=1e-4)
+    assert "terms.wkd_logits.distance" in lesson.objective.state_dict() and term.needs == {"logits"}
+    assert "terms.wkd_logits.distance" not in plain.objective.state_dict()
+    assert not torch.allclose(term.distance, plain.objective.terms["wkd_logits"].distance, atol=0.1)
+    assert lesson.loss()[0].isfinite()
+
+
+def test_too_few_images_of_a_class_are_refused_by_name():
+    term, targets = WKDLogits(images=4), torch.tensor([0, 1, 1, 0, 2])
+    term.bind(Context(None, network(0.5), None, None, targets, torch.arange(5), 16))
+    with pytest.raises(ValueError, match=r"kd.images=4 aligns .* class 2 has 1 training images"):
+        term.setup(Outputs(torch.zeros(2, 3)), None)
+    for settings, named in (({"images": 1}, "kd.images"), ({"images": -1}, "kd.images"), ({"fall": 2}, "kd.fall")):
+        with pytest.raises(ValueError, match=named):
+            WKDLogits(**settings)
+
+
+def test_the_weight_of_the_transport_alone_falls_along_half_a_cosine():
+    student, teacher, target, distance = lesson()
+    plain, falling = bound(distance), bound(distance, fall=0.4)
+    target_alone = target_term(student, teacher, target).item()
+    whole = called(plain, student, teacher, target).item() - target_alone
+    for progress, share in ((0.0, 1), (0.6, 1), (0.7, 0.5 + 0.5**1.5), (0.8, 0.5), (1.0, 0)):
+        loss = falling(Outputs(student), Outputs(teacher), Batch(None, target, None, progress=progress))
+        assert loss.item() == pytest.approx(target_alone + share * whole, rel=1e-12)

@@ -23,7 +23,7 @@ from kd.train.finite import NonFiniteLoss
 from kd.train.loop import fit
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
-from kd.train.schedules import warmup_cosine
+from kd.train.schedules import warmup_cosine, window
 from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
@@ -207,6 +207,17 @@ def test_the_schedule_rises_and_falls():
     assert rates[0] == 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0, abs=1e-12)
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     assert warmup_cosine(0.55, 0.1) == pytest.approx(0.5)
+
+
+def test_the_weight_of_a_term_falls_at_the_end_of_its_window():
+    fall = [window(p / 100, 0.2, 0.8, fall=0.4) for p in range(101)]
+    assert set(fall[:20]) == {0} and set(fall[20:41]) == {1} and set(fall[80:]) == {0}
+    assert fall[60] == pytest.approx(0.5) and fall[40:] == sorted(fall[40:], reverse=True) and fall[79] > 0
+    both = [window(p / 100, rise=0.5, fall=1.0) for p in (0, 25, 50, 100)]
+    assert both == pytest.approx([0, 0.5 * (0.5 + 0.5**1.5), 0.5, 0])
+    for wrong in (-0.1, 0.7):
+        with pytest.raises(ValueError, match=r"fall must lie in \[0, 0.6\]"):
+            window(0.5, 0.2, 0.8, fall=wrong)
 
 
 @pytest.mark.parametrize("setting", [{"epochs": 0}, {"lr": 0}, {"warmup": 1}, {"ema": 1.5}, {"clip_norm": -1}])

@@ -20,6 +20,7 @@ from kd.train.trial import check_stack, choose, midpoints
 from tests.methods.test_contract import METHODS, Lesson
 
 ALONE = {
+    "nd": "vmap",  # dropout on the student's side draws at random
     "crd": "student_memory would differ",  # a step replaces its memories by new tensors
     "ofd": "shape",  # a margin of the teacher, which the students share, is updated in place by each
     "rrd": "queue would differ",  # so does this one its memory
