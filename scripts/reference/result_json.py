@@ -90,9 +90,9 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             Field("<role>.training.last_val_<measure>", "0 to 1", "the same after the last epoch"),
             Field("<role>.training.seconds", "s", "training time, over all interruptions"),
             Field(
-                "<role>.training.weights.<term>",
-                "number",
-                "with `kd.balance=auto`: the weight of each term, as the start of the training chose it",
+                "<role>.training.weights",
+                "mapping",
+                "the weight of each term of the loss, inside its schedule; with `kd.balance=auto`, as the start chose it",
             ),
             Field("<role>.training.found", "true or false", "true: trained before, by another run, and reused"),
         ],

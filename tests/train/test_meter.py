@@ -110,7 +110,8 @@ def test_a_killed_training_has_the_rows_of_a_whole_one(dataset, machine, teacher
         assert any(folder.glob("*.pt"))
         found = again.alone(teacher)
         assert same(again, whole) and again.timeless == whole.timeless
-        assert found.get("weights") == about.get("weights")
+        assert found["weights"] == about["weights"]
+    assert about["weights"]["hard"] == 0.1 and (about["weights"]["soft"] == 0.9) == (balance is None)
     assert len(whole.rows[0]["gradients"]) == 2
 
 
