@@ -92,7 +92,7 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             Field(
                 "<role>.training.weights",
                 "mapping",
-                "the weight of each term of the loss, inside its schedule; with `kd.balance=auto`, as the start chose it",
+                "the weight of each term inside its schedule; with `kd.balance=auto`, as the start chose it",
             ),
             Field("<role>.training.found", "true or false", "true: trained before, by another run, and reused"),
         ],
