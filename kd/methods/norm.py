@@ -111,6 +111,8 @@ class Widened(nn.Module):
         shape: of its last map, (C, H, W). between: channels after the first layer.
     """
 
+    added_layers = ("widen", "narrow")  # that learn and are not the student's own: see ``kd.train.gradients``
+
     def __init__(self, student: nn.Module, shape: tuple[int, int, int], between: int):
         super().__init__()
         self.student, self.shape = student, shape

@@ -208,8 +208,8 @@ def moments(steps: int, epochs: int, terms: int) -> tuple[int, set[tuple[int, in
     Args:
         steps: of an epoch. terms: of the objective, which determine what a measurement costs.
     """
-    # a pass forward, and twice that for each term's way back, of which a step has one
-    cost = (1 + 2 * terms) / 3
+    # in steps: a pass forward, and twice that for each term's way back, of which a step has one; 0.3 for the copies
+    cost = (1 + 2 * terms) / 3 + 0.3
     count = max(1, min(MOST, int(LIMIT * steps * epochs / (3 * cost)), steps))
     epoch, step = divmod(steps * epochs // 10, steps)
     return count, {(1 + epoch, min(step, steps - count)), (epochs, steps - count)} - {(1, 0)}

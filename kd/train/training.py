@@ -260,10 +260,5 @@ class Training:
             **{f"best_{name}": state.best[name] for name in ("val_accuracy", picked)},
             **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
             "seconds": self.manager.seconds(),
-            **self._balanced_weights(),
+            "weights": {name: float(self.objective.full_weight(name)) for name in self.objective.terms},
         }
-
-    def _balanced_weights(self) -> dict[str, Any]:
-        """Return the weights of all terms as they were in effect, if the start chose some of them."""
-        terms = self.objective.terms if self.objective.balance else ()
-        return {"weights": {name: float(self.objective.full_weight(name)) for name in terms}} if terms else {}

@@ -89,6 +89,11 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
             ),
             Field("<role>.training.last_val_<measure>", "0 to 1", "the same after the last epoch"),
             Field("<role>.training.seconds", "s", "training time, over all interruptions"),
+            Field(
+                "<role>.training.weights",
+                "mapping",
+                "the weight of each term inside its schedule; with `kd.balance=auto`, as the start chose it",
+            ),
             Field("<role>.training.found", "true or false", "true: trained before, by another run, and reused"),
         ],
     ),

@@ -63,6 +63,9 @@ CPU = torch.device("cpu")
 ONE_THREAD = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
+EVERYONE = ("steps", "epochs", "hint", "freeze", "balance", "grad_accum_steps", "dot", "aligned")
+
+
 class Hint(nn.Module):
     """A term with its own weights and batch norm."""
 
@@ -107,12 +110,15 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
     # the biases of convolutions before a batch norm have no gradient but rounding, which AdamW makes a step of: SGD
     sgd = partial(Recipe, optimizer="sgd", lr=0.05, weight_decay=0.0)
     hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
+    balanced = soft()
+    balanced.balance_to({"soft": 0.5})
     steps = Loader(dataset, 10_000, 0, CPU, augment=AUGMENT)  # one step per epoch: the log shows every step
     found = {
         "steps": trained(soft(), steps, Recipe(4)),
         "epochs": trained(soft(), loader, sgd(3)),
         "hint": trained(hint, loader, sgd(2, ema=0.9, clip_norm=1.0)),
         "freeze": trained(soft(), loader, sgd(3, lr=0.01, freeze_epochs=1, layer_decay=0.5), of_timm()),
+        "balance": trained(balanced, loader, sgd(1)),
         "grad_accum_steps": trained(
             soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT), sgd(2, clip_norm=1.0)
         ),
@@ -137,10 +143,7 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         "published": weights[0],
         "logits": torch.from_numpy(once.test_logits),
         "about": [once.training, twice.training],
-        "everyone": world.all_gather(
-            weights
-            + [found[name][1] for name in ("steps", "epochs", "hint", "freeze", "grad_accum_steps", "dot", "aligned")]
-        ),
+        "everyone": world.all_gather(weights + [found[name][1] for name in EVERYONE]),
         "norms": norms(world),
     }
 
@@ -207,10 +210,23 @@ def test_every_step_has_the_loss_that_one_process_has(one_and_two):
 def test_epochs_of_uneven_slices_end_with_the_weights_that_one_process_has(one_and_two, name):
     (ones, one), (twos, two) = (found[name] for found in one_and_two)
     for a, b in zip(ones, twos, strict=True):
-        for key in set(a) - {"stage", "seconds", "images_per_s"}:
+        for key in set(a) - {"stage", "seconds", "images_per_s", "gradients"}:  # those are of slices, see below
             assert b[key] == pytest.approx(a[key], rel=1e-4), (a["epoch"], key)
     assert_close(one, two, 1e-4)  # running statistics and the term's own weights among them
     assert name != "hint" or any(key.startswith("term.") for key in one)
+
+
+def test_two_processes_measure_gradients_and_balance_by_their_slices(one_and_two):
+    """Batch norm in a slice has the statistics of the slice, so the figures are not quite those of the whole batch."""
+    (ones, one), (twos, two) = (found["balance"] for found in one_and_two)
+    assert two["term.balanced"].item() == pytest.approx(one["term.balanced"].item(), rel=0.3)
+    first, second = (rows[0]["gradients"] for rows in (ones, twos))
+    assert [entry["progress"] for entry in first] == [entry["progress"] for entry in second]
+    for own, other in zip(first, second, strict=True):
+        for name, term in own["terms"].items():
+            assert other["terms"][name]["norm"] == pytest.approx(term["norm"], rel=0.5)
+    shares = twos[0]["gradients"][0]["terms"]
+    assert shares["soft"]["norm"] == pytest.approx(0.5 * shares["hard"]["norm"], rel=1e-5)
 
 
 def test_all_processes_end_with_the_same_bits(one_and_two):

@@ -1,4 +1,4 @@
-"""Drowned labels are told of before the first step, with the weight that balances; or the start chooses that weight."""
+"""Labels that drown: a warning before the first step names the weight that balances, or the start chooses it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kd.config.weights import WeightSetting
+from kd.methods.hinton import Hinton
+from kd.methods.supervised import CrossEntropy
 from kd.runtime.distributed import SINGLE_PROCESS
 from kd.runtime.user_warnings import KdWarning
 from kd.train.balance import shares_of
@@ -87,18 +89,18 @@ def test_a_term_that_switches_itself_on_later_is_balanced_as_in_the_middle(machi
     assert state.measured[0]["sums"][2][0] == 0  # the rows say what is true at the start
 
 
-def test_drowned_labels_are_told_of_with_the_weight_that_balances(machine):
+def test_a_warning_about_drowned_labels_names_the_weight_that_balances(machine):
     step, batch = line_step(machine, (1.0, 75.0, 1.0))
     step.objective.weight_settings = {"along": WeightSetting("kd.at.weight"), "across": WeightSetting("kd.weight")}
     with pytest.warns(KdWarning) as caught:
         begin(step, batch)
     (text,) = [str(warning.message) for warning in caught]
     assert text.startswith("student: before the first step the gradient of along is 100 times that of the labels")
-    assert "with kd.at.weight=0.37 it would be 0.5 times" in text or "kd.at.weight=0.38" in text
-    told, _ = line_step(machine, (1.0, 0.375, 1.0))
+    assert "with kd.at.weight=0.38 it would be 0.5 times" in text
+    mended, _ = line_step(machine, (1.0, 0.375, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        begin(told, batch)
+        begin(mended, batch)
 
 
 def test_a_setting_that_mixes_labels_and_teacher_is_solved_for(machine):
@@ -109,6 +111,21 @@ def test_a_setting_that_mixes_labels_and_teacher_is_solved_for(machine):
     again, _ = line_step(machine, (0.73, 0.27, 0.0))
     table = table_of(again, batch, None, ["along"])
     assert 0.27 * table[1, 0] / table[0, 0] == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_term_that_pulls_the_way_of_the_labels_drowns_nothing(machine):
+    step, batch = line_step(machine, (1.0, 75.0, 1.0))
+    step.objective.terms["along"] = Slope(4.0, 12.0)  # a cosine of 0.32, as between soft labels and labels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin(step, batch)
+
+
+def test_a_term_that_reads_logits_alone_gets_a_larger_share():
+    terms = {"hard": CrossEntropy(), "soft": Hinton(2.0), "hint": Slope(1.0, 0.0)}
+    objective = Objective(terms, dict.fromkeys(terms, 1.0))
+    assert shares_of(objective, None) == {"soft": 1.0, "hint": 0.5}
+    assert shares_of(objective, 0.3) == {"soft": 0.3, "hint": 0.3}
 
 
 def test_without_labels_there_is_nothing_to_balance_with(machine):

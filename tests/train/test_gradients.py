@@ -36,7 +36,7 @@ class Line(nn.Module):
 class Slope(nn.Module):
     """The mean over the batch of ``slope @ logits``: its gradient on the weight is the outer product with the input."""
 
-    needs = frozenset({"logits"})
+    needs = frozenset({"features"})
 
     def __init__(self, *slope: float, labels: bool = False, kept: bool = False):
         super().__init__()
@@ -96,12 +96,13 @@ def test_weights_are_those_of_the_moment_and_terms_out_of_their_window_have_none
     assert active_weights(step.objective, 0.75) == {"hard": 1.0, "along": 10.0, "across": 2.0}
 
 
-def test_layers_that_a_method_adds_to_the_student_are_left_out():
-    lesson = Lesson("simkd")
+@pytest.mark.parametrize(("method", "body", "added"), [("simkd", "body", "projector"), ("norm", "student", "widen")])
+def test_layers_that_a_method_adds_to_the_student_are_left_out(method, body, added):
+    lesson = Lesson(method)
     own, names = {id(p) for p in own_weights(lesson.student)}, dict(lesson.student.named_parameters())
     counted = {name for name, p in names.items() if id(p) in own}
-    assert counted == {name for name in names if name.startswith("network.body.") and names[name].requires_grad}
-    assert any(name.startswith("network.projector.") for name in names)
+    assert counted == {name for name in names if name.startswith(f"network.{body}.") and names[name].requires_grad}
+    assert any(name.startswith(f"network.{added}.") for name in names)
     bare = Lesson("hinton").student
     assert len(own_weights(bare)) == len([*bare.parameters()])
 
