@@ -67,7 +67,8 @@ def _heard(figures: Figures) -> float:
     return mean_share(measured, others) if others and labels else 1.0
 
 
-def _loses(figures: Figures) -> bool:
+def harms(figures: Figures) -> bool:
+    """Whether the student lost more than the choice of test images explains."""
     gain = figures["gain"]
     return bool(gain and gain["accuracy"] < 0 and gain["p"] < CLEAR)
 
@@ -116,7 +117,7 @@ def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     if not labels or "baseline" not in scores or scores["student"]["views"] is None:
         return None
     student, baseline = scores["student"]["views"], scores["baseline"]["views"]
-    if baseline - student < DISTRACTED or not _loses(figures) or teacher_no_better(figures, result):
+    if baseline - student < DISTRACTED or not harms(figures) or teacher_no_better(figures, result):
         return None
     sentence = (
         f"The labels are drowned: on the training views that it learned from the student has {percent(student)} % "
@@ -215,7 +216,7 @@ def overfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
 def loses(figures: Figures, result: Mapping[str, Any], others: list[Finding]) -> Finding | None:
     """The student is clearly worse than its baseline, and nothing else explains it."""
     gain = figures["gain"]
-    if others or not _loses(figures):
+    if others or not harms(figures):
         return None
     sentence = (
         f"The student lost {points(-gain['accuracy'])} against its baseline ({chance(gain['p'])}), and no figure "

@@ -60,7 +60,8 @@ def test_answers_without_a_temperature_are_labels(make):
 
 
 def test_a_feature_term_that_drowns_the_labels(make):
-    sentence, settings = found(diagnosed(make("kd=at", "kd.weight=10000")))["labels drowned"]
+    diagnosis = diagnosed(make("kd=at", "kd.weight=10000"))
+    sentence, settings = found(diagnosis)["labels drowned"]
     assert settings[0].startswith("kd.weight=") and 0 < float(settings[0].removeprefix("kd.weight=")) < 10000
     assert "%" in sentence
 
