@@ -137,6 +137,21 @@ def _measured(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return row.get("gradients") or []
 
 
+def loudest(measured: list[dict[str, Any]], labels: Sequence[str]) -> tuple[str | None, float, float, float]:
+    """Return the added term with the longest gradient over that of the labels, at any point of the training.
+
+    Returns:
+        Its name (None without added terms), where in the training, its share of the gradients there, the labels' share.
+    """
+    found = [
+        (name, at["progress"], of["share"] or 0.0, mean_share([at], labels))
+        for at in measured
+        for name, of in at["terms"].items()
+        if name not in labels
+    ]
+    return max(found, key=lambda each: each[2] / max(each[3], 1e-9), default=(None, 0.0, 0.0, 0.0))
+
+
 def mean_share(measured: list[dict[str, Any]], names: Sequence[str]) -> float:
     """Return the mean over the training of the share that some terms have of the norms of all gradients."""
     return float(np.mean([sum(at["terms"].get(name, {}).get("share") or 0.0 for name in names) for at in measured]))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kd.diagnose import advice
-from kd.diagnose.figures import Figures, mean_cosine, mean_share
+from kd.diagnose.figures import Figures, loudest, mean_cosine, mean_share
 from kd.diagnose.gain import FEW, MOST_SEEDS
 
 CLEAR = 0.05  # p below which a gain or a lead is more than noise
@@ -19,6 +19,7 @@ SHARP = 0.08  # mean probability beside the first class below which answers say 
 DROWNS = 10.0  # times a gradient's norm: what the training itself warns of
 SAME_WAY = 0.5  # cosine with the labels' gradient from which a term helps the labels, however long its gradient
 UNHEARD = 0.05  # share of the gradients below which all terms beside the labels change next to nothing
+SILENT = 0.01  # the same, below which a gain is none of theirs, however significant on these test images
 DISTRACTED = 0.05  # accuracy on training views by which a student trails its baseline: its terms harm the labels
 UNDERFIT = 0.05  # the same by which student and baseline trail the teacher, in a run without a clear gain
 UNDERFIT_THOUGH_HELPED = 0.15  # in a run with one: a small student trails in every run
@@ -50,12 +51,24 @@ def find(figures: Figures, result: Mapping[str, Any]) -> list[Finding]:
 
 
 def helps(figures: Figures) -> bool:
-    """Whether the student gained more than noise explains."""
+    """Whether the student gained more than the choice of test images explains, from terms that were heard."""
+    return _gains(figures) and _heard(figures) >= SILENT
+
+
+def _gains(figures: Figures) -> bool:
     gain = figures["gain"]
     return bool(gain and gain["accuracy"] > 0 and gain["p"] < CLEAR)
 
 
-def _loses(figures: Figures) -> bool:
+def _heard(figures: Figures) -> float:
+    """Return the mean share of the gradients of all terms beside the labels; 1 where nobody knows, or has to."""
+    measured, labels = figures["gradients"], figures["objective"]["label_terms"]
+    others = [name for name in (measured[0]["terms"] if measured else ()) if name not in labels]
+    return mean_share(measured, others) if others and labels else 1.0
+
+
+def harms(figures: Figures) -> bool:
+    """Whether the student lost more than the choice of test images explains."""
     gain = figures["gain"]
     return bool(gain and gain["accuracy"] < 0 and gain["p"] < CLEAR)
 
@@ -83,16 +96,15 @@ def drowned(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     measured, labels = figures["gradients"], figures["objective"]["label_terms"]
     if not measured or not labels:
         return _distracted(figures, result)
-    own = mean_share(measured, labels)
-    shares = {name: mean_share(measured, [name]) for name in measured[0]["terms"] if name not in labels}
-    loudest = max(shares, key=lambda name: shares[name], default=None)
-    if loudest is None or shares[loudest] < DROWNS * own or mean_cosine(measured, loudest) >= SAME_WAY:
+    name, progress, share, own = loudest(measured, labels)
+    if name is None or share < DROWNS * own or mean_cosine(measured, name) >= SAME_WAY:
         return _distracted(figures, result)
+    when = "before the first step" if not progress else f"after {100 * progress:.0f} % of the training"
     sentence = (
-        f"The labels are drowned by {loudest}: it has {percent(shares[loudest])} % of the gradient on the student, "
-        f"the labels have {percent(own)} % (mean over the training). Lower its weight."
+        f"The labels are drowned by {name}: {when} it has {percent(share)} % of the gradient on the student, and they "
+        f"have {percent(own)} %. Lower its weight."
     )
-    return Finding("labels drowned", sentence, advice.balanced_weights(result, measured, [loudest], labels))
+    return Finding("labels drowned", sentence, advice.balanced_weights(result, measured, [name], labels))
 
 
 def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
@@ -105,7 +117,7 @@ def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     if not labels or "baseline" not in scores or scores["student"]["views"] is None:
         return None
     student, baseline = scores["student"]["views"], scores["baseline"]["views"]
-    if baseline - student < DISTRACTED or not _loses(figures) or teacher_no_better(figures, result):
+    if baseline - student < DISTRACTED or not harms(figures) or teacher_no_better(figures, result):
         return None
     sentence = (
         f"The labels are drowned: on the training views that it learned from the student has {percent(student)} % "
@@ -116,16 +128,14 @@ def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
 
 def unheard(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     """All terms beside the labels together pull next to nothing."""
-    measured, labels = figures["gradients"], figures["objective"]["label_terms"]
-    if not measured or not labels:
+    share, measured, labels = _heard(figures), figures["gradients"], figures["objective"]["label_terms"]
+    if share >= UNHEARD:
         return None
     others = [name for name in measured[0]["terms"] if name not in labels]
-    share = mean_share(measured, others)
-    if not others or share >= UNHEARD:
-        return None
+    by_chance = _gains(figures) and f" So the gain of {points(figures['gain']['accuracy'])} is chance: try other seeds."
     sentence = (
-        f"The labels drown what the teacher says: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} "
-        f"{percent(share)} % of the gradient on the student. Raise the weight."
+        f"The labels drown what is added to them: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} "
+        f"{100 * share:.2g} % of the gradient on the student. Raise the weight.{by_chance or ''}"
     )
     return Finding("teacher unheard", sentence, advice.balanced_weights(result, measured, others, labels))
 
@@ -206,7 +216,7 @@ def overfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
 def loses(figures: Figures, result: Mapping[str, Any], others: list[Finding]) -> Finding | None:
     """The student is clearly worse than its baseline, and nothing else explains it."""
     gain = figures["gain"]
-    if others or not _loses(figures):
+    if others or not harms(figures):
         return None
     sentence = (
         f"The student lost {points(-gain['accuracy'])} against its baseline ({chance(gain['p'])}), and no figure "

@@ -83,7 +83,7 @@ def gradients(figures: Figures) -> Table | None:
     if not measured:
         return None
     rows = [
-        {"at": f"{100 * at['progress']:.0f} % of the training", "term": name}
+        {"when": f"{100 * at['progress']:.0f} % of the training", "term": name}
         | {
             "share (%)": percent(of["share"]),
             "norm": digits(of["norm"]),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kd.diagnose.evidence import Evidence
 from kd.diagnose.figures import Figures, measure
-from kd.diagnose.findings import Finding, chance, find, helps, percent, points
+from kd.diagnose.findings import Finding, chance, find, harms, helps, percent, points
 from kd.records.run_folder import roles_of
 
 
@@ -41,6 +41,8 @@ def _verdict(figures: Figures, findings: list[Finding]) -> str:
     gain, what = figures["gain"], "Distillation" if figures["answers"] else "The method"
     if not gain:
         return f"Without a baseline a run cannot say whether {what.lower()} helps (baseline=true)."
+    if harms(figures):
+        return f"{what} harms here: {points(-gain['accuracy'])} less than the baseline ({chance(gain['p'])})."
     if not helps(figures):
         return f"{what} does not clearly help here."
     lead = gain.get("lead", 0.0)

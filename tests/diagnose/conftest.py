@@ -16,7 +16,7 @@ COMMON = (
     *("latency.batch=2", "report=false", "tracking=disabled", "teacher.allow_weak=true"),
 )
 ELSEWHERE = (  # where the teacher learned: more images than the student has, and right labels
-    *("data.train_images=700", "data.test_images=60", "data.drawing_seed=1", "data.label_noise=0"),
+    *("data.train_images=500", "data.test_images=60", "data.drawing_seed=1", "data.label_noise=0"),
     *("train.teacher.epochs=8", "train.student.epochs=1", "baseline=false"),
 )
 STUDENT = ("data.train_images=300", "data.test_images=400", "data.label_noise=0.4", "train.student.epochs=12")

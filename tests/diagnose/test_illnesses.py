@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from kd.config.checks import check_keys
+from kd.diagnose.advice import better_teacher
 from kd.diagnose.evidence import read_evidence
 from kd.diagnose.verdict import Diagnosis, diagnose
 from tests.conftest import compose
 from tests.diagnose.conftest import COMMON, STUDENT
+
+
+@pytest.fixture(scope="module")
+def unheard(make) -> Path:
+    """A run whose teacher has almost no weight. Read only."""
+    return make("kd.alpha=0.0001")
 
 
 def diagnosed(folder: Path) -> Diagnosis:
@@ -47,7 +60,8 @@ def test_answers_without_a_temperature_are_labels(make):
 
 
 def test_a_feature_term_that_drowns_the_labels(make):
-    sentence, settings = found(diagnosed(make("kd=at", "kd.weight=10000")))["labels drowned"]
+    diagnosis = diagnosed(make("kd=at", "kd.weight=10000"))
+    sentence, settings = found(diagnosis)["labels drowned"]
     assert settings[0].startswith("kd.weight=") and 0 < float(settings[0].removeprefix("kd.weight=")) < 10000
     assert "%" in sentence
 
@@ -60,20 +74,44 @@ def test_a_student_that_sees_its_images_once(make):
 
 
 def test_a_gain_on_few_images_is_within_noise(make):
-    diagnosis = diagnosed(make("kd.alpha=0.0001"))
+    diagnosis = diagnosed(make("kd.alpha=0.5", "data.test_images=60", "train.student.epochs=2"))
     sentence, settings = found(diagnosis)["within noise"]
-    assert "by McNemar's test on 400 test images, one seed" in sentence
-    seeds = diagnosis.figures["gain"]["seeds_to_tell"]
-    assert not seeds or settings == (f"-m seed={','.join(map(str, range(seeds)))}",)
+    assert "by McNemar's test on 60 test images, one seed" in sentence
+    seeds, images = (diagnosis.figures["gain"][f"{what}_to_tell"] for what in ("seeds", "images"))
+    count = seeds or (5 if images else 0)
+    assert settings == ((f"-m seed={','.join(map(str, range(count)))}",) if count else ())
     assert "does not clearly help" in diagnosis.verdict
 
 
-def test_networks_that_learn_their_images_by_heart(make):
-    long = ("train.teacher.epochs=20", "train.student.epochs=20", "student.width=1.0", "augment=none")
-    names = found(diagnosed(make("teacher.checkpoint=null", *long, "kd.alpha=0.3")))
-    sentence, settings = names["student overfits"]
-    assert settings == ("train.student.mixup=0.5",) and "right on training views" in sentence
-    assert names["teacher overfits"][1] == settings
+def test_a_teacher_whose_weight_is_next_to_nothing(unheard):
+    sentence, (weight, balance) = found(diagnosed(unheard))["teacher unheard"]
+    assert re.search(r"soft has 0\.0\d+ % of the gradient", sentence)
+    assert weight.startswith("kd.alpha=0.") and float(weight.removeprefix("kd.alpha=")) > 0.1
+    assert balance == "kd.balance=auto"
+
+
+def test_a_gain_from_a_term_that_pulls_nowhere_is_chance(healthy, tmp_path):
+    """McNemar's test knows the test images, not the seeds: tiny trainings differ by five points for nothing."""
+    folder = Path(shutil.copytree(healthy, tmp_path / "copy"))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    for at in (at for row in rows for at in row.get("gradients", [])):
+        at["terms"]["soft"]["share"], at["terms"]["hard"]["share"] = 0.001, 0.999
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    sentence, _ = found(diagnosed(folder))["teacher unheard"]
+    assert "soft has 0.1 % of the gradient" in sentence and "points is chance: try other seeds" in sentence
+
+
+def test_networks_that_know_their_training_images_by_heart(unheard, tmp_path):
+    """A tiny network needs minutes to learn its images by heart, so their logits there are made surer."""
+    folder = Path(shutil.copytree(unheard, tmp_path / "copy"))
+    with np.load(folder / "training_views.npz") as arrays:
+        views = {name: arrays[name] for name in arrays.files}
+    sure = {role: (8 * np.eye(6)[views["target"]]).astype(np.float32) for role in ("teacher", "student")}
+    np.savez(folder / "training_views.npz", **views | sure)
+    names = found(diagnosed(folder))
+    assert names["teacher overfits"][1] == names["student overfits"][1] == ("train.student.mixup=0.5",)
+    assert "100.0 % right on training views" in names["student overfits"][0]
+    assert not {"answers too sharp", "student underfits"} & set(names), "a higher temperature would not help"
 
 
 def test_a_method_without_a_teacher_says_so(make):
@@ -84,13 +122,18 @@ def test_a_method_without_a_teacher_says_so(make):
     assert "Distillation" not in diagnosis.verdict
 
 
-def test_every_setting_to_try_can_be_typed(make):
-    for folder in make.made.values():
-        for finding in diagnosed(folder).findings:
-            kd = [f"kd={read_evidence(folder).result['choices']['kd']}"]
-            for setting in finding.settings:
-                if not setting.startswith("-m seed="):
-                    check_keys(_container(compose(*COMMON, *STUDENT, *kd, *setting.split())))
+def test_every_setting_to_try_can_be_typed(make, healthy):
+    typed = {
+        (f"kd={read_evidence(folder).result['choices']['kd']}", setting)
+        for folder in make.made.values()
+        for finding in diagnosed(folder).findings
+        for setting in finding.settings
+        if not setting.startswith("-m seed=")
+    }
+    for kd, setting in typed | {
+        ("kd=hinton", each) for each in better_teacher({"teacher": {"training": {"epochs": 0}}})
+    }:
+        check_keys(_container(compose(*COMMON, *STUDENT, kd, *setting.split())))
 
 
 def _container(cfg):

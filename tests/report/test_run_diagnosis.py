@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -50,8 +51,9 @@ def ill(tmp_path_factory) -> Path:
 def test_the_report_says_what_limits_the_run(ill):
     text = report.write_report(ill)["report"].read_text("utf-8")
     part = text.split("## Does the teacher teach?")[1].split("\n## ")[0]
-    assert "does not clearly help" in part and "](figures/diagnosis.png)" in part
-    assert "The labels are drowned by at\\_1: it has 97.3 % of the gradient" in part, "the mean of 99.0, 97.6 and 95.2"
+    assert re.search(r"harms here: \d+\.\d\d points less|does not clearly help", part)
+    assert "](figures/diagnosis.png)" in part
+    assert "drowned by at\\_1: before the first step it has 99.0 % of the gradient" in part
     assert "Try `kd.weights.at_1=5` or `kd.balance=auto`." in part, "half of 1/100 of the weight"
     assert "| 10 % of the training | at\\_1 | 97.6 | 40 | +0.10 |" in part
     diagnosis = diagnose(read_evidence(ill))
