@@ -86,7 +86,7 @@ def test_a_tiny_network_of_nothing_is_refused(option, setting, says):
 
 @pytest.mark.parametrize("option", TINY)
 def test_images_that_are_too_small_are_refused(option):
-    with pytest.raises(Exception, match="data.image_size must be 8 or more, got 7"):
+    with pytest.raises(Exception, match=r"data.image_size must be (8|16) or more, got 7"):
         instantiate(compose(f"student={option}").student, num_classes=6, image_size=7)
 
 
