@@ -130,10 +130,10 @@ def test_every_setting_to_try_can_be_typed(make, healthy):
         for setting in finding.settings
         if not setting.startswith("-m seed=")
     }
-    for kd, setting in typed | {
-        ("kd=hinton", each) for each in better_teacher({"teacher": {"training": {"epochs": 0}}})
-    }:
+    for kd, setting in typed:
         check_keys(_container(compose(*COMMON, *STUDENT, kd, *setting.split())))
+    (other,) = better_teacher({"teacher": {"training": {"epochs": 0}}})  # for a teacher that was not trained here
+    check_keys(_container(compose(*other.split())))
 
 
 def _container(cfg):
