@@ -211,11 +211,28 @@ def build_augment(cfg: DictConfig) -> list[Any]:
     return [instantiate(step, _convert_="all") for step in cfg.augment.steps.values()]
 
 
+def build_second_augment(cfg: DictConfig) -> list[Any]:
+    """Make the steps of the second view, in order: of ``second_augment`` or, where there is none, of ``augment``."""
+    node = cfg.get("second_augment")
+    if node is None:
+        return build_augment(cfg)
+    before = build_augment(cfg) if node.get("after_augment") else []
+    return [*before, *(instantiate(step, _convert_="all") for step in node.steps.values())]
+
+
 def build_objective(method: DictConfig) -> Objective:
-    """Make the objective of one option of the group `kd`."""
+    """Make the objective of one option of the group `kd`.
+
+    Raises:
+        ValueError: wrong weights or schedules, or ``kd.balance=auto`` without labels to balance with.
+    """
+    from kd.train.balance import shares_of
     from kd.train.objective import Objective
 
-    return Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+    objective = Objective(instantiate(method.terms, _convert_="all"), dict(method.weights), method.get("schedule"))
+    if method.get("balance") and (shares := shares_of(objective, method.get("balance_share"))):
+        objective.balance_to(shares)
+    return objective
 
 
 def build_baseline_objective(method: DictConfig) -> Objective:

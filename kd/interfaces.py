@@ -18,6 +18,9 @@ class Batch(NamedTuple):
 
     For a method with ``views = V`` the batch holds V views of each of its images, one row for each view: first the
     first views of all images, then their second views, in the same order. So ``logits.chunk(batch.views)`` pairs them.
+    All views are made by ``augment``, but the second one by ``second_augment`` if the method has
+    ``second_augment = True``. A term sees as many views as it names; see ``Objective.forward``.
+    With a ``sampler`` the later blocks hold what ``kd.data.samplers`` puts beside the images, in place of views.
     """
 
     image: Tensor  # [B, 3, H, W], float in [0, 1]: every network contains its own normalisation
@@ -30,14 +33,31 @@ class Batch(NamedTuple):
     class_weight: Tensor | None = None  # [K]: weight of the labels of each class; None: all equal
     views: int = 1  # of each image: the batch has B / views different images
     labelled: float | None = None  # share of the images of an epoch that have labels; None: all have
+    label_blocks: int | None = None  # with a sampler: how many blocks, the first ones, learn their labels
+    first_row: int = 0  # with a sampler: place of the first row among the images of the whole step
+
+    @property
+    def learners(self) -> Batch:
+        """The rows that learn their labels: with a sampler those of ``label_blocks``, as of one view; else all."""
+        if self.label_blocks is None:
+            return self
+        return self.first_views(self.label_blocks)._replace(views=1, label_blocks=None)
 
     def repeat_labels(self, views: int) -> Batch:
         """Return a batch whose ``image`` holds ``views`` views of each image with one label for each row."""
         if views == 1:
             return self
-        names = ("target", "index", "mixup_target", "mixup_lam")
-        rows = {name: value.repeat(views) for name in names if (value := getattr(self, name)) is not None}
+        rows = {name: value.repeat(views) for name in ROWS[1:] if (value := getattr(self, name)) is not None}
         return self._replace(**rows, views=views)
+
+    def first_views(self, views: int) -> Batch:
+        """Return the rows of the first ``views`` views of each image."""
+        count = len(self.index) * views // self.views
+        rows = {name: value[:count] for name in ROWS if (value := getattr(self, name)) is not None}
+        return self._replace(**rows, views=views)
+
+
+ROWS = ("image", "target", "index", "mixup_target", "mixup_lam")  # the fields of a batch that have its rows
 
 
 class Outputs(NamedTuple):
@@ -54,6 +74,14 @@ class Outputs(NamedTuple):
     def label_logits(self) -> Tensor:
         """The logits that learn the labels, [B, K]: those of the class head where there are two."""
         return self.heads[0] if self.heads else self.logits
+
+    def first_rows(self, count: int) -> Outputs:
+        """Return the outputs for the first ``count`` rows of the batch."""
+
+        def first(value: Tensor | tuple[Tensor, ...] | None) -> Tensor | tuple[Tensor, ...] | None:
+            return tuple(map(first, value)) if isinstance(value, tuple) else None if value is None else value[:count]
+
+        return Outputs(*map(first, self))
 
     def to_float32(self, needs: Set[str]) -> Outputs:
         """Return the outputs in float32 (or better), because losses are never computed in mixed precision.
@@ -102,6 +130,7 @@ class Context(NamedTuple):
     over_train: Callable[[nn.Module, Set[str]], Iterator[tuple[Outputs, Batch]]] = no_pass  # the float32 outputs of a
     # network on the labelled training images, without augmentation, in one order and on every process the same, in
     # batches; call it in ``setup``, which runs only where there is something to train
+    batch_size: int = 0  # images of a training step, on all processes and in all micro-batches
 
 
 def extract_outputs(model: nn.Module, image: Tensor, needs: Set[str] = DEFAULT_NEEDS) -> Outputs:

@@ -23,6 +23,7 @@ FLOORS = (  # each imports from floors below it, and from its own package
     {"pipeline", "zoo"},
     {"build", "inference"},
     {"teachers", "train", "report"},
+    {"diagnose"},
     {"evaluation", "tracking"},
     {"data", "records"},
     {"augment", "methods", "models", "attention", "config", "store"},
@@ -119,6 +120,7 @@ PIPELINE = (
     "together",
     "batch_size",
     "prepare",
+    "tryout",
     "results",
     "execute",
 )

@@ -21,7 +21,7 @@ MIXING = 2**40  # the first random number of mixup and CutMix, which all views o
 
 
 class Step(Protocol):
-    """One augmentation: ``kd/augment/<name>.py``."""
+    """One augmentation: ``kd/augment/<name>.py``. It is hashable, and equal to one with the same settings."""
 
     draws: int  # random numbers that a view needs
     resizes: bool  # whether it makes images of the trained side from images of the stored side

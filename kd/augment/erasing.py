@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,14 +22,16 @@ class RandomErasing:
     """
 
     probability: float = 0.5
-    scale: Sequence[float] = (0.02, 0.33)
-    ratio: Sequence[float] = (0.3, 3.3)
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
     value: float = 0.0
 
     draws = 1 + DRAWS
     resizes = False
 
     def __post_init__(self):
+        for name in ("scale", "ratio"):  # a list has no hash, and a step must have one
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         check_range("probability", self.probability, 0, 1)
         check_interval("scale", self.scale, 0, 1)
         check_interval("ratio", self.ratio, 0.1, 10)

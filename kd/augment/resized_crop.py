@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +23,15 @@ class RandomResizedCrop:
         ratio: least and greatest width / height.
     """
 
-    scale: Sequence[float] = (0.08, 1.0)
-    ratio: Sequence[float] = (3 / 4, 4 / 3)
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     draws = DRAWS
     resizes = True
 
     def __post_init__(self):
+        for name in ("scale", "ratio"):  # a list has no hash, and a step must have one
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         check_interval("scale", self.scale, 0.001, 1)
         check_interval("ratio", self.ratio, 0.1, 10)
 

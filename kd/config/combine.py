@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kd.config.paths import conf_dir
 from kd.runtime.text import did_you_mean
 
 HARD = "hard"  # name of the label term in every method's yaml file
+OF_ANY = ("balance", "balance_share")  # settings of any method: see conf/config.yaml
 
 
 def expand_combination(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[DictConfig, dict[str, str]]:
@@ -39,7 +40,7 @@ def expand_combination(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dic
     if len(set(listed)) < len(listed) or not listed:
         raise ValueError(f"kd.terms={listed}: list at least one method, and each only once")
     methods = {name: OmegaConf.to_container(cfg.kd[name], resolve=True) for name in listed}
-    combined = _combine(methods, cfg.kd.hard)
+    combined = _combine(methods, cfg.kd.hard) | {name: cfg.kd.get(name) for name in OF_ANY}
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
         cfg.kd = combined
@@ -51,8 +52,7 @@ def _combine(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[
     for name, method in methods.items():
         own = [term for term in method["terms"] if term != HARD]
         for term in own:
-            # a method's only term takes the method's name, because two methods may have terms of the same name
-            place = term if len(methods) == 1 else name if len(own) == 1 else f"{name}_{term}"
+            place = place_of(name, term, method["terms"], len(methods))
             whole["terms"][place], whole["weights"][place] = method["terms"][term], method["weights"][term]
             if term in method.get("schedule", {}):
                 whole["schedule"][place] = method["schedule"][term]
@@ -70,6 +70,17 @@ def _combine(methods: Mapping[str, dict[str, Any]], hard: float | None) -> dict[
     if assistants:
         whole["assistants"] = assistants
     return whole
+
+
+def place_of(method: str, term: str, terms: Collection[str], methods: int) -> str:
+    """Return the name of a method's term in a combination.
+
+    Args:
+        terms: of the method. methods: how many are combined.
+    """
+    own = [name for name in terms if name != HARD]
+    # a method's only term takes the method's name, because two methods may have terms of the same name
+    return term if methods == 1 else method if len(own) == 1 else f"{method}_{term}"
 
 
 def _agreed_value(what: str, by_method: Mapping[str, Any]) -> Any:

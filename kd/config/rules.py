@@ -150,7 +150,9 @@ DEVICE = Rule(
 )
 MODEL = Rule("a network of timm", lambda v: is_line(v) and is_mentioned(v, "models"), names=partial(offered, "models"))
 OPTIMIZER = Rule(
-    "an optimizer of timm", lambda v: is_line(v) and is_mentioned(v, "optim"), names=partial(offered, "optim")
+    "an optimizer of timm, or dot",
+    lambda v: v == "dot" or (is_line(v) and is_mentioned(v, "optim")),
+    names=lambda: [*offered("optim"), "dot"],
 )
 SEED = Rule("a whole number of 0 or more, up to 2^53", whole(0, 2**53).good)
 SHARE = number(0, 1)

@@ -95,6 +95,13 @@ READ: dict[str, Rule] = {
 }
 # Read by the program if the config has them.
 READ_IF_PRESENT: dict[str, Rule] = {
+    "augment.after_augment": FLAG,
+    "second_augment": or_null(NAMED),
+    "second_augment.steps": NAMED,
+    "second_augment.after_augment": FLAG,
+    "kd.balance": or_null(Rule("auto", lambda value: value == "auto")),
+    "kd.balance_share": or_null(number(above=0)),
+    "train.measure_gradients": FLAG,
     "tracking.project": WANDB_PATH,
     "tracking.entity": or_null(WANDB_PATH),
     "tracking.tags": list_of(TAG_OF_WANDB),
@@ -142,6 +149,7 @@ OURS: dict[str, Rule] = {
     "lr": number(above=0),
     "weight_decay": number(0),
     "momentum": PART,
+    "delta": PART,
     "warmup": PART,
     "mixup": SHARE,
     "cutmix": SHARE,
@@ -208,7 +216,7 @@ def option_nodes(raw: Tree) -> Iterator[tuple[str, Tree, Sequence[str]]]:
 
 
 def _node_keys(raw: Tree) -> list[str]:
-    patterns = ["augment.steps.*", *(f"{owner}.terms.*" for owner in methods(raw))]
+    patterns = ["augment.steps.*", "second_augment.steps.*", *(f"{owner}.terms.*" for owner in methods(raw))]
     return [*NODES, *(key for pattern in patterns for key in expand(raw, pattern))]
 
 

@@ -8,7 +8,8 @@ once. An image costs 20 bytes and 8 for each parameter of its views, twice with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,39 +33,48 @@ class EpochPlan:
     partner: EpochPlan | None = None  # what is mixed into each image; None if nothing is
     weight: Tensor | None = None  # [N], float32, on the device: share of the own image
     box: Tensor | None = None  # [N, 4], on the device: pasted from the partner; None without CutMix
+    beside: EpochPlan | None = None  # the images that a sampler puts beside these, in their second view
 
 
 def plan_epoch(
     positions: np.ndarray,
     targets: np.ndarray,
-    chain: Chain,
+    chains: Sequence[Chain],
     seed: int,
     epoch: int,
     device: torch.device,
     mixup: float = 0.0,
     cutmix: float = 0.0,
     partners: np.ndarray | None = None,
-    views: int = 1,
+    first_view: int = 0,
+    beside: np.ndarray | None = None,
 ) -> EpochPlan:
     """Return the plan of an epoch that shows the images at ``positions``.
 
     Args:
         positions: int64 [N]. targets: int64, of all images of the data set.
+        chains: one for each view of an image. All views of an image are mixed with views of the same partner, by the
+            same weight; each view of the partner is made as that which it is mixed into.
         mixup, cutmix: probabilities that an image of ``partners`` (positions, int64) is mixed in.
-        views: of each image. All views of an image are mixed with views of the same partner, by the same weight.
+        first_view: the number of the first of these views.
+        beside: int64 [N], images to show beside those at ``positions``, in the view after theirs.
     """
     index = torch.from_numpy(positions)
     drawn = []
-    for view in range(views):
+    for view, chain in enumerate(chains, first_view):
         host = torch.cat([chain.parameters(seed, epoch, part, view) for part in index.split(ROWS)])
         drawn.append(Drawn(host, host.to(device)))
     partner = weight = box = None
     if mixup or cutmix:
-        rows, weight, box = _mixtures(index, mixup, cutmix, len(partners), chain.size, seed, epoch)
-        partner = plan_epoch(partners[rows.numpy()], targets, chain, seed, epoch, device, views=views)
+        rows, weight, box = _mixtures(index, mixup, cutmix, len(partners), chains[0].size, seed, epoch)
+        partner = plan_epoch(partners[rows.numpy()], targets, chains, seed, epoch, device, first_view=first_view)
         weight, box = weight.to(device), None if box is None else box.to(device)
     target = torch.from_numpy(targets[positions])
-    return EpochPlan(positions, index.to(device), target.to(device), tuple(drawn), partner, weight, box)
+    plan = EpochPlan(positions, index.to(device), target.to(device), tuple(drawn), partner, weight, box)
+    if beside is None:
+        return plan
+    others = plan_epoch(beside, targets, chains, seed, epoch, device, mixup, cutmix, partners, first_view + len(chains))
+    return replace(plan, beside=others)
 
 
 def _mixtures(

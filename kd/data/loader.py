@@ -14,7 +14,8 @@ from kd.augment.mixing import mix
 from kd.data.dataset import ImageDataset
 from kd.data.epoch_plan import EpochPlan, plan_epoch
 from kd.data.pixels import Pixels, Wanted
-from kd.interfaces import Batch
+from kd.data.samplers import BLOCKS, LEARNING, check_sampler, half_previous, same_class_pairs
+from kd.interfaces import ROWS, Batch
 from kd.runtime.user_warnings import warn_user
 
 EVAL_BATCH = 128  # images of a batch in evaluation
@@ -31,11 +32,13 @@ class Loader:
         balance: how training treats rare classes. "sample" draws all classes equally often: an image of a rare class
             appears several times an epoch (in the same view), and some images of a common class do not appear.
             "weight" adds class weights to every batch, see ``class_weights``.
-        augment: the steps that make the training views.
+        augment: the steps that make the training views. second: those that make the second view; None: the same.
         mixup, cutmix: probabilities that another training image is mixed into a training view, or pasted into it.
         views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
             memory. Their sizes differ by at most one image, see ``sizes``.
+        sampler: what a batch holds beside its ``batch_size`` images, see ``kd.data.samplers``; None: nothing. It also
+            says how many blocks of rows there are, which are the batch's ``views``.
 
     Raises:
         ValueError: for a batch or a micro-batch of fewer than 2 images, or an unknown balance.
@@ -53,6 +56,8 @@ class Loader:
         augment: Sequence[Step] = (),
         views: int = 1,
         cutmix: float = 0.0,
+        second: Sequence[Step] | None = None,
+        sampler: str | None = None,
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
@@ -76,8 +81,10 @@ class Loader:
                 f"batch of {self.batch_size} has at least 2 images (batch norm needs more than one); "
                 f"got {grad_accum_steps}"
             )
-        self.dataset, self.seed, self.device, self.views = dataset, seed, device, views
-        self.chain = Chain(augment, dataset.images.shape[1], dataset.image_size, dataset.crop_pct)
+        check_sampler(sampler, mixup, cutmix)
+        self.dataset, self.seed, self.device = dataset, seed, device
+        self.sampler, self.views = sampler, BLOCKS.get(sampler, views)
+        self.chain, self.second = self._chain(augment), None if second is None else self._chain(second)
         self.mixup, self.cutmix = mixup, cutmix
         self.grad_accum_steps, self.balance = grad_accum_steps, balance
         self._weights: Tensor | None = None
@@ -87,16 +94,39 @@ class Loader:
         self.train, self.targets, self.labelled = dataset.train, dataset.targets, None
         self._pixels = Pixels([dataset.images, *([dataset.unlabelled.images] if dataset.unlabelled else [])], device)
 
+    def _chain(self, steps: Sequence[Step]) -> Chain:
+        return Chain(steps, self.dataset.images.shape[1], self.dataset.image_size, self.dataset.crop_pct)
+
+    @property
+    def chains(self) -> list[Chain]:
+        """What makes each view of an image; a sampler's blocks of rows are no such views."""
+        views = 1 if self.sampler else self.views
+        return [self.second if view == 1 and self.second else self.chain for view in range(views)]
+
     def with_seed(
-        self, seed: int, mixup: float = 0.0, cutmix: float = 0.0, views: int = 1, unlabelled: bool = False
+        self,
+        seed: int,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        views: int = 1,
+        unlabelled: bool = False,
+        second: Sequence[Step] | None = None,
+        sampler: str | None = None,
     ) -> Loader:
         """Return a loader with another order and other views that shares the images on the device.
 
         Args:
             unlabelled: whether epochs show the images without labels too, if there are any, with the target -1.
+            second: the steps that make the second view; None: those of ``augment``.
+
+        Raises:
+            ValueError: as ``check_sampler``.
         """
         other, dataset = copy.copy(self), self.dataset
-        other.seed, other.mixup, other.cutmix, other.views = seed, mixup, cutmix, views
+        check_sampler(sampler, mixup, cutmix)
+        other.seed, other.mixup, other.cutmix = seed, mixup, cutmix
+        other.sampler, other.views = sampler, BLOCKS.get(sampler, views)
+        other.second = None if second is None else self._chain(second)
         other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
         if unlabelled and dataset.unlabelled:
             first, count = len(dataset.targets), len(dataset.unlabelled.images)
@@ -106,9 +136,10 @@ class Loader:
         return other
 
     @property
-    def stream(self) -> tuple[int, float, float, int, bool]:
+    def stream(self) -> tuple[int, float, float, int, bool, tuple[Step, ...] | None, str | None]:
         """What distinguishes the batches of this loader from those of others that share its images."""
-        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None
+        second = self.second and self.second.steps
+        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None, second, self.sampler
 
     @property
     def steps(self) -> int:
@@ -132,6 +163,22 @@ class Loader:
             return train[balanced(self.targets[train], count, generator)]
         return generator.permutation(train)[:count]
 
+    def beside(self, epoch: int, order: np.ndarray) -> np.ndarray | None:
+        """Return the positions of the images that a sampler puts beside those of ``order``; None: no other images."""
+        if self.sampler == "same_class_pairs":
+            return same_class_pairs(order, self.train, self.targets, np.random.default_rng([self.seed, epoch, 1]))
+        if self.sampler == "half_previous":
+            # an image is mixed with another one in another epoch: the first step has nothing to go back to
+            mixed, last = self.mixup or self.cutmix, self.order(max(epoch - 1, 0))[-self.batch_size :]
+            return half_previous(order, self.batch_size, None if mixed else last)
+        return None
+
+    def shown_by_view(self, epoch: int) -> list[np.ndarray]:
+        """Return the positions of the images that an epoch shows in each of the ``views``."""
+        order = self.order(epoch)
+        beside = self.beside(epoch, order)
+        return [order] * self.views if beside is None else [order, beside]
+
     def plan(self, epoch: int) -> EpochPlan:
         """Return what an epoch shows, on the device: a pure function of (seed, epoch)."""
         order = self.order(epoch)
@@ -139,14 +186,14 @@ class Loader:
         return plan_epoch(
             order,
             self.targets,
-            self.chain,
+            self.chains,
             self.seed,
             epoch,
             self.device,
             self.mixup,
             self.cutmix,
             partners,
-            self.views,
+            beside=self.beside(epoch, order),
         )
 
     def epoch(
@@ -162,18 +209,37 @@ class Loader:
         steps = np.arange(self.shown).reshape(self.steps, self.batch_size)[start:]
         parts = [part(rows) for step in steps for rows in np.array_split(step, self.grad_accum_steps)]
         slices = [slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0) for rows in parts]
-        plans = [plan] if plan.partner is None else [plan, plan.partner]
+        blocks = [plan] if plan.beside is None else [plan, plan.beside]
+        plans = [one for block in blocks for one in (block, block.partner) if one is not None]
         wanted = ([Wanted(one.positions[rows], one.index[rows]) for one in plans] for rows in slices)
         for rows, pixels in zip(slices, self._pixels.stream(wanted), strict=True):
             images = [self._views(to_unit_range(x), one, rows) for x, one in zip(pixels, plans, strict=True)]
-            batch = Batch(images[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
-            batch = batch if self.labelled is None else batch._replace(labelled=self.labelled)
-            batch = batch if plan.partner is None else _mix(batch, images[1], plan, rows)
-            yield batch.repeat_labels(self.views)
+            each = len(images) // len(blocks)
+            made = [self._block(images[each * n : each * n + each], b, rows, epoch) for n, b in enumerate(blocks)]
+            yield self._whole(made, rows)
+
+    def _block(self, images: list[Tensor], plan: EpochPlan, rows: slice, epoch: int) -> Batch:
+        """Return the rows of one plan: its views, mixed with those of its partner if there is one."""
+        batch = Batch(images[0], plan.target[rows], plan.index[rows], epoch, class_weight=self._weights)
+        batch = batch if self.labelled is None else batch._replace(labelled=self.labelled)
+        return batch if plan.partner is None else _mix(batch, images[1], plan, rows)
+
+    def _whole(self, blocks: list[Batch], rows: slice) -> Batch:
+        """Return one batch of these blocks of rows, or of one and what the sampler makes of it."""
+        if self.sampler is None:
+            return blocks[0].repeat_labels(self.views)
+        if self.sampler == "rotations":
+            image = torch.cat([torch.rot90(blocks[0].image, turns, (2, 3)) for turns in range(self.views)])
+            batch = blocks[0]._replace(image=image).repeat_labels(self.views)
+        else:
+            names = [name for name in ROWS if getattr(blocks[0], name) is not None]
+            joined = {name: torch.cat([getattr(block, name) for block in blocks]) for name in names}
+            batch = blocks[0]._replace(**joined, views=self.views)
+        return batch._replace(first_row=rows.start % self.batch_size, label_blocks=LEARNING[self.sampler])
 
     def _views(self, image: Tensor, plan: EpochPlan, rows: slice) -> Tensor:
         """Return the views of stored images, [V*B, 3, size, size], all images of a view together."""
-        views = [self.chain.apply(image, drawn.rows(rows)) for drawn in plan.views]
+        views = [chain.apply(image, drawn.rows(rows)) for chain, drawn in zip(self.chains, plan.views, strict=True)]
         return views[0] if len(views) == 1 else torch.cat(views)
 
     def eval_batches(self, positions: np.ndarray, batch_size: int | None = None) -> Iterator[Batch]:

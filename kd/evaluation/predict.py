@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import chain
 
 import numpy as np
@@ -57,3 +57,32 @@ def outputs_over(
             outputs = extract_outputs(network, batch.image, needs).to_float32(needs)
         network.train(training)
         yield outputs, batch
+
+
+def predict_views(
+    networks: Mapping[str, nn.Module], loader: Loader, epoch: int, device: Device, most: int
+) -> dict[str, np.ndarray]:
+    """Return what networks say, in eval mode, of training images as an epoch shows them.
+
+    Args:
+        networks: by role. loader: of the training. most: images; the order of an epoch is random, so its first ones
+            are a fair sample. Of several views of an image the first counts.
+
+    Returns:
+        "index" and "target", int64 [n], and float32 logits [n, K] by role. The target is -1 for an image without a
+        label; of two images that were mixed it is the label of the larger part.
+    """
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("index", "target", *networks)}
+    for batch in loader.epoch(epoch):
+        kept = slice(min(most, len(batch.index) // batch.views))
+        own = batch.target[kept]
+        if batch.mixup_target is not None:
+            own = torch.where(batch.mixup_lam[kept] >= 0.5, own, batch.mixup_target[kept])
+        rows["index"].append(batch.index[kept].cpu().numpy())
+        rows["target"].append(own.cpu().numpy())
+        for role, network in networks.items():
+            rows[role].append(predict(network, [batch._replace(image=batch.image[kept])], device))
+        most -= len(own)
+        if most <= 0:
+            break
+    return {name: np.concatenate(parts) for name, parts in rows.items()}

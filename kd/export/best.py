@@ -98,7 +98,7 @@ def _reason(sweep: Sweep, count: int, group: Group, cell: Cell, measure: str) ->
     said = f"{chosen}: validation {PICKS[measure]} {mean:.2f} % ({seeds})."
     if len(group.cells) > 1:
         said += f" Of its seeds, {cell.result['seed']} has the highest, {score:.2f} %."
-    left = len(sweep.cells) - sweep.count(*FINISHED)
+    left = len(sweep.cells) - sweep.count(*FINISHED, "refused")
     if left:
         said += f" {left} of {len(sweep.cells)} cells have not finished and had no part in the choice."
     return f"{said} Run: {display_path(cell.run)}"

@@ -60,10 +60,10 @@ def make_card(
     Args:
         result: the content of ``result.json``. has_onnx, figure: whether these files lie beside the card.
     """
-    description = model.description
+    description, is_distilled = model.description, result is None or parts.has_teacher(result)
     sections: list[tuple[str, Sequence[str]]] = [
         ("", parts.introduction(model, result)),
-        ("How it was distilled", parts.distillation(result)),
+        (f"How it was {'distilled' if is_distilled else 'trained'}", parts.distillation(result)),
         ("Results", parts.results(result)),
         ("Files", [*parts.files(report), _loaded_by(model, hub)]),
         ("Confusion matrix", parts.confusion(result, CONFUSION if figure else None)),
@@ -75,7 +75,7 @@ def make_card(
         description,
         layout=hub.layout,
         licence=licence,
-        tags=_tags(model, result, hub, has_onnx),
+        tags=[*(["knowledge-distillation"] if is_distilled else []), *_tags(model, result, hub, has_onnx)],
         dataset=parts.dataset_on_hub(result),
         scores=parts.scores(result),
     )

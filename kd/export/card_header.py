@@ -50,7 +50,7 @@ def header(
         **_licence(licence),
         "library_name": layout,
         "pipeline_tag": TASK,
-        "tags": list(dict.fromkeys([TASK, "knowledge-distillation", *tags])),
+        "tags": list(dict.fromkeys([TASK, *tags])),
         **({"datasets": [dataset or slug(name)]} if named else {}),
         "metrics": list(known) or ["accuracy"],
     }

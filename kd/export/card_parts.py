@@ -53,10 +53,15 @@ def introduction(model: Model, result: Mapping[str, Any] | None) -> list[str]:
     return [
         f"An image classifier, {_network(result, 'student')}. {what}{more}",
         f"It was trained by {code(chosen['kd'])} on {data_set}, without a teacher."
-        if not reads_teacher(result.get("settings") or {})
+        if not has_teacher(result)
         else f"It is a student: on {data_set} it was distilled by {code(chosen['kd'])} from a teacher, "
         f"{_network(result, 'teacher')}.",
     ]
+
+
+def has_teacher(result: Mapping[str, Any]) -> bool:
+    """Whether a teacher taught the student; older runs have one that no term read."""
+    return bool(result.get("teacher")) and reads_teacher(result.get("settings") or {})
 
 
 def reads_teacher(settings: Mapping[str, Any]) -> bool:
@@ -91,13 +96,12 @@ def distillation(result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         return []
     chosen, settings, data = result["choices"], redact(result.get("settings") or {}), result["data"]
-    facts = [
-        ("method", chosen["kd"]),
-        ("teacher", chosen["teacher"]),
-        ("attention of the teacher", chosen["attention"]),
-    ]
+    facts, taught = [("method", chosen["kd"])], has_teacher(result)
+    if taught:
+        facts += [("teacher", chosen["teacher"]), ("attention of the teacher", chosen["attention"])]
     own = [name for name in sorted(settings) if name.startswith("kd.") and _is_of_method(name)]
     rest = [name for name in SETTINGS if name in settings and settings[name] not in NOTHING]
+    rest = [name for name in rest if taught or not name.startswith(("teacher.", "attention."))]
     facts += [(name, plain(settings[name])) for name in (*own, *rest)]
     training = result["student"]["training"]
     facts += [

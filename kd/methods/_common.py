@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.interfaces import Outputs, mean_of_heads
+from kd.interfaces import Batch, Outputs, mean_of_heads
 from kd.runtime.resampling import average_pool
 from kd.runtime.user_warnings import warn_user
 
@@ -110,6 +110,17 @@ def check_batch(count: int, method: str) -> None:
         )
 
 
+def two_blocks(rows: Tensor, batch: Batch, method: str) -> Pair:
+    """Return the two blocks of rows that a sampler made: [2 B, ...] -> [B, ...] of the batch's own images, and beside.
+
+    Raises:
+        RuntimeError: the batch has no such blocks.
+    """
+    if batch.views != 2:
+        raise RuntimeError(f"{method} asks for a sampler of two blocks, and this batch has {batch.views}")
+    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
+
+
 def check_embedding(teacher: Outputs | None, method: str) -> None:
     """Raise ValueError if the teacher has no embedding."""
     if teacher is None or teacher.embedding is None:
@@ -146,3 +157,15 @@ def classifier_rows(teacher: nn.Module, image_size: int, method: str) -> Tensor:
         "layer of its embedding: an ensemble and an exported program show none, and DeiT has two. Choose a single "
         "teacher with such a classifier, or another method"
     )
+
+
+def two_views(student: Outputs, teacher: Outputs, batch: Batch, method: str) -> tuple[Pair, Pair]:
+    """Return the logits of student and teacher on the first view of each image, [B, K] each, and on the second.
+
+    Raises:
+        ValueError: the batch has one view of each image.
+    """
+    if batch.views < 2:
+        raise ValueError(f"{method} compares two views of each image, and this batch has one: see Batch.views")
+    first, second = zip(*(x.logits.chunk(batch.views)[:2] for x in (student, teacher)), strict=True)
+    return first, second

@@ -9,6 +9,10 @@ EfficientFormer and others) has two heads. In training each learns its own label
 timm (the paper adds their softmaxes). Any other student learns both labels with its one head: the paper's hard
 distillation without token, which was better than soft labels there. Costs an argmax.
 
+Soft distillation, which the paper compares with, takes T^2 KL(teacher || student) in place of the predicted class, with
+alpha = 0.1 and T = 3: ``kd=deit_soft``. For a student with one head that is ``kd=hinton``; here it may have two, and
+the KL is summed over classes; the authors' code divides it by their number.
+
 The paper does not smooth the teacher's label. A mixture of two images (mixup) has one: the class that the teacher
 predicts for the mixture.
 """
@@ -18,6 +22,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Context, Outputs
+from kd.methods.hinton import soft_label_kl
 from kd.methods.supervised import cross_entropy
 
 
@@ -30,13 +35,10 @@ def hard_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return cross_entropy(student_logits, teacher_logits.argmax(-1))
 
 
-class HardDistillation(nn.Module):
-    """``hard_distillation`` of the student's distillation head, or of its one head."""
+class _TwoHeads(nn.Module):
+    """A term of the student's distillation head, or of its one head."""
 
     needs = frozenset({"logits"})
-
-    def __init__(self):  # it has no settings; torch's own takes any
-        super().__init__()
 
     def bind(self, context: Context) -> None:
         """Train the two heads of a distilled network of timm apart, which it does not do by itself."""
@@ -48,4 +50,27 @@ class HardDistillation(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return hard_distillation(student.heads[1] if student.heads else student.logits, teacher.logits)
+        return self.loss(student.heads[1] if student.heads else student.logits, teacher.logits)
+
+
+class HardDistillation(_TwoHeads):
+    """``hard_distillation`` of the student's distillation head, or of its one head."""
+
+    def __init__(self):  # it has no settings; torch's own takes any
+        super().__init__()
+
+    def loss(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        return hard_distillation(student_logits, teacher_logits)
+
+
+class SoftDistillation(_TwoHeads):
+    """``soft_label_kl`` of the student's distillation head, or of its one head."""
+
+    def __init__(self, temperature: float | Tensor = 3.0):
+        super().__init__()
+        if not isinstance(temperature, Tensor) and not temperature > 0:
+            raise ValueError(f"kd.temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def loss(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        return soft_label_kl(student_logits, teacher_logits, self.temperature)

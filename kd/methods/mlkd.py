@@ -7,17 +7,17 @@ Gram terms depend on the batch size: with twice the batch, batch alignment doubl
 large.
 
 The published code ranks images by the teacher's confidence, and classes by their share of its probability, and marks
-the half with the *least* confidence. The variants differ in the effect of the marks:
+the half with the *least* confidence. All of this is on a weakly augmented view. On a second, strongly augmented one
+there are Hinton's term, unmarked, and a second cross entropy; ``strong_view=False`` leaves that view out. The variants
+differ in the effect of the marks, and in what the strong view learns:
 
-- ``code``: the part of the published code that uses the weakly augmented view, which is the only view here. There the
-  mark multiplies a sum that is already a scalar, so it is only a factor mean(mark), about 1/2. At T = 2 and T = 6 the
-  image-by-image term counts once more, unmarked: the code uses the weak view there in place of the strong one.
+- ``code``: the mark multiplies a sum that is already a scalar, so it is only a factor mean(mark), about 1/2. At T = 2
+  and T = 6 the code takes the weak view in place of the strong one: there the image-by-image term of the weak view
+  counts once more, unmarked, with and without a strong view.
 - ``paper``: the marks select images and classes. The image-by-image term counts marked images alone (and still divides
-  by B); the Gram terms count the rows of marked images and classes. The marked half is that of the code. This variant
-  follows descriptions of the paper and the code's unused ``reduce=False``, not the paper's own equations.
-
-In the published training, student and teacher also get a second, strongly augmented view, for Hinton's terms at the
-other temperatures and a second cross entropy: ``code_total`` is this whole objective.
+  by B); the Gram terms count the rows of marked images and classes. The marked half is that of the code. The strong
+  view has Hinton's term at every temperature. This variant follows descriptions of the paper and the code's unused
+  ``reduce=False``, not the paper's own equations.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs
-from kd.methods._common import check_batch
+from kd.methods._common import check_batch, two_views
 from kd.methods.hinton import soft_label_kl, soft_label_kl_each
 
 Temperatures = Sequence[float | Tensor]
@@ -121,30 +120,17 @@ def code_loss(
     return instance, batch, classes * sum(class_alignment(*pair, t) for t in temperatures)
 
 
-def code_total(
-    weak: tuple[Tensor, Tensor],
-    strong: tuple[Tensor, Tensor],
-    target: Tensor,
-    temperatures: Temperatures = PUBLISHED,
-    again: Temperatures = WEAK_VIEW_TEMPERATURES,
-    hard: float = 0.1,
-    soft: float = 0.9,
-) -> dict[str, Tensor]:
-    """Return the weighted parts of the published objective of two views; the training minimises their sum.
+def code_of_two_views(
+    weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], temperatures: Temperatures, again: Temperatures
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``code_loss`` of the weak view, with the strong view at the instance level, three scalars.
 
     Args:
         weak, strong: logits of student and teacher, [B, K] each, on the two views of the batch.
-        target: [B], int64.
         again: the temperatures at which the weak view replaces the strong one.
-        hard, soft: weights of the cross entropies and of the rest.
-
-    Returns:
-        ``{"hard", "instance", "batch", "class"}``.
     """
     instance, batch, classes = code_loss(*weak, temperatures, again)
-    instance = instance + sum(soft_label_kl(*strong, t) for t in temperatures if t not in again)
-    labels = F.cross_entropy(weak[0], target) + F.cross_entropy(strong[0], target)
-    return {"hard": hard * labels, "instance": soft * instance, "batch": soft * batch, "class": soft * classes}
+    return instance + sum(soft_label_kl(*strong, t) for t in temperatures if t not in again), batch, classes
 
 
 def _probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -157,11 +143,13 @@ class MLKD(nn.Module):
     Args:
         temperatures: the values of T.
         variant: "code" or "paper".
+        strong_view: whether there is a second, strong view of each image.
     """
 
     needs = frozenset({"logits"})
+    second_augment = True
 
-    def __init__(self, temperatures: Sequence[float] = PUBLISHED, variant: str = "code"):
+    def __init__(self, temperatures: Sequence[float] = PUBLISHED, variant: str = "code", strong_view: bool = True):
         super().__init__()
         if not isinstance(temperatures, Iterable) or not len(temperatures):
             raise ValueError(f"kd.temperatures must be a list of numbers, e.g. [2,4], got {temperatures}")
@@ -170,14 +158,25 @@ class MLKD(nn.Module):
             raise ValueError(f"kd.temperatures must all be above 0, got {list(self.temperatures)}")
         if variant not in VARIANTS:
             raise ValueError(f"kd.variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        self.variant = variant
+        self.variant, self.strong_view = variant, strong_view
         self.again = tuple(t for t in self.temperatures if t in WEAK_VIEW_TEMPERATURES)
+
+    @property
+    def views(self) -> int:
+        """Of each image."""
+        return 2 if self.strong_view else 1
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        check_batch(len(student.logits), "kd=mlkd")
+        check_batch(len(student.logits) // self.views, "kd=mlkd")
+        if not self.strong_view:
+            pair = student.logits, teacher.logits
+            if self.variant == "paper":
+                return alignment(*pair, self.temperatures)
+            return sum(code_loss(*pair, self.temperatures, self.again))
+        weak, strong = two_views(student, teacher, batch, "kd=mlkd")
         if self.variant == "paper":
-            return alignment(student.logits, teacher.logits, self.temperatures)
-        return sum(code_loss(student.logits, teacher.logits, self.temperatures, self.again))
+            return alignment(*weak, self.temperatures) + sum(soft_label_kl(*strong, t) for t in self.temperatures)
+        return sum(code_of_two_views(weak, strong, self.temperatures, self.again))

@@ -76,6 +76,7 @@ class NormKD(nn.Module):
     """
 
     needs = frozenset({"logits"})
+    scales_logits = True  # the temperature is in standard deviations, so that of the plain logits differs by image
 
     def __init__(self, temperature: float | Tensor = 2.0):
         super().__init__()
@@ -98,6 +99,8 @@ class NormDKD(DKD):
         temperature: T in standard deviations of the logits of an image.
         target, nontarget: weights of TCKD and NCKD.
     """
+
+    scales_logits = True
 
     def __init__(
         self, temperature: float | Tensor = 2.0, target: float | Tensor = 1.0, nontarget: float | Tensor = 8.0

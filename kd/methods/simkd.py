@@ -121,6 +121,8 @@ class Reused(nn.Module):
         size: height and width of the projected map: the smaller of the two networks' last maps.
     """
 
+    added_layers = ("projector",)  # that learn and are not the student's own: see ``kd.train.gradients``
+
     def __init__(self, body: nn.Module, projector: nn.Module, head: nn.Module, size: tuple[int, int]):
         super().__init__()
         self.body, self.projector, self.head, self.size = body, projector, head.requires_grad_(False), size

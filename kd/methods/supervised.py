@@ -70,9 +70,10 @@ def learns_labels(objective: nn.Module) -> bool:
 
 
 class CrossEntropy(nn.Module):
-    """The hard-label term."""
+    """The hard-label term; of several views of each image (kd=crld), the sum over the views."""
 
     needs: frozenset[str] = frozenset()
+    every_view = True
 
     def __init__(self, label_smoothing: float | Tensor = 0.0):
         super().__init__()
@@ -84,8 +85,14 @@ class CrossEntropy(nn.Module):
         """Nothing to build."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        logits, batch = student.label_logits, batch.learners
+        if len(batch.index) < len(logits):
+            logits = logits[: len(batch.index)]
+        return batch.views * self._mean(logits, batch) if batch.views > 1 else self._mean(logits, batch)
+
+    def _mean(self, logits: Tensor, batch: Batch) -> Tensor:
         if batch.labelled is not None:
-            return labelled_cross_entropy(student.label_logits, batch, self.label_smoothing)
+            return labelled_cross_entropy(logits, batch, self.label_smoothing)
         if batch.mixup_target is None:
-            return cross_entropy(student.label_logits, batch.target, self.label_smoothing, batch.class_weight)
-        return mixed_cross_entropy(student.label_logits, batch, self.label_smoothing)
+            return cross_entropy(logits, batch.target, self.label_smoothing, batch.class_weight)
+        return mixed_cross_entropy(logits, batch, self.label_smoothing)

@@ -77,10 +77,12 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
         predict(device.to_device(network), loader.eval_batches(loader.dataset.val), device)
         return
     objective, live = copy.deepcopy(spec.objective), None
-    if spec.taught_by:
-        teacher = device.to_device(copy.deepcopy(plan.initial_teacher(spec))).eval()
-        network = objective.bind(method_context(plan, spec.role, network, teacher, few=True))
-        live = LiveTeacher(teacher, device, objective.needs) if objective.needs else None
+    if spec.has_method:
+        teacher = plan.initial_teacher(spec)
+        teacher = teacher and device.to_device(copy.deepcopy(teacher)).eval()
+        context = method_context(plan, spec.role, network, teacher, few=True)
+        network = objective.bind(context._replace(batch_size=loader.batch_size))
+        live = LiveTeacher(teacher, device, objective.needs) if teacher else None
     # all layers learn, which takes the most memory; without a warm-up, a larger rate might diverge
     recipe = replace(spec.recipe, epochs=2, lr=1e-12, freeze_epochs=0)
     fit(

@@ -14,6 +14,7 @@ from kd.inference.safetensors_file import with_metadata
 from kd.pipeline.plan import RunPlan
 from kd.records.run_folder import MODELS, ROLE_LABELS
 from kd.store.files import write_bytes, write_text
+from kd.train.objective import Objective
 
 PARTS = ("network", "attention", "image_size", "classes")  # of a network's key
 
@@ -74,3 +75,21 @@ def _network(plan: RunPlan, role: str) -> dict[str, Any]:
 
 def _architecture(key: Mapping[str, Any]) -> dict[str, Any]:
     return {name: key[name] for name in PARTS if name in key}
+
+
+def describe_objective(objective: Objective) -> dict[str, Any]:
+    """Return what a student learns from: the outputs that it reads of the teacher, its label terms, its temperature.
+
+    The temperature is that at which the terms soften the teacher's logits, the lowest if they differ; None if no term
+    does.
+    """
+    softening = [
+        float(term.temperature)
+        for term in objective.terms.values()
+        if "logits" in term.needs and hasattr(term, "temperature") and not getattr(term, "scales_logits", False)
+    ]
+    return {
+        "reads": sorted(objective.needs),
+        "label_terms": objective.label_terms,
+        "temperature": min(softening, default=None),
+    }

@@ -30,14 +30,16 @@ FEW = 16  # training images that a method's pass shows where it is tried
 def run_stages(plan: RunPlan, log: Log = lambda row: None) -> dict[str, TrainedModel]:
     """Train the networks that are not in the store; return all by role, an ensemble as "teacher".
 
+    Without a term that reads a teacher there is none.
+
     Raises:
         ValueError: a teacher does not pass ``check_teacher``.
     """
-    trained = {"teacher": run_teacher(plan, log)}
+    trained = {"teacher": run_teacher(plan, log)} if plan.teachers else {}
     if "baseline" in plan.stages:
         trained["baseline"] = _run_stage(plan, plan.stages["baseline"], log)
     for spec in plan.taught:
-        trained[spec.role] = _run_taught_stage(plan, spec, trained[spec.taught_by], log)
+        trained[spec.role] = _run_taught_stage(plan, spec, trained.get(spec.taught_by), log)
         if spec.role != "student":
             check_teacher(plan, spec.role, trained[spec.role])
     return trained
@@ -55,12 +57,12 @@ def run_teacher(plan: RunPlan, log: Log = lambda row: None) -> TrainedModel:
     return teacher
 
 
-def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel, log: Log) -> TrainedModel:
+def _run_taught_stage(plan: RunPlan, spec: StageSpec, teacher: TrainedModel | None, log: Log) -> TrainedModel:
     """Bind the method, open the teacher if there is something to train, train."""
     with _timed(plan, spec.role):
-        live = LiveTeacher(teacher.network, plan.device, spec.objective.needs)
+        live = LiveTeacher(teacher.network, plan.device, spec.objective.needs) if teacher else None
         spec = bind_student(plan, spec, teacher)
-        is_needed = spec.objective.needs and not is_cached(plan.store, spec, plan.world)
+        is_needed = live and not is_cached(plan.store, spec, plan.world)
         source = open_teacher(plan, spec, live) if is_needed else None
     return _run_stage(plan, spec, log, source)
 
@@ -78,6 +80,7 @@ def _run_stage(plan: RunPlan, spec: StageSpec, log: Log, teacher: Teacher | None
             compile=train["compile"],
             pick_by=train["pick_by"],
             checkpoint_minutes=train["checkpoint_minutes"],
+            measure_gradients=train.get("measure_gradients", True),
             run=plan.key,
         )
 
@@ -130,14 +133,14 @@ def ensemble_teachers(plan: RunPlan, teachers: list[TrainedModel]) -> TrainedMod
     return TrainedModel(network, teachers[0].folder, training, test_logits)
 
 
-def bind_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel) -> StageSpec:
-    """Bind the method of an assistant or the student to its trained teacher.
+def bind_student(plan: RunPlan, spec: StageSpec, teacher: TrainedModel | None) -> StageSpec:
+    """Bind the method of an assistant or the student to its trained teacher, if it has one.
 
     Returns:
         The spec with the network that is trained, which may be more than the student.
     """
     torch.manual_seed(spec.loader.seed)  # for the layers that a method adds to the student
-    network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher.network))
+    network = spec.objective.bind(method_context(plan, spec.role, spec.network, teacher and teacher.network))
     return replace(spec, network=network)
 
 
@@ -154,7 +157,9 @@ def _teacher_source(plan: RunPlan) -> Callable[..., Teacher]:
     return teacher_factory(plan.settings["teacher"]["source"], student.objective.needs, count)
 
 
-def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module, few: bool = False) -> Context:
+def method_context(
+    plan: RunPlan, role: str, student: nn.Module, teacher: nn.Module | None, few: bool = False
+) -> Context:
     """Return the context that a method is bound to: see ``Objective.bind``.
 
     Args:
@@ -181,6 +186,7 @@ def method_context(plan: RunPlan, role: str, student: nn.Module, teacher: nn.Mod
         train=torch.from_numpy(loader.train),
         image_size=dataset.image_size,
         over_train=over_train,
+        batch_size=loader.batch_size,
     )
 
 
@@ -194,15 +200,15 @@ def dry_run_methods(plan: RunPlan) -> None:
     size = plan.dataset.image_size
     for spec in plan.taught:
         networks = spec.network, plan.initial_teacher(spec)
-        objective, student, teacher = (copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
+        objective, student, teacher = (module and copy.deepcopy(module).cpu() for module in (spec.objective, *networks))
         needs = objective.needs
-        student = objective.bind(method_context(plan, spec.role, student, teacher.eval(), few=True))
+        student = objective.bind(method_context(plan, spec.role, student, teacher and teacher.eval(), few=True))
         layered = {name: getattr(spec.recipe, name) for name in ("layer_decay", "freeze_epochs")}
         refuse_unlayered(student, False, layered, "train.student")  # a method may have replaced the network
         objective.deploy(student)
         with torch.no_grad():
             outputs = [
-                extract_outputs(module, torch.rand(2, 3, size, size), reads).to_float32(reads)
+                module and extract_outputs(module, torch.rand(2, 3, size, size), reads).to_float32(reads)
                 for module, reads in ((student, objective.student_needs), (teacher, needs))
             ]
         objective.setup(*outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kd.pipeline.distill import run_stages
 from kd.pipeline.plan import RunPlan, RunResult
 from kd.pipeline.prepare import prepare
 from kd.pipeline.results import cost_fn, with_costs, write_results
+from kd.records.ledger import error_line
 from kd.records.run_folder import (
     MODELS,
     ROLE_LABELS,
@@ -21,6 +22,7 @@ from kd.records.run_folder import (
     begin_run,
     finish_run,
     is_calm,
+    note_failure,
     read_finished,
     refuse_another,
     write_result,
@@ -90,8 +92,8 @@ def execute(plan: RunPlan, folder: Path | None = None, command: str = "") -> Run
         if not world.is_main:
             run_stages(plan)
             return RunResult(world.broadcast(), folder, reused=False)  # after the main process has written it
-        begin_run(folder, plan.config_yaml)
-        with make_tracker(plan, folder) as tracker:
+        begin_run(folder, plan.config_yaml, {"key": plan.key, "command": command, "choices": dict(plan.choices)})
+        with _failure_noted(folder), make_tracker(plan, folder) as tracker:
             trained = run_stages(plan, tracker.log)
             result = write_results(plan, folder, trained, command)
             figures = report(plan, folder)
@@ -112,6 +114,17 @@ def _run_locks(plan: RunPlan, folder: Path | None) -> Iterator[None]:
                 lock = f"folder-{digest({'folder': str(folder.absolute())})[:KEY_DIGITS]}.lock"
                 held.enter_context(locked(locks / lock, f"{folder}"))
         yield
+
+
+@contextmanager
+def _failure_noted(folder: Path) -> Iterator[None]:
+    """Write the error that ends a run into its folder. A signal is none: such a run is interrupted."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):  # on a full disk the error to raise is still the run's own
+            note_failure(folder, error_line(error))
+        raise
 
 
 def heading(plan: RunPlan) -> Iterator[str]:

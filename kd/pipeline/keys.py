@@ -20,6 +20,9 @@ ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
 ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
 ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images", "fall")}  # and of a term, by its target
 
+OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
+OF_PARTS = ("delta",)  # those that change nothing where labels alone teach
+
 Settings = dict[str, Any]
 
 
@@ -40,7 +43,7 @@ class Keys:
 
 def role_names(role: str, specs: Sequence[Any], numbered: bool) -> list[str]:
     """Name the networks of one role: "teacher_1", "teacher_2" if ``numbered``."""
-    return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if numbered else [role]
+    return [f"{role}_{number}" for number in range(1, len(specs) + 1)] if numbered else [role] * len(specs)
 
 
 def run_keys(
@@ -50,7 +53,10 @@ def run_keys(
     members: Sequence[Mapping[str, Any]] = (),
     assistants: Sequence[Mapping[str, Any]] = (),
     view_count: int = 1,
+    second_augment: bool = False,
     unlabelled: str | None = None,
+    sampler: str | None = None,
+    balance: Mapping[str, float] | None = None,
 ) -> Keys:
     """Return the keys of a run.
 
@@ -61,8 +67,11 @@ def run_keys(
         members: of every teacher of an ensemble, see ``architecture_key``, with "seed", "checkpoint" and
             "checkpoint_prefix".
         assistants: of the networks between teacher and student, in order, with "seed".
-        view_count: of each image, which the student's method compares.
+        view_count: of each image, which the student's method compares. second_augment: whether ``second_augment``
+            makes the second one.
         unlabelled: fingerprint of the images without labels, which no teacher and no baseline sees.
+        sampler: what the student's method is shown beside the images of a batch.
+        balance: the shares by which the start of the training chooses weights, by term of the student's objective.
 
     Raises:
         ValueError: an ensemble contains the same teacher twice.
@@ -91,11 +100,19 @@ def run_keys(
         "recipe": recipe,
         "seed": settings["seed"],
     }
-    networks["baseline"] = {**student, "objective": active_terms(settings["baseline_kd"]), "teacher": None}
+    alone_recipe = {name: value for name, value in recipe.items() if name not in OF_PARTS}
+    networks["baseline"] = {
+        **student,
+        "recipe": alone_recipe,
+        "objective": active_terms(settings["baseline_kd"]),
+        "teacher": None,
+    }
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
-    taught = {**student, "objective": active_terms(settings["kd"]), **more}
+    if second_augment:
+        more |= {"second_augment": second_augmentation_key(settings)}
+    taught = {**student, "objective": active_terms(settings["kd"], balance or {}), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
-    shown |= more | ({"views": view_count} if view_count > 1 else {})
+    shown |= more | ({"views": view_count} if view_count > 1 else {}) | ({"sampler": sampler} if sampler else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:
         own = {} if spec is None else {**architecture_key(spec), "seed": spec["seed"]}
@@ -103,7 +120,7 @@ def run_keys(
         caches[role] = {**views, "teacher": current_teacher, "seed": networks[role]["seed"], **shown}
         current_teacher = digest(networks[role])
     run = {
-        "teacher": teacher,
+        "teacher": teacher if reads_teacher else None,
         "student": networks["student"],
         "baseline": networks["baseline"] if settings["baseline"] else None,
         "latency": settings["latency"],
@@ -150,23 +167,37 @@ def augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
     return list(settings["augment"]["steps"].values())
 
 
+def second_augmentation_key(settings: Mapping[str, Any]) -> list[Settings]:
+    """Return the steps that make the second view, as ``build_second_augment`` makes them."""
+    node = settings.get("second_augment")
+    if node is None:
+        return augmentation_key(settings)
+    before = augmentation_key(settings) if node.get("after_augment") else []
+    return [*before, *node["steps"].values()]
+
+
 def recipe_key(recipe: Mapping[str, Any]) -> Settings:
     """Return a recipe without what is off in it: a setting that was added later is in no key while it is off."""
-    return {name: value for name, value in recipe.items() if name not in ADDED_LATER or value}
+    unread = {name for name, optimizer in OF_OPTIMIZERS.items() if recipe["optimizer"] != optimizer}
+    return {name: value for name, value in recipe.items() if name not in unread and (name not in ADDED_LATER or value)}
 
 
-def active_terms(objective: Mapping[str, Any]) -> Settings:
+def active_terms(objective: Mapping[str, Any], balance: Mapping[str, float] | None = None) -> Settings:
     """Return weight, settings and schedule of each term whose weight is not 0.
 
     A setting that was added later is in no key while it is off, which it is where its value is 0.
+
+    Args:
+        balance: of ``run_keys``. Of a balanced term its share determines the training, and not its weight.
     """
-    schedule = objective.get("schedule") or {}
+    schedule, balance = objective.get("schedule") or {}, balance or {}
     active = {}
     for name, weight in objective["weights"].items():
         if weight != 0:
             term = objective["terms"][name]
             added = ADDED_TO_TERMS.get(term.get("_target_"), ())
-            active[name] = {"weight": weight, "term": _without_off(term, added)}
+            chosen = {"balance": balance[name]} if name in balance else weight
+            active[name] = {"weight": chosen, "term": _without_off(term, added)}
             if shown := _without_off(schedule.get(name, {}), ADDED_TO_SCHEDULES):
                 active[name]["schedule"] = shown
     return active
@@ -177,18 +208,23 @@ def _without_off(settings: Mapping[str, Any], added: Sequence[str]) -> Settings:
 
 
 def run_name(settings: Mapping[str, Any], choices: Mapping[str, str], key: str) -> str:
-    """Name a run by data, teacher, student, method, the method's numbers, seed and the first digits of its key."""
+    """Name a run by data, teacher, student, method, the method's numbers, seed and the first digits of its key.
+
+    A run without a teacher has none among its ``choices``.
+    """
 
     def named(group: str) -> str:
         network = "" if settings[group].get("ensemble") else settings[group].get("name") or ""  # of timm
         return choices[group] if network in choices[group] else f"{choices[group]}_{network}"
 
-    attention = choices.get("attention", "none")
-    attached = "" if attention == "none" or attention in choices["teacher"] else f"_{attention}"
+    attention, teacher = choices.get("attention", "none"), []
+    if "teacher" in choices:
+        attached = "" if attention == "none" or attention in choices["teacher"] else f"_{attention}"
+        teacher = [named("teacher") + attached]
     kd = [f"{name}{value:g}" for name, value in settings["kd"].items() if isinstance(value, int | float)]
     width = settings["student"].get("width", 1)
     student = named("student") + (f"_w{width:g}" if width != 1 else "")
-    parts = [choices["data"], named("teacher") + attached, student, choices["kd"], *kd, f"seed{settings['seed']}"]
+    parts = [choices["data"], *teacher, student, choices["kd"], *kd, f"seed{settings['seed']}"]
     return f"{shortened('-'.join(parts))}-{key[:KEY_DIGITS]}"
 
 

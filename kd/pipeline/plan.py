@@ -31,7 +31,9 @@ class RunPlan:
     device: Device
     world: World  # the processes that share the run
     dataset: ImageDataset
-    stages: Mapping[str, StageSpec]  # by role: teacher (or teacher_1, ...), baseline (if wanted), assistant_1, student
+    stages: Mapping[
+        str, StageSpec
+    ]  # by role: teacher (or teacher_1, ...; if read), baseline (if wanted), assistant_1, student
     builder: ModelBuilder  # makes more networks: a student's peers, an ensemble of the teachers
     unused_params: int  # parameters of the teacher's published class that no forward pass touches
     clock: Timer
@@ -46,16 +48,18 @@ class RunPlan:
 
     @property
     def teachers(self) -> list[StageSpec]:
-        """The teacher, or all teachers of an ensemble."""
+        """The teacher, or all teachers of an ensemble; [] if no term reads one."""
         return [spec for role, spec in self.stages.items() if role.startswith("teacher")]
 
     @property
     def taught(self) -> list[StageSpec]:
-        """The networks with a teacher, in the order of training: assistants and student."""
-        return [spec for spec in self.stages.values() if spec.taught_by]
+        """The networks that the method trains, in this order: assistants and student."""
+        return [spec for spec in self.stages.values() if spec.has_method]
 
-    def initial_teacher(self, spec: StageSpec) -> nn.Module:
-        """Return the untrained network that will teach ``spec``."""
+    def initial_teacher(self, spec: StageSpec) -> nn.Module | None:
+        """Return the untrained network that will teach ``spec``; None without a teacher."""
+        if spec.taught_by is None:
+            return None
         if spec.taught_by != "teacher":
             return self.stages[spec.taught_by].network
         return self.builder.ensemble([teacher.network for teacher in self.teachers])

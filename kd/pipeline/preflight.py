@@ -19,6 +19,7 @@ from kd.build import (
     build_dataset,
     build_network,
     build_objective,
+    build_second_augment,
     check_input_size,
     instantiate_node,
     name_setting,
@@ -31,6 +32,7 @@ from kd.config.combine import expand_combination
 from kd.config.composed import checked, resolved
 from kd.config.keys import get_path, quote_value
 from kd.config.networks import assistants_of, members_of
+from kd.data.samplers import check_sampler
 from kd.runtime.model_card import check_architecture, read_card, weights_in
 from kd.store.store import digest
 from kd.tracking.wandb_environment import find_agent
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 TIMM = "kd.models.backbone.build"
 CLASSES = 10  # outputs of the networks that are tried
 SMALL = 256  # pixels per side up to which a network runs; for larger images only shapes are computed
+
+
+class MethodRefused(ValueError):
+    """A method cannot work with this teacher, this student or these data. The message is a sentence for the user."""
 
 
 def check_run(config: Any) -> None:
@@ -104,6 +110,8 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
         objective = build_objective(cfg.kd)
         build_baseline_objective(cfg.baseline_kd)
         check_unlabelled(settings["data"], objective, choices["kd"])
+        mixed = {name: get_path(settings, f"train.student.{name}") for name in ("mixup", "cutmix")}
+        check_sampler(objective.sampler, **mixed)
     from kd.train.layers import refuse_unlayered
 
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
@@ -130,10 +138,13 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
     run_keys({**settings, "kd": method}, "", bool(objective.needs), members)
     with name_setting(cfg, "augment"):
         build_augment(cfg)
+    with name_setting(cfg, "second_augment"):
+        build_second_augment(cfg)
     for node in ("train.student", "train.teacher"):  # last: the loop takes a second to import
         group, _, name = node.partition(".")
         with name_setting(cfg, node):
             instantiate_node(cfg[group][name])
+    check_gradients(cfg, objective, choices["kd"])
 
 
 def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
@@ -158,21 +169,39 @@ def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> No
     """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
 
     Raises:
-        ValueError: the method reads no teacher, or the label of every image.
+        MethodRefused: the method reads no teacher, or the label of every image.
     """
     if data["unlabelled"] is None:
         return
     where = f"data.unlabelled={data['unlabelled']}"
     if not objective.needs:
-        raise ValueError(f"{where}: a student learns from its teacher there, and kd={method} reads none")
+        raise MethodRefused(f"{where}: a student learns from its teacher there, and kd={method} reads none")
     if objective.label_readers:
         named = ", ".join(objective.label_readers)
-        raise ValueError(
+        raise MethodRefused(
             f"{where}: kd={method} reads the label of every image (kd.terms: {named}), and these have none. Methods "
             "that read none of their own, such as kd=hinton, take them"
         )
     if data["balance"] == "sample":
         raise ValueError(f"{where}: data.balance=sample draws by class, and these images have none; weight takes them")
+
+
+def check_gradients(cfg: Any, objective: Any, method: str) -> None:
+    """Refuse an optimizer or a method that keeps gradients apart where that cannot be.
+
+    Raises:
+        ValueError: see ``kd.train.apart.check_apart``; or a teacher has such an optimizer.
+    """
+    from kd.train.apart import check_apart
+
+    student, teacher = (instantiate_node(cfg.train[role]) for role in ("student", "teacher"))
+    check_apart(student, objective, cfg.train.compile, method)
+    if teacher.takes_parts:
+        name = teacher.optimizer
+        raise ValueError(
+            f"train.teacher.optimizer={name}: a teacher learns from labels alone, where {name} is "
+            "train.teacher.optimizer=momentum"
+        )
 
 
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:

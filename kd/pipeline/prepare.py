@@ -13,6 +13,7 @@ from kd.build import (
     build_baseline_objective,
     build_dataset,
     build_objective,
+    build_second_augment,
     instantiate_node,
 )
 from kd.config.checks import check_values
@@ -20,6 +21,7 @@ from kd.config.combine import expand_combination
 from kd.config.composed import as_written, as_yaml, resolved
 from kd.config.networks import assistants_of, members_of, name_of
 from kd.config.settings import AUTO_BATCH_SIZE
+from kd.config.weights import weight_settings
 from kd.data.loader import Loader
 from kd.data.unlabelled import add_unlabelled
 from kd.methods.supervised import CrossEntropy, learns_labels
@@ -27,7 +29,7 @@ from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.precision import choose_precision
-from kd.pipeline.preflight import check_unlabelled
+from kd.pipeline.preflight import MethodRefused, check_gradients, check_unlabelled
 from kd.pipeline.stage import StageSpec
 from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
@@ -40,7 +42,30 @@ Spec = Mapping[str, Any]
 
 
 def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
-    """Make the plan of a run: everything before the training, so that a wrong setting shows at once.
+    """Make the plan of a run and try its methods, so that a wrong setting shows before anything is trained.
+
+    Raises:
+        MethodRefused: the method cannot work with these networks. ValueError: as of ``draw_plan``.
+    """
+    plan = draw_plan(cfg, choices, micro_batches)
+    try_methods(plan)
+    return plan
+
+
+def try_methods(plan: RunPlan) -> None:
+    """Run each method of a plan once, on copies of its untrained networks.
+
+    Raises:
+        MethodRefused: it cannot work with them, in the method's own words.
+    """
+    try:
+        dry_run_methods(plan)
+    except ValueError as error:
+        raise MethodRefused(str(error)) from error
+
+
+def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = None) -> RunPlan:
+    """Make the plan of a run: everything before the training, but no method is tried.
 
     Args:
         cfg: as Hydra composed it, without Hydra's part. choices: the option chosen in each group.
@@ -51,6 +76,7 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     """
     cfg = _with_batches(cfg, micro_batches)
     check_values(as_written(cfg), resolved(cfg))
+    named = weight_settings(as_written(cfg))
     cfg, choices = expand_combination(cfg, choices)
     settings = resolved(cfg)
     clock, train, world = Timer(), cfg.train, init_distributed()
@@ -63,11 +89,15 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     if cfg.data.balance == "weight" and not learns_labels(objective):
         name = choices["kd"]
         warn_user(f"data.balance=weight weights labels, and kd={name} reads none: only teacher and baseline use it")
-    members = members_of(settings, choices["teacher"])
+    reads_teacher = bool(objective.needs)  # without, nothing is to be learnt from a teacher: none is made
+    members = members_of(settings, choices["teacher"]) if reads_teacher else []
     if members:
         choices["teacher"] = name_of(members)
-    assistants = assistants_of(settings) if objective.needs else []
+    elif not reads_teacher:
+        choices = {group: name for group, name in choices.items() if group not in ("teacher", "attention")}
+    assistants = assistants_of(settings) if reads_teacher else []
     check_unlabelled(settings["data"], objective, choices["kd"])
+    check_gradients(cfg, objective, choices["kd"])
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
         if cfg.data.unlabelled is not None:
@@ -75,9 +105,20 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
     unlabelled = dataset.unlabelled.fingerprint if dataset.unlabelled else None
 
     keys = run_keys(
-        settings, dataset.fingerprint, bool(objective.needs), members, assistants, objective.views, unlabelled
+        settings,
+        dataset.fingerprint,
+        reads_teacher,
+        members,
+        assistants,
+        objective.views,
+        objective.second_augment,
+        unlabelled,
+        objective.sampler,
+        objective.balance,
     )
-    specs = network_specs(settings, members, assistants)
+    alone = {**settings["teacher"], "attention": settings["attention"]}
+    teachers = (members or [alone]) if reads_teacher else []
+    specs = network_specs(settings, teachers, assistants)
     builder = ModelBuilder(dataset, specs, cfg.teacher.combine if members else None)
     loader = Loader(
         dataset,
@@ -89,8 +130,11 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         augment=build_augment(cfg),
     )
     stages = teacher_stages(cfg, builder, keys, loader) | student_stages(cfg, builder, keys, loader, objective)
+    for spec in stages.values():
+        if spec.has_method:
+            spec.objective.weight_settings = named
     published = f"{settings['teacher']['network'].get('name')} {settings['attention']['stages']}"
-    plan = RunPlan(
+    return RunPlan(
         settings=settings,
         config_yaml=as_yaml(settings),
         choices=choices,
@@ -104,8 +148,6 @@ def prepare(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = No
         unused_params=0 if members else cfg.attention.unused_published_params.get(published, 0),
         clock=clock,
     )
-    dry_run_methods(plan)
-    return plan
 
 
 def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
@@ -118,9 +160,8 @@ def _with_batches(cfg: Any, micro_batches: int | None) -> Any:
     return cfg
 
 
-def network_specs(settings: Spec, members: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
+def network_specs(settings: Spec, teachers: list[Spec], assistants: list[Spec]) -> dict[str, Spec]:
     """Return the spec of each network by role, see ``build_network``, with its seed."""
-    teachers = members or [{**settings["teacher"], "attention": settings["attention"]}]
     specs = dict(zip(role_names("teacher", teachers, len(teachers) > 1), teachers, strict=True))
     specs |= zip(role_names("assistant", assistants, True), assistants, strict=True)
     return specs | {"student": {"network": settings["student"], "seed": settings["seed"]}}
@@ -148,9 +189,12 @@ def student_stages(
     Args:
         objective: of the student. Every assistant has its own copy.
     """
-    recipe, stages, teacher = instantiate_node(cfg.train.student), {}, "teacher"
+    recipe, stages = instantiate_node(cfg.train.student), {}
+    teacher = "teacher" if objective.needs else None
     own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix)
     labels = build_baseline_objective(cfg.baseline_kd)
+    second = build_second_augment(cfg) if objective.second_augment else None
+    shown = recipe.mixup, recipe.cutmix, objective.views, True, second, objective.sampler
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
@@ -162,7 +206,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], recipe.mixup, recipe.cutmix, objective.views, True),
+            loader.with_seed(builder.specs[role]["seed"], *shown),
             taught_by=teacher,
         )
         teacher = role

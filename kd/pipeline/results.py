@@ -16,8 +16,9 @@ from kd.data.dataset import ImageDataset
 from kd.data.loader import Loader
 from kd.evaluation.cost import cached_costs, params
 from kd.evaluation.metrics import accuracy, agreement, mcnemar, summary
+from kd.evaluation.predict import predict_views
 from kd.models.ensemble import Ensemble
-from kd.pipeline.describe import write_models
+from kd.pipeline.describe import describe_objective, write_models
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.stage import TrainedModel
 from kd.records.run_folder import write_result
@@ -27,12 +28,18 @@ from kd.runtime.memory import explain_out_of_memory
 from kd.runtime.values import flatten
 from kd.store.store import KEY_DIGITS
 
+VIEWS = 1024  # training images whose views ``kd.diagnose`` compares: an accuracy is known to 1.5 points
+OF_A_TEACHER = (  # what result.json compares with the teacher
+    *("accuracy_difference", "speed_up", "speed_up_one_thread", "size_ratio", "params_ratio", "params_reduction"),
+    *("macs_ratio", "agreement", "baseline_agreement", "gain_recovered"),
+)
+
 
 def write_results(plan: RunPlan, folder: Path, trained: Mapping[str, TrainedModel], command: str) -> dict[str, Any]:
     """Measure the networks; write their predictions, the data of the report, the student and ``result.json``.
 
     Args:
-        trained: by role: "teacher", "student", "baseline" (if wanted) and assistants.
+        trained: by role: "student" and, if the run has them, "teacher", "baseline" and assistants.
         command: the command that repeats the run, for the report.
 
     Returns:
@@ -55,10 +62,15 @@ def _write_arrays(folder: Path, trained: Mapping[str, TrainedModel], plan: RunPl
     dataset, seed = plan.dataset, plan.settings["seed"]
     targets, logits = dataset.targets[dataset.test], _test_logits(trained)
     np.savez_compressed(folder / "predictions.npz", index=dataset.test, target=targets, **logits)
-    rows = choose_attended(targets, logits["teacher"], seed)
-    attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.device)
+    attended = False
+    if "teacher" in trained:
+        rows = choose_attended(targets, logits["teacher"], seed)
+        attended = write_attention(folder, trained["teacher"].network, dataset, rows, plan.device)
     rows = choose_images(targets, logits, seed, attended)
     np.savez_compressed(folder / "images.npz", row=rows, image=_shown(dataset, dataset.test[rows], plan.device))
+    student, networks = plan.stages["student"], {role: trained[role].network for role in logits}
+    views = predict_views(networks, student.loader, student.recipe.epochs, plan.device, VIEWS)
+    np.savez_compressed(folder / "training_views.npz", **views)
 
 
 def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
@@ -67,8 +79,7 @@ def _test_logits(trained: Mapping[str, TrainedModel]) -> dict[str, np.ndarray]:
 
 
 def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, Any]:
-    """Return what ``result.json`` holds under "teacher", "student", "baseline", "assistants", "data", "machine" and
-    "comparison"."""
+    """Return what ``result.json`` holds of networks, data, machine, objective and comparison."""
     dataset, cost, logits = plan.dataset, cost_fn(plan), _test_logits(trained)
     targets = dataset.targets[dataset.test]
     models: dict[str, Any] = {
@@ -79,7 +90,7 @@ def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, An
         }
         for role in logits
     }
-    models.setdefault("baseline", None)
+    models = {"teacher": None, "baseline": None, **models}
     assistants = [
         {
             "name": role,
@@ -92,6 +103,7 @@ def _measure(trained: Mapping[str, TrainedModel], plan: RunPlan) -> dict[str, An
     ]
     comparison = compare(models, logits, targets)
     described = {"machine": plan.device.describe(), "data": _describe_data(dataset)}
+    described["objective"] = describe_objective(plan.stages["student"].objective)
     return {**models, "assistants": assistants, "comparison": comparison, **described}
 
 
@@ -127,7 +139,7 @@ def cost_fn(plan: RunPlan) -> Callable[[str, nn.Module], dict[str, Any]]:
         }
 
     members = [architecture(spec.role) for spec in plan.teachers]
-    teacher = members[0] if plan.builder.combine is None else {"ensemble": members}
+    teacher: Any = {"ensemble": members} if plan.builder.combine else members[0] if members else None
 
     def cost(role: str, network: nn.Module) -> dict[str, Any]:
         whole = teacher if role == "teacher" else {"network": plan.settings["student"]}
@@ -176,12 +188,14 @@ def _test_images(dataset: ImageDataset, positions: np.ndarray, device: Device) -
 
 
 def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, Any]:
-    """Return the ratios and differences of ``result.json``; those that need a baseline are None without one."""
+    """Return the ratios and differences of ``result.json``; those that need a missing network are None."""
     teacher, student, baseline = (models[role] for role in ("teacher", "student", "baseline"))
-    gain = possible_gain = None
-    if baseline:
-        gain = student["accuracy"] - baseline["accuracy"]
-        possible_gain = teacher["accuracy"] - baseline["accuracy"]
+    gain = student["accuracy"] - baseline["accuracy"] if baseline else None
+    p = mcnemar(logits["student"], logits["baseline"], targets) if baseline else None
+    of_baseline = {"accuracy_gain": gain, "mcnemar_p": p}
+    if not teacher:
+        return {**dict.fromkeys(OF_A_TEACHER), **of_baseline}
+    possible_gain = teacher["accuracy"] - baseline["accuracy"] if baseline else None
     return {
         "accuracy_difference": student["accuracy"] - teacher["accuracy"],
         **_speed_ups(teacher, student),
@@ -191,16 +205,16 @@ def compare(models: Mapping[str, Any], logits: Mapping[str, np.ndarray], targets
         "macs_ratio": teacher["macs"] / student["macs"],
         "agreement": agreement(logits["student"], logits["teacher"]),
         "baseline_agreement": agreement(logits["baseline"], logits["teacher"]) if baseline else None,
-        "accuracy_gain": gain,
         "gain_recovered": gain / possible_gain if possible_gain else None,
-        "mcnemar_p": mcnemar(logits["student"], logits["baseline"], targets) if baseline else None,
+        **of_baseline,
     }
 
 
 def with_costs(result: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a result with new costs of its networks, given by role."""
     models = {role: {**result[role], **cost} for role, cost in costs.items()}
-    comparison = {**result["comparison"], **_speed_ups(models["teacher"], models["student"])}
+    speed_ups = _speed_ups(models["teacher"], models["student"]) if "teacher" in models else {}
+    comparison = {**result["comparison"], **speed_ups}
     return {**result, **models, "comparison": comparison}
 
 

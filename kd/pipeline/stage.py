@@ -44,8 +44,13 @@ class StageSpec:
     objective: Objective
     recipe: Recipe
     loader: Loader
-    taught_by: str | None = None  # the role of its teacher; None if it learns from labels alone
+    taught_by: str | None = None  # the role of its teacher; None without one
     is_trained: bool = False  # the network came with weights: it is only evaluated
+
+    @property
+    def has_method(self) -> bool:
+        """Whether the chosen method trains it: the student, and assistants."""
+        return self.role == "student" or self.role.startswith("assistant")
 
     @property
     def name(self) -> str:
@@ -79,6 +84,7 @@ def get_or_train(
     compile: bool = False,
     pick_by: str = "accuracy",
     checkpoint_minutes: float = 10.0,
+    measure_gradients: bool = True,
     run: str | None = None,
 ) -> TrainedModel:
     """Return the network of ``spec`` from the store; train and publish it if it is not there.
@@ -86,7 +92,7 @@ def get_or_train(
     Args:
         log: gets the history, old or new. teacher: needed if a term reads it and the network is not cached.
         world: the processes that train together; all return the network that the main process published.
-        checkpoint_minutes: between two checkpoints.
+        checkpoint_minutes: between two checkpoints. measure_gradients: as of ``fit``.
         run: key of the calling run. A network that the same run trained before it was killed does not count as cached.
     """
     cached, rows = True, []
@@ -117,6 +123,7 @@ def get_or_train(
                 pick_by=pick_by,
                 checkpoints=CheckpointFolder(store.partial_dir(spec.kind, spec.name), checkpoint_minutes),
                 log=note,
+                measure_gradients=measure_gradients,
             )
         write_stage(folder, spec, {**training, "run": run}, rows, device, world)
 

@@ -31,7 +31,7 @@ from kd.train.together import fit_together
 from kd.train.training import Training
 
 # parts of a key that differ in a pass
-OWN = ("network", "attention", "mean", "std", "image_size", "objective", "recipe", "seed")
+OWN = ("network", "attention", "mean", "std", "image_size", "objective", "recipe", "seed", "second_augment")
 COPIES = 6  # of a student's weights, for gradient, optimizer, average, best epoch and checkpoint
 SHARE_OF_MEMORY = 0.5  # that the students of a pass may take
 
@@ -93,7 +93,7 @@ def train_together(plans: Sequence[RunPlan], students: int | None = None, always
 
 
 def _teacher_of(pupils: Sequence[Pupil]) -> TrainedModel | None:
-    """Return the trained teacher of a pass; None if it trains baselines alone."""
+    """Return the trained teacher of a pass; None if its students read none."""
     taught = [pupil for pupil in pupils if pupil.spec.taught_by]
     return run_teacher(with_own_teacher(taught[0].plan)) if taught else None
 
@@ -103,7 +103,7 @@ def passes(plans: Iterable[RunPlan]) -> list[list[Pupil]]:
     groups: dict[str, dict[str, Pupil]] = {}
     for plan in plans:
         for spec in plan.stages.values():
-            direct = spec.role == "baseline" or spec.taught_by == "teacher"
+            direct = not spec.role.startswith("teacher") and spec.taught_by in (None, "teacher")
             if direct and not spec.is_trained and not is_cached(plan.store, spec, plan.world):
                 groups.setdefault(pass_of(plan, spec), {}).setdefault(spec.name, Pupil(plan, spec))
     return [list(group.values()) for group in groups.values() if len(group) > 1]
@@ -173,7 +173,7 @@ def _begin(
     """
     plan, spec = pupil.plan, pupil.spec
     spec = replace(spec, network=copy.deepcopy(spec.network), objective=copy.deepcopy(spec.objective))
-    if spec.taught_by and teacher:
+    if spec.has_method:
         spec = bind_student(plan, spec, teacher)
     train = plan.settings["train"]
     training = Training(
@@ -189,6 +189,7 @@ def _begin(
         checkpoints=CheckpointFolder(plan.store.partial_dir(spec.kind, spec.name), train["checkpoint_minutes"]),
         log=rows.append,
         together=True,
+        measure_gradients=train.get("measure_gradients", True),
     )
     return Pupil(plan, spec), training
 

@@ -26,7 +26,8 @@ from kd.store.files import write_text
 from kd.store.store import KEY_DIGITS, digest
 
 VERSION = 1
-FINISHED = ("found", "done")  # others: waiting, running, failed, lost (its process died without a message)
+# others: waiting, running, failed, lost (its process died without a message), refused (its method cannot work there)
+FINISHED = ("found", "done")
 DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged entry may raise
 
 
@@ -60,6 +61,7 @@ class Sweep:
     swept: tuple[str, ...]  # keys of the other overrides, in the order of the command
     trials: int | None  # how many cells a search will have; None for a grid
     cells: tuple[Cell, ...]
+    refused: tuple[tuple[tuple[str, ...], str], ...] = ()  # overrides of cells that were refused at the start, and why
 
     @property
     def name(self) -> str:
@@ -81,12 +83,14 @@ def begin_sweep(
     swept: Sequence[str],
     cells: Sequence[Sequence[str]] | None,
     trials: int | None = None,
+    refused: Sequence[tuple[Sequence[str], str]] = (),
 ) -> None:
     """Write ``sweep.json``. Delete the entries of an earlier sweep of this name with other settings, but not its runs.
 
     Args:
         fixed: overrides that all cells share. lasting: those of them that change what is computed.
         swept: keys of the other overrides. cells: overrides of each cell; None for a search, which picks them later.
+        refused: overrides and a sentence: why the cells that have them cannot work.
     """
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     if (folder / "sweep.json").is_file() and read_plan(folder)["lasting"] != sorted(lasting):
@@ -94,7 +98,7 @@ def begin_sweep(
             entry.unlink()
     planned = None if cells is None else [sorted(cell) for cell in cells]
     plan = {"version": VERSION, "command": command, "fixed": list(fixed), "lasting": sorted(lasting)}
-    plan |= {"swept": list(swept)}
+    plan |= {"swept": list(swept), "refused": [[list(overrides), sentence] for overrides, sentence in refused]}
     write_text(folder / "sweep.json", json.dumps({**plan, "cells": planned, "trials": trials}, indent=1) + "\n")
 
 
@@ -120,6 +124,10 @@ class JobEntry:
         seconds = None if status == "running" else time.time() - self.began
         write_text(self.path, json.dumps({**self.facts, "status": status, "seconds": seconds}, indent=1) + "\n")
 
+    def refuse(self, sentence: str) -> None:
+        """Record that the cell cannot work."""
+        self.facts |= {"status": "refused", "error": sentence}
+
     def finish(self, run: Path, result: Mapping[str, Any], found: bool) -> None:
         """Record the run folder (relative, so that a store can be moved), and whether an existing run was reused."""
         value = picked(result["student"]["training"])
@@ -130,7 +138,7 @@ class JobEntry:
 
 @contextmanager
 def job_entry(folder: Path, overrides: Sequence[str]) -> Iterator[JobEntry]:
-    """Keep a cell's entry up to date: running, then found, done, or failed with its error."""
+    """Keep a cell's entry up to date: running, then found, done, refused, or failed with its error."""
     entry = JobEntry(folder, overrides)
     entry.write("running")
     try:
@@ -141,7 +149,7 @@ def job_entry(folder: Path, overrides: Sequence[str]) -> Iterator[JobEntry]:
         with contextlib.suppress(OSError):  # on a full disk the error to raise is still the cell's own
             entry.write("failed" if isinstance(error, Exception) else "lost")  # Ctrl-C is no failure of the cell
         raise
-    entry.write("found" if entry.facts["found"] else "done")
+    entry.write(entry.facts.get("status") or ("found" if entry.facts["found"] else "done"))
 
 
 def is_recorded(folder: Path, overrides: Sequence[str], error: Exception) -> bool:
@@ -187,12 +195,29 @@ def read_sweep(folder: Path, results: bool = True) -> Sweep:
         with contextlib.suppress(*DAMAGE):  # a cell with a damaged entry counts as waiting
             cell = _read_cell(path, results)
             known[cell.overrides] = cell
+    refused = tuple((tuple(overrides), sentence) for overrides, sentence in plan.get("refused", ()))
     if plan["cells"] is None:  # a search: cells in the order in which they began
         cells = sorted(known.values(), key=lambda cell: cell.began or 0)
     else:
         cells = [known.get(tuple(overrides), Cell(tuple(overrides))) for overrides in plan["cells"]]
+        cells = [_or_refused(cell, refused) for cell in cells]
     fixed, swept = tuple(plan["fixed"]), tuple(plan["swept"])
-    return Sweep(folder, plan["command"], fixed, swept, plan["trials"], tuple(cells))
+    return Sweep(folder, plan["command"], fixed, swept, plan["trials"], tuple(cells), refused)
+
+
+def why_refused(overrides: Sequence[str], refused: Sequence[tuple[Sequence[str], str]]) -> str:
+    """Return why a cell cannot work; "" if it was not refused at the start.
+
+    Args:
+        overrides: of the cell. refused: of ``Sweep.refused``, or of ``sweep.json``.
+    """
+    return next((sentence for wanted, sentence in refused if {*wanted} <= {*overrides}), "")
+
+
+def _or_refused(cell: Cell, refused: Sequence[tuple[Sequence[str], str]]) -> Cell:
+    """Return a cell, refused if it was refused at the start and has no result of an earlier command."""
+    sentence = "" if cell.status in FINISHED else why_refused(cell.overrides, refused)
+    return Cell(cell.overrides, "refused", error=sentence) if sentence else cell
 
 
 def _read_cell(path: Path, results: bool) -> Cell:

@@ -20,14 +20,32 @@ RUN_FILES = ("config.yaml", "metrics.jsonl", MODELS, "predictions.npz", "result.
 UNFINISHED = ".unfinished"  # marks the folder of a run that is in progress, or whose process was killed
 
 
-def begin_run(folder: Path, config_yaml: str) -> None:
-    """Create the folder of a run, mark it as unfinished and write its config. The caller must hold the run's lock."""
+def begin_run(folder: Path, config_yaml: str, about: Mapping[str, Any] | None = None) -> None:
+    """Create the folder of a run, mark it as unfinished and write its config. The caller must hold the run's lock.
+
+    Args:
+        about: what the mark says of the run until there is a result: "key", "command", "choices".
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "result.json", "report.md", MANIFEST):
+    for name in ("config.yaml", "result.json", "report.md", MANIFEST, UNFINISHED):
         for partial in folder.glob(f".{name}.*"):
             partial.unlink()
-    (folder / UNFINISHED).touch()
+    write_text(folder / UNFINISHED, json.dumps(dict(about or {}), indent=1) + "\n")
     write_text(folder / "config.yaml", config_yaml)
+
+
+def note_failure(folder: Path, error: str) -> None:
+    """Add the error that ended a run to its mark, so that a reader of the folder learns why it is unfinished."""
+    write_text(folder / UNFINISHED, json.dumps({**read_mark(folder), "error": error}, indent=1) + "\n")
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """Return what the mark of an unfinished run says: "key", "command", "choices", "error"; {} if it says nothing."""
+    try:
+        mark = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # of a version that wrote an empty mark
+        return {}
+    return mark if isinstance(mark, dict) else {}
 
 
 def finish_run(folder: Path) -> None:
@@ -86,6 +104,7 @@ FILES = {  # that a report reads: what each is for, and what writes it
 }
 OPTIONAL = {  # files that a report reads if they exist
     "attention.npz": ("the attention maps of the teacher", "kd.run writes it if the teacher has spatial gates"),
+    "training_views.npz": ("the logits on training images", "kd.run writes it together with predictions.npz"),
 }
 
 
@@ -194,7 +213,7 @@ def picked(training: Mapping[str, Any]) -> float:
 
 def batch_sizes(result: Mapping[str, Any]) -> list[str]:
     """Return the names of the timed batch sizes, smallest first: ["batch_1", "batch_64"]."""
-    return sorted(result["teacher"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
+    return sorted(result["student"]["latency_ms"], key=lambda name: int(name.split("_")[-1]))
 
 
 def is_calm(cost: Mapping[str, Any], batch: str | None = None) -> bool:

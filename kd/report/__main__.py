@@ -1,4 +1,4 @@
-"""``python -m kd.report FOLDER``: make the report of a run or of a sweep again, from its files alone."""
+"""``python -m kd.report FOLDER``: make the report of a run or of a sweep again, or the front page of all runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from kd.records.run_folder import FILES, OPTIONAL, load_json, read_part
-from kd.report.run.report import write_report
 from kd.report.run.tables import seeds_rows, terminal_table
 from kd.report.text import markdown_table
-from kd.runtime.console import display_folder
+from kd.runtime.console import display_folder, print_line
 from kd.runtime.streams import open_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from kd.report.index.watch import is_empty_outputs, is_outputs
     from kd.report.sweep.comparison import settings_of
     from kd.report.sweep.tables import COLUMNS, OVER
 
@@ -25,13 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kd.report",
         description="Make the report of a run or of a sweep again, from the files in its folder alone, and print its "
-        "table. A sweep may still be running. For several runs that differ only in their seed, also print mean and "
-        "standard deviation. From a run this reads "
+        "table; of an outputs folder make index.html, one page with all its runs and sweeps. A sweep may still be "
+        "running. For several runs that differ only in their seed, also print mean and standard "
+        "deviation. From a run this reads "
         + ", ".join(FILES)
         + f" and, if it exists, {', '.join(OPTIONAL)}; from a sweep its ledger and the runs that it lists.",
         epilog="Exit code 2: a file is missing or damaged; the message says which one.",
     )
-    parser.add_argument("folder", nargs="+", type=display_folder, help="outputs/runs/NAME or outputs/sweeps/NAME")
+    parser.add_argument(
+        "folder", nargs="+", type=display_folder, help="outputs/runs/NAME, outputs/sweeps/NAME, or outputs"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="keep the page of an outputs folder up to date, until Ctrl-C"
+    )
     alone = parser.add_mutually_exclusive_group()
     for style in ("latex", "markdown"):
         help_text = f"only print the sweep's table as {style}: mean ± std (n), bold where significant"
@@ -60,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed, results = False, []
     for folder in chosen.folder:
         try:
-            if chosen.style or has_table_options or os.path.isfile(folder / "sweep.json"):
+            if not (chosen.style or has_table_options) and (is_outputs(folder) or is_empty_outputs(folder)):
+                _report_outputs(folder, chosen.watch)
+            elif chosen.watch:
+                raise ValueError(f"--watch follows an outputs folder, which holds runs/ or sweeps/; {folder} does not")
+            elif chosen.style or has_table_options or os.path.isfile(folder / "sweep.json"):
                 _report_sweep(folder, chosen.style, against=settings_of(chosen.against), **shape)
             else:
                 results.append(_report_run(folder))
@@ -78,11 +88,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report_run(folder: Path) -> dict[str, Any]:
+    from kd.report.run.report import write_report  # imports what draws figures
+
     paths = write_report(folder)
     result = read_part(folder, "result.json", load_json)
     print(terminal_table(result))
     print(f"Report: {paths['report']} with {len(paths) - 1} figures\n")
     return result
+
+
+def _report_outputs(folder: Path, is_watched: bool) -> None:
+    """Write the front page of an outputs folder; with ``is_watched`` until Ctrl-C."""
+    from kd.report.index.watch import is_empty_outputs, summary, watch, write_index
+
+    if not is_watched:
+        if is_empty_outputs(folder):
+            raise ValueError(f"{folder} holds no runs yet: `python -m kd.run outputs={folder}` makes the first one")
+        path, index = write_index(folder)
+        print(f"{summary(index)}\nFront page: {path}\n")
+        return
+    print(f"Front page: {folder / 'index.html'}, written again whenever something changes, until Ctrl-C", flush=True)
+    try:
+        watch(folder, lambda index: print_line(summary(index)))
+    except KeyboardInterrupt:
+        print("It stays as it is now; the same command goes on.")
 
 
 def _report_sweep(folder: Path, style: str | None, **shape: Any) -> None:

@@ -12,9 +12,10 @@ batch norms that are not subclasses of ``nn.BatchNorm``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.utils import _sync_module_states
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,6 +33,7 @@ from kd.runtime.sync_batch_norm import SyncBatchNorm
 
 # the others wait by gloo while the main process fills a store, decodes images or measures latencies
 TIMEOUT = timedelta(hours=12)
+LARGEST_BUCKET = 25 * 2**20  # bytes of gradients that are sent together where DDP does not send them
 FIRST_BUCKET = 2**20  # bytes of gradients that DDP sends together, before the first 25 MB
 GPU_TIMEOUT = timedelta(minutes=30)  # of NCCL, which waits for gradients, with every GPU at 100 %
 
@@ -123,6 +126,25 @@ class World:
         """
         return step if self.size == 1 else DistributedStep(step, self)
 
+    def wrap_synced(self, step: nn.Module) -> Callable[..., Any]:
+        """Return ``step`` with batch norms of the global batch, of whose gradients nothing is sent: see ``average``."""
+        return step if self.size == 1 else SyncedStep(step)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one device by their means over all processes, which have the same number and shapes."""
+        if self.size == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            waiting = [tensor for tensor in tensors if tensor.dtype == dtype]
+            while waiting:
+                sizes = itertools.accumulate(tensor.nbytes for tensor in waiting)
+                count = max(1, sum(size <= LARGEST_BUCKET for size in sizes))
+                bucket, waiting = waiting[:count], waiting[count:]
+                flat = torch.cat([tensor.reshape(-1) for tensor in bucket]).div_(self.size)
+                dist.all_reduce(flat)
+                for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                    tensor.copy_(mean.view(tensor.shape))
+
     def no_sync(self, step: Callable[..., Any]) -> AbstractContextManager[None]:
         """Inside the block a backward pass of ``wrap_ddp``'s module only adds gradients; a later one sends the sum."""
         return nullcontext() if self.size == 1 else step.no_sync()
@@ -184,7 +206,7 @@ class DistributedStep:
     def __call__(self, *inputs: Any) -> Any:
         if not self.is_decided:
             self._decide(inputs)
-        with self._global_statistics(), nullcontext() if self.sends else self.ddp.no_sync():
+        with global_statistics(self.norms), nullcontext() if self.sends else self.ddp.no_sync():
             return self.ddp(*inputs)
 
     @contextmanager
@@ -212,7 +234,7 @@ class DistributedStep:
     def _decide(self, inputs: tuple[Any, ...]) -> None:
         """Run the first step forward, and replace DDP by a quicker one if its loss depends on every parameter."""
         self.is_decided = True
-        with self._global_statistics():
+        with global_statistics(self.norms):
             self.inner.output = self.inner.step(*inputs)
         some_unused = not reaches(self.inner.output[0], (p for p in self.inner.parameters() if p.requires_grad))
         if self.world.all_reduce_max(int(some_unused)):
@@ -221,17 +243,37 @@ class DistributedStep:
         del self.ddp  # and its memory
         self.ddp = _DDP(self.inner, find_unused_parameters=False, init_sync=False)  # the first one made all alike
 
-    @contextmanager
-    def _global_statistics(self) -> Iterator[None]:
-        """Make batch norms global inside the block alone: copies, state dicts and evaluation never see that class."""
-        kinds = [type(norm) for norm in self.norms]
-        try:
-            for norm in self.norms:
-                norm.__class__ = SyncBatchNorm
-            yield
-        finally:
-            for norm, kind in zip(self.norms, kinds, strict=True):
-                norm.__class__ = kind
+
+class SyncedStep:
+    """``step`` with statistics of the global batch in every batch norm while it runs forward, and without DDP."""
+
+    def __init__(self, step: nn.Module):
+        self.step = step
+        self.norms = [module for module in step.modules() if isinstance(module, _BatchNorm)]
+        _sync_module_states(step, dist.distributed_c10d._get_default_group(), LARGEST_BUCKET, 0, [])
+
+    def __call__(self, *inputs: Any) -> Any:
+        with global_statistics(self.norms):
+            return self.step(*inputs)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def renew(self) -> None:
+        """Nothing to do: ``World.average`` gets the gradients that are there."""
+
+
+@contextmanager
+def global_statistics(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Make batch norms global inside the block alone: copies, state dicts and evaluation never see that class."""
+    kinds = [type(norm) for norm in norms]
+    try:
+        for norm in norms:
+            norm.__class__ = SyncBatchNorm
+        yield
+    finally:
+        for norm, kind in zip(norms, kinds, strict=True):
+            norm.__class__ = kind
 
 
 class _Once(nn.Module):

@@ -67,6 +67,22 @@ def locked_at_once(lock: Path) -> Iterator[bool]:
         held.release()
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process holds ``lock`` now. Nothing is written and nothing waits; False where locks do not work."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # ends with the file
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _write_holder(lock: Path) -> None:
     with suppress(OSError):  # only for the line that a waiting process prints
         lock.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")

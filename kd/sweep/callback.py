@@ -7,25 +7,21 @@ called both by the callback and when the command ends.
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd.config.callback import refusing
 from kd.config.checks import check_length, check_outputs
 from kd.config.command_line import as_value, expand_homes
-from kd.config.errors import explain_error, restore_hydra_errors, values_of
+from kd.config.errors import restore_hydra_errors
 from kd.config.keys import FROM_ENVIRONMENT, key_of
 from kd.config.wandb_names import as_group
 from kd.records.ledger import FINISHED, begin_sweep, read_sweep
@@ -38,12 +34,11 @@ from kd.sweep.cores import share_cores
 from kd.sweep.monitor import SweepMonitor, progress_of
 from kd.sweep.naming import NOT_IN_NAMES, command_of, grid_cells, sweep_name
 from kd.sweep.one_pass import register_launcher
+from kd.sweep.refusals import check_jobs_of, launch_only, show_refused, without_helpers
 from kd.tracking.wandb_environment import find_agent
 
 # as in kd/run.py, which the workers of a launcher do not import
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper/sampler)/")
-MAX_CHECKED_VALUES = 24  # values of one setting that are checked: each takes a tenth of a second
-MAX_JOBS = 100_000  # jobs of a sweep
 _monitor: SweepMonitor | None = None  # of the multirun that this process has started
 _failed = 0  # how many of its jobs failed or are missing, once it is over
 
@@ -60,43 +55,6 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         finish()
-
-
-def preflight_values(config: DictConfig, swept: Sequence[Override], fixed: Sequence[str]) -> None:
-    """Check every value of each swept setting, with the other settings at their first value; at most ``TRIED`` each.
-
-    Raises:
-        ValueError: as for ``check_jobs``.
-    """
-    from kd.pipeline.preflight import check_jobs
-
-    for o in swept:
-        if o.get_key_element() in ("outputs", "sweep"):
-            raise ValueError(f"{o.input_line}: a sweep has one folder; start one sweep for each")
-    values = {o.get_key_element(): list(islice(values_of(o), MAX_JOBS + 1)) for o in swept}
-    for o in swept:
-        if not values[o.get_key_element()]:
-            raise ValueError(f"{o.input_line} has no value")
-    if math.prod(map(len, values.values())) > MAX_JOBS:
-        raise ValueError(f"the sweep has more than {MAX_JOBS:,} cells")
-    first = {key: own[0] for key, own in values.items()}
-    cells = [first, *({**first, key: value} for key, own in values.items() for value in sample_values(own))]
-    name = config.hydra.job.config_name
-    of_hydra = [o for o in config.hydra.overrides.hydra if key_of(o) != "hydra.mode"]
-
-    def composed(cell: Mapping[str, str]) -> DictConfig:
-        overrides = [*fixed, *(f"{key}={value}" for key, value in cell.items())]
-        try:
-            return compose(name, [*of_hydra, *overrides], return_hydra_config=True)
-        except Exception as error:
-            raise ValueError(explain_error(error, overrides, name)) from error
-
-    check_jobs(map(composed, cells))
-
-
-def sample_values(values: Sequence[str]) -> Sequence[str]:
-    """Return the values after the first; at most ``TRIED``, evenly spaced, including the last."""
-    return values[: 0 : -max(1, -(-(len(values) - 1) // MAX_CHECKED_VALUES))]
 
 
 def _start(config: DictConfig) -> None:
@@ -141,7 +99,8 @@ def _start(config: DictConfig) -> None:
             f"the search compares cells of different data sets: {', '.join(data_keys)} changes the validation images, "
             "so validation accuracies are not comparable. Search within one data set"
         )
-    preflight_values(config, swept, [o.input_line for o in overrides if o not in swept])
+    cells_of = without_helpers(swept, parser)
+    refused = check_jobs_of(config, cells_of, [o.input_line for o in overrides if o not in swept])
     outputs = Path(config.outputs).expanduser().absolute()
     if "${" in str(outputs):
         raise ValueError(f"Hydra reads outputs={outputs} as an interpolation; use a folder without ${{ in its name")
@@ -154,12 +113,14 @@ def _start(config: DictConfig) -> None:
     check_outputs(str(folder), "hydra.sweep.dir")
     command = command_of(given, outputs, folder)
     _fix_paths(config, {"hydra.sweep.dir": str(folder)}, {"outputs": str(outputs), **of_environment(config.tracking)})
+    launch_only(config, swept, cells_of, refused)
     before = len(list((folder / "cells").glob("*.json")))
     trials = before + config.hydra.sweeper.n_trials if is_search else None
     keys = [key_of(o.get_key_element()) for o in swept]
     lasting = [o for o in fixed if key_of(o).split(".")[0].split("/")[0] not in NOT_IN_NAMES]
-    cells = None if is_search else grid_cells(swept)
-    begin_sweep(folder, command, fixed, lasting, keys, cells, trials)
+    cells = None if is_search else grid_cells(cells_of)
+    begin_sweep(folder, command, fixed, lasting, keys, cells, trials, [(r.overrides, r.sentence) for r in refused])
+    show_refused(refused)
     share_cores(config.hydra.launcher._target_, len(cells) if cells else config.hydra.sweeper.get("n_jobs", 1))
     user_warnings.forget_shown(folder)
     tracking = OmegaConf.to_container(config.tracking, resolve=True)
@@ -198,7 +159,7 @@ def finish(report: bool = True) -> int:
     """Close the sweep of this process, if any: print the summary, make the report.
 
     Returns:
-        How many cells failed or are missing.
+        How many cells failed or are missing. Refused cells do not count, unless no cell finished.
     """
     global _monitor, _failed
     if _monitor is None:
@@ -207,6 +168,8 @@ def finish(report: bool = True) -> int:
     sweep = monitor.stop()
     missing = ("failed",) if sweep.trials else ("failed", "lost", "running", "waiting")
     _failed = sweep.count(*missing)
+    if sweep.count("refused") and not sweep.count(*FINISHED):  # refused cells alone are no failure, but nothing ran
+        _failed = max(1, _failed)
     from kd.runtime.console import display_path, print_line
 
     if not any(map(monitor.is_new, sweep.cells)):
@@ -216,7 +179,7 @@ def finish(report: bool = True) -> int:
     for cell in sweep.cells:
         if cell.status == "failed":
             print_line(f"failed: {' '.join(map(format_override, cell.overrides))}\n  {cell.error}")
-    if _failed:
+    if sweep.count(*missing):
         print_line(f"The same command runs the missing cells:\n  {sweep.command}")
     if report:
         try:
@@ -251,7 +214,14 @@ def _report(monitor: SweepMonitor) -> None:
             "grid": group_rows(groups(sweep)),
             "fronts": [row for view in views(sweep) for row in front_rows(view, points(view))],
         },
-        summary={"cells": {"finished": sweep.count(*FINISHED), "failed": sweep.count("failed"), "all": sweep.total}},
+        summary={
+            "cells": {
+                "finished": sweep.count(*FINISHED),
+                "failed": sweep.count("failed"),
+                "refused": sweep.count("refused"),
+            }
+            | {"all": sweep.total}
+        },
         **monitor.tracking,
     )
     print_line(f"{hint}\nsend all: wandb sync {display_path(monitor.outputs / 'wandb')}")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd.config.keys import key_of
 from kd.config.search_objective import metric_values, needs_latency
-from kd.records.ledger import is_recorded, job_entry, read_plan
+from kd.records.ledger import is_recorded, job_entry, read_plan, why_refused
 from kd.records.run_folder import is_calm
 from kd.runtime.console import slow_down
 from kd.runtime.errors import explain_os_error
@@ -45,11 +45,22 @@ def run_sweep_job(cfg: DictConfig, choices: Mapping[str, str], command: str) -> 
     share_shown(folder)
     exit_with_parent(int(os.environ.get(SWEEP_PID_VARIABLE, 0)))  # the worker of a launcher on this machine
     swept = [override for override in job.overrides.task if key_of(override) in plan["swept"]]
+    if not is_search and why_refused(swept, plan.get("refused", ())):
+        return None
     try:
         with job_entry(folder, swept) as entry:
-            from kd.pipeline.execute import run  # imports torch, which takes seconds: the ledger already shows the job
+            # these import torch, which takes seconds: the ledger already shows the job
+            from kd.pipeline.execute import make_plan, run
+            from kd.pipeline.preflight import MethodRefused
 
-            outcome = run(cfg, choices, None, command, one_pass.take_plan(cfg, choices))
+            try:
+                run_plan = one_pass.take_plan(cfg, choices) or make_plan(cfg, choices)
+            except MethodRefused as error:
+                entry.refuse(str(error))
+                if is_search:
+                    raise
+                return None
+            outcome = run(cfg, choices, None, command, run_plan)
             entry.finish(outcome.folder, outcome.result, outcome.reused)
             return objective_values(outcome, cfg) if is_search else None
     except Exception as error:

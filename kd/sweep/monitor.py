@@ -47,7 +47,7 @@ class SweepMonitor:
         sweep = read_sweep(self.folder, results=False)
         for number, cell in enumerate(sweep.cells, 1):
             is_over = cell.seconds is not None  # a running job whose run folder is finished has the status "found", too
-            ended = is_over and cell.status in (*FINISHED, "failed") and self.is_new(cell)
+            ended = is_over and cell.status in (*FINISHED, "failed", "refused") and self.is_new(cell)
             if ended and cell.overrides not in self.reported:
                 self.reported.add(cell.overrides)
                 print_line(line_of(cell, number, sweep.total))
@@ -62,8 +62,9 @@ class SweepMonitor:
 def line_of(cell: Cell, number: int, total: int) -> str:
     """Return the outcome of one job in a line."""
     overrides = " ".join(map(format_override, cell.overrides)) or "(nothing swept)"
-    if cell.status == "failed":
-        return f"cell {number}/{total} FAILED  {overrides}\n  {cell.error}"
+    if cell.status in ("failed", "refused"):
+        words = "FAILED" if cell.status == "failed" else cell.status
+        return f"cell {number}/{total} {words}  {overrides}\n  {cell.error}"
     status = "reused" if cell.status == "found" else cell.status
     return f"cell {number}/{total} {status}  {overrides}  validation {100 * cell.value:.2f} %  {cell.seconds:.0f} s"
 
@@ -73,11 +74,11 @@ def progress_of(sweep: Sweep, is_new: Callable[[Cell], bool]) -> str:
     from kd.runtime.console import format_minutes
 
     failed = sum(cell.status == "failed" and is_new(cell) for cell in sweep.cells)  # jobs that failed earlier run again
-    left = sweep.total - sweep.count(*FINISHED) - failed
+    refused = sweep.count("refused")
+    left = sweep.total - sweep.count(*FINISHED) - failed - refused
     parts = [f"{sweep.count(*FINISHED)} of {sweep.total} finished"]
-    parts += [
-        f"{count} {status}" for status, count in (("running", sweep.count("running")), ("failed", failed)) if count
-    ]
+    counts = {"running": sweep.count("running"), "failed": failed, "refused": refused}
+    parts += [f"{count} {status}" for status, count in counts.items() if count]
     new = [cell for cell in sweep.cells if cell.status == "done" and is_new(cell)]
     spent = [max(0.0, cell.seconds - cell.teaching) for cell in new]
     if left and spent:

@@ -79,8 +79,7 @@ class CachedTeacher:
                 f"holds {actual} and should hold float32 {list(shape)} (epochs, views of images, classes)"
             )
         for epoch, logits in enumerate(self.logits, start=1):
-            order = loader.order(epoch)
-            shown = [view * self.images + order for view in range(loader.views)]
+            shown = [view * self.images + positions for view, positions in enumerate(loader.shown_by_view(epoch))]
             bad = int((~np.isfinite(logits[np.concatenate(shown)])).any(-1).sum())
             if bad:
                 raise self._refusal(

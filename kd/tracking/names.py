@@ -39,8 +39,8 @@ NETWORK_SUMMARY = {
 }
 # settings and choices that do not describe a teacher, or a baseline
 UNRELATED_SETTINGS = {
-    "teacher": ("baseline.", "kd.", "baseline_kd.", "student.", "train.student."),
-    "baseline": ("kd.", "teacher.", "attention.", "train.teacher."),
+    "teacher": ("baseline.", "kd.", "baseline_kd.", "second_augment.", "student.", "train.student."),
+    "baseline": ("kd.", "second_augment.", "teacher.", "attention.", "train.teacher."),
 }
 
 
@@ -113,6 +113,20 @@ def flatten_result(result: Mapping[str, Any], prefix: str = "") -> Iterator[tupl
             yield from flatten_result(value, f"{prefix}{name}/")
         elif value is not None and not isinstance(value, (list, tuple)):
             yield f"{prefix}{name}", to_python(value)
+
+
+def flatten_gradients(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the log with single numbers in place of its list "gradients".
+
+    The latest measurement is "gradients/<term>/share", and so on; that before the first step is
+    "gradients_at_start/<term>/share", because it may be of the same epoch as another.
+    """
+    numbers = {name: value for name, value in row.items() if name != "gradients"}
+    for entry in row.get("gradients") or ():
+        for prefix in ("gradients", *(["gradients_at_start"] if entry["progress"] == 0 else [])):
+            for name, value in flatten_result(entry["terms"]):
+                numbers[f"{prefix}/{name}"] = value
+    return numbers
 
 
 def drop_free_text(row: Mapping[str, Any]) -> dict[str, Any]:

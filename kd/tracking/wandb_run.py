@@ -38,7 +38,7 @@ from kd.tracking import wandb_service
 from kd.tracking.claim import Claim
 from kd.tracking.guard import Guard, error_line
 from kd.tracking.media import load_media, make_artifact
-from kd.tracking.names import artifact_metadata, run_summary
+from kd.tracking.names import artifact_metadata, flatten_gradients, run_summary
 from kd.tracking.wandb_files import RunSegments, has_unsynced, read_progress
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,8 @@ class WandbRun:
             self._wandb.define_metric("epoch", hidden=True)  # an axis, no curve
             self._wandb.define_metric(f"{stage}/*", step_metric="epoch")
             self._stages.add(stage)
-        values = {name if name == "epoch" else f"{stage}/{name}": value for name, value in row.items()}
+        row_of_numbers = flatten_gradients(row)
+        values = {name if name == "epoch" else f"{stage}/{name}": value for name, value in row_of_numbers.items()}
         del values[f"{stage}/stage"]
         step = len(self._rows)
         self._rows.append(row)

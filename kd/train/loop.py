@@ -31,6 +31,7 @@ def fit(
     pick_by: str = "accuracy",
     checkpoints: CheckpointFolder | None = None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
+    measure_gradients: bool = True,
 ) -> dict[str, Any]:
     """Train ``network`` in place, up to the weights of the epoch that validation picks.
 
@@ -43,6 +44,7 @@ def fit(
         checkpoints: where the training resumes from and saves to.
         log: gets one row per epoch, see ``metrics.jsonl`` in docs/outputs.md. A training that resumes first logs the
             rows of the epochs before its checkpoint again.
+        measure_gradients: put the gradient of each term into some rows; see ``kd.train.meter``. It changes no weight.
 
     Returns:
         ``{"epochs", "best_epoch", "picked_by", "best_val_accuracy", "last_val_accuracy", "seconds"}``. "best" is the
@@ -66,6 +68,7 @@ def fit(
         pick_by=pick_by,
         checkpoints=checkpoints,
         log=log,
+        measure_gradients=measure_gradients,
     )
     with training.manager.stop_on_interrupt():
         while not training.is_over:

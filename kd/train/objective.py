@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from kd.config.weights import WeightSetting
+from kd.data.samplers import BLOCKS, check_sampler
 from kd.interfaces import Batch, Context, Outputs
+from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
 
 
@@ -55,7 +59,23 @@ class Objective(nn.Module):
             if not (hasattr(term, "needs") and hasattr(term, "setup")):
                 kind = type(term).__name__
                 raise ValueError(f"kd.terms.{name}: {kind} has no needs or no setup; see docs/add-a-method.md")
+        samplers = {name: sampler for name in active if (sampler := getattr(terms[name], "sampler", None))}
+        if len(set(samplers.values())) > 1:
+            named = ", ".join(f"{name} for {sampler}" for name, sampler in samplers.items())
+            raise ValueError(
+                f"kd.terms ask for several samplers ({named}), and a training has one: combine other methods"
+            )
+        self.sampler: str | None = next(iter(samplers.values()), None)  # what a batch holds beside its images
+        check_sampler(self.sampler)
+        several = [name for name in active if getattr(terms[name], "views", 1) > 1]
+        if self.sampler and several:
+            raise ValueError(
+                f"kd.terms ask for several views of each image ({', '.join(several)}) and for {self.sampler} beside "
+                f"them ({', '.join(samplers)}), and a training shows one of the two: combine other methods"
+            )
         self.extends = False  # whether a larger network than the student is deployed
+        self.weight_settings: Mapping[str, WeightSetting] = {}  # by term, for messages
+        self.balance: dict[str, float] = {}  # by term: see ``balance_to``
 
     @property
     def needs(self) -> frozenset[str]:
@@ -73,12 +93,47 @@ class Objective(nn.Module):
     @property
     def views(self) -> int:
         """The views of each image that the terms compare: the most that a term names as ``views``, else 1."""
-        return max(getattr(term, "views", 1) for term in self.terms.values())
+        return max(views_of(term) for term in self.terms.values())
+
+    @property
+    def second_augment(self) -> bool:
+        """Whether a term of several views wants the second one made by ``second_augment``."""
+        return any(views_of(term) > 1 and getattr(term, "second_augment", False) for term in self.terms.values())
 
     @property
     def label_readers(self) -> list[str]:
         """The terms that need the label of every image: those with ``needs_labels``."""
         return [name for name, term in self.terms.items() if getattr(term, "needs_labels", False)]
+
+    @property
+    def label_terms(self) -> list[str]:
+        """The terms that are cross entropies with the labels: ``CrossEntropy``, or those with ``learns_labels``."""
+        return [
+            name
+            for name, term in self.terms.items()
+            if isinstance(term, CrossEntropy) or getattr(term, "learns_labels", False)
+        ]
+
+    @property
+    def aligning(self) -> list[nn.Module]:
+        """The terms that change the gradient of all but the labels' terms before a step: see ``kd.train.apart``."""
+        return [term for term in self.terms.values() if getattr(term, "aligns", False)]
+
+    @property
+    def added_terms(self) -> list[str]:
+        """The terms that are no ``label_terms``."""
+        return [name for name in self.terms if name not in self.label_terms]
+
+    def balance_to(self, shares: Mapping[str, float]) -> None:
+        """Let the start of the training choose the weights of terms: see ``kd.train.balance``.
+
+        The chosen weights are a buffer, so that checkpoints hold them. Until then they are those of the settings.
+
+        Args:
+            shares: by term, its gradient on the student as a multiple of the labels' gradient.
+        """
+        self.balance = dict(shares)
+        self.register_buffer("balanced", torch.tensor([float(self.weights[name]) for name in self.balance]))
 
     def bind(self, context: Context) -> nn.Module:
         """Give networks and data set to terms that need them; return the module to train.
@@ -112,13 +167,25 @@ class Objective(nn.Module):
             term.setup(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of the terms, and each of them.
+
+        Of a batch of several views a term sees as many as it names (``views``, else 1), the first ones, so a method of
+        one view does beside a method of two what it does alone. A term with ``every_view``, such as the cross entropy
+        with the labels, sees all.
+        """
         parts = {  # outside its window a term is not computed: it costs nothing, and its adapters stay unchanged
-            name: term(student, teacher, batch)
+            name: term(*_seen(term, student, teacher, batch))
             if self.counts(name, batch.progress if self.schedule else 1.0)
             else student.logits.new_zeros(())
             for name, term in self.terms.items()
         }
         return sum(self.weight(name, batch) * part for name, part in parts.items()), parts
+
+    def split(self, parts: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the weighted sum of the labels' terms and that of all others, from the parts of ``forward``."""
+        labels = self.label_terms
+        both = [name for name in parts if name in labels], [name for name in parts if name not in labels]
+        return tuple(sum(self.weight(name, batch) * parts[name] for name in names) for names in both)
 
     def counts(self, name: str, progress: float) -> bool:
         """Whether a term is active at this point of the training."""
@@ -127,6 +194,30 @@ class Objective(nn.Module):
 
     def weight(self, name: str, batch: Batch) -> float | Tensor:
         """Return the weight of a term at this point of the training."""
-        if name not in self.schedule:
-            return self.weights[name]
-        return self.weights[name] * window(batch.progress, **self.schedule[name])
+        return self.weight_at(name, batch.progress)
+
+    def weight_at(self, name: str, progress: float) -> float | Tensor:
+        """Return the weight of a term when this share of the training is done."""
+        full = self.full_weight(name)
+        return full if name not in self.schedule else full * window(progress, **self.schedule[name])
+
+    def full_weight(self, name: str) -> float | Tensor:
+        """Return the weight of a term inside its window, after its rise."""
+        return self.balanced[list(self.balance).index(name)] if name in self.balance else self.weights[name]
+
+
+def views_of(term: nn.Module) -> int:
+    """The views of each image that a term compares, or the blocks of rows of its sampler."""
+    return BLOCKS.get(getattr(term, "sampler", None)) or getattr(term, "views", 1)
+
+
+def _seen(
+    term: nn.Module, student: Outputs, teacher: Outputs | None, batch: Batch
+) -> tuple[Outputs, Outputs | None, Batch]:
+    """Return what a term sees of a batch of several views."""
+    views = views_of(term)
+    if views >= batch.views or getattr(term, "every_view", False):
+        return student, teacher, batch
+    batch = batch.first_views(views)
+    count = len(batch.index)
+    return student.first_rows(count), teacher and teacher.first_rows(count), batch

@@ -13,9 +13,11 @@ from torch import nn
 
 from kd.runtime.errors import first_line
 from kd.runtime.text import did_you_mean
+from kd.train.dot import DOT
 from kd.train.layers import Groups, groups_of
 
 # timm has these; known without importing it, which takes seconds
+OWN_OPTIMIZERS = {"dot": DOT}  # beside timm's
 COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
 
 
@@ -24,10 +26,13 @@ class Recipe:
     """How a network is trained. ``conf/train/default.yaml`` gives the reasons for the values."""
 
     epochs: int
-    optimizer: str = "adamw"  # any name that timm.optim knows; bias and norm weights are not decayed
+    optimizer: str = (
+        "adamw"  # any name that timm.optim knows, or of OWN_OPTIMIZERS; bias and norm weights are not decayed
+    )
     lr: float = 1e-3  # the peak of the schedule
     weight_decay: float = 0.05
     momentum: float = 0.9  # for optimisers that have one
+    delta: float = 0.075  # of ``kd.train.dot.DOT`` alone: its two momenta are momentum - delta and momentum + delta
     warmup: float = 0.1  # share of the steps in which the rate rises to lr; then half a cosine to 0
     label_smoothing: float = 0.0
     mixup: float = 0.0  # probability of mixing another training image into a view
@@ -44,6 +49,7 @@ class Recipe:
             ("lr", 0 < self.lr < math.inf, "above 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("delta", 0 <= self.delta < 1, "in [0, 1)"),
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
@@ -55,11 +61,13 @@ class Recipe:
         ):
             if not good:
                 raise ValueError(f"{name} must be {right}, got {getattr(self, name)}")
-        if self.optimizer not in COMMON_OPTIMIZERS:
+        if self.optimizer in OWN_OPTIMIZERS:
+            self._make(nn.Linear(1, 1), None)  # checks its numbers
+        elif self.optimizer not in COMMON_OPTIMIZERS:
             from timm.optim import list_optimizers
 
             if self.optimizer not in list_optimizers():
-                hint = did_you_mean(self.optimizer, list_optimizers())
+                hint = did_you_mean(self.optimizer, [*list_optimizers(), *OWN_OPTIMIZERS])
                 raise ValueError(f"timm has no optimizer {self.optimizer!r}{hint}")
             self._try()
 
@@ -73,6 +81,11 @@ class Recipe:
         except Exception as error:
             raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether the optimizer takes the gradients of labels and of other terms apart: see ``kd.train.apart``."""
+        return getattr(OWN_OPTIMIZERS.get(self.optimizer), "takes_parts", False)
+
     def optimizer_of(self, learned: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of all parameters, fused if it has such a kernel (AdamW: half the time per step).
 
@@ -83,8 +96,11 @@ class Recipe:
         return self._make(learned, by_layer)
 
     def _make(self, learned: nn.Module, by_layer: Callable[[nn.Module], Groups] | None) -> torch.optim.Optimizer:
-        from timm.optim import create_optimizer_v2, get_optimizer_class
+        from timm.optim import create_optimizer_v2, get_optimizer_class, param_groups_weight_decay
 
+        if self.optimizer in OWN_OPTIMIZERS:
+            groups = by_layer(learned) if by_layer else param_groups_weight_decay(learned, self.weight_decay)
+            return OWN_OPTIMIZERS[self.optimizer](groups, self.lr, self.momentum, self.delta, self.weight_decay)
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
         return create_optimizer_v2(
             learned,

@@ -91,7 +91,7 @@ class CheckpointManager:
         state = self.state
         self.whole = self.kept = False
         state.rows.append(row)
-        state.epoch, state.step, state.sums, state.rates = state.epoch + 1, 0, None, []
+        state.epoch, state.step, state.sums, state.rates, state.measured = state.epoch + 1, 0, None, [], []
         self.whole = True
         minutes = self.checkpoints.minutes if self.checkpoints else math.inf
         self._write_after(min(60 * minutes, WRITES_APART * self.took))

@@ -123,7 +123,7 @@ def form_of(step: TrainStep) -> tuple[Any, ...]:
     """Return what students in one stack have in common: modules, and the shapes of all tensors."""
     modules = tuple((name, type(module)) for name, module in step.named_modules())
     tensors = (*step.named_parameters(), *step.named_buffers())
-    return modules, tuple((name, t.shape, t.dtype, t.requires_grad) for name, t in tensors)
+    return modules, step.apart, tuple((name, t.shape, t.dtype, t.requires_grad) for name, t in tensors)
 
 
 def constants(steps: Sequence[TrainStep], changed: frozenset[str]) -> frozenset[str]:

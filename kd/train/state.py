@@ -38,6 +38,7 @@ class TrainState:
     pending: list[Tensor] = field(default_factory=list)  # results of the last steps, still on the device
     rates: list[float] = field(default_factory=list)  # learning rates of the steps
     rows: list[dict[str, Any]] = field(default_factory=list)  # of the log, one per epoch
+    measured: list[dict[str, Any]] = field(default_factory=list)  # gradients of the terms in this epoch, see ``Meter``
     best: dict[str, Any] = field(default_factory=lambda: {"val_accuracy": -1.0})
     seconds: float = 0.0  # duration of the training so far
     random: dict[str, Any] | None = None  # its random states, while other trainings use the process's generators
@@ -90,6 +91,7 @@ class TrainState:
             "rates": self.rates,
             "rows": self.rows,
             "best": self.best,
+            "measured": self.measured,
             "seconds": self.seconds,
             "each": each,
         }
@@ -107,6 +109,7 @@ class TrainState:
             self.averaged.network.load_state_dict(weights)
         for name in ("epoch", "step", "rates", "rows", "best", "seconds"):
             setattr(self, name, state[name])
+        self.measured = state.get("measured", [])  # a checkpoint of an earlier version has none
         each, rank = state["each"], self.world.rank
         if len(each) == self.world.size:
             self.sums = each[rank]["sums"]

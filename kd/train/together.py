@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from kd.interfaces import Batch, Outputs
@@ -23,6 +24,7 @@ from kd.runtime.console import Progress, print_line
 from kd.runtime.memory import is_out_of_memory
 from kd.runtime.signals import STEP_TIMEOUT, interruptible
 from kd.train.joint_step import JointStep
+from kd.train.meter import Ahead
 from kd.train.stack import Stack, form_of, map_batches
 from kd.train.training import Training
 from kd.train.trial import Choice, choose, free_memory
@@ -96,6 +98,9 @@ class _Pass:
             self.blocks = []  # other parameters learn now: the students are of other forms
         epoch, start = lead.position
         streams = _Streams(self.active, epoch, start)
+        for training in self.active:
+            with training.own_randomness():
+                training.meter.begin(partial(streams.look_ahead, training))
         for step in range(start, lead.loader.steps):
             done = lead.share_done(step)
             for training in self.active:
@@ -128,6 +133,10 @@ class _Pass:
 
     def _learn(self, parts: dict[Training, Part], number: int) -> None:
         """Let every block take a micro-batch; halve a stack that has no memory for it."""
+        for training in self.active:
+            if training.meter.is_due(number):
+                with training.own_randomness():
+                    training.meter.look(*parts[training])
         waiting = list(self.blocks)
         self.blocks = []
         while waiting:
@@ -286,15 +295,23 @@ class _Streams:
     def __init__(self, trainings: Sequence[Training], epoch: int, start: int):
         self.of = {training: training.loader.stream for training in trainings}
         self.lead = {stream: training for training, stream in reversed(self.of.items())}
-        self.batches = {stream: lead.loader.epoch(epoch, start=start) for stream, lead in self.lead.items()}
+        self.parts = {stream: _parts_of(lead, epoch, start) for stream, lead in self.lead.items()}
+
+    def look_ahead(self, training: Training, count: int) -> list[Part]:
+        """Return the next micro-batches of a training, which ``next`` returns again."""
+        return self.parts[self.of[training]].look_ahead(count)
 
     def next(self, done: float) -> dict[Training, Part]:
         """Return the next micro-batch of each training, with its teacher's answer."""
         parts = {}
-        for stream, lead in self.lead.items():
-            batch = next(self.batches[stream])._replace(progress=done)
-            parts[stream] = batch, lead.answer(batch)
+        for stream in self.lead:
+            batch, answer = next(self.parts[stream])
+            parts[stream] = batch._replace(progress=done), answer
         return {training: parts[stream] for training, stream in self.of.items()}
+
+
+def _parts_of(lead: Training, epoch: int, start: int) -> Ahead:
+    return Ahead((batch, lead.answer(batch)) for batch in lead.loader.epoch(epoch, start=start))
 
 
 def _end_epoch(training: Training) -> None:

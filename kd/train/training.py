@@ -24,10 +24,12 @@ from kd.runtime.console import Progress
 from kd.runtime.device import Device
 from kd.runtime.distributed import SINGLE_PROCESS, World
 from kd.runtime.rng import random_states, restore_random_states
+from kd.train.apart import Backward, BackwardApart, keeps_apart
 from kd.train.checkpoint import CheckpointFolder
 from kd.train.ema import ModelEma
 from kd.train.finite import check_due, check_finite, check_logits
 from kd.train.layers import Trunk
+from kd.train.meter import Ahead, Meter
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
 from kd.train.resume import CheckpointManager
@@ -60,6 +62,7 @@ class Training:
         checkpoints: CheckpointFolder | None = None,
         log: Callable[[dict[str, Any]], None] = lambda row: None,
         together: bool = False,
+        measure_gradients: bool = True,
     ):
         began = time.perf_counter()
         self.network, self.objective, self.loader, self.recipe = network, objective, loader, recipe
@@ -68,7 +71,8 @@ class Training:
         torch.manual_seed(loader.seed)  # for the adapters; the caller initialised the network
         device.to_device(network).train()
         first = next(loader.epoch(1))
-        two_images = first._replace(image=first.image[:2], target=first.target[:2], index=first.index[:2], views=1)
+        rows = {name: getattr(first, name)[:2] for name in ("image", "target", "index")}
+        two_images = first._replace(**rows, views=1, label_blocks=None)
         needs = objective.student_needs
         with torch.no_grad(), device.autocast():
             # on a copy: the statistics of batch norm must not change
@@ -76,9 +80,11 @@ class Training:
         objective.setup(example, self.answer(two_images))
         objective.to(device.device).train()
         torch.manual_seed(loader.seed + 1_000_003 * world.rank)  # for dropout: the same for every objective
-        self.train_step = TrainStep(network, objective, device, compile)
-        self.ddp = world.wrap_ddp(self.train_step)
-        self.optimizer = recipe.optimizer_of(self.train_step)
+        apart = keeps_apart(recipe, objective)
+        self.train_step = step = TrainStep(network, objective, device, compile, apart)
+        self.ddp = world.wrap_synced(step) if apart else world.wrap_ddp(step)
+        self.optimizer = recipe.optimizer_of(step)
+        self.backward = BackwardApart(step, self.optimizer, world) if apart else Backward(step)
         self.trunk = Trunk(self.train_step) if recipe.freeze_epochs else None
         self.averaged = ModelEma(network, recipe.ema) if recipe.ema else None
         self.evaluated = self.averaged.network if self.averaged else network
@@ -95,6 +101,8 @@ class Training:
         self.shares = [
             torch.tensor(world.shard_weight(n) * n / loader.batch_size, device=device.device) for n in loader.sizes
         ]
+        is_wanted = measure_gradients and (teacher is not None or len(objective.terms) > 1)
+        self.meter = Meter(self.train_step, self.state, loader.steps, recipe.epochs, stage, is_wanted)
         self.names = ["loss", *objective.terms, "train_accuracy"]
         self.progress = Progress(stage, recipe.epochs, loader.steps, self.state.epoch - 1, self.state.step, together)
 
@@ -137,12 +145,17 @@ class Training:
         """
         self.begin_epoch()
         micro_batches = self.loader.epoch(self.state.epoch, self.world.shard, self.state.step)
+        parts = Ahead((batch, self.answer(batch)) for batch in micro_batches)
+        self.meter.begin(parts.look_ahead)
         for step in range(self.state.step, self.loader.steps if stop is None else stop):
             done = self.share_done(step)
             self.begin_step(done)
             for number in range(self.loader.grad_accum_steps):
-                batch = next(micro_batches)._replace(progress=done)
-                self.learn(batch, self.answer(batch), number)
+                batch, answer = next(parts)
+                batch = batch._replace(progress=done)
+                if self.meter.is_due(number):
+                    self.meter.look(batch, answer)
+                self.learn(batch, answer, number)
             self.end_step(step)
             self.manager.on_step_end()
         if stop is None:
@@ -167,10 +180,11 @@ class Training:
         """Add the gradients of one micro-batch; ``number`` counts those of a step from 0."""
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        no_sync = self.world.no_sync(self.ddp) if number + 1 < len(self.shares) else nullcontext()
+        last = number + 1 == len(self.shares)
+        no_sync = nullcontext() if last else self.world.no_sync(self.ddp)
         with self.device.turns(), no_sync:
             loss, numbers = self.ddp(batch, answer)
-            loss.backward(self.shares[number])
+            self.backward.add(loss, self.shares[number], number, last)
         self.record(self.shares[number] * numbers, number)
 
     def record(self, numbers: Tensor, number: int) -> None:
@@ -190,7 +204,7 @@ class Training:
     def clip(self) -> None:
         """Clip the gradients, if the recipe says so."""
         if self.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.train_step.parameters(), self.recipe.clip_norm)
+            self.backward.clip(self.recipe.clip_norm)
 
     def after_step(self, step: int) -> None:
         """Do what follows the optimizer's step; raises as ``end_step``."""
@@ -222,7 +236,7 @@ class Training:
         check_logits(logits, self.stage, epoch)
         row |= {"val_accuracy": accuracy(logits, targets), "val_loss": nll(logits, targets)}
         row[picked] = PICKS[self.pick_by](logits, targets)
-        row |= {"lr": state.rates[-1], **self.progress.rate()}
+        row |= {"lr": state.rates[-1], **self.progress.rate(), **self.meter.rows()}
         row = {"stage": self.stage, "epoch": epoch, **row}
         if row[picked] >= state.best.get(picked, -1.0):  # among equal epochs the latest: it has seen more images
             best = copy.deepcopy(compacted(self.evaluated.state_dict()))
@@ -246,4 +260,10 @@ class Training:
             **{f"best_{name}": state.best[name] for name in ("val_accuracy", picked)},
             **{f"last_{name}": state.rows[-1][name] for name in ("val_accuracy", picked)},
             "seconds": self.manager.seconds(),
+            **self._balanced_weights(),
         }
+
+    def _balanced_weights(self) -> dict[str, Any]:
+        """Return the weights of all terms as they were in effect, if the start chose some of them."""
+        terms = self.objective.terms if self.objective.balance else ()
+        return {"weights": {name: float(self.objective.full_weight(name)) for name in terms}} if terms else {}

@@ -63,6 +63,8 @@ def choose(steps: Sequence[TrainStep], parts: Sequence[Part], most: int | None =
     limit = min(most or (len(steps) if device.type != "cpu" else MOST_ON_CPU), len(steps))
     timed: dict[int, float] = {}  # seconds a student, by the size of the stack
     own = 0.0
+    if steps[0].apart:
+        return Choice(1, reason="their gradients are kept apart")
     if limit < 2:
         return Choice(1, reason="stacks of one student")
     try:
@@ -176,10 +178,13 @@ def _exact_device(device: Device) -> Device:
 
 
 def _few(part: Part) -> Part:
-    """Return the first images of a batch, and their answer."""
+    """Return the first images of a batch, with all their views, and their answer."""
     (batch, answer), weight = part, part[0].class_weight
-    batch = _each_tensor(batch, lambda value: value[:IMAGES])._replace(class_weight=weight)
-    return batch, answer and _each_tensor(answer, lambda value: value[:IMAGES])
+
+    def first(value: Tensor) -> Tensor:
+        return value.unflatten(0, (batch.views, -1))[:, :IMAGES].flatten(0, 1)
+
+    return _each_tensor(batch, first)._replace(class_weight=weight), answer and _each_tensor(answer, first)
 
 
 def _small(part: Part, device: Device) -> Part:

@@ -89,7 +89,8 @@ GROUPS = {
         "kd",
         "method",
         "distillation methods: kd=NAME",
-        "reads: outputs of the teacher that a method reads. cached: whether the teacher's logits can be cached.\n"
+        "year: of the paper. reads: outputs of the teacher that a method reads. cached: whether it learns from cached\n"
+        "logits; – without a teacher. python -m kd.run -m 'kd=glob(*)' seed=0,1,2 compares all that fit a teacher.\n"
         "python -m kd.run kd=NAME kd.SETTING=VALUE uses one, kd=combine kd.terms=[NAME,NAME] several at once;\n"
         "python -m kd.zoo methods NAME explains its cost and its settings.",
         method,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.zoo.options import Entry, OptionFile, entry, read_option
+from kd.zoo.options import HEADER, Entry, OptionFile, entry, read_option
 
 OUTPUTS = ("logits", "embedding", "features", "class_maps")  # of a teacher, as in ``kd.interfaces.Outputs``
 NO_SETTINGS = {"terms", "weights", "schedule"}
@@ -26,13 +26,14 @@ def method(path: Path, *_: Any) -> Entry:
     needs, loss, terms = contents(option, path)
     reads = [name for name in OUTPUTS if name in needs]
     cached = needs <= LOGITS_ONLY if needs else None
-    cells = {"reads": ", ".join(reads) or "nothing", "cached": {True: "yes", False: "no", None: "–"}[cached]}
+    facts = {"reads": ", ".join(reads) or "nothing", "cached": {True: "yes", False: "no", None: "–"}[cached]}
+    cited = HEADER.match(option.header[0]) if option.header else None
     return entry(
         path,
         option,
         settings={key: value for key, value in option.node.items() if key not in NO_SETTINGS},
-        cells=cells,
-        facts={**{name: [text] for name, text in cells.items()}, "loss": loss},
+        cells={"year": cited[4] if cited else "–", **facts},
+        facts={**{name: [text] for name, text in facts.items()}, "loss": loss},
         data={"reads": reads, "cached": cached, "terms": terms},
     )
 

@@ -33,8 +33,8 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
     ),
     "Networks": (
         "`teacher`, `student` and `baseline` each hold these fields; `<role>` stands for one of the three. `baseline` "
-        "is null with `baseline=false`. Everything is measured on the test split, with the epoch that validation "
-        "picked. Evaluation and latency are float32, in eval mode.",
+        "is null with `baseline=false`, and `teacher` where no term of the method reads one. Everything is measured on "
+        "the test split, with the epoch that validation picked. Evaluation and latency are float32, in eval mode.",
         [
             Field("<role>.accuracy", "0 to 1", "share of test images whose class is predicted"),
             Field(
@@ -102,9 +102,9 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
         ],
     ),
     "Comparison": (
-        "Fields that need the baseline are null without one.",
+        "Fields that need the baseline are null without one, and those that need the teacher without a teacher.",
         [
-            Field("comparison.accuracy_difference", "-1 to 1", "student minus teacher"),
+            Field("comparison.accuracy_difference", "-1 to 1 or null", "student minus teacher"),
             Field("comparison.accuracy_gain", "-1 to 1 or null", "student minus baseline: the gain by distillation"),
             Field(
                 "comparison.gain_recovered",
@@ -122,6 +122,18 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
                 "comparison.params_reduction", "below 1", "1 minus the student's parameters divided by the teacher's"
             ),
             Field("comparison.macs_ratio", "ratio", "the teacher's multiply-accumulates divided by the student's"),
+        ],
+    ),
+    "Objective": (
+        "What the student learned from; [`kd.diagnose`](diagnose.md) reads it.",
+        [
+            Field("objective.reads", "list of text", "the outputs of the teacher that the method reads; empty: none"),
+            Field("objective.label_terms", "list of text", "names of the terms that learn the labels"),
+            Field(
+                "objective.temperature",
+                "number or null",
+                "T at which the terms soften the teacher's logits, the lowest of several; null: none does",
+            ),
         ],
     ),
     "Machine": (

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import kd.sweep.callback
+import kd.sweep.refusals
 from kd.config.callback import BeforeRun
 from kd.config.settings import overridable_keys
 from kd.run import main
@@ -301,7 +302,7 @@ REFUSED_TOO = {  # of the same kinds
     "train.student.ema=1": ("train.student.ema must be a number in (0, 1), or null, got 1",),
     "train.student.weight_decay=-1": ("train.student.weight_decay must be a number of 0 or more, got -1",),
     "train.student.optimizer=adamm": (
-        "train.student.optimizer must be an optimizer of timm, got 'adamm'; did you mean adam",
+        "train.student.optimizer must be an optimizer of timm, or dot, got 'adamm'; did you mean adam",
     ),
     "train.batch_size=many": ("train.batch_size must be a whole number of 2 or more, or auto, got 'many'",),
     "train.grad_accum_steps=0": ("train.grad_accum_steps must be a whole number", "got 0"),
@@ -455,15 +456,15 @@ def test_an_option_whose_term_is_no_method_is_refused(tmp_path, nowhere):
 
 
 def test_of_many_values_of_a_sweep_some_are_tried_the_last_among_them():
-    assert kd.sweep.callback.sample_values(list("a")) == [] and kd.sweep.callback.sample_values(list("abc")) == [
+    assert kd.sweep.refusals.sample_values(list("a")) == [] and kd.sweep.refusals.sample_values(list("abc")) == [
         "c",
         "b",
     ]
-    tried = kd.sweep.callback.sample_values([*map(str, range(1000))])
+    tried = kd.sweep.refusals.sample_values([*map(str, range(1000))])
     assert (
         tried[0] == "999"
-        and len(tried) <= kd.sweep.callback.MAX_CHECKED_VALUES
-        and len(tried) > kd.sweep.callback.MAX_CHECKED_VALUES / 2
+        and len(tried) <= kd.sweep.refusals.MAX_CHECKED_VALUES
+        and len(tried) > kd.sweep.refusals.MAX_CHECKED_VALUES / 2
     )
 
 

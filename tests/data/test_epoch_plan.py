@@ -87,7 +87,7 @@ def test_places_are_those_of_torch(augment, size):
 
 def test_a_large_epoch_is_computed_in_parts(monkeypatch):
     order, targets = np.random.default_rng(0).permutation(500), np.arange(500) % 7
-    arguments = order, targets, Chain([AUGMENTS["all"]], 16, 16), 1, 4, CPU, 0.4, 0.4, order
+    arguments = order, targets, [Chain([AUGMENTS["all"]], 16, 16)], 1, 4, CPU, 0.4, 0.4, order
     whole = plan_epoch(*arguments)
     monkeypatch.setattr(kd.data.epoch_plan, "ROWS", 64)
     parts = plan_epoch(*arguments)

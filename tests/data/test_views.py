@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kd.data.loader import Loader
+from kd.augment.chain import Chain
+from kd.augment.resized_crop import RandomResizedCrop
+from kd.data.loader import Loader, to_unit_range
 from kd.models.normalized import Normalized
 from kd.models.tiny_cnn import TinyCNN
 from kd.runtime.timer import Timer
@@ -13,7 +15,7 @@ from kd.store.store import Store
 from kd.teachers.live import LiveTeacher
 from kd.teachers.logit_cache import open_cache
 from kd.train.recipe import Recipe
-from tests.views import AUGMENT
+from tests.views import AUGMENT, SECOND
 
 CPU = torch.device("cpu")
 
@@ -34,10 +36,54 @@ def test_a_view_does_not_depend_on_how_many_there_are(dataset):
         assert torch.equal(double.image, triple.image[: len(double.image)])
 
 
+def test_the_second_view_may_be_made_another_way(dataset):
+    """It is that of a chain of its steps, and the first view stays as it was."""
+    same, other = (Loader(dataset, 16, 0, CPU, augment=AUGMENT, views=3, second=steps) for steps in (None, SECOND))
+    chain = Chain(SECOND, 16, 16)
+    for plain, batch in zip(same.epoch(2), other.epoch(2), strict=True):
+        images, before = batch.image.chunk(3), plain.image.chunk(3)
+        assert torch.equal(images[0], before[0]) and torch.equal(images[2], before[2])
+        index = batch.index[:16]
+        pixels = to_unit_range(torch.from_numpy(dataset.images[index.numpy()]))
+        assert torch.equal(images[1], chain(pixels, 0, 2, index, view=1))
+        assert not torch.equal(images[1], before[1])
+
+
+def test_a_strong_view_does_not_depend_on_order_and_batch(dataset):
+    seen = [{}, {}]
+    for views, size in zip(seen, (16, 10), strict=True):
+        for batch in Loader(dataset, size, 0, CPU, augment=AUGMENT, views=2, second=SECOND).epoch(1):
+            views.update(zip(batch.index.tolist(), batch.image.chunk(2)[1], strict=False))
+    both = seen[0].keys() & seen[1].keys()  # an epoch leaves out an incomplete last batch
+    assert len(both) > 60 and all(torch.equal(seen[0][index], seen[1][index]) for index in both)
+
+
+def test_a_mixture_of_strong_views_is_of_two_strong_views(dataset):
+    mixed, plain = (Loader(dataset, 16, 0, CPU, mixup, augment=AUGMENT, views=2, second=SECOND) for mixup in (1.0, 0.0))
+    chain, plan = Chain(SECOND, 16, 16), mixed.plan(1)
+    for number, (batch, own) in enumerate(zip(mixed.epoch(1), plain.epoch(1), strict=True)):
+        rows = slice(16 * number, 16 * (number + 1))
+        other = plan.partner.index[rows]
+        pixels = to_unit_range(torch.from_numpy(dataset.images[other.numpy()]))
+        partner, share = chain(pixels, 0, 1, other, view=1), batch.mixup_lam[:16, None, None, None]
+        expected = share * own.image[16:] + (1 - share) * partner
+        torch.testing.assert_close(batch.image[16:], expected)
+
+
+def test_a_stream_remembers_how_the_second_view_is_made(dataset):
+    loader = Loader(dataset, 16, 0, CPU, augment=AUGMENT)
+    crop = [RandomResizedCrop([0.5, 1.0])]  # as Hydra gives it: a list has no hash
+    weak, strong, cropped = (loader.with_seed(0, views=2, second=steps) for steps in (None, SECOND, crop))
+    assert len({weak.stream, strong.stream, cropped.stream}) == 3
+    again = loader.with_seed(*strong.stream)
+    assert again.stream == strong.stream == loader.with_seed(0, views=2, second=list(SECOND)).stream
+    assert torch.equal(next(again.epoch(1)).image, next(strong.epoch(1)).image)
+
+
 def test_cached_logits_of_each_view_are_the_live_ones(dataset, machine, tmp_path):
     torch.manual_seed(0)
     live = LiveTeacher(Normalized(TinyCNN(6, 16, width=0.5), dataset.mean, dataset.std), machine)
-    loader = Loader(dataset, 20, 0, CPU, augment=AUGMENT, views=2)
+    loader = Loader(dataset, 20, 0, CPU, augment=AUGMENT, views=2, second=SECOND)
     cache = open_cache(Store(tmp_path), {"views": 2}, live, loader, 2, Timer())
     assert cache.logits.shape == (2, 2 * len(dataset.targets), 6)
     for epoch in (1, 2):

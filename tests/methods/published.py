@@ -50,6 +50,19 @@ def called(term: torch.nn.Module, student: Tensor, teacher: Tensor, target: Tens
     return term(Outputs(student), Outputs(teacher), Batch(None, target, None))
 
 
+def in_two_views(
+    term: torch.nn.Module, weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], target: Tensor, **batch: float
+) -> Tensor:
+    """Return a term, or what an objective returns, of two views of a batch of B images.
+
+    Args:
+        weak, strong: logits of student and teacher, [B, K] each. target: [B].
+    """
+    student, teacher = (Outputs(torch.cat(views)) for views in zip(weak, strong, strict=True))
+    index = torch.arange(len(target))
+    return term(student, teacher, Batch(student.logits, target, index, **batch).repeat_labels(2))
+
+
 def entries(*methods: str) -> Callable:
     """Decorate a test that takes ``entry`` and ``dtype``: it runs for every published setting of these methods."""
     found = [entry for part in PARTS for entry in golden(part)["entries"] if entry["method"] in methods]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import timm
 import torch
 
 from kd.interfaces import Batch, Context, Outputs, extract_outputs
-from kd.methods.deit import HardDistillation, hard_distillation
+from kd.methods.deit import HardDistillation, SoftDistillation, hard_distillation
 from kd.models.normalized import Normalized
 from kd.train.objective import Objective
+from tests.methods.published import agrees, entries
 from tests.methods.test_contract import chosen, see
 
 
@@ -47,6 +49,31 @@ def test_each_head_learns_its_own_label():
 def test_one_head_learns_both_labels():
     by_hand = (cross_entropy_by_hand(HEAD, [0, 1]) + cross_entropy_by_hand(HEAD, [2, 1])) / 2
     assert math.isclose(loss_of(Outputs(tensor(HEAD))), by_hand, rel_tol=1e-12)
+
+
+@entries("DeiT_token_total")
+def test_the_objective_is_the_published_one(entry, dtype):
+    from kd.build import build_objective
+
+    settings = entry["settings"]
+    overrides = [f"kd.alpha={settings['alpha']}"]
+    if settings["type"] == "soft":
+        overrides.append(f"kd.temperature={settings['T']}")
+    objective = build_objective(chosen({"hard": "deit", "soft": "deit_soft"}[settings["type"]], *overrides))
+
+    def loss(distillation, head, teacher, target):
+        student = Outputs(distillation)
+        if settings["heads"] == 2:
+            student = Outputs((head + distillation) / 2, heads=(head, distillation))
+        return objective(student, Outputs(teacher), Batch(None, target, torch.arange(len(target))))[0]
+
+    agrees(entry, dtype, loss)
+
+
+def test_a_temperature_that_means_nothing_is_refused():
+    for wrong in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="kd.temperature must be above 0"):
+            SoftDistillation(wrong)
 
 
 def test_the_teachers_scale_and_margin_do_not_matter():

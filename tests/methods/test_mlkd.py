@@ -11,10 +11,22 @@ import torch
 from hydra.utils import instantiate
 
 from kd.interfaces import Batch, Outputs
-from kd.methods.mlkd import MLKD, alignment, batch_alignment, class_alignment, code_loss, code_total, confidence_masks
+from kd.methods.hinton import soft_label_kl
+from kd.methods.mlkd import (
+    MLKD,
+    PUBLISHED,
+    WEAK_VIEW_TEMPERATURES,
+    alignment,
+    batch_alignment,
+    class_alignment,
+    code_loss,
+    code_of_two_views,
+    confidence_masks,
+)
+from kd.methods.supervised import CrossEntropy
 from kd.train.objective import Objective
 from tests.conftest import compose
-from tests.methods.published import agrees, array, entries
+from tests.methods.published import agrees, array, entries, in_two_views
 
 LEVELS = [batch_alignment, class_alignment]
 
@@ -24,8 +36,8 @@ def pair(count: int = 8, classes: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(2 * torch.randn(count, classes, dtype=torch.float64, generator=generator) for _ in range(2))
 
 
-def through(student, teacher, *settings) -> torch.Tensor:
-    return MLKD(*settings)(Outputs(student), Outputs(teacher), None)
+def through(student, teacher, temperatures=PUBLISHED, variant="code") -> torch.Tensor:
+    return MLKD(temperatures, variant, False)(Outputs(student), Outputs(teacher), Batch(None, None, None))
 
 
 @entries("MLKD_BC")
@@ -43,21 +55,30 @@ def test_the_objective_of_two_views_is_the_published_one(entry, dtype):
     settings = entry["settings"]
 
     def loss(weak_student, weak_teacher, strong_student, strong_teacher, target):
-        weights = {"hard": settings["ce_weight"], "soft": settings["kd_weight"]}
-        parts = code_total((weak_student, weak_teacher), (strong_student, strong_teacher), target, **weights)
-        return parts["instance"] if settings["term"] == "loss_kd" else sum(parts.values())
+        weak, strong = (weak_student, weak_teacher), (strong_student, strong_teacher)
+        if settings["term"] == "loss_kd":
+            return settings["kd_weight"] * code_of_two_views(weak, strong, PUBLISHED, WEAK_VIEW_TEMPERATURES)[0]
+        whole = Objective(
+            {"hard": CrossEntropy(), "mlkd": MLKD()}, {"hard": settings["ce_weight"], "mlkd": settings["kd_weight"]}
+        )
+        return in_two_views(whole, weak, strong, target)[0]
 
     agrees(entry, dtype, loss)
 
 
-def test_the_module_is_what_the_published_objective_makes_of_the_weak_view():
-    """Return the gradient of all published parts except the labels, where the strong view has no effect."""
+def test_on_one_view_the_module_is_what_the_published_objective_makes_of_the_weak_one():
     student, teacher = pair()
     views = [student.clone().requires_grad_(), student.clone().requires_grad_()]
-    parts = code_total((views[0], teacher), pair(), torch.arange(8) % 6, soft=0.9)
-    (parts["instance"] + parts["batch"] + parts["class"]).backward()
-    (0.9 * through(views[1], teacher)).backward()
+    in_two_views(MLKD(), (views[0], teacher), pair(), torch.arange(8) % 6).backward()
+    through(views[1], teacher).backward()
     torch.testing.assert_close(*(view.grad for view in views))
+
+
+def test_the_strong_view_of_the_paper_has_the_terms_that_the_code_takes_from_the_weak_one_too():
+    weak, strong = pair(), tuple(x.flip(0) for x in pair(8, 6))
+    whole = in_two_views(MLKD(variant="paper"), weak, strong, torch.arange(8) % 6)
+    expected = alignment(*weak, PUBLISHED) + sum(soft_label_kl(*strong, t) for t in PUBLISHED)
+    torch.testing.assert_close(whole, expected, rtol=1e-14, atol=0)
 
 
 def reference(student: np.ndarray, teacher: np.ndarray, temperatures) -> float:
@@ -182,7 +203,7 @@ def test_a_stack_of_students_learns_as_separate_students_do():
 
 
 def test_the_yaml_weighs_the_teacher_and_takes_a_list_of_temperatures():
-    node = compose("kd=mlkd", "kd.temperatures=[1,3]", "kd.variant=paper", "kd.alpha=0.25").kd
+    node = compose("kd=mlkd", "kd.temperatures=[1,3]", "kd.variant=paper", "kd.alpha=0.25", "kd.strong_view=false").kd
     objective = Objective(instantiate(node.terms), dict(node.weights))
     student, teacher = pair()
     target = torch.arange(8) % 6

@@ -15,7 +15,7 @@ from kd.train.checkpoint import CheckpointFolder
 from kd.train.loop import fit
 from kd.train.recipe import Recipe
 from tests.methods.test_contract import METHODS, chosen, see
-from tests.views import AUGMENT
+from tests.views import AUGMENT, SECOND
 
 
 class Killed(Exception):
@@ -48,7 +48,8 @@ def train(
     objective = build_objective(chosen(method))
     teacher = LiveTeacher(network(dataset, 0.5, 9), machine, objective.needs)
     targets, train = torch.from_numpy(dataset.targets), torch.from_numpy(dataset.train)
-    loader = Loader(dataset, 32, 0, machine.device, **{"augment": AUGMENT, **drawn})
+    shown = {"augment": AUGMENT, "second": SECOND, "views": objective.views, "sampler": objective.sampler}
+    loader = Loader(dataset, 32, 0, machine.device, **{**shown, **drawn})
     context = Context(
         student=network(dataset, 0.25, 0),
         teacher=teacher.network,
@@ -58,6 +59,7 @@ def train(
         train=train,
         image_size=16,
         over_train=lambda model, needs: outputs_over(model, needs, loader, dataset.train, machine),
+        batch_size=32,
     )
     student, rows = objective.bind(context), []
     torch.manual_seed(torch.initial_seed() + 1)  # a resuming process has another random state

@@ -32,6 +32,8 @@ CHANGES = {
     "train.teacher.freeze_epochs=1": {"teacher", "student", "cache", "run"},
     "train.student.layer_decay=0.7": {"baseline", "student", "run"},
     "train.student.freeze_epochs=0": set(),
+    "train.student.delta=0.05": set(),
+    "train.student.optimizer=dot": {"baseline", "student", "run"},
     "teacher.seed=1": {"teacher", "student", "cache", "run"},
     "train.teacher.epochs=3": {"teacher", "student", "cache", "run"},
     "attention=se": {"teacher", "student", "cache", "run"},
@@ -94,6 +96,27 @@ def test_a_setting_is_in_the_keys_of_what_it_determines(override):
     assert {name for name in before if before[name] != after[name]} == CHANGES[override]
 
 
+def test_the_second_augmentation_is_in_the_keys_of_a_method_that_has_two_views():
+    """Of the student and its logit cache, which methods of two views share, and never of the baseline."""
+
+    def made(*overrides: str, second: bool = True, views: int = 2):
+        settings = OmegaConf.to_container(compose(*overrides), resolve=True)
+        found = run_keys(settings, "pixels", True, view_count=views, second_augment=second)
+        roles = [found.teacher, found.networks["baseline"], found.networks["student"], found.logit_caches["student"]]
+        return [digest(key) for key in roles]
+
+    plain, strong = made(second=False, views=1), made()
+    assert plain[:2] == strong[:2] and plain[2] != strong[2] and plain[3] != strong[3]
+    assert plain == made("second_augment.magnitude=3", second=False, views=1)
+    for other in ("second_augment.magnitude=3", "augment@second_augment=trivial", "second_augment.after_augment=false"):
+        changed = made(other)
+        assert changed[:2] == strong[:2] and changed[2] != strong[2] and changed[3] != strong[3]
+    assert made("kd=crld")[3] == made("kd=sld")[3] == strong[3]
+    # the steps count, not where they come from: nothing of the second augmentation is the first one
+    same = made("~augment@second_augment")
+    assert same == made("augment@second_augment=light", "augment=light") != strong
+
+
 def test_settings_that_were_added_later_change_no_key_while_they_are_off():
     settings = OmegaConf.to_container(compose(), resolve=True)
     before = run_keys(settings, "pixels", True)
@@ -115,6 +138,11 @@ def test_settings_of_a_term_and_of_a_schedule_change_no_key_while_they_are_off()
     assert active_terms({**old, "schedule": {"a": {"rise": 0.1, "fall": 0}}}) == active_terms(raised)
     other = {**old, "terms": {"a": {"_target_": "kd.methods.other.Other", "images": 0}}}
     assert active_terms(other)["a"]["term"]["images"] == 0  # it is no later setting of another term
+
+
+def test_the_delta_of_dot_is_in_the_keys_of_those_who_learn_from_a_teacher():
+    before, after = (keys("train.student.optimizer=dot", f"train.student.delta={delta}") for delta in (0.05, 0.0))
+    assert {name for name in before if before[name] != after[name]} == {"student", "run"}
 
 
 def test_the_cache_of_a_given_teacher_depends_on_the_drawn_images_and_not_on_label_weights(tmp_path):

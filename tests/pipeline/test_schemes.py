@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from kd.augment.affine import Affine
 from kd.augment.chain import MIXING
 from kd.augment.mixing import DRAWS, mixture
+from kd.build import build_objective
 from kd.config.combine import expand_combination
 from kd.data.loader import Loader
 from kd.interfaces import Batch, Outputs
@@ -140,6 +141,37 @@ def test_a_combination_of_one_is_that_one():
     alone = OmegaConf.to_container(compose().kd, resolve=True)
     assert choices["kd"] == "hinton"
     assert {name: alone[name] for name in ("terms", "weights")} == {n: one.kd[n] for n in ("terms", "weights")}
+
+
+def test_a_method_of_one_view_does_beside_one_of_two_what_it_does_alone(store):
+    """It sees the first view of each image; labels count on both."""
+    cfg, choices = expand_combination(compose("kd=combine", "kd.terms=[crld,hinton,rkd]"), {})
+    objective = build_objective(cfg.kd)
+    assert choices["kd"] == "crld+hinton+rkd" and objective.views == 2 and objective.second_augment
+    assert list(objective.terms) == ["crld_within", "crld_across", "hinton", "rkd", "hard"]
+    torch.manual_seed(0)
+    student, teacher = (Outputs(torch.randn(16, 6), torch.randn(16, 5)) for _ in range(2))
+    batch = Batch(torch.rand(16, 3, 8, 8), torch.arange(8) % 6, torch.arange(8)).repeat_labels(2)
+    _, parts = objective(student, teacher, batch)
+    first = student.first_rows(8), teacher.first_rows(8), batch.first_views(1)
+    for name in ("hinton", "rkd"):
+        assert torch.equal(parts[name], objective.terms[name](*first))
+    for name in ("crld_within", "crld_across"):
+        assert torch.equal(parts[name], objective.terms[name](student, teacher, batch))
+    hard = [objective.terms["hard"](student.first_rows(8), None, first[2])]
+    hard += [objective.terms["hard"](Outputs(student.logits[8:]), None, first[2])]
+    torch.testing.assert_close(parts["hard"], sum(hard))
+
+
+def test_a_combination_of_one_and_two_views_goes_through_a_whole_run(store):
+    """Its student learns from two views, its baseline is that of any method."""
+    alone, _ = run(store, *QUICK)
+    both, result = run(store, *QUICK, "kd=combine", "kd.terms=[sld,at]", kd="combine")
+    assert result["baseline"]["training"]["found"]
+    rows = [json.loads(row) for row in (both / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {"sld_teacher", "sld_pseudo", "at", "hard"} <= set(next(row for row in rows if row["stage"] == "student"))
+    assert key_of_student(store, both)["second_augment"][-1]["magnitude"] == 10
+    assert "second_augment" not in key_of_student(store, alone)
 
 
 @pytest.mark.parametrize(

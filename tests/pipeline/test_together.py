@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from kd.store.store import digest
 from tests.conftest import compose, weights_in
 from tests.pipeline.test_run import SMALL
 
@@ -60,6 +61,18 @@ def test_methods_that_read_the_same_of_a_teacher_share_it(tmp_path):
     plans = slim([plan_of(tmp_path, kd=kd) for kd in ("hinton", "dkd", "at", "fitnet", "takd")])
     assert grouped(plans) == [["assistant_1", "student", "student"], ["student"] * 2]
     assert len({id(plan.teachers[0].network) for plan in plans}) == 1
+
+
+def test_methods_of_one_and_of_two_views_share_a_pass_and_keep_their_own_batches(tmp_path):
+    methods = [plan_of(tmp_path, kd=kd) for kd in ("hinton", "crld", "sld")]
+    plans = slim([*methods, plan_of(tmp_path, "augment@second_augment=trivial", kd="crld")])
+    assert grouped(plans) == [["student"] * 4]
+    streams = [plan.stages["student"].loader.stream for plan in plans]
+    assert streams[1] == streams[2] and len(set(streams)) == 3
+    assert [plan.stages["student"].loader.views for plan in plans] == [1, 2, 2, 2]
+    caches = [digest(plan.keys.logit_caches["student"]) for plan in plans]
+    assert caches[1] == caches[2] and len(set(caches)) == 3
+    assert {plan.stages["baseline"].loader.stream for plan in plans} == {streams[0]}
 
 
 def logits(outputs, spec):

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["forest", "sea_side", "ice | snow", "never tested"]
 COUNT = 120
 FIGURES = {
-    *("overview", "training", "per_class_f1", "reliability", "disagreement", "confusion_difference", "attention"),
+    *("overview", "diagnosis", "training", "per_class_f1", "reliability", "disagreement", "confusion_difference"),
+    "attention",
     *(f"{kind}_{model}" for kind in ("confusion", "predictions") for model in ("teacher", "student", "baseline")),
 }
 
@@ -155,9 +156,7 @@ def test_every_figure_is_there_and_shown_with_alt_text(run):
 
 
 def test_a_figure_without_a_place_on_the_page_is_an_error_before_it_is_saved(copy, monkeypatch):
-    monkeypatch.setattr(
-        report, "page", lambda result, made, remarks: page(result, {**made, "roc": "forgotten"}, remarks)
-    )
+    monkeypatch.setattr(report, "page", lambda result, made, *rest: page(result, {**made, "roc": "forgotten"}, *rest))
     with pytest.raises(ValueError, match="no place on the page shows the figure roc"):
         report.write_report(copy)
     assert not (copy / "figures").exists() and not (copy / "report.md").exists()

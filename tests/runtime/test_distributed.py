@@ -31,6 +31,7 @@ from kd.chaos import differences
 from kd.data.datasets.scenes.dataset import load
 from kd.data.loader import Loader
 from kd.data.sizing import Sizing
+from kd.methods.dhkd import DHKD
 from kd.methods.hinton import Hinton
 from kd.methods.supervised import CrossEntropy
 from kd.models.normalized import Normalized
@@ -116,6 +117,14 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
             soft(), Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT), sgd(2, clip_norm=1.0)
         ),
     }
+    dot, parts = (
+        partial(sgd, optimizer="dot", delta=0.05),
+        Loader(dataset, 33, 0, CPU, grad_accum_steps=3, augment=AUGMENT),
+    )
+    hint = Objective({"hard": CrossEntropy(), "hint": Hint()}, {"hard": 1.0, "hint": 1.0})
+    heads = Objective({"hard": CrossEntropy(), "second": DHKD(hidden=8, dropout=0.0)}, {"hard": 1.0, "second": 1.0})
+    found["aligned"] = trained(heads, parts, sgd(2, lr=0.02, clip_norm=1.0))
+    found["dot"] = trained(hint, parts, dot(2, clip_norm=1.0, ema=0.9))
     clock = Timer()
     cache = open_cache(store, {"test": 1}, live, loader, 3, clock, world)
     task = StageSpec("student", "students", {"s": 1}, network(0.25, 1), soft(), sgd(2), loader)
@@ -129,7 +138,8 @@ def experiment(folder: Path, world: World = SINGLE_PROCESS) -> dict:
         "logits": torch.from_numpy(once.test_logits),
         "about": [once.training, twice.training],
         "everyone": world.all_gather(
-            weights + [found[name][1] for name in ("steps", "epochs", "hint", "freeze", "grad_accum_steps")]
+            weights
+            + [found[name][1] for name in ("steps", "epochs", "hint", "freeze", "grad_accum_steps", "dot", "aligned")]
         ),
         "norms": norms(world),
     }
@@ -193,7 +203,7 @@ def test_every_step_has_the_loss_that_one_process_has(one_and_two):
             assert two[name] == pytest.approx(one[name], rel=1e-5), (one["epoch"], name)
 
 
-@pytest.mark.parametrize("name", ["epochs", "hint", "freeze", "grad_accum_steps"])
+@pytest.mark.parametrize("name", ["epochs", "hint", "freeze", "grad_accum_steps", "dot", "aligned"])
 def test_epochs_of_uneven_slices_end_with_the_weights_that_one_process_has(one_and_two, name):
     (ones, one), (twos, two) = (found[name] for found in one_and_two)
     for a, b in zip(ones, twos, strict=True):

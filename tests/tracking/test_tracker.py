@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd.tracking.names import SHORT_NAMES, flatten_result
+from kd.tracking.names import SHORT_NAMES, flatten_gradients, flatten_result
 from kd.tracking.tracker import Tracker
 from tests.tracking.scenario import ROOT, metrics, metrics_of, play
 from tests.tracking.wandb_file import read_runs
@@ -318,3 +318,20 @@ def test_every_option_fits_the_tracker(tmp_path, option):
 def test_flatten_result_keeps_single_values_only():
     result = {"seconds": {"total": 2}, "data": {"classes": ["sea"], "notes": {"a": "b"}, "test": 3}, "baseline": None}
     assert dict(flatten_result(result)) == {"seconds/total": 2, "data/test": 3}
+
+
+def test_gradients_of_terms_become_single_numbers():
+    def entry(progress, share):
+        return {"progress": progress, "terms": {"at": {"norm": 2.0, "share": share, "cosine": None}}}
+
+    row = {"stage": "student", "epoch": 1, "loss": 0.5, "gradients": [entry(0.0, 0.9), entry(0.1, 0.8)]}
+    assert flatten_gradients(row) == {
+        "stage": "student",
+        "epoch": 1,
+        "loss": 0.5,
+        "gradients_at_start/at/norm": 2.0,
+        "gradients_at_start/at/share": 0.9,
+        "gradients/at/norm": 2.0,
+        "gradients/at/share": 0.8,
+    }
+    assert flatten_gradients({"epoch": 2, "loss": 0.4}) == {"epoch": 2, "loss": 0.4}

@@ -20,6 +20,8 @@ from kd.models.ensemble import Ensemble
 from kd.models.normalized import Normalized
 from kd.runtime.distributed import SINGLE_PROCESS
 from kd.teachers.live import LiveTeacher
+from kd.train.apart import BackwardApart
+from kd.train.dot import DOT
 from kd.train.ema import ModelEma
 from kd.train.objective import Objective
 from kd.train.recipe import Recipe
@@ -100,6 +102,33 @@ def test_neither_with_a_teacher_of_another_kind_and_mixed_labels(method):
     """Maps of other sizes are pooled, by kernels or matrices that are deterministic on an accelerator."""
     watch = of_method(method, "meta", other=True, mixed=True)
     assert not watch.found and not watch.arrived
+
+
+@pytest.mark.parametrize("optimizer", ["dot", "momentum"])
+def test_nor_does_a_step_whose_gradients_are_kept_apart(optimizer):
+    lesson, there = Lesson("dhkd"), FakeDevice("meta")
+    live = there.prepare(lambda: LiveTeacher(lesson.teacher, there.device, lesson.objective.needs))
+    live.frozen = live.network
+    there.move(lesson.student)
+    there.prepare(lambda: lesson.objective.to("meta"))
+    step = TrainStep(lesson.student.train(), lesson.objective, there.device, compile=False, apart=True)
+    groups = [p for p in step.parameters() if p.requires_grad]
+    made = DOT(groups, 0.1, weight_decay=0.1) if optimizer == "dot" else torch.optim.SGD(groups, 0.1, foreach=True)
+    backward = BackwardApart(step, made, SINGLE_PROCESS)
+
+    def whole() -> None:
+        on = {"device": "meta"}
+        image, target = torch.rand(12, 3, 16, 16, **on), torch.zeros(12, dtype=torch.int64, **on)
+        batch = Batch(image, target, torch.arange(12, **on), epoch=1, progress=0.25)
+        for number in range(4):
+            losses, _ = step(batch, live(batch).to_float32(lesson.objective.needs))
+            backward.add(losses, torch.ones((), **on), number % 2, last=number % 2 == 1)
+            if number % 2:
+                backward.clip(1.0)
+                made.step()
+
+    watch = there.run(whole)
+    assert not watch.found and not watch.arrived and watch.operations > 200
 
 
 @pytest.mark.parametrize("kind", ["cuda", "meta"])

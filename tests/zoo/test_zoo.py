@@ -115,6 +115,17 @@ def test_what_a_method_reads_is_what_its_objective_needs(entries, method):
     assert entry.data["cached"] == (needs <= LOGITS_ONLY if needs else None)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_year_of_a_method_is_that_of_its_paper(entries, method):
+    """A preprint of arXiv has year and month in its number, and a conference prints it at most three years later."""
+    paper = entries[method].paper
+    if numbered := re.search(r"arxiv\.org/abs/(\d\d)(\d\d)\.", paper.link):
+        assert 0 <= paper.year - 2000 - int(numbered[1]) <= 3
+    elif printed_in := re.search(r"(?:CVPR|ICCV|WACV|ECCV_?)_?(20\d\d)", paper.link):
+        assert paper.year == int(printed_in[1])
+    assert 2006 <= paper.year <= 2026
+
+
 def test_the_table_fits_a_terminal_and_names_every_method_setting_and_paper(capsys, entries):
     text = printed(capsys, "methods")
     lines = text.splitlines()
@@ -131,10 +142,14 @@ def test_the_table_fits_a_terminal_and_names_every_method_setting_and_paper(caps
 def test_the_markdown_has_a_row_a_method_and_links_that_lead_to_the_papers(capsys, entries):
     head, rule, *rows = printed(capsys, "methods", "--markdown").splitlines()
     cells = [re.split(r"(?<!\\)\|", row)[1:-1] for row in (head, rule, *rows)]
-    assert {len(row) for row in cells} == {6} and set(cells[1]) == {" :-- "}
+    assert {len(row) for row in cells} == {7} and cells[1] == [
+        " --: " if name == " year " else " :-- " for name in cells[0]
+    ]
     listed = {row[1].strip(" `"): row for row in cells[2:]}
     assert set(listed) == set(METHODS) and len(rows) == len(METHODS)
-    for name, (_, _, _, _, settings, paper) in listed.items():
+    for name, (_, _, year, _, cached, settings, paper) in listed.items():
+        assert int(year) == entries[name].paper.year and f" {year.strip()} " in f"{paper.rstrip()} "
+        assert cached.strip() == {True: "yes", False: "no", None: "–"}[entries[name].data["cached"]]
         assert f"]({entries[name].paper.link})" in paper
         assert all(f"`{choice}`" in settings for choice in choices(entries[name]))
 

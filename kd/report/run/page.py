@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kd.diagnose.verdict import Diagnosis
 from kd.records.run_folder import PICKS, ROLE_LABELS, Rows, batch_sizes, picked_by, roles_of
-from kd.report.run.tables import DEFAULTS_OF_OLD_RESULTS, comparison_rows, latency_warning, per_class_rows, verdict
+from kd.report.run.diagnosis import section
+from kd.report.run.tables import (
+    DEFAULTS_OF_OLD_RESULTS,
+    comparison_rows,
+    latency_warning,
+    per_class_rows,
+    reference_of,
+    verdict,
+)
 from kd.report.text import batch_label, escape, is_finite, markdown_table, percent, standard_error
 from kd.runtime.values import format_value
 
@@ -61,11 +70,12 @@ def _what_was_run(result: Mapping[str, Any]) -> str:
     facts: list[tuple[str, str]] = [(group, str(option)) for group, option in result["choices"].items()]
     facts.append(("seed", str(result["seed"])))
     settings = result.get("settings") or {}
+    unused = () if result.get("teacher") else ("teacher.", "attention.", "train.teacher.")
     of_method = [key for key in sorted(settings) if key.startswith("kd.") and "_target_" not in key]
     facts += [
         (key, plain(settings[key]))
         for key in [*of_method, *DECISIVE]
-        if settings.get(key) not in (None, [], DEFAULTS_OF_OLD_RESULTS.get(key))
+        if not key.startswith(unused) and settings.get(key) not in (None, [], DEFAULTS_OF_OLD_RESULTS.get(key))
     ]
     facts += [
         (
@@ -111,11 +121,17 @@ def _epochs(result: Mapping[str, Any]) -> str:
     return markdown_table(rows, left=("model", "where from"))
 
 
-def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequence[str]) -> str:
+def page(
+    result: Mapping[str, Any],
+    figures: Mapping[str, str],
+    remarks: Sequence[str],
+    diagnosis: Diagnosis | None = None,
+) -> str:
     """Return the text of ``report.md``.
 
     Args:
         figures: name -> alt text of the figures that exist. remarks: further sentences, for the end.
+        diagnosis: what limits the run.
 
     Raises:
         ValueError: a figure has no place on the page.
@@ -129,18 +145,24 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
     errors = "; ".join(
         f"{ROLE_LABELS[key]} ± {100 * standard_error(result[key]['accuracy'], count):.2f}" for key in roles_of(result)
     )
+    taught, reference = bool(result.get("teacher")), reference_of(result)
+    arrows = f"↑ and ↓ show whether the student's number is higher or lower than the {reference}'s, the last"
     notes = [
-        "↑ and ↓ show whether the student's number is higher or lower than the teacher's, the last column which is "
-        "better. MB are 2^20 bytes, p50 and p95 the median and the 95th percentile. Agreement: share of the test "
-        "images on which a model predicts the same class as the teacher."
+        f"{arrows if reference else 'The last'} column which is better. MB are 2^20 bytes, p50 and p95 the median and "
+        "the 95th percentile."
     ]
+    if taught:
+        notes.append("Agreement: share of the test images on which a model predicts the same class as the teacher.")
     if result.get("baseline"):
         notes.insert(
-            0, "Baseline (labels only): the same student, seed, schedule and views, trained without a teacher."
+            0,
+            "Baseline (labels only): the same student, seed, schedule and views, trained without a teacher."
+            if taught
+            else "Baseline (labels only): the same student, seed, schedule and views, trained without the method.",
         )
     if any(result[key].get("params_published") not in (None, result[key]["params"]) for key in roles_of(result)):
         notes.append("Live parameters are those that take part in a forward pass.")
-    if result.get("baseline"):
+    if taught and result.get("baseline"):
         notes.append(
             "Gain recovered: (student − baseline) / (teacher − baseline), in accuracy; none if the teacher is no "
             "better than the baseline."
@@ -153,11 +175,12 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         f"# {escape(result['name'])}",
         verdict(result),
         *show("overview"),
-        "## Teacher and student",
+        "## Teacher and student" if taught else "## Student and baseline" if reference else "## Student",
         markdown_table(rows, left=("metric", "better")),
         " ".join(notes),
         *_assistants(result),
         f"One standard error of the accuracy at {count:,} test images, in points: {errors}.",
+        *(section(diagnosis, show("diagnosis")) if diagnosis else []),
         "## What was run",
         _what_was_run(result),
         "All settings: [config.yaml](config.yaml).",
@@ -182,7 +205,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str], remarks: Sequenc
         *show("reliability"),
         "## Images",
         *show("predictions_teacher", "predictions_student", "predictions_baseline"),
-        _disagreement(result),
+        *([_disagreement(result)] if taught else []),
         *show("disagreement"),
         *([ATTENTION] if "attention" in figures else []),
         *show("attention"),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from kd.diagnose.evidence import Evidence, read_views
+from kd.diagnose.verdict import Diagnosis, diagnose
 from kd.records.run_folder import (
     ROLE_LABELS,
     ReportError,
@@ -24,6 +26,7 @@ from kd.records.run_folder import (
     read_part,
     roles_of,
 )
+from kd.report.run.diagnosis import panels_text
 from kd.report.run.page import page
 from kd.report.run.sampling import SAMPLE, draw_sample
 from kd.report.text import batch_label, escape, percent, standard_error
@@ -70,18 +73,21 @@ def write_report(folder: Path) -> dict[str, Path]:
         page(result, {}, [])  # reports a missing entry before the figures take seconds
         check_predictions(folder, result, arrays)
         attention = read_attention(folder, result, samples)
-        return _write(folder, result, metrics, arrays, samples, attention)
+        diagnosis = diagnose(Evidence(result, metrics, arrays, read_views(folder, result)))
+        return _write(folder, diagnosis, samples, attention)
     except KeyError as error:
         raise ReportError(f"{folder}: the entry {error} is missing in result.json or in an array file.") from error
 
 
-def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dict, attention: dict) -> dict[str, Path]:
+def _write(folder: Path, diagnosis: Diagnosis, samples: dict, attention: dict) -> dict[str, Path]:
     # seaborn takes seconds to import, and the terminal's table does not need it
     from kd.report.figures.confusion import confusion, confusion_difference, rows_to_percent
     from kd.report.figures.curves import overview, per_class_scores, reliability, training_curves
+    from kd.report.figures.diagnosis import diagnosis_panels
     from kd.report.figures.images import attention_maps, disagreement_grid, prediction_grid
     from kd.report.figures.style import can_draw, save
 
+    result, metrics, arrays, _ = diagnosis.evidence
     keys, classes = roles_of(result), result["data"]["classes"]
     target, count = arrays["target"], result["data"]["test"]
     label = {key: ROLE_LABELS[key] for key in keys}
@@ -102,6 +108,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
         "Test accuracy against parameters and latency: "
         + "; ".join(f"{name} {percent(point['accuracy'])} %" for name, point in points.items()),
     )
+    made["diagnosis"] = diagnosis_panels(diagnosis.figures), panels_text(diagnosis.figures)
     curves = _curves(metrics, keys)
     if curves:
         best = {label[key]: result[key]["training"]["best_epoch"] for key in keys}
@@ -126,12 +133,13 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
             f"Confusion matrix ({label[key]}): counts, and percent of the true class",
         )
     shares = {key: rows_to_percent(confusions[key]) for key in keys}
-    made["confusion_difference"] = (
-        confusion_difference(
-            {f"student − {label[key]}": shares["student"] - shares[key] for key in keys if key != "student"}, classes
-        ),
-        "Difference of the row-normalised confusion matrices, in points",
-    )
+    if others := [key for key in keys if key != "student"]:
+        made["confusion_difference"] = (
+            confusion_difference(
+                {f"student − {label[key]}": shares["student"] - shares[key] for key in others}, classes
+            ),
+            "Difference of the row-normalised confusion matrices, in points",
+        )
     made["reliability"] = (
         reliability(
             target, {label[key]: arrays[key] for key in keys}, {label[key]: result[key]["ece"] for key in keys}
@@ -176,7 +184,7 @@ def _write(folder: Path, result: dict, metrics: Rows, arrays: dict, samples: dic
     undrawn = [f"#{k} {escape(name)}" for k, name in enumerate(classes) if not can_draw(name)]
     if undrawn:
         remarks.append("No font on this machine can draw these names, so figures show numbers: " + ", ".join(undrawn))
-    document = page(result, {name: alt for name, (_, alt) in made.items()}, remarks)
+    document = page(result, {name: alt for name, (_, alt) in made.items()}, remarks, diagnosis)
     (folder / "figures").mkdir(exist_ok=True)
     paths = {}
     for name, (figure, _) in made.items():

@@ -19,7 +19,8 @@ def choose_images(
     They are a sample for the prediction grids and images on which student and teacher disagree, drawn by ``seed``.
 
     Args:
-        target: [N]. logits_by_model: "teacher" and "student" -> [N, K]. attended: add those of ``choose_attended``.
+        target: [N]. logits_by_model: "student" and, with a teacher, "teacher" -> [N, K].
+        attended: add those of ``choose_attended``.
     """
     sample, differ, _ = draw_sample(target, logits_by_model, seed)
     rows = [sample, differ, *([choose_attended(target, logits_by_model["teacher"], seed)] if attended else [])]
@@ -38,8 +39,12 @@ def choose_attended(target: np.ndarray, logits: np.ndarray, seed: int) -> np.nda
 
 
 def draw_sample(target: np.ndarray, logits: Mapping[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the rows of the sample, rows on which student and teacher disagree, and how many such rows there are."""
+    """Return the rows of the sample, rows on which student and teacher disagree, and how many such rows there are.
+
+    Without a teacher there are no such rows.
+    """
     random = np.random.default_rng(seed)
     sample = np.sort(random.permutation(len(target))[:SAMPLE])
-    differ = np.flatnonzero(logits["teacher"].argmax(1) != logits["student"].argmax(1))
+    teacher = logits.get("teacher", logits["student"])
+    differ = np.flatnonzero(teacher.argmax(1) != logits["student"].argmax(1))
     return sample, np.sort(random.permutation(differ)[:DISAGREEMENTS]), len(differ)

@@ -46,20 +46,30 @@ def _ratio(value: float | None, less: str, more: str) -> str:
     return f"↓ {significant(value)}× {less}" if value >= 1 else f"↑ {significant(1 / value)}× {more}"
 
 
+def reference_of(result: Mapping[str, Any]) -> str | None:
+    """Return the role with which a run's student is compared: its teacher, else the baseline; None without both."""
+    return next((role for role in ("teacher", "baseline") if result.get(role)), None)
+
+
 def comparison_rows(result: Mapping[str, Any]) -> Rows:
-    """Return the rows of the teacher-student table, cells as text.
+    """Return the rows of the table of networks, cells as text.
 
     Columns: ``metric``, one per model, ``student vs teacher`` (the arrow shows whether the student's number is higher
-    or lower) and ``better`` ("higher" or "lower"). A run without a baseline has no column for it. ``BUSY`` marks
-    numbers that were timed on a busy machine.
+    or lower) and ``better`` ("higher" or "lower"). A run without a baseline has no column for it. ``BUSY_MARK`` marks
+    numbers that were timed on a busy machine. Without a teacher the student is compared with the baseline, and only in
+    what differs between them: both are the same network.
     """
-    keys, compared = roles_of(result), result["comparison"]
-    teacher, student = result["teacher"], result["student"]
+    keys, reference = roles_of(result), reference_of(result)
+    student, other = result["student"], result.get(reference)
     rows: Rows = []
 
     def add(metric: str, cell: Callable[[str], str], against: str, better: str) -> None:
         cells = {ROLE_LABELS[key]: cell(key) for key in keys}
-        rows.append({"metric": metric, **cells, "student vs teacher": against, "better": better})
+        versus = {f"student vs {reference}": against} if reference else {}
+        rows.append({"metric": metric, **cells, **versus, "better": better})
+
+    def difference(name: str) -> str:
+        return _points(student[name] - other[name]) if other else ""
 
     def parameters(key: str) -> str:
         live, published = result[key]["params"], result[key].get("params_published")
@@ -67,21 +77,20 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
             return millions(live)
         return f"{millions(live)} M live; {millions(published)} M as published"
 
-    agreement = {"student": compared["agreement"], "baseline": compared.get("baseline_agreement")}
-    difference = compared["accuracy_difference"]
-    f1_difference = student["macro_f1"] - teacher["macro_f1"]
-    add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), _points(difference), "higher")
+    add("accuracy (%)", lambda k: percent(result[k]["accuracy"]), difference("accuracy"), "higher")
     for name, metric in (("top5_accuracy", "top-5 accuracy (%)"), ("balanced_accuracy", "balanced accuracy (%)")):
         scores = {key: result[key].get(name) for key in keys}  # None in older results
         if all(map(is_finite, scores.values())) and (name == "top5_accuracy" or not _equal_classes(student)):
-            change = _points(scores["student"] - scores["teacher"])
-            add(metric, lambda k, scores=scores: percent(scores[k]), change, "higher")
-    add("macro F1 (%)", lambda k: percent(result[k]["macro_f1"]), _points(f1_difference), "higher")
-    nll = _absolute(student["nll"], teacher["nll"], significant, "")
+            add(metric, lambda k, scores=scores: percent(scores[k]), difference(name), "higher")
+    add("macro F1 (%)", lambda k: percent(result[k]["macro_f1"]), difference("macro_f1"), "higher")
+    nll = _absolute(student["nll"], other["nll"], significant, "") if other else ""
     add("NLL (nats)", lambda k: significant(result[k]["nll"]), nll, "lower")
-    add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), _points(student["ece"] - teacher["ece"]), "lower")
-    add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
-    if "baseline" in keys:
+    add("ECE, 15 bins (%)", lambda k: percent(result[k]["ece"]), difference("ece"), "lower")
+    compared, teacher = result["comparison"], result.get("teacher")
+    agreement = {"student": compared["agreement"], "baseline": compared.get("baseline_agreement")}
+    if teacher:
+        add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
+    if teacher and "baseline" in keys:
         # a teacher no better than the baseline leaves nothing to recover, and the quotient would mislead
         recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
         add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
@@ -92,9 +101,10 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
         "lower",
     )
     add("parameters (M)", parameters, _ratio(compared["params_ratio"], "fewer", "more"), "lower")
-    reduction = {key: 1 - result[key]["params"] / teacher["params"] for key in keys if key != "teacher"}
-    reduction["student"] = compared["params_reduction"]
-    add("parameter reduction (%)", lambda k: percent(reduction.get(k)), "", "higher")
+    if teacher:
+        reduction = {key: 1 - result[key]["params"] / teacher["params"] for key in keys if key != "teacher"}
+        reduction["student"] = compared["params_reduction"]
+        add("parameter reduction (%)", lambda k: percent(reduction.get(k)), "", "higher")
     add("MACs (M)", lambda k: millions(result[k]["macs"]), _ratio(compared["macs_ratio"], "fewer", "more"), "lower")
     for metric, cells, against, better in _times(result):
         add(metric, lambda k, cells=cells: cells[k], against, better)
@@ -115,6 +125,8 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
     ) -> tuple:
         number = {key: value(costs[key]) for key in keys}
         cells = {key: mark(significant(number[key]), (costs[key], batch)) for key in keys}
+        if "teacher" not in keys:
+            return metric, cells, ""
         both = (costs["student"], batch), (costs["teacher"], batch)
         return metric, cells, mark(change(number["student"], number["teacher"]), *both)
 
@@ -134,7 +146,8 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
         for q in ("p50", "p95"):
             metric = f"latency {batch_label(batch)}, {q} (ms)"
             yield *row(metric, all_threads, batch, lambda c, b=batch, q=q: c["latency_ms"][b][q], difference), "lower"
-        yield speed_up(f"speed-up {batch_label(batch)}", all_threads, batch)
+        if "teacher" in keys:
+            yield speed_up(f"speed-up {batch_label(batch)}", all_threads, batch)
     rate = row("throughput (images/s)", all_threads, large, lambda cost: cost["throughput"], times_as_many)
     yield *rate, "higher"
     if not all(one_thread.values()):
@@ -142,7 +155,8 @@ def _times(result: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], str
     for batch in batch_sizes(result):
         metric = f"{batch_label(batch)} on one thread (ms)"
         yield *row(metric, one_thread, batch, lambda c, b=batch: c["latency_ms"][b]["p50"], difference), "lower"
-        yield speed_up(f"speed-up {batch_label(batch)}, one thread", one_thread, batch)
+        if "teacher" in keys:
+            yield speed_up(f"speed-up {batch_label(batch)}, one thread", one_thread, batch)
 
 
 def _equal_classes(model: Mapping[str, Any]) -> bool:
@@ -210,18 +224,21 @@ def per_class_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """Return sentences that say whether distillation gained more than noise explains."""
+    """Return sentences that say whether the method gained more than noise explains."""
+    taught = bool(result.get("teacher"))
+    method, alone = ("Distillation", "") if taught else (f"kd={result['choices']['kd']}", f"{without_teacher(result)} ")
     if not result.get("baseline"):
-        return "This run has no baseline, so it cannot say what distillation gained."
+        return f"{alone}This run has no baseline, so it cannot say what {'distillation' if taught else method} gained."
     compared, count = result["comparison"], result["data"]["test"]
     gain, p = compared["accuracy_gain"], compared["mcnemar_p"]
     if not (is_finite(gain) and is_finite(p)):
         return "The result holds no comparison with the baseline."
     if gain == 0:
-        head = f"On these {count:,} images distillation neither gained nor lost against the baseline"
+        what = "distillation" if taught else method
+        head = f"On these {count:,} images {what} neither gained nor lost against the baseline"
     else:
         change = "gained" if gain > 0 else "lost"
-        head = f"Distillation {change} {abs(100 * gain):.2f} points {'over' if gain > 0 else 'against'} the baseline"
+        head = f"{method} {change} {abs(100 * gain):.2f} points {'over' if gain > 0 else 'against'} the baseline"
     chance = "p < 0.0001" if p < 0.0001 else f"p = {significant(p)}"
     test = f"McNemar's exact test on the same {count:,} images: {chance}"
     if p < 0.05:
@@ -229,9 +246,21 @@ def verdict(result: Mapping[str, Any]) -> str:
     else:
         tail = "not distinguishable from noise (p ≥ 0.05)"
     seed = "This is one seed: how much another seed would change is not in that number."
-    teacher, baseline = result["teacher"]["accuracy"], result["baseline"]["accuracy"]
-    weak = "" if teacher > baseline else f" The teacher ({100 * teacher:.2f} %) is no better than the baseline."
-    return f"{head}: {tail}. {test}. {seed}{weak}"
+    weak = ""
+    if taught and (teacher := result["teacher"]["accuracy"]) <= result["baseline"]["accuracy"]:
+        weak = f" The teacher ({100 * teacher:.2f} %) is no better than the baseline."
+    return f"{alone}{head}: {tail}. {test}. {seed}{weak}"
+
+
+def without_teacher(result: Mapping[str, Any]) -> str:
+    """Return a sentence: that there is no teacher, and what is compared."""
+    words = f"There is no teacher: kd={result['choices']['kd']} reads none"
+    if not result.get("baseline"):
+        return f"{words}, and there is no baseline to compare the student with."
+    return (
+        f"{words}. The student is compared with the baseline: the same network, with the same seed, schedule and "
+        "images, trained on labels alone."
+    )
 
 
 def latency_warning(result: Mapping[str, Any]) -> str:

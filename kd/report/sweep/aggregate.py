@@ -94,7 +94,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "gain": lambda result: result["comparison"]["accuracy_gain"],
     "recovered": lambda result: _recovered(result),
     "baseline_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
-    "teacher_accuracy": lambda result: result["teacher"]["accuracy"],
+    "teacher_accuracy": lambda result: (result["teacher"] or {}).get("accuracy"),
     "epoch_seconds": lambda result: epoch_seconds(result["student"]),
     "latency_1": lambda result: latencies(result["student"])[0],
     "latency_large": lambda result: latencies(result["student"])[-1],
@@ -220,7 +220,7 @@ def spread(values: Iterable[float | None]) -> Spread:
 def _group(cells: Sequence[Cell], sweep: Sweep) -> Group:
     results = [cell.result for cell in cells]
     metrics = {name: spread(map(take, results)) for name, take in METRICS.items()}
-    teachers = {result["settings"].get("teacher.seed"): result["teacher"]["accuracy"] for result in results}
+    teachers = {r["settings"].get("teacher.seed"): r["teacher"]["accuracy"] for r in results if r["teacher"]}
     metrics["teacher_accuracy"] = spread(teachers.values())  # a teacher counts once, however many students it has
     own = [override for override in cells[0].overrides if key_of(override) != SEED]
     group = Group(_values(cells[0], sweep.swept), (*_alone(sweep.fixed), *_alone(own)), tuple(cells), metrics, None)
@@ -313,7 +313,8 @@ def _alone(overrides: Iterable[str]) -> list[str]:
 def _recovered(result: Mapping[str, Any]) -> float | None:
     """Return the recovered gain; None if the teacher is no better than the baseline, where it would mislead."""
     teacher, baseline = result["teacher"], result["baseline"]
-    return result["comparison"]["gain_recovered"] if baseline and teacher["accuracy"] > baseline["accuracy"] else None
+    leads = teacher and baseline and teacher["accuracy"] > baseline["accuracy"]
+    return result["comparison"]["gain_recovered"] if leads else None
 
 
 def epoch_seconds(network: Mapping[str, Any]) -> float | None:

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.records.ledger import Sweep
+from kd.config.keys import key_of
+from kd.records.ledger import FINISHED, Sweep
 from kd.records.run_folder import PICKS, is_calm
 from kd.report.sweep.aggregate import Group, claims, picking
 from kd.report.sweep.names import chance, group_name, many, signed
+from kd.report.sweep.test_sets import SEED
 from kd.report.sweep.view import View, mean
 from kd.runtime.values import format_override
+
+REFUSED = "Refused before any training, because these methods cannot work there:"
 
 
 def progress(sweep: Sweep) -> str:
     """Return the progress: ``18 of 20 cells finished (17 done, 1 reused), 1 failed, 1 waiting``."""
-    counts = {status: sweep.count(status) for status in ("done", "found", "running", "lost", "failed", "waiting")}
+    statuses = ("done", "found", "running", "lost", "failed", "refused", "waiting")
+    counts = {status: sweep.count(status) for status in statuses}
     counts["waiting"] += sweep.total - len(sweep.cells)
     ended = counts["done"] + counts["found"]
     detail = f" ({counts['done']} done, {counts['found']} reused)" if counts["found"] else ""
-    rest = [f"{counts[status]} {status}" for status in ("running", "lost", "failed", "waiting") if counts[status]]
+    rest = [f"{counts[status]} {status}" for status in statuses[2:] if counts[status]]
     return ", ".join([f"{ended:,} of {many(sweep.total, 'cell')} finished{detail}", *rest])
 
 
 def unfinished(sweep: Sweep) -> str:
     """Return a warning if the sweep is not finished, otherwise ""."""
-    ended = sweep.count("done", "found")
-    if ended == sweep.total:
+    if sweep.count(*FINISHED, "refused") == sweep.total:
         return ""
     words = f"This sweep is not finished: {progress(sweep)}. Every number below may still change."
     if sweep.count("lost"):
@@ -43,6 +47,22 @@ def failures(sweep: Sweep) -> list[tuple[str, str, str]]:
     return [
         (" ".join(map(format_override, cell.overrides)), cell.status, cell.error or silent) for cell in unsuccessful
     ]
+
+
+def refusals(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """Return overrides, number of cells and sentence of what was refused, because its method cannot work there.
+
+    Cells that differ only in the seed are one line.
+    """
+    count: dict[tuple[str, str], int] = {}
+    for cell in sweep.cells:
+        if cell.status == "refused":
+            own = (override for override in cell.overrides if key_of(override) != SEED)
+            line = " ".join(map(format_override, own)), cell.error or ""
+            count[line] = count.get(line, 0) + 1
+    if sweep.trials:  # a search never tries them
+        count |= {(" ".join(map(format_override, each)), sentence): 0 for each, sentence in sweep.refused}
+    return [(line, str(cells), sentence) for (line, sentence), cells in count.items()]
 
 
 def facts(shown: Sequence[View]) -> list[tuple[str, str]]:

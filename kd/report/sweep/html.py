@@ -148,6 +148,11 @@ def _head(shown: Sequence[View]) -> str:
             f'<details class="notice failure"{" open" if len(failed) <= 10 else ""}>'
             f"<summary>{words}</summary><ul>{items}</ul></details>"
         )
+    if refused := answer.refusals(sweep):
+        rows = "".join(f"<li><code>{escape(line)}</code>: {escape(why)}</li>" for line, _, why in refused)
+        parts.append(
+            f'<details class="notice" open><summary>{escape(answer.REFUSED)}</summary><ul>{rows}</ul></details>'
+        )
     return "\n".join([*filter(None, parts), "</header>"])
 
 

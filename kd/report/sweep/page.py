@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kd.report.run.page import place_figures
-from kd.report.sweep.answer import answers, facts, failures, method, unfinished
+from kd.report.sweep.answer import REFUSED, answers, facts, failures, method, refusals, unfinished
 from kd.report.sweep.captions import best_cell_section, best_cells, costs, left_out, not_shown, reading
 from kd.report.sweep.names import signed
 from kd.report.sweep.view import METRICS, Point, View
@@ -52,6 +52,9 @@ def page(
     if failures(sweep):
         failed = [{"overrides": line, "status": status, "error": error} for line, status, error in failures(sweep)]
         parts += ["Cells that failed:", markdown_table(failed, left=("overrides", "status", "error"))]
+    if refusals(sweep):
+        refused = [{"overrides": line, "cells": cells, "why": why} for line, cells, why in refusals(sweep)]
+        parts += [REFUSED, markdown_table(refused, left=("overrides", "why"))]
     for each, its_points, table in zip(shown, found, combinations, strict=True):
         parts += _of_a_data_set(each, its_points, figures, table) if each.picks else []
     parts += [f"## {HEADINGS['cells']}", "To sort, filter or copy them: [report.html](report.html)."]

@@ -82,14 +82,15 @@ def write_sweep_report(folder: Path) -> dict[str, Path]:
 def draw_figures(shown: View, found: Sequence[Point]) -> Figures:
     """Return the figures of one data set."""
     made: Figures = {}
+    metrics = [m for m in METRICS if any(math.isfinite(mean(group, m.key)) for group in shown.groups)]
     if shown.kind == "grid":
-        made |= {metric.key: _heat(shown, metric) for metric in METRICS}
+        made |= {metric.key: _heat(shown, metric) for metric in metrics}
         made["curves"] = _curves(shown, METRICS[0])
     elif shown.kind == "scatter":
         made["accuracy"] = _scatter(shown)
     else:
         draw = _curves if shown.kind == "curve" else draw_dots
-        made |= {metric.key: draw(shown, metric) for metric in METRICS}
+        made |= {metric.key: draw(shown, metric) for metric in metrics}
     made["fronts"] = _fronts(shown, found)
     made |= {name: _confusions(shown, group) for name, group in captions.best_cells(shown)}
     return made
@@ -163,8 +164,8 @@ def _curves(shown: View, metric: Metric) -> tuple[Any, str]:
         baseline = _baseline(shown, part, metric)
         baselines |= {part.title: baseline} if len(baseline.x) else {}
         scores = [metric.scale * spread_of(g, "teacher", metric.key).mean for g in part.groups.values()]
-        if np.isfinite(scores).all():
-            teachers[part.title] = min(scores), max(scores)
+        if known := [score for score in scores if math.isfinite(score)]:  # some methods have no teacher
+            teachers[part.title] = min(known), max(known)
     along = f"{shown.columns.name} ({shown.columns.setting})"
     title = f"{_capital(metric)}, mean over seeds"
     if any(np.isfinite(line.std).any() for lines in slices.values() for line in lines.values()):

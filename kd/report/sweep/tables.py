@@ -56,7 +56,7 @@ COLUMNS = {
     "latency_one_thread": Column("ms, batch 1, one thread", 1, 2, exact=True),
 }
 OVER = "over"  # the column of the comparison with a reference group
-EITHER = ("kd", "baseline", "latency", "report", "tracking", "outputs")
+EITHER = ("kd", "second_augment", "augment@second_augment", "baseline", "latency", "report", "tracking", "outputs")
 UNSEEN = {  # settings that a network of this role does not depend on: sweeping them makes no second network
     "teacher": (*EITHER, "student", "train.student", "baseline_kd", "kd@baseline_kd"),
     "baseline": (*EITHER, "teacher", "attention", "train.teacher"),
@@ -105,7 +105,8 @@ def _common(role: str, groups: Sequence[Group], odd: bool, everyone: Sequence[Gr
         for cell in group.cells:
             which = _which(role, cell.result)
             once.setdefault(which, cell.result)
-            agreements.setdefault(which, set()).add(cell.result["comparison"]["baseline_agreement"])
+            if cell.result["teacher"]:
+                agreements.setdefault(which, set()).add(cell.result["comparison"]["baseline_agreement"])
     row: dict[str, Any] = {"role": role, "values": {name: ANY_MARK for name in _names(everyone)}}
     row["values"] |= {name: _joined(groups, name) for name in (_names(everyone) if odd else _seen(role, everyone))}
     row |= {name: spread(result[role][name] for result in once.values()) for name in (*SCORES, "params", "macs")}

@@ -25,7 +25,7 @@ SLICES = 6  # with more slices only that of the picked cell is drawn
 LINES = 8  # at most, in one panel
 SPARSE = 0.34  # a grid with a smaller share of cells is drawn as a scatter plot
 FIRST = ("kd.temperature", "kd.alpha")  # if swept, they are the columns and the rows
-UNFINISHED = ("failed", "lost", "running", "waiting")  # a group with several of these gets the first
+UNFINISHED = ("failed", "lost", "running", "waiting", "refused")  # a group with several of these gets the first
 MODELS = ("teacher", "baseline", "student")
 
 

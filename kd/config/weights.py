@@ -1,0 +1,43 @@
+"""Which setting is the weight of which term, for messages that name one to change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kd.config.combine import HARD, place_of
+from kd.config.keys import Tree, get_path, references
+from kd.config.settings import override_key
+
+
+class WeightSetting(NamedTuple):
+    """A setting that determines the weight of a term."""
+
+    key: str  # as you type it: kd.weight, or kd.at.weight with kd=combine
+    mixes: bool = False  # the weight of the labels is 1 minus that of the term, as for kd.alpha
+
+    def value_for(self, ratio: float, labels: float) -> float:
+        """Return its value for a term that weighs ``ratio`` times the labels, whose weight now is ``labels``."""
+        return ratio / (1 + ratio) if self.mixes else ratio * labels
+
+
+def weight_settings(raw: Tree) -> dict[str, WeightSetting]:
+    """Return the setting of each term's weight, by the name that the term has in the objective.
+
+    Args:
+        raw: the composed config with unresolved interpolations, before ``expand_combination``.
+    """
+    listed = get_path(raw, "kd.terms")
+    if not isinstance(listed, list):
+        return _of_method(raw, "kd")
+    found = {}
+    for name in map(str, listed):
+        own = _of_method(raw, f"kd.{name}")
+        found |= {place_of(name, term, [*own], len(listed)): setting for term, setting in own.items() if term != HARD}
+    return found | {HARD: WeightSetting("kd.hard")}
+
+
+def _of_method(raw: Tree, owner: str) -> dict[str, WeightSetting]:
+    labels = f"{owner}.weights.{HARD}"
+    mixing = {*references(get_path(raw, labels), labels)}
+    keys = {term: override_key(raw, f"{owner}.weights.{term}") for term in get_path(raw, f"{owner}.weights") or {}}
+    return {term: WeightSetting(key, key in mixing and term != HARD) for term, key in keys.items()}
