@@ -86,8 +86,8 @@ class CrossEntropy(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         logits, batch = student.label_logits, batch.learners
-        if len(batch.index) < len(logits):
-            logits = logits[: len(batch.index)]
+        if len(batch.target) < len(logits):
+            logits = logits[: len(batch.target)]
         return batch.views * self._mean(logits, batch) if batch.views > 1 else self._mean(logits, batch)
 
     def _mean(self, logits: Tensor, batch: Batch) -> Tensor:

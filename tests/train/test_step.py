@@ -25,7 +25,8 @@ def prepared(method: str):
     network = objective.bind(Context(student, teacher, make, see, targets, torch.arange(96), 16))
     image = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
-        shown = [extract_outputs(model, image, objective.needs) for model in (copy.deepcopy(network), teacher)]
+        reads = ((copy.deepcopy(network), objective.student_needs), (teacher, objective.needs))
+        shown = [extract_outputs(model, image, needs) for model, needs in reads]
     objective.setup(*shown)
     return network, objective, teacher
 
