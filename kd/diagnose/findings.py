@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kd.config.weights import ASIDE, DROWNS
 from kd.diagnose import advice
 from kd.diagnose.figures import Figures, loudest, mean_cosine, mean_share
 from kd.diagnose.gain import FEW, MOST_SEEDS
@@ -16,8 +17,6 @@ from kd.diagnose.gain import FEW, MOST_SEEDS
 CLEAR = 0.05  # p below which a gain or a lead is more than noise
 LEAST_LEAD = 0.01  # of the teacher: half of a lead is what students usually win (experiments/methods.md)
 SHARP = 0.08  # mean probability beside the first class below which answers say less than labels smoothed by 0.1
-DROWNS = 10.0  # times a gradient's norm: what the training itself warns of
-SAME_WAY = 0.5  # cosine with the labels' gradient from which a term helps the labels, however long its gradient
 UNHEARD = 0.05  # share of the gradients below which all terms beside the labels change next to nothing
 SILENT = 0.01  # the same, below which a gain is none of theirs, however significant on these test images
 DISTRACTED = 0.05  # accuracy on training views by which a student trails its baseline: its terms harm the labels
@@ -97,7 +96,7 @@ def drowned(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     if not measured or not labels:
         return _distracted(figures, result)
     name, progress, share, own = loudest(measured, labels)
-    if name is None or share < DROWNS * own or mean_cosine(measured, name) >= SAME_WAY:
+    if name is None or share < DROWNS * own or mean_cosine(measured, name) > ASIDE:
         return _distracted(figures, result)
     when = "before the first step" if not progress else f"after {100 * progress:.0f} % of the training"
     sentence = (

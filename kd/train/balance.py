@@ -12,17 +12,12 @@ from collections.abc import Mapping
 
 import torch
 
-from kd.config.weights import WeightSetting
+from kd.config.weights import ASIDE, DROWNS, WeightSetting
 from kd.interfaces import LOGITS_ONLY
 from kd.runtime.user_warnings import warn_user
 from kd.train.gradients import Pull
 from kd.train.objective import Objective
 
-# Measured at published weights before the first step, on Intel photographs at 48 x 48, ResNet-18 to tiny_cnn: AT 63
-# times the labels' gradient, NST 10, FitNets 10, SP 9. On scenes such weights cost 27, 26 and 5 points of 84 % (SP was
-# not tried), and weights of a tenth to a thirtieth, at 1 to 2 times the labels' gradient, 2 to 3 points.
-DROWNS = 6.0  # times the labels' gradient from which a term is said to drown them,
-ASIDE = 0.25  # unless its cosine with that is higher: logits of a teacher teach what the labels do
 SHARE = 0.5  # of the labels' gradient: what ``kd.balance=auto`` gives a term where no share is set
 SHARE_OF_LOGITS = 1.0  # the same for terms that read logits alone, which pull the way that the labels do
 
