@@ -121,8 +121,7 @@ class EvidentialCrossEntropy(CrossEntropy):
         check_prior(prior)
         self.prior = prior
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        logits = student.label_logits
+    def mean(self, logits: Tensor, batch: Batch) -> Tensor:
         return mean_over_labels(lambda target: evidential_cross_entropy(logits, target, self.prior), batch)
 
 

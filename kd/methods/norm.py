@@ -112,6 +112,7 @@ class Widened(nn.Module):
     """
 
     added_layers = ("widen", "narrow")  # that learn and are not the student's own: see ``kd.train.gradients``
+    appends_map = True  # so no other term that pairs maps may read its features: see ``Objective.bind``
 
     def __init__(self, student: nn.Module, shape: tuple[int, int, int], between: int):
         super().__init__()

@@ -65,8 +65,10 @@ def _each(logits: Tensor, target: Tensor, label_smoothing: float | Tensor, class
 
 
 def learns_labels(objective: nn.Module) -> bool:
-    """Whether ``objective`` contains a cross entropy with labels."""
-    return any(isinstance(module, CrossEntropy) for module in objective.modules())
+    """Whether ``objective`` contains a cross entropy with labels, or a term that says ``learns_labels``."""
+    return any(
+        isinstance(module, CrossEntropy) or getattr(module, "learns_labels", False) for module in objective.modules()
+    )
 
 
 class CrossEntropy(nn.Module):
@@ -88,9 +90,10 @@ class CrossEntropy(nn.Module):
         logits, batch = student.label_logits, batch.learners
         if len(batch.target) < len(logits):
             logits = logits[: len(batch.target)]
-        return batch.views * self._mean(logits, batch) if batch.views > 1 else self._mean(logits, batch)
+        return batch.views * self.mean(logits, batch) if batch.views > 1 else self.mean(logits, batch)
 
-    def _mean(self, logits: Tensor, batch: Batch) -> Tensor:
+    def mean(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over rows that learn their labels; logits [B, K]."""
         if batch.labelled is not None:
             return labelled_cross_entropy(logits, batch, self.label_smoothing)
         if batch.mixup_target is None:

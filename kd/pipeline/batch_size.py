@@ -94,6 +94,7 @@ def try_stage(plan: RunPlan, spec: StageSpec, micro_batches: int) -> None:
         stage=spec.role,
         teacher=live,
         world=_Trial(processes=plan.world.size),
+        measure_gradients=False,
     )
 
 

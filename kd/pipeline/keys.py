@@ -21,7 +21,8 @@ ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
 ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images", "fall")}  # and of a term, by its target
 
 OF_OPTIMIZERS = {"delta": "dot"}  # settings of a recipe that one optimizer reads: they are in no key beside another
-OF_PARTS = ("delta",)  # those that change nothing where labels alone teach
+OF_PARTS = ("delta",)  # those that change nothing where labels alone teach,
+LABELS = {"kd.methods.supervised.CrossEntropy"}  # as these terms do
 
 Settings = dict[str, Any]
 
@@ -100,13 +101,10 @@ def run_keys(
         "recipe": recipe,
         "seed": settings["seed"],
     }
-    alone_recipe = {name: value for name, value in recipe.items() if name not in OF_PARTS}
-    networks["baseline"] = {
-        **student,
-        "recipe": alone_recipe,
-        "objective": active_terms(settings["baseline_kd"]),
-        "teacher": None,
-    }
+    alone = active_terms(settings["baseline_kd"])
+    unread = OF_PARTS if {each["term"].get("_target_") for each in alone.values()} <= LABELS else ()
+    own_recipe = {name: value for name, value in recipe.items() if name not in unread}
+    networks["baseline"] = {**student, "recipe": own_recipe, "objective": alone, "teacher": None}
     more = {} if unlabelled is None else {"unlabelled": unlabelled}
     if second_augment:
         more |= {"second_augment": second_augmentation_key(settings)}
@@ -188,7 +186,8 @@ def active_terms(objective: Mapping[str, Any], balance: Mapping[str, float] | No
     A setting that was added later is in no key while it is off, which it is where its value is 0.
 
     Args:
-        balance: of ``run_keys``. Of a balanced term its share determines the training, and not its weight.
+        balance: of ``run_keys``. A balanced term has its weight in the key too: one that pulls nowhere at the start
+            keeps it.
     """
     schedule, balance = objective.get("schedule") or {}, balance or {}
     active = {}
@@ -196,8 +195,9 @@ def active_terms(objective: Mapping[str, Any], balance: Mapping[str, float] | No
         if weight != 0:
             term = objective["terms"][name]
             added = ADDED_TO_TERMS.get(term.get("_target_"), ())
-            chosen = {"balance": balance[name]} if name in balance else weight
-            active[name] = {"weight": chosen, "term": _without_off(term, added)}
+            active[name] = {"weight": weight, "term": _without_off(term, added)}
+            if name in balance:
+                active[name]["balance"] = balance[name]
             if shown := _without_off(schedule.get(name, {}), ADDED_TO_SCHEDULES):
                 active[name]["schedule"] = shown
     return active

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd.interfaces import Batch, Outputs, extract_outputs
 from kd.runtime.rng import random_states, restore_random_states
-from kd.train.objective import Objective
+from kd.train.objective import Objective, seen
 from kd.train.step import TrainStep
 
 LABELS = 0  # row of a table with the gradient of all label terms together; the terms follow
@@ -59,7 +59,9 @@ def table_of(step: TrainStep, batch: Batch, answer: Outputs | None, terms: Seque
                 outputs = extract_outputs(network, batch.image, step.needs).to_float32(step.needs)
             labels = objective.label_terms
             names = dict.fromkeys([*labels, *terms])
-            losses = {name: objective.terms[name](outputs, answer, batch) for name in names}
+            losses = {
+                name: term(*seen(term, outputs, answer, batch)) for name in names for term in [objective.terms[name]]
+            }
             whole = sum(objective.full_weight(name) * losses[name] for name in labels) if labels else None
             return _compare(whole, [losses[name] for name in terms], own_weights(network)).cpu().double()
     finally:

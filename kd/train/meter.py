@@ -132,11 +132,12 @@ class Meter:
         try:
             table = table_of(self.step, batch, answer, tally.terms)
         except Exception as error:
-            if self.objective.balance and self.state.epoch == 1 and not self.state.measured:
-                raise
-            failed = first_line(error)  # the error itself would hold its tensors
+            failed = error
         world = self.state.world
         if world.all_reduce_max(int(failed is not None)):
+            if self.objective.balance and self.state.epoch == 1 and not self.state.measured:
+                raise failed or RuntimeError(f"{self.stage}: kd.balance=auto failed on another process")
+            failed = failed and first_line(failed)  # the error itself holds its tensors
             self.is_on = False
             free_memory(self.step.device)
             reason = f": {failed}" if failed else " on another process"

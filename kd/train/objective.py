@@ -143,12 +143,26 @@ class Objective(nn.Module):
         classes take a pass over the training images, ``context.over_train``. A term's ``bind(context)`` may return a
         network that is trained in place of the student, or None; it is deployed too, see ``deploy``.
         """
-        for term in self.terms.values():
+        for name, term in self.terms.items():
             network = term.bind(context) if hasattr(term, "bind") else None
             if network is not None:
+                self._refuse_other_maps(name, network)
                 context = context._replace(student=network)
                 self.extends = self.extends or not hasattr(term, "deploy")
         return context.student
+
+    def _refuse_other_maps(self, name: str, network: nn.Module) -> None:
+        """Raise ValueError if a term's network has a map more than the student and another term pairs maps."""
+        others = [
+            other
+            for other, term in self.terms.items()
+            if other != name and "features" in {*term.needs, *getattr(term, "student_needs", ())}
+        ]
+        if getattr(network, "appends_map", False) and others:
+            raise ValueError(
+                f"kd.terms: {name} adds a map after the student's last one, and {', '.join(others)} would take it for "
+                "the student's own: train them in two runs"
+            )
 
     def deploy(self, network: nn.Module) -> nn.Module:
         """Return the network that is measured, stored and shipped, from the one that ``bind`` returned.
@@ -174,7 +188,7 @@ class Objective(nn.Module):
         with the labels, sees all.
         """
         parts = {  # outside its window a term is not computed: it costs nothing, and its adapters stay unchanged
-            name: term(*_seen(term, student, teacher, batch))
+            name: term(*seen(term, student, teacher, batch))
             if self.counts(name, batch.progress if self.schedule else 1.0)
             else student.logits.new_zeros(())
             for name, term in self.terms.items()
@@ -211,7 +225,7 @@ def views_of(term: nn.Module) -> int:
     return BLOCKS.get(getattr(term, "sampler", None)) or getattr(term, "views", 1)
 
 
-def _seen(
+def seen(
     term: nn.Module, student: Outputs, teacher: Outputs | None, batch: Batch
 ) -> tuple[Outputs, Outputs | None, Batch]:
     """Return what a term sees of a batch of several views."""

@@ -16,8 +16,8 @@ from kd.runtime.text import did_you_mean
 from kd.train.dot import DOT
 from kd.train.layers import Groups, groups_of
 
-# timm has these; known without importing it, which takes seconds
 OWN_OPTIMIZERS = {"dot": DOT}  # beside timm's
+# timm has these; known without importing it, which takes seconds
 COMMON_OPTIMIZERS = ("adamw", "sgd", "momentum", "adam")
 
 
@@ -102,7 +102,7 @@ class Recipe:
             groups = by_layer(learned) if by_layer else param_groups_weight_decay(learned, self.weight_decay)
             return OWN_OPTIMIZERS[self.optimizer](groups, self.lr, self.momentum, self.delta, self.weight_decay)
         fused = "fused" in inspect.signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             learned,
             param_group_fn=by_layer,
             opt=self.optimizer,
@@ -111,3 +111,9 @@ class Recipe:
             momentum=self.momentum,
             **({"fused": True} if fused else {}),
         )
+        if fused and isinstance(optimizer, torch.optim.SGD) and self.momentum:
+            # the fused kernel takes no group of which a part has momentum, as one has whose adapters learn later; a
+            # momentum of zero has the same bits as none
+            for parameter in learned.parameters():
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer

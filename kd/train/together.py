@@ -98,9 +98,9 @@ class _Pass:
             self.blocks = []  # other parameters learn now: the students are of other forms
         epoch, start = lead.position
         streams = _Streams(self.active, epoch, start)
-        for training in self.active:
-            with training.own_randomness():
-                training.meter.begin(partial(streams.look_ahead, training))
+        self._each(lambda training: _begin_measuring(training, partial(streams.look_ahead, training)))
+        if not self.active:
+            return
         for step in range(start, lead.loader.steps):
             done = lead.share_done(step)
             for training in self.active:
@@ -312,6 +312,11 @@ class _Streams:
 
 def _parts_of(lead: Training, epoch: int, start: int) -> Ahead:
     return Ahead((batch, lead.answer(batch)) for batch in lead.loader.epoch(epoch, start=start))
+
+
+def _begin_measuring(training: Training, look_ahead: Callable[[int], list[Part]]) -> None:
+    with training.own_randomness():
+        training.meter.begin(look_ahead)
 
 
 def _end_epoch(training: Training) -> None:

@@ -184,7 +184,8 @@ def _few(part: Part) -> Part:
     def first(value: Tensor) -> Tensor:
         return value.unflatten(0, (batch.views, -1))[:, :IMAGES].flatten(0, 1)
 
-    return _each_tensor(batch, first)._replace(class_weight=weight), answer and _each_tensor(answer, first)
+    few = _each_tensor(batch._replace(class_weight=None), first)._replace(class_weight=weight)
+    return few, answer and _each_tensor(answer, first)
 
 
 def _small(part: Part, device: Device) -> Part:
