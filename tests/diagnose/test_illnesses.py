@@ -132,8 +132,19 @@ def test_every_setting_to_try_can_be_typed(make, healthy):
     }
     for kd, setting in typed:
         check_keys(_container(compose(*COMMON, *STUDENT, kd, *setting.split())))
-    (other,) = better_teacher({"teacher": {"training": {"epochs": 0}}})  # for a teacher that was not trained here
+
+
+def test_another_teacher_can_be_typed_after_the_command():
+    """Where the teacher was not trained here."""
+    bought = {"teacher": {"training": {"epochs": 0}}}
+    (other,) = better_teacher(bought)
     check_keys(_container(compose(*other.split())))
+    read = {"teacher.checkpoint": "t.safetensors", "teacher.checkpoint_prefix": "teacher"}
+    typed = [f"{key}={value}" for key, value in read.items()]
+    (other,) = better_teacher(bought | {"settings": read, "command": f"python -m kd.run {' '.join(typed)}"})
+    settings = _container(compose(*typed, *other.split()))["teacher"]
+    assert settings["checkpoint"] is settings["checkpoint_prefix"] is None and settings["pretrained"] is True
+    assert better_teacher(bought | {"command": "python -m kd.run teacher=tiny_cnn teacher.width=1.0"}) == ()
 
 
 def _container(cfg):
