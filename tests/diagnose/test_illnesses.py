@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kd.config.checks import check_keys
+from kd.config.composed import compose_checked
 from kd.diagnose.advice import better_teacher
 from kd.diagnose.evidence import read_evidence
 from kd.diagnose.verdict import Diagnosis, diagnose
@@ -64,6 +65,12 @@ def test_a_feature_term_that_drowns_the_labels(make):
     sentence, settings = found(diagnosis)["labels drowned"]
     assert settings[0].startswith("kd.weight=") and 0 < float(settings[0].removeprefix("kd.weight=")) < 10000
     assert "%" in sentence
+
+
+def test_a_term_of_a_combination_that_drowns_the_labels(make):
+    settings = found(diagnosed(make("kd=combine", "kd.terms=[hinton,at]", "kd.at.weight=10000")))["labels drowned"][1]
+    assert settings[0].startswith("kd.at.weight=") and 0 < float(settings[0].removeprefix("kd.at.weight=")) < 10000
+    compose_checked(["kd=combine", "kd.terms=[hinton,at]", "report=false", settings[0]])
 
 
 def test_a_student_that_sees_its_images_once(make):

@@ -262,7 +262,7 @@ def test_without_a_baseline_or_attention_maps_their_columns_rows_and_figures_are
     assert set(tables.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
     page = paths["report"].read_text("utf-8")
     assert (
-        "baseline" not in page.split("## Teacher and student")[1]
+        "baseline" not in page.split("## Teacher and student")[1].split("\n## ")[0]
         and "gain recovered" not in page
         and "teacher looks" not in page
     )
@@ -292,7 +292,10 @@ def test_images_that_the_student_did_not_win_are_chosen_and_drawn(run):
     assert {*rows} <= {*sampling.choose_images(target, logits, 3)}
     text = (run[0] / "report.md").read_text("utf-8")
     part = text.split("## Does the teacher teach?")[1].split("\n## ")[0]
-    assert f"![{len(rows)} test images that the teacher has right" in part and "](figures/not_won.png)" in part
+    assert (
+        f"![{len(rows)} test image{'s' * (len(rows) > 1)} that the teacher has right" in part
+        and "](figures/not_won.png)" in part
+    )
 
 
 def test_right_and_wrong_images_get_attention_maps_by_the_seed(run):

@@ -113,7 +113,7 @@ def disagreement_grid(
         total: the number of test images on which they disagree. which: says which these are.
     """
     shown_of_total = f"{len(images)} of the {total:,}" if total > len(images) else f"The {total}"
-    figure, axes = _grid(len(images), f"{shown_of_total} test images {which}", 3)
+    figure, axes = _grid(len(images), f"{shown_of_total} test image{'s' * (total != 1)} {which}", 3)
     shown = names(classes, 13)
     for ax, image, true, t, s in zip(axes, images, target, np.argmax(teacher, 1), np.argmax(student, 1), strict=True):
         _show(ax, image)

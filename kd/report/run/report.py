@@ -185,7 +185,7 @@ def _write(folder: Path, diagnosis: Diagnosis, samples: dict, attention: dict) -
                 len(diagnosis.figures["gain"]["not_won"]),
                 which,
             ),
-            f"{len(shown)} test images {which}, with the answers of teacher and student",
+            f"{len(shown)} test image{'s' * (len(shown) != 1)} {which}, with the answers of teacher and student",
         )
 
     gates = {name: maps for name, maps in attention.items() if name != "row"}
