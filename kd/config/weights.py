@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from kd.config.combine import HARD, place_of
@@ -14,6 +15,17 @@ from kd.config.settings import override_key
 # numbers were chosen after seeing these. CATKD, at 27 times with a cosine of 0.43, is not warned of.
 DROWNS = 6.0  # times the labels' gradient from which a term is said to drown them,
 ASIDE = 0.25  # unless its cosine with that is higher: logits of a teacher teach what the labels do
+SHARE = 0.5  # of the labels' gradient: what ``kd.balance=auto`` gives a term where no share is set
+SHARE_OF_LOGITS = 1.0  # the same for terms that read logits alone, which pull the way that the labels do
+
+
+def usual_share(needs: Collection[str]) -> float:
+    """Return the share of a term where ``kd.balance_share`` is not set.
+
+    Args:
+        needs: what it reads of the teacher.
+    """
+    return SHARE_OF_LOGITS if set(needs) <= {"logits"} else SHARE
 
 
 class WeightSetting(NamedTuple):
@@ -39,6 +51,8 @@ def weight_settings(raw: Tree) -> dict[str, WeightSetting]:
     found = {}
     for name in map(str, listed):
         own = _of_method(raw, f"kd.{name}")
+        if get_path(raw, f"kd.{HARD}") is not None:  # then no method mixes: the labels weigh what is set there
+            own = {term: setting._replace(mixes=False) for term, setting in own.items()}
         found |= {place_of(name, term, [*own], len(listed)): setting for term, setting in own.items() if term != HARD}
     return found | {HARD: WeightSetting("kd.hard")}
 

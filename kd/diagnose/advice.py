@@ -2,69 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.config.weights import SHARE, WeightSetting
 from kd.runtime.values import format_value, is_number
 
-BALANCED = 0.5  # norm of a term's gradient over that of the labels': the default of kd.balance=auto
-TINY = 1e-6
+HALF = 0.5  # probability of a mixture
 WIDEST = 4.0  # student.width up to which the tiny networks are useful
+# What a command may say of another teacher, and convnext_atto does not take or would be changed by.
+OF_ANOTHER_TEACHER = re.compile(r"teacher\.(name|width|depth|dropout|trusted|mean|std|classes|ensemble|network)\b")
 
 Result = Mapping[str, Any]
-Measured = Sequence[Mapping[str, Any]]
+Described = Mapping[str, Any]  # what ``kd.diagnose.objective.objective_of`` returns
 
 
 def better_teacher(result: Result) -> tuple[str, ...]:
-    """Train the teacher twice as long, if it was trained here."""
-    epochs = result["teacher"]["training"]["epochs"]
-    return (f"train.teacher.epochs={2 * epochs}",) if epochs else ("teacher=convnext_atto teacher.pretrained=true",)
+    """Train the teacher twice as long, if it was trained here; else take a pretrained one."""
+    epochs, settings = result["teacher"]["training"]["epochs"], result.get("settings") or {}
+    if epochs:
+        return (f"train.teacher.epochs={2 * epochs}",)
+    if OF_ANOTHER_TEACHER.search(result.get("command") or ""):
+        return ()
+    unset = [f" {key}=null" for key in ("teacher.checkpoint", "teacher.checkpoint_prefix") if settings.get(key)]
+    return (f"teacher=convnext_atto teacher.pretrained=true{''.join(unset)}",)
 
 
 def balanced_weights(
-    result: Result, measured: Measured, names: Sequence[str], labels: Sequence[str]
+    result: Result, objective: Described, moment: Mapping[str, Any], names: Sequence[str], higher: bool
 ) -> tuple[str, ...]:
-    """Give terms the weights at which their gradients at the start are together ``BALANCED`` times the labels'."""
-    first = measured[0]["terms"]
-    own, norm = (sum(first.get(name, {}).get("norm") or 0.0 for name in of) for of in (labels, names))
-    balance = ("kd.balance=auto",) if (result.get("settings") or {}).get("kd.balance", "") is None else ()
-    return (*_scaled(result, names, BALANCED * own / norm), *balance) if own and norm else balance
+    """Give terms the weights at which each has the gradient that ``kd.balance=auto`` gives it.
+
+    Args:
+        moment: a measurement of the gradients, from which the weights are computed.
+        higher: whether weights are to be raised, else lowered; a term that needs the other keeps its weight.
+    """
+    terms = moment["terms"]
+    labels = sum(terms[name]["norm"] or 0.0 for name in objective["label_terms"] if name in terms)
+    norms = {name: terms[name]["norm"] for name in names if name in terms and terms[name]["norm"]}
+    factors = {name: _share(objective, name) * labels / norm for name, norm in norms.items()}
+    factors = {name: factor for name, factor in factors.items() if factor and (factor > 1) == higher}
+    is_free = (result.get("settings") or {}).get("kd.balance", "") is None
+    lowers = not moment["progress"]  # it looks at the first step alone: what drowns the labels later may seem quiet
+    balance = ("kd.balance=auto",) if is_free and factors and (higher or lowers) else ()
+    return _scaled(result, objective, factors) + balance
 
 
-def half_weights(result: Result, labels: Sequence[str]) -> tuple[str, ...]:
+def half_weights(result: Result, objective: Described) -> tuple[str, ...]:
     """Halve the weights of all terms beside the labels."""
-    return _scaled(result, _added(result, labels), 0.5)
+    return _scaled(result, objective, dict.fromkeys(_added(result, objective), 0.5))
 
 
-def tenth_weights(result: Result, labels: Sequence[str]) -> tuple[str, ...]:
+def tenth_weights(result: Result, objective: Described) -> tuple[str, ...]:
     """Divide the weights of all terms beside the labels by ten."""
-    return _scaled(result, _added(result, labels), 0.1)
+    return _scaled(result, objective, dict.fromkeys(_added(result, objective), 0.1))
 
 
-def _added(result: Result, labels: Sequence[str]) -> list[str]:
+def _added(result: Result, objective: Described) -> list[str]:
     settings = result.get("settings") or {}
     names = [key.removeprefix("kd.weights.") for key in settings if key.startswith("kd.weights.")]
-    return [name for name in names if name not in labels]
+    return [name for name in names if name not in objective["label_terms"]]
 
 
-def _scaled(result: Result, names: Sequence[str], factor: float) -> tuple[str, ...]:
-    return tuple(typed for name in names if (typed := _weight_setting(result.get("settings") or {}, name, factor)))
+def _scaled(result: Result, objective: Described, factors: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the overrides that multiply the weights of terms by factors; of a balanced run that of its shares."""
+    settings = result.get("settings") or {}
+    if settings.get("kd.balance") == "auto":
+        return _scaled_share(settings, objective, factors)
+    typed = (_weight_setting(settings, objective, name, factor) for name, factor in factors.items())
+    return tuple(dict.fromkeys(filter(None, typed)))
 
 
-def _weight_setting(settings: Mapping[str, Any], name: str, factor: float) -> str:
+def _scaled_share(settings: Mapping[str, Any], objective: Described, factors: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the override of the one share that all added terms then have, lower or higher than each has now."""
+    if not factors:
+        return ()
+    factor: float = _mildest(factors.values())
+    pick: Callable[..., float] = min if factor < 1 else max
+    now = settings.get("kd.balance_share") or pick(objective["shares"].values(), default=SHARE)
+    return (f"kd.balance_share={two_digits(factor * now)}",)
+
+
+def _mildest(factors: Any) -> float:
+    """Return the factor that changes the least: enough for one term, and not too much for the others."""
+    return min(factors, key=lambda factor: max(factor, 1 / factor))
+
+
+def _weight_setting(settings: Mapping[str, Any], objective: Described, name: str, factor: float) -> str:
     """Return the override that multiplies the weight of a term, beside that of the labels, by a factor.
 
-    It is the method's own ``kd.alpha`` or ``kd.weight`` if that weighs this term alone, else the term's weight.
+    Returns:
+        "" where no setting is known that does.
     """
-    weight, labels = (settings.get(f"kd.weights.{each}") for each in (name, "hard"))
-    if not is_number(weight) or not weight:
+    known = (objective["weight_settings"] or {}).get(name)
+    weight = settings.get(f"kd.weights.{name}")
+    labels = sum(settings.get(f"kd.weights.{each}") or 0.0 for each in objective["label_terms"])
+    if known is None or not is_number(weight) or not weight:
         return ""
-    if settings.get("kd.alpha") == weight and is_number(labels) and abs(1 - weight - labels) < TINY:
-        ratio = factor * weight / max(labels, TINY)
-        return f"kd.alpha={two_digits(ratio / (1 + ratio))}"
-    alike = [key for key in settings if key.startswith("kd.weights.") and settings[key] == weight]
-    alone = alike == [f"kd.weights.{name}"] and settings.get("kd.weight") == weight
-    return f"{'kd.weight' if alone else f'kd.weights.{name}'}={two_digits(factor * weight)}"
+    setting = WeightSetting(**known)
+    if not labels:
+        return "" if setting.mixes else f"{setting.key}={two_digits(factor * weight)}"
+    value = setting.value_for(factor * weight / labels, labels)
+    if setting.mixes and value > 0.5:  # two digits of the labels' weight: at 1 they would have none
+        return f"{setting.key}={format_value(round(1 - float(f'{1 - value:.2g}'), 9))}"
+    return f"{setting.key}={two_digits(value)}"
+
+
+def _share(objective: Described, name: str) -> float:
+    return objective["shares"].get(name, SHARE)
 
 
 def softer(result: Result, temperature: float) -> tuple[str, ...]:
@@ -76,13 +122,27 @@ def softer(result: Result, temperature: float) -> tuple[str, ...]:
     return tuple(f"{key}={temperature:g}" for key in keys)
 
 
-def new_images(result: Result) -> tuple[str, ...]:
-    """Mix the images that the student learns from."""
+def new_images(result: Result, objective: Described) -> tuple[str, ...]:
+    """Mix the images that the student learns from, where its method takes mixtures and not all are mixed already."""
     settings = result.get("settings") or {}
-    for name in ("mixup", "cutmix"):
-        if not settings.get(f"train.student.{name}"):
-            return (f"train.student.{name}=0.5",)
-    return ()
+    if not objective["takes_mixtures"]:
+        return ()
+    mixed = {name: settings.get(f"train.student.{name}") or 0.0 for name in ("mixup", "cutmix")}
+    free = [name for name, share in mixed.items() if not share]
+    return (f"train.student.{free[0]}={HALF:g}",) if free and sum(mixed.values()) <= HALF else ()
+
+
+def sources_of_images(result: Result, objective: Described) -> str:
+    """Return words for the images that a student may learn from beside its own, of those that can be had."""
+    settings, found = result.get("settings") or {}, []
+    if new_images(result, objective):
+        found.append("mixtures")
+    if (result.get("choices") or {}).get("augment") != "strong":
+        found.append("stronger views (augment=strong)")
+    is_free = not settings.get("data.unlabelled") and settings.get("data.balance") != "sample"
+    if objective["takes_unlabelled"] and is_free:
+        found.append("images without labels (data.unlabelled=FOLDER)")
+    return " or ".join(found) or "more photographs"
 
 
 def more_capacity(result: Result) -> tuple[str, ...]:

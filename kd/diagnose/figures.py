@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from kd.config.weights import ASIDE
 from kd.diagnose import answers
 from kd.diagnose.evidence import Evidence
-from kd.diagnose.gain import gains_and_losses, images_to_tell, seeds_to_tell
+from kd.diagnose.gain import gains_and_losses, images_to_tell, images_won, seeds_to_tell
+from kd.diagnose.objective import objective_of
 from kd.evaluation.metrics import accuracy, agreement, ece, mcnemar
 from kd.records.run_folder import Rows, roles_of
 
 Figures = dict[str, Any]
 SPLITS = ("views", "test")  # where logits are at hand
+EARLY = 0.15  # share of the training: the measurements at its start and at a tenth, not the one at its end
 SOFT = 0.3  # mean probability beside the first class of answers that say enough
 
 
@@ -34,25 +37,6 @@ def measure(evidence: Evidence) -> Figures:
         "agreement": agreements(evidence) if taught else None,
         "gradients": gradients(evidence.metrics) or None,
     }
-
-
-def objective_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the student learned from, as ``result.json`` says or, in an older one, as its settings do.
-
-    "reads" is None where an older result does not say what the method reads of the teacher.
-    """
-    if "objective" in result:
-        return dict(result["objective"])
-    settings = result.get("settings") or {}
-    kinds = {key.split(".")[2]: kind for key, kind in settings.items() if _names_a_term(key)}
-    labels = [name for name, kind in kinds.items() if str(kind).endswith(".CrossEntropy")]
-    temperature = settings.get("kd.temperature")
-    below_any_published = not isinstance(temperature, int | float) or temperature < 0.5  # of cosines, not of logits
-    return {"reads": None, "label_terms": labels, "temperature": None if below_any_published else float(temperature)}
-
-
-def _names_a_term(key: str) -> bool:
-    return key.startswith("kd.terms.") and key.endswith("._target_") and key.count(".") == 3
 
 
 def accuracies(evidence: Evidence) -> dict[str, dict[str, float | None]]:
@@ -102,7 +86,7 @@ def gain(evidence: Evidence, taught: bool) -> dict[str, Any] | None:
     if taught:
         lead = float(right["teacher"].mean() - right["baseline"].mean())
         found |= {"lead": lead, "lead_p": mcnemar(test["teacher"], test["baseline"], target)}
-        found |= gains_and_losses(target, test)
+        found |= gains_and_losses(target, test) | images_won(target, test)
     return found
 
 
@@ -137,27 +121,30 @@ def _measured(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return row.get("gradients") or []
 
 
-def loudest(measured: list[dict[str, Any]], labels: Sequence[str]) -> tuple[str | None, float, float, float]:
-    """Return the added term with the longest gradient over that of the labels, at any point of the training.
+def beside_labels(measured: Rows, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the moments at which a label term was active; a schedule may begin or end with other terms alone."""
+    return [at for at in measured if any(name in at["terms"] for name in labels)]
+
+
+def loudest(measured: Rows, labels: Sequence[str]) -> tuple[str, dict[str, Any], float, float] | None:
+    """Return the added term with the longest gradient over that of the labels, early in the training.
+
+    A term that pulls the way of the labels is left out, and so are moments without labels. A student that has learned
+    its labels has next to no gradient of theirs at the end, so only the first step and the tenth of the training count.
 
     Returns:
-        Its name (None without added terms), where in the training, its share of the gradients there, the labels' share.
+        Its name, the moment, its share of the gradients there, the labels' share; None without such a term.
     """
     found = [
-        (name, at["progress"], of["share"] or 0.0, mean_share([at], labels))
-        for at in measured
+        (name, at, of["share"] or 0.0, mean_share([at], labels))
+        for at in beside_labels(measured, labels)
+        if at["progress"] <= EARLY
         for name, of in at["terms"].items()
-        if name not in labels
+        if name not in labels and (of["cosine"] or 0.0) <= ASIDE
     ]
-    return max(found, key=lambda each: each[2] / max(each[3], 1e-9), default=(None, 0.0, 0.0, 0.0))
+    return max(found, key=lambda each: each[2] / max(each[3], 1e-9), default=None)
 
 
 def mean_share(measured: list[dict[str, Any]], names: Sequence[str]) -> float:
     """Return the mean over the training of the share that some terms have of the norms of all gradients."""
     return float(np.mean([sum(at["terms"].get(name, {}).get("share") or 0.0 for name in names) for at in measured]))
-
-
-def mean_cosine(measured: list[dict[str, Any]], name: str) -> float:
-    """Return the mean over the training of a term's cosine with the labels' gradient; 0 if it has none."""
-    found = [cosine for at in measured if (cosine := at["terms"].get(name, {}).get("cosine")) is not None]
-    return float(np.mean(found)) if found else 0.0

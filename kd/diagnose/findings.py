@@ -6,13 +6,14 @@ that the thresholds were chosen on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kd.config.weights import ASIDE, DROWNS
+from kd.config.weights import DROWNS
 from kd.diagnose import advice
-from kd.diagnose.figures import Figures, loudest, mean_cosine, mean_share
+from kd.diagnose.figures import Figures, beside_labels, loudest, mean_share
 from kd.diagnose.gain import FEW, MOST_SEEDS
+from kd.records.run_folder import Rows
 
 CLEAR = 0.05  # p below which a gain or a lead is more than noise
 LEAST_LEAD = 0.01  # of the teacher: half of a lead is what students usually win (experiments/methods.md)
@@ -62,8 +63,13 @@ def _gains(figures: Figures) -> bool:
 def _heard(figures: Figures) -> float:
     """Return the mean share of the gradients of all terms beside the labels; 1 where nobody knows, or has to."""
     measured, labels = figures["gradients"], figures["objective"]["label_terms"]
-    others = [name for name in (measured[0]["terms"] if measured else ()) if name not in labels]
+    others = _added(measured or (), labels)
     return mean_share(measured, others) if others and labels else 1.0
+
+
+def _added(measured: Rows, labels: Sequence[str]) -> list[str]:
+    """Return the terms that were active at any moment, without the labels'."""
+    return [name for name in dict.fromkeys(name for at in measured for name in at["terms"]) if name not in labels]
 
 
 def harms(figures: Figures) -> bool:
@@ -72,13 +78,18 @@ def harms(figures: Figures) -> bool:
     return bool(gain and gain["accuracy"] < 0 and gain["p"] < CLEAR)
 
 
+def leads(gain: Mapping[str, Any]) -> bool:
+    """Whether the teacher has a lead over the baseline that a student could win a part of."""
+    return gain["lead"] >= LEAST_LEAD or (gain["lead"] > 0 and gain["lead_p"] < CLEAR)
+
+
 def teacher_no_better(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     """The teacher does not lead the baseline."""
     gain = figures["gain"]
     if not gain or "lead" not in gain:
         return None
-    lead, p = gain["lead"], gain["lead_p"]
-    if lead >= LEAST_LEAD or (lead > 0 and p < CLEAR):
+    lead = gain["lead"]
+    if leads(gain):
         return None
     teacher, baseline = (percent(figures["accuracy"][role]["test"]) for role in ("teacher", "baseline"))
     how = "is no better than" if lead <= 0 else f"leads by only {points(lead)} over"
@@ -92,18 +103,18 @@ def teacher_no_better(figures: Figures, result: Mapping[str, Any]) -> Finding | 
 
 def drowned(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     """A term pulls so hard, and elsewhere, that the labels are hardly learned."""
-    measured, labels = figures["gradients"], figures["objective"]["label_terms"]
-    if not measured or not labels:
+    objective = figures["objective"]
+    found = loudest(figures["gradients"] or [], objective["label_terms"])
+    if found is None or found[2] < DROWNS * found[3]:
         return _distracted(figures, result)
-    name, progress, share, own = loudest(measured, labels)
-    if name is None or share < DROWNS * own or mean_cosine(measured, name) > ASIDE:
-        return _distracted(figures, result)
+    name, moment, share, own = found
+    progress = moment["progress"]
     when = "before the first step" if not progress else f"after {100 * progress:.0f} % of the training"
     sentence = (
         f"The labels are drowned by {name}: {when} it has {percent(share)} % of the gradient on the student, and they "
         f"have {percent(own)} %. Lower its weight."
     )
-    return Finding("labels drowned", sentence, advice.balanced_weights(result, measured, [name], labels))
+    return Finding("labels drowned", sentence, advice.balanced_weights(result, objective, moment, [name], higher=False))
 
 
 def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
@@ -122,7 +133,7 @@ def _distracted(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
         f"The labels are drowned: on the training views that it learned from the student has {percent(student)} % "
         f"right, the same student on labels alone {percent(baseline)} %. Lower the weight of what is added to them."
     )
-    return Finding("labels drowned", sentence, advice.tenth_weights(result, labels))
+    return Finding("labels drowned", sentence, advice.tenth_weights(result, figures["objective"]))
 
 
 def unheard(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
@@ -130,13 +141,15 @@ def unheard(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
     share, measured, labels = _heard(figures), figures["gradients"], figures["objective"]["label_terms"]
     if share >= UNHEARD:
         return None
-    others = [name for name in measured[0]["terms"] if name not in labels]
+    others = _added(measured, labels)
+    moment = next((at for at in beside_labels(measured, labels) if {*others} & {*at["terms"]}), measured[0])
     by_chance = _gains(figures) and f" So the gain of {points(figures['gain']['accuracy'])} is chance: try other seeds."
     sentence = (
         f"The labels drown what is added to them: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} "
         f"{100 * share:.2g} % of the gradient on the student. Raise the weight.{by_chance or ''}"
     )
-    return Finding("teacher unheard", sentence, advice.balanced_weights(result, measured, others, labels))
+    settings = advice.balanced_weights(result, figures["objective"], moment, others, higher=True)
+    return Finding("teacher unheard", sentence, settings)
 
 
 def sharp(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
@@ -173,10 +186,10 @@ def teacher_overfits(figures: Figures, result: Mapping[str, Any]) -> Finding | N
         f"The teacher knows its training images by heart: {percent(scores['views'])} % right on training views, "
         f"{percent(scores['test'])} % on test images, with {percent(answers['views']['beside_first'])} % and "
         f"{percent(answers['test']['beside_first'])} % of the probability beside its first class. So its answers "
-        "resemble the labels where the student learns from them. Ask it about images that it has not seen: mixtures, "
-        "stronger views (augment=strong), or images without labels (data.unlabelled=FOLDER)."
+        "resemble the labels where the student learns from them. Ask it about images that it has not seen: "
+        f"{advice.sources_of_images(result, figures['objective'])}."
     )
-    return Finding("teacher overfits", sentence, advice.new_images(result))
+    return Finding("teacher overfits", sentence, advice.new_images(result, figures["objective"]))
 
 
 def underfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
@@ -206,10 +219,9 @@ def overfits(figures: Figures, result: Mapping[str, Any]) -> Finding | None:
         return None
     sentence = (
         f"The student overfits: {percent(student['views'])} % right on training views, {percent(student['test'])} % on "
-        "test images. Give it more different images: mixtures, stronger views (augment=strong), or images without "
-        "labels (data.unlabelled=FOLDER)."
+        f"test images. Give it more different images: {advice.sources_of_images(result, figures['objective'])}."
     )
-    return Finding("student overfits", sentence, advice.new_images(result))
+    return Finding("student overfits", sentence, advice.new_images(result, figures["objective"]))
 
 
 def loses(figures: Figures, result: Mapping[str, Any], others: list[Finding]) -> Finding | None:
@@ -221,7 +233,7 @@ def loses(figures: Figures, result: Mapping[str, Any], others: list[Finding]) ->
         f"The student lost {points(-gain['accuracy'])} against its baseline ({chance(gain['p'])}), and no figure "
         "here says why. Try a lower weight, or another method."
     )
-    return Finding("student loses", sentence, advice.half_weights(result, figures["objective"]["label_terms"]))
+    return Finding("student loses", sentence, advice.half_weights(result, figures["objective"]))
 
 
 def noise(figures: Figures, result: Mapping[str, Any]) -> Finding | None:

@@ -42,6 +42,21 @@ def gains_and_losses(target: np.ndarray, logits: Mapping[str, np.ndarray]) -> di
     return {name: int(which.sum()) for name, which in counted.items()}
 
 
+def images_won(target: np.ndarray, logits: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    """Return the images that the teacher has right and the baseline wrong, as rows of ``target``.
+
+    Args:
+        target, logits: as of ``gains_and_losses``.
+
+    Returns:
+        "won": the student is right. "not_won": it is wrong.
+    """
+    teacher, student, baseline = (logits[role].argmax(-1) == target for role in ("teacher", "student", "baseline"))
+    offered = teacher & ~baseline
+    parts = {"won": offered & student, "not_won": offered & ~student}
+    return {name: np.flatnonzero(which).tolist() for name, which in parts.items()}
+
+
 def seeds_to_tell(gain: float, differ: float, images: int) -> int | None:
     """Return how many seeds show a gain of this size at p < 0.05 in four of five sweeps; None if ``MOST_SEEDS`` do not.
 

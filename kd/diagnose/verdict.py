@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kd.diagnose.evidence import Evidence
 from kd.diagnose.figures import Figures, measure
-from kd.diagnose.findings import Finding, chance, find, harms, helps, percent, points
+from kd.diagnose.findings import Finding, chance, find, harms, helps, leads, percent, points
 from kd.records.run_folder import roles_of
 
 
@@ -45,8 +46,8 @@ def _verdict(figures: Figures, findings: list[Finding]) -> str:
         return f"{what} harms here: {points(-gain['accuracy'])} less than the baseline ({chance(gain['p'])})."
     if not helps(figures):
         return f"{what} does not clearly help here."
-    lead = gain.get("lead", 0.0)
-    share = f", {percent(gain['accuracy'] / lead)} % of the teacher's lead" if lead > 0 else ""
+    has_lead = "lead" in gain and leads(gain)
+    share = f", {percent(gain['accuracy'] / gain['lead'])} % of the teacher's lead" if has_lead else ""
     found = "" if findings else " Nothing stands in its way."
     return f"{what} helps: {points(gain['accuracy'])} over the baseline ({chance(gain['p'])}){share}.{found}"
 
@@ -56,7 +57,7 @@ def _remarks(evidence: Evidence, figures: Figures) -> list[str]:
     if not figures["answers"]:
         method = result["choices"].get("kd", "this method")
         remarks.append(
-            f"There is no teacher: kd={method} reads none. Compared are the student and its baseline"
+            f"There is no teacher: {_nobody_reads(result, method)}. Compared are the student and its baseline"
             f"{', the same network that learned from the labels alone' if 'baseline' in roles_of(result) else ''}."
         )
     if evidence.views is None:
@@ -67,3 +68,10 @@ def _remarks(evidence: Evidence, figures: Figures) -> list[str]:
     if figures["gradients"] is None:
         remarks.append("The gradients of its terms were not measured: nothing is said of their shares.")
     return remarks
+
+
+def _nobody_reads(result: Mapping[str, Any], method: str) -> str:
+    settings = result.get("settings") or {}
+    if any(key.startswith("kd.weights.") and value == 0 for key, value in settings.items()):
+        return f"no term of kd={method} with a weight above 0 reads one"
+    return f"kd={method} reads none"

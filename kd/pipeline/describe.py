@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.config.weights import usual_share
 from kd.data.loader import EVAL_BATCH
+from kd.diagnose.objective import takes_mixtures
 from kd.inference.description import Description
 from kd.inference.safetensors_file import with_metadata
 from kd.pipeline.plan import RunPlan
@@ -81,7 +83,7 @@ def describe_objective(objective: Objective) -> dict[str, Any]:
     """Return what a student learns from: the outputs that it reads of the teacher, its label terms, its temperature.
 
     The temperature is that at which the terms soften the teacher's logits, the lowest if they differ; None if no term
-    does.
+    does. The rest is what ``kd.diagnose`` needs to advise settings that can be typed.
     """
     softening = [
         float(term.temperature)
@@ -92,4 +94,10 @@ def describe_objective(objective: Objective) -> dict[str, Any]:
         "reads": sorted(objective.needs),
         "label_terms": objective.label_terms,
         "temperature": min(softening, default=None),
+        "weight_settings": {
+            name: setting._asdict() for name, setting in objective.weight_settings.items() if name in objective.terms
+        },
+        "shares": {name: usual_share(objective.terms[name].needs) for name in objective.added_terms},
+        "takes_mixtures": takes_mixtures(objective.sampler),
+        "takes_unlabelled": bool(objective.needs) and not objective.label_readers,
     }

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
-from kd.config.weights import ASIDE, DROWNS, WeightSetting
-from kd.interfaces import LOGITS_ONLY
+from kd.config.weights import ASIDE, DROWNS, WeightSetting, usual_share
 from kd.runtime.user_warnings import warn_user
 from kd.train.gradients import Pull
 from kd.train.objective import Objective
-
-SHARE = 0.5  # of the labels' gradient: what ``kd.balance=auto`` gives a term where no share is set
-SHARE_OF_LOGITS = 1.0  # the same for terms that read logits alone, which pull the way that the labels do
 
 
 def shares_of(objective: Objective, share: float | None) -> dict[str, float]:
     """Return what ``Objective.balance_to`` takes: the share of each added term.
 
     Args:
-        share: ``kd.balance_share``; None is ``SHARE_OF_LOGITS`` for terms that read logits alone, else ``SHARE``.
+        share: ``kd.balance_share``; None is the ``usual_share`` of each term.
 
     Raises:
         ValueError: there are added terms and no labels to balance them with.
@@ -40,7 +37,7 @@ def shares_of(objective: Objective, share: float | None) -> dict[str, float]:
 
 
 def _usual_share(objective: Objective, name: str) -> float:
-    return SHARE_OF_LOGITS if objective.terms[name].needs <= LOGITS_ONLY else SHARE
+    return usual_share(objective.terms[name].needs)
 
 
 def balanced_weight(share: float, labels: float, pull: Pull) -> float | None:
@@ -78,10 +75,12 @@ def take_balanced_weights(objective: Objective, labels: float, pulls: Mapping[st
 def warn_of_drowned_labels(objective: Objective, stage: str, labels: float, pulls: Mapping[str, Pull]) -> None:
     """Warn about each added term whose gradient is ``DROWNS`` times that of the labels or more, and points elsewhere.
 
+    A term that is never active together with the labels cannot drown them.
+
     Args:
         stage: the role. labels, pulls: see ``balanced_weight``.
     """
-    for name in objective.added_terms:
+    for name in filter(partial(_meets_labels, objective), objective.added_terms):
         weight = float(objective.full_weight(name))
         ratio = weight * pulls[name].norm / labels if labels else math.nan
         if not DROWNS <= ratio < math.inf or (pulls[name].cosine or 0.0) > ASIDE:
@@ -95,3 +94,10 @@ def warn_of_drowned_labels(objective: Objective, stage: str, labels: float, pull
             f"drowns: with {setting.key}={balanced:.2g} it would be {share:g} times, and kd.balance=auto chooses such "
             "weights by itself"
         )
+
+
+def _meets_labels(objective: Objective, name: str) -> bool:
+    """Whether a term is active together with a label term: if two windows overlap, they do where one of them starts."""
+    starts = {0.0, *(part.get("start", 0.0) for part in objective.schedule.values())}
+    labels = objective.label_terms
+    return any(objective.counts(name, at) and any(objective.counts(each, at) for each in labels) for at in starts)

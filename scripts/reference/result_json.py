@@ -139,6 +139,14 @@ SECTIONS: dict[str, tuple[str, list[Field]]] = {
                 "number or null",
                 "T at which the terms soften the teacher's logits, the lowest of several; null: none does",
             ),
+            Field(
+                "objective.weight_settings",
+                "mapping",
+                "by term, `key`: the setting that is its weight, as typed; `mixes`: the labels weigh 1 minus that",
+            ),
+            Field("objective.shares", "mapping", "by added term, the share that `kd.balance=auto` gives it by default"),
+            Field("objective.takes_mixtures", "true or false", "whether mixup and CutMix go with the method"),
+            Field("objective.takes_unlabelled", "true or false", "whether `data.unlabelled` goes with the method"),
         ],
     ),
     "Machine": (

@@ -56,6 +56,12 @@ def test_alpha_mixes_the_labels_and_the_teacher():
     assert WeightSetting("kd.weight").value_for(ratio=0.25, labels=0.3) == pytest.approx(0.075)
 
 
+def test_nothing_mixes_where_the_weight_of_the_labels_is_set():
+    combined = ["kd=combine", "kd.terms=[hinton,at]"]
+    mixed, fixed = (weight_settings(as_written(composed(*combined, *more)[0])) for more in ([], ["kd.hard=1.0"]))
+    assert mixed["hinton"].mixes and not fixed["hinton"].mixes
+
+
 @pytest.mark.parametrize("method", [*METHODS, "combine"])
 def test_balance_is_typed_with_any_method(method):
     plain = build_objective(expand_combination(compose(f"kd={method}"), {})[0].kd)

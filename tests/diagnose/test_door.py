@@ -54,7 +54,17 @@ def test_the_json_agrees_with_the_files(healthy, capsys):
     assert figures["gain"]["p"] == pytest.approx(result["comparison"]["mcnemar_p"])
     assert figures["agreement"]["student"]["test"] == pytest.approx(result["comparison"]["agreement"])
     assert figures["answers"]["test"]["ece"] == pytest.approx(result["teacher"]["ece"])
-    assert figures["objective"] == {"reads": ["logits"], "label_terms": ["hard"], "temperature": 2.0}
+    heard = {"hard": {"key": "kd.weights.hard", "mixes": False}, "soft": {"key": "kd.alpha", "mixes": True}}
+    assert figures["objective"] == {
+        **{"reads": ["logits"], "label_terms": ["hard"], "temperature": 2.0, "weight_settings": heard},
+        **{"shares": {"soft": 1.0}, "takes_mixtures": True, "takes_unlabelled": True},
+    }
+    right = {
+        role: (arrays := np.load(healthy / "predictions.npz"))[role].argmax(1) == arrays["target"] for role in views
+    }
+    offered = right["teacher"] & ~right["baseline"]
+    assert figures["gain"]["won"] == np.flatnonzero(offered & right["student"]).tolist() != []
+    assert figures["gain"]["not_won"] == np.flatnonzero(offered & ~right["student"]).tolist() != []
     assert [set(at["terms"]) for at in figures["gradients"]] == [{"hard", "soft"}] * len(figures["gradients"])
     assert figures["gradients"][0]["progress"] == 0
 

@@ -20,6 +20,7 @@ def test_images_are_counted_by_who_is_right():
     assert gain.gains_and_losses(target, logits) == {
         **{"can_gain": 4, "gained": 2, "other_gains": 0, "can_lose": 4, "lost": 2, "lost_with_teacher": 1},
     }
+    assert gain.images_won(target, logits) == {"won": [0, 1], "not_won": [2, 3]}
 
 
 def _drawn(points: float, differ: float, images: int, seeds: int, random: np.random.Generator) -> float:

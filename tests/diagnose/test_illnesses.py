@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kd.config.checks import check_keys
+from kd.config.composed import compose_checked
 from kd.diagnose.advice import better_teacher
 from kd.diagnose.evidence import read_evidence
 from kd.diagnose.verdict import Diagnosis, diagnose
@@ -64,6 +65,12 @@ def test_a_feature_term_that_drowns_the_labels(make):
     sentence, settings = found(diagnosis)["labels drowned"]
     assert settings[0].startswith("kd.weight=") and 0 < float(settings[0].removeprefix("kd.weight=")) < 10000
     assert "%" in sentence
+
+
+def test_a_term_of_a_combination_that_drowns_the_labels(make):
+    settings = found(diagnosed(make("kd=combine", "kd.terms=[hinton,at]", "kd.at.weight=10000")))["labels drowned"][1]
+    assert settings[0].startswith("kd.at.weight=") and 0 < float(settings[0].removeprefix("kd.at.weight=")) < 10000
+    compose_checked(["kd=combine", "kd.terms=[hinton,at]", "report=false", settings[0]])
 
 
 def test_a_student_that_sees_its_images_once(make):
@@ -129,11 +136,23 @@ def test_every_setting_to_try_can_be_typed(make, healthy):
         for finding in diagnosed(folder).findings
         for setting in finding.settings
         if not setting.startswith("-m seed=")
+        and "+" not in read_evidence(folder).result["choices"]["kd"]  # a combination has a test of its own
     }
     for kd, setting in typed:
         check_keys(_container(compose(*COMMON, *STUDENT, kd, *setting.split())))
-    (other,) = better_teacher({"teacher": {"training": {"epochs": 0}}})  # for a teacher that was not trained here
+
+
+def test_another_teacher_can_be_typed_after_the_command():
+    """Where the teacher was not trained here."""
+    bought = {"teacher": {"training": {"epochs": 0}}}
+    (other,) = better_teacher(bought)
     check_keys(_container(compose(*other.split())))
+    read = {"teacher.checkpoint": "t.safetensors", "teacher.checkpoint_prefix": "teacher"}
+    typed = [f"{key}={value}" for key, value in read.items()]
+    (other,) = better_teacher(bought | {"settings": read, "command": f"python -m kd.run {' '.join(typed)}"})
+    settings = _container(compose(*typed, *other.split()))["teacher"]
+    assert settings["checkpoint"] is settings["checkpoint_prefix"] is None and settings["pretrained"] is True
+    assert better_teacher(bought | {"command": "python -m kd.run teacher=tiny_cnn teacher.width=1.0"}) == ()
 
 
 def _container(cfg):

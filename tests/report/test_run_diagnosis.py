@@ -32,7 +32,9 @@ def ill(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     result = make_run(folder, gates=False)
     result["settings"] |= {"kd.weights.hard": 1.0, "kd.weights.at_1": 1000.0, "kd.balance": None}
-    result["objective"] = {"reads": ["features"], "label_terms": ["hard"], "temperature": None}
+    result["objective"] = {"reads": ["features"], "label_terms": ["hard"], "temperature": None, "shares": {"at_1": 0.5}}
+    result["objective"] |= {"weight_settings": {"at_1": {"key": "kd.at.weight", "mixes": False}}}
+    result["objective"] |= {"takes_mixtures": True, "takes_unlabelled": True}
     with np.load(folder / "predictions.npz") as arrays:
         logits = {name: arrays[name] for name in ("teacher", "student", "baseline")}
         np.savez(folder / "training_views.npz", index=np.arange(120), target=arrays["target"], **logits)
@@ -54,7 +56,7 @@ def test_the_report_says_what_limits_the_run(ill):
     assert re.search(r"harms here: \d+\.\d\d points less|does not clearly help", part)
     assert "](figures/diagnosis.png)" in part
     assert "drowned by at\\_1: before the first step it has 99.0 % of the gradient" in part
-    assert "Try `kd.weights.at_1=5` or `kd.balance=auto`." in part, "half of 1/100 of the weight"
+    assert "Try `kd.at.weight=5` or `kd.balance=auto`." in part, "half of 1/100 of the weight"
     assert "| 10 % of the training | at\\_1 | 97.6 | 40 | +0.10 |" in part
     diagnosis = diagnose(read_evidence(ill))
     for role, scores in diagnosis.figures["accuracy"].items():

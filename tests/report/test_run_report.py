@@ -26,7 +26,7 @@ CLASSES = ["forest", "sea_side", "ice | snow", "never tested"]
 COUNT = 120
 FIGURES = {
     *("overview", "diagnosis", "training", "per_class_f1", "reliability", "disagreement", "confusion_difference"),
-    "attention",
+    *("attention", "not_won"),
     *(f"{kind}_{model}" for kind in ("confusion", "predictions") for model in ("teacher", "student", "baseline")),
 }
 
@@ -257,12 +257,12 @@ def test_latencies_of_a_busy_machine_are_marked(run, tmp_path):
 def test_without_a_baseline_or_attention_maps_their_columns_rows_and_figures_are_left_out(tmp_path):
     result = make_run(tmp_path / "run", baseline=False, gates=False)
     paths = report.write_report(tmp_path / "run")
-    assert set(paths) - {"report"} == FIGURES - {"confusion_baseline", "predictions_baseline", "attention"}
+    assert set(paths) - {"report"} == FIGURES - {"confusion_baseline", "predictions_baseline", "attention", "not_won"}
     assert all(path.is_file() for path in paths.values())
     assert set(tables.comparison_rows(result)[0]) == {"metric", "teacher", "student", "student vs teacher", "better"}
     page = paths["report"].read_text("utf-8")
     assert (
-        "baseline" not in page.split("## Teacher and student")[1]
+        "baseline" not in page.split("## Teacher and student")[1].split("\n## ")[0]
         and "gain recovered" not in page
         and "teacher looks" not in page
     )
@@ -280,6 +280,22 @@ def test_images_are_chosen_by_the_seed_and_hold_disagreements(run):
     assert differ.sum() >= sampling.DISAGREEMENTS
     same = sampling.choose_images(target, {"teacher": logits["teacher"], "student": logits["teacher"]}, 3)
     assert len(same) == sampling.SAMPLE
+
+
+def test_images_that_the_student_did_not_win_are_chosen_and_drawn(run):
+    with np.load(run[0] / "predictions.npz") as arrays:
+        target, logits = arrays["target"], {name: arrays[name] for name in ("teacher", "student", "baseline")}
+    rows = sampling.choose_not_won(target, logits, 3)
+    right = {role: each[rows].argmax(1) == target[rows] for role, each in logits.items()}
+    assert 0 < len(rows) <= sampling.NOT_WON and right["teacher"].all()
+    assert not right["student"].any() and not right["baseline"].any()
+    assert {*rows} <= {*sampling.choose_images(target, logits, 3)}
+    text = (run[0] / "report.md").read_text("utf-8")
+    part = text.split("## Does the teacher teach?")[1].split("\n## ")[0]
+    assert (
+        f"![{len(rows)} test image{'s' * (len(rows) > 1)} that the teacher has right" in part
+        and "](figures/not_won.png)" in part
+    )
 
 
 def test_right_and_wrong_images_get_attention_maps_by_the_seed(run):

@@ -103,6 +103,17 @@ def test_a_warning_about_drowned_labels_names_the_weight_that_balances(machine):
         begin(mended, batch)
 
 
+@pytest.mark.parametrize(("end", "warns"), [(0.3, False), (0.31, True)])
+def test_a_term_that_never_meets_the_labels_does_not_drown_them(machine, end, warns):
+    """As the hint of kd=fitnet_two_stage, alone in its stage."""
+    step, batch = line_step(machine, (1.0, 75.0, 1.0))
+    step.objective.schedule = {"along": {"end": end}, "hard": {"start": 0.3}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        begin(step, batch)
+    assert any("drowns" in str(each.message) for each in caught) == warns
+
+
 def test_a_setting_that_mixes_labels_and_teacher_is_solved_for(machine):
     step, batch = line_step(machine, (0.01, 0.99, 0.0))
     step.objective.weight_settings = {"along": WeightSetting("kd.alpha", mixes=True)}

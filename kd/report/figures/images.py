@@ -99,15 +99,21 @@ def prediction_grid(
 
 @styled
 def disagreement_grid(
-    images: np.ndarray, target: np.ndarray, teacher: np.ndarray, student: np.ndarray, classes: Sequence[str], total: int
+    images: np.ndarray,
+    target: np.ndarray,
+    teacher: np.ndarray,
+    student: np.ndarray,
+    classes: Sequence[str],
+    total: int,
+    which: str = "on which student and teacher disagree",
 ) -> Figure:
     """Draw images on which student and teacher disagree, with both predictions. Arrays as in ``prediction_grid``.
 
     Args:
-        total: the number of test images on which they disagree.
+        total: the number of test images on which they disagree. which: says which these are.
     """
     shown_of_total = f"{len(images)} of the {total:,}" if total > len(images) else f"The {total}"
-    figure, axes = _grid(len(images), f"{shown_of_total} test images on which student and teacher disagree", 3)
+    figure, axes = _grid(len(images), f"{shown_of_total} test image{'s' * (total != 1)} {which}", 3)
     shown = names(classes, 13)
     for ax, image, true, t, s in zip(axes, images, target, np.argmax(teacher, 1), np.argmax(student, 1), strict=True):
         _show(ax, image)

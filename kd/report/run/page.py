@@ -180,7 +180,7 @@ def page(
         " ".join(notes),
         *_assistants(result),
         f"One standard error of the accuracy at {count:,} test images, in points: {errors}.",
-        *(section(diagnosis, show("diagnosis")) if diagnosis else []),
+        *(section(diagnosis, show("diagnosis", "not_won")) if diagnosis else []),
         "## What was run",
         _what_was_run(result),
         "All settings: [config.yaml](config.yaml).",

@@ -28,7 +28,7 @@ from kd.records.run_folder import (
 )
 from kd.report.run.diagnosis import panels_text
 from kd.report.run.page import page
-from kd.report.run.sampling import SAMPLE, draw_sample
+from kd.report.run.sampling import SAMPLE, choose_not_won, draw_sample
 from kd.report.text import batch_label, escape, percent, standard_error
 from kd.store.files import write_text
 
@@ -169,6 +169,23 @@ def _write(folder: Path, diagnosis: Diagnosis, samples: dict, attention: dict) -
                 total,
             ),
             f"{len(shown)} test images on which student and teacher disagree, with both answers",
+        )
+
+    missed = choose_not_won(target, arrays, result["seed"]) if diagnosis.figures["answers"] else ()
+    shown = [row for row in missed if row in place]
+    if shown:
+        which = "that the teacher has right, baseline and student wrong"
+        made["not_won"] = (
+            disagreement_grid(
+                samples["image"][[place[row] for row in shown]],
+                target[shown],
+                arrays["teacher"][shown],
+                arrays["student"][shown],
+                classes,
+                len(diagnosis.figures["gain"]["not_won"]),
+                which,
+            ),
+            f"{len(shown)} test image{'s' * (len(shown) != 1)} {which}, with the answers of teacher and student",
         )
 
     gates = {name: maps for name, maps in attention.items() if name != "row"}
