@@ -16,6 +16,7 @@ from kd.config.errors import values_of
 from kd.config.initialize import initialize_hydra
 from kd.pipeline import tryout
 from kd.pipeline.preflight import MethodRefused
+from kd.pipeline.prepare import draw_plan
 from kd.records.ledger import read_sweep
 from kd.sweep.refusals import Refusal, _joined, _networks, choice_of, without_helpers
 from tests.conftest import options
@@ -134,6 +135,42 @@ def test_methods_share_one_plan_where_they_differ_in_the_loss_alone(tmp_path, mo
     assert len(made) == 2, "one with a teacher, one without"
     assert list(refused) == ["at", "crd", "sp", "cwd"] and refused["sp"].startswith(SENTENCE)
     assert not (tmp_path / "teachers").exists()
+
+
+SETTINGS = {  # settings that some methods cannot take: what these are refused with
+    "train.student.mixup=0.5": {"cs_kd": "a mixture of two images has no single class"},
+    "train.student.optimizer=dot": {
+        "supervised": "kd=supervised learns from labels alone",
+        "label_smoothing": "kd=label_smoothing learns from labels alone",
+        "simkd": "kd=simkd has no term that learns labels",
+    },
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_method_has_its_own_sentence_whatever_was_tried_before(tmp_path, setting):
+    trial, refused = tryout.Tryout(), {}
+    with initialize_hydra():
+        for name in ("hinton", "supervised", "cs_kd", "dlb", "tf_kd", "simkd", "label_smoothing", "hinton"):
+            lines = [f"kd={name}", setting, *SHORT, f"outputs={tmp_path}"]
+            cfg, _, choices = checked(compose("config", lines, return_hydra_config=True))
+            try:
+                trial.try_method(cfg, choices)
+            except MethodRefused as error:
+                refused[name] = str(error)
+    assert refused.keys() == SETTINGS[setting].keys()
+    assert all(words in refused[name] for name, words in SETTINGS[setting].items())
+
+
+def test_a_job_refuses_a_method_that_its_settings_do_not_suit(tmp_path):
+    """Without a trial beforehand, as with launchers whose jobs run elsewhere."""
+    with initialize_hydra():
+        for setting, methods in SETTINGS.items():
+            for name, words in methods.items():
+                lines = [f"kd={name}", setting, *SHORT, f"outputs={tmp_path}"]
+                cfg, _, choices = checked(compose("config", lines, return_hydra_config=True))
+                with pytest.raises(MethodRefused, match=words):
+                    draw_plan(cfg, choices)
 
 
 def test_a_refusal_names_the_networks_that_it_is_about():
