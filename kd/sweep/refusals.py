@@ -136,7 +136,7 @@ def check_jobs_of(config: DictConfig, swept: Sequence[Override], fixed: Sequence
         refused += trial.refuse(methods, first, each)
     refused = _joined(refused, networks)
     if not is_whole and "BasicSweeper" in config.hydra.sweeper._target_:
-        # these may work with networks that were not tried; a search, which picks methods apart from networks, drops them
+        # they may work with networks that were not tried; a search cannot leave out a method there alone
         refused = [r if r.method in trial.absent else r._replace(networks=networks[0]) for r in refused]
     return refused + values_refused
 

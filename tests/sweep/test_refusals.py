@@ -192,7 +192,7 @@ def refusals(line: str, monkeypatch, most: int = 400) -> dict[tuple[str, ...], s
     """What a command refuses before its first cell."""
     monkeypatch.setattr(checking, "MAX_PAIRS", most)
     with initialize_hydra():
-        fixed = [word for word in SHORT if word.partition("=")[0] not in line]
+        fixed = [word for word in SHORT if f" {word.partition('=')[0]}=" not in f" {line}"]
         config = compose("config", fixed, return_hydra_config=True)
         config.hydra.overrides.hydra = []
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
