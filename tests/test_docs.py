@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import kd
+from kd.report.index.ledgers import STATUSES
 from tests.conftest import CONF
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,23 @@ def anchors(text: str) -> set[str]:
 
 def test_the_readme_is_read_in_one_go():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_changelog_sorts_methods_by_the_year_of_their_paper():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("of the years since 2021:")[2]
+    recent, _, older = text.partition(". Those")[0].partition("; of 2020:")
+    years = {}
+    for name in re.findall(r"`(\w+)`", recent + older):
+        first = (CONF / "kd" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        years[name] = int(re.search(r"(\d{4})\), https", first)[1])
+    assert years and {name for name, year in years.items() if year == 2020} == {*re.findall(r"`(\w+)`", older)}
+    assert min(years.values()) == 2020
+
+
+def test_the_ledger_page_knows_every_status():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    ledger = text.partition("### Ledger")[2].partition("###")[0]
+    assert {*STATUSES} <= {*re.findall(r"`(\w+)`", ledger)}
 
 
 def test_the_citation_is_of_this_version():

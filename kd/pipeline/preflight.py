@@ -110,8 +110,7 @@ def try_objects(cfg: Any, settings: Mapping[str, Any], choices: Mapping[str, str
         objective = build_objective(cfg.kd)
         build_baseline_objective(cfg.baseline_kd)
         check_unlabelled(settings["data"], objective, choices["kd"])
-        mixed = {name: get_path(settings, f"train.student.{name}") for name in ("mixup", "cutmix")}
-        check_sampler(objective.sampler, **mixed)
+        check_mixtures(settings, objective)
     from kd.train.layers import refuse_unlayered
 
     size, members = settings["data"].get("image_size"), members_of(settings, choices["teacher"])
@@ -165,6 +164,31 @@ def try_weights(network: Normalized, spec: Mapping[str, Any]) -> None:
         read_pretrained(spec["network"]["name"], Path(file).expanduser())
 
 
+def check_method(cfg: Any, settings: Mapping[str, Any], objective: Any, method: str) -> None:
+    """Refuse a method that cannot work with the settings of a run, whatever its networks and images.
+
+    Raises:
+        MethodRefused: see ``check_unlabelled``, ``check_mixtures`` and ``check_gradients``.
+        ValueError: a setting suits no method.
+    """
+    check_unlabelled(settings["data"], objective, method)
+    check_mixtures(settings, objective)
+    check_gradients(cfg, objective, method)
+
+
+def check_mixtures(settings: Mapping[str, Any], objective: Any) -> None:
+    """Refuse a method whose batches do not go with mixtures of images.
+
+    Raises:
+        MethodRefused: see ``kd.data.samplers.check_sampler``.
+    """
+    mixed = {name: get_path(settings, f"train.student.{name}") for name in ("mixup", "cutmix")}
+    try:
+        check_sampler(objective.sampler, **mixed)
+    except ValueError as error:
+        raise MethodRefused(str(error)) from error
+
+
 def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> None:
     """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
 
@@ -190,18 +214,21 @@ def check_gradients(cfg: Any, objective: Any, method: str) -> None:
     """Refuse an optimizer or a method that keeps gradients apart where that cannot be.
 
     Raises:
-        ValueError: see ``kd.train.apart.check_apart``; or a teacher has such an optimizer.
+        MethodRefused: see ``kd.train.apart.check_apart``. ValueError: a teacher has such an optimizer.
     """
     from kd.train.apart import check_apart
 
     student, teacher = (instantiate_node(cfg.train[role]) for role in ("student", "teacher"))
-    check_apart(student, objective, cfg.train.compile, method)
     if teacher.takes_parts:
         name = teacher.optimizer
         raise ValueError(
             f"train.teacher.optimizer={name}: a teacher learns from labels alone, where {name} is "
             "train.teacher.optimizer=momentum"
         )
+    try:
+        check_apart(student, objective, cfg.train.compile, method)
+    except ValueError as error:
+        raise MethodRefused(str(error)) from error
 
 
 def pretrained(settings: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:

@@ -29,7 +29,7 @@ from kd.pipeline.distill import dry_run_methods
 from kd.pipeline.keys import Keys, role_names, run_keys
 from kd.pipeline.plan import RunPlan
 from kd.pipeline.precision import choose_precision
-from kd.pipeline.preflight import MethodRefused, check_gradients, check_unlabelled
+from kd.pipeline.preflight import MethodRefused, check_method
 from kd.pipeline.stage import StageSpec
 from kd.runtime.device import resolve_device, resolve_torch_device
 from kd.runtime.distributed import init_distributed
@@ -96,8 +96,7 @@ def draw_plan(cfg: Any, choices: Mapping[str, str], micro_batches: int | None = 
     elif not reads_teacher:
         choices = {group: name for group, name in choices.items() if group not in ("teacher", "attention")}
     assistants = assistants_of(settings) if reads_teacher else []
-    check_unlabelled(settings["data"], objective, choices["kd"])
-    check_gradients(cfg, objective, choices["kd"])
+    check_method(cfg, settings, objective, choices["kd"])
     with clock("data"), world.main_process_first():
         dataset = build_dataset(cfg, store)
         if cfg.data.unlabelled is not None:

@@ -16,7 +16,7 @@ from kd.build import build_objective, name_setting
 from kd.config.combine import expand_combination
 from kd.config.composed import resolved
 from kd.pipeline.plan import RunPlan
-from kd.pipeline.preflight import check_unlabelled
+from kd.pipeline.preflight import check_method
 from kd.pipeline.prepare import draw_plan, try_methods
 from kd.store.store import digest
 
@@ -44,7 +44,7 @@ class Tryout:
         settings = resolved(cfg)
         with name_setting(cfg):
             objective = build_objective(cfg.kd)
-        check_unlabelled(settings["data"], objective, choices["kd"])
+        check_method(cfg, settings, objective, choices["kd"])  # here, since a plan, or its error, serves other methods
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the job warns, if it runs
             plan = self._plan(cfg, choices, digest(shared_by(settings, objective)))
@@ -70,4 +70,5 @@ def shared_by(settings: Mapping[str, Any], objective: Any) -> dict[str, Any]:
     """
     shared = {name: value for name, value in settings.items() if name not in UNSHARED}
     shared |= {"reads a teacher": bool(objective.needs), "views": objective.views}
+    shared |= {"sampler": objective.sampler, "second_augment": objective.second_augment}
     return shared | {"assistants": settings["kd"].get("assistants")}

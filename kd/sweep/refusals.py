@@ -1,15 +1,15 @@
 """The jobs of a sweep that cannot work, found before the first one begins.
 
-There are two kinds of mistakes. One that every method shares, or that belongs to one value of another setting
-(``kd.temperature=-1``), ends the command: it is to be corrected. A method that cannot work with its teacher and student
-is refused with its own sentence, and the other methods run.
+There are two kinds of mistakes. One that every method shares, or a value of another setting that suits none of them
+(``kd.temperature=-1``), ends the command: it is to be corrected. A method that cannot work with its teacher and
+student, or with a value, is refused there with its own sentence, and the other cells run.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kd.config.checks import check_outputs
@@ -29,9 +29,14 @@ from kd.runtime.text import first_few
 
 MAX_CHECKED_VALUES = 24  # values of one setting that are checked: each takes a tenth of a second
 MAX_JOBS = 100_000  # jobs of a sweep
-MAX_PAIRS = 400  # combinations of a method and its networks that are tried; the others try themselves when they run
+MAX_PAIRS = (
+    400  # combinations of a method and what decides about it that are tried; the others try themselves when they run
+)
 METHOD = "kd"  # the group of the methods
-PAIR = ("kd", "student", "teacher", "attention", "data")  # groups that decide whether a method can work
+# groups, and settings, that decide whether a method can work
+PAIR = ("kd", "student", "teacher", "attention", "data")
+SETTINGS = ("second_augment", "train.compile", "train.batch_size")
+SETTINGS += tuple(f"train.student.{name}" for name in ("optimizer", "mixup", "cutmix"))
 ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # launchers whose jobs may find other data than this machine
 
 
@@ -105,25 +110,35 @@ def check_jobs_of(config: DictConfig, swept: Sequence[Override], fixed: Sequence
         The refused methods; every cell that has the overrides of a refusal is refused.
 
     Raises:
-        ValueError: a setting is wrong, or no method can work.
+        ValueError: a setting is wrong, no method can work, or a value suits no method.
     """
     from kd.pipeline.preflight import check_jobs
 
     values = _values(swept)
     first = {key: own[0] for key, own in values.items()}
     composed = partial(_composed, config, fixed)
-    methods, trial, refused = values.get(METHOD, []), None, []
-    if len(methods) > 1:
-        is_here = not config.hydra.launcher._target_.endswith(ELSEWHERE)
-        trial = _Trial(composed, is_here)
-        refused = trial.refuse(methods, first, {})
-        first[METHOD] = next(name for name in methods if name not in {r.method for r in refused})
-    cells = ({**first, key: value} for key, own in values.items() if key != METHOD for value in sample_values(own))
-    check_jobs(map(composed, cells if trial else [first, *cells]))
-    others = list(_networks(values, len(methods))) if trial else []
-    for networks in others[1:]:
-        refused += trial.refuse(methods, first, networks)
-    return _joined(refused, others)
+    methods = values.get(METHOD, [])
+    others = [{key: value} for key, own in values.items() if key != METHOD for value in sample_values(own)]
+    if len(methods) < 2:
+        check_jobs(composed({**first, **other}) for other in [{}, *others])
+        return []
+    trial = _Trial(composed, not config.hydra.launcher._target_.endswith(ELSEWHERE))
+    refused, values_refused = trial.refuse(methods, first, {}), []
+    names = {r.method for r in refused}
+    keys = _deciding(values, len(methods))
+    networks, is_whole = _networks(values, keys, len(methods))
+    for other in others:
+        wrong = trial.refuse_value(methods, names, first, other)
+        values_refused += [
+            r for r in wrong if not {*other} & {*keys}
+        ]  # else the next lines try it too, with all others
+    for each in networks[1:]:
+        refused += trial.refuse(methods, first, each)
+    refused = _joined(refused, networks)
+    if not is_whole and "BasicSweeper" in config.hydra.sweeper._target_:
+        # they may work with networks that were not tried; a search cannot leave out a method there alone
+        refused = [r if r.method in trial.absent else r._replace(networks=networks[0]) for r in refused]
+    return refused + values_refused
 
 
 def sample_values(values: Sequence[str]) -> Sequence[str]:
@@ -160,16 +175,33 @@ def _composed(config: DictConfig, fixed: Sequence[str], cell: Mapping[str, str])
         raise ValueError(explain_error(error, overrides, name)) from error
 
 
-def _networks(values: Mapping[str, Sequence[str]], methods: int) -> Iterator[dict[str, str]]:
-    """Yield the combinations of the swept settings that decide, with the method, whether a job can work.
+def _deciding(values: Mapping[str, Sequence[str]], methods: int) -> list[str]:
+    """Return the swept settings that decide, with the method, whether a job can work.
+
+    Only groups, where there are too many combinations of all to try.
+    """
+    for names in ((*PAIR, *SETTINGS), PAIR):
+        keys = [key for key in values if key != METHOD and _is_of(key, names)]
+        if math.prod(len(values[key]) for key in keys) <= max(1, MAX_PAIRS // methods):
+            break
+    return keys
+
+
+def _is_of(key: str, names: Sequence[str]) -> bool:
+    name = key_of(key)
+    return not name.endswith(".seed") and any(name == each or name.startswith(f"{each}.") for each in names)
+
+
+def _networks(
+    values: Mapping[str, Sequence[str]], keys: Sequence[str], methods: int
+) -> tuple[list[dict[str, str]], bool]:
+    """Return the combinations of the settings of ``_deciding``, and whether these are all.
 
     Beyond ``MAX_PAIRS`` only the first: the other jobs try themselves when they run.
     """
-    keys = [key for key in values if key != METHOD and key_of(key).split(".")[0] in PAIR and not key.endswith(".seed")]
+    whole = math.prod(len(values[key]) for key in keys) <= max(1, MAX_PAIRS // methods)
     product = itertools.product(*(values[key] for key in keys))
-    most = max(1, MAX_PAIRS // methods)
-    whole = math.prod(len(values[key]) for key in keys) <= most
-    return (dict(zip(keys, each, strict=True)) for each in islice(product, None if whole else 1))
+    return [dict(zip(keys, each, strict=True)) for each in islice(product, None if whole else 1)], whole
 
 
 class _Trial:
@@ -183,6 +215,7 @@ class _Trial:
         from kd.pipeline.tryout import Tryout
 
         self.composed, self.tryout, self.seen = composed, Tryout() if is_here else None, set[str]()
+        self.absent: set[str] = set()  # methods that lack a setting of the command
 
     def refuse(self, methods: Sequence[str], first: Mapping[str, str], networks: Mapping[str, str]) -> list[Refusal]:
         """Return the refused of ``methods``, with the networks of ``first`` or, where given, of ``networks``.
@@ -198,6 +231,8 @@ class _Trial:
             except (ValueError, OSError) as error:
                 if isinstance(error.__cause__, MissingConfigException):
                     raise
+                if isinstance(error.__cause__, HydraException):
+                    self.absent.add(method)
                 refused.append(Refusal(method, networks, str(error)))
         sentences = {r.sentence: r.method for r in refused}
         if len(refused) == len(methods) and not networks:
@@ -207,15 +242,50 @@ class _Trial:
             raise ValueError(f"none of the {len(methods)} methods can work:\n{words}")
         return refused
 
-    def _try(self, cell: Mapping[str, str], is_checked: bool) -> None:
-        """Try the method of a cell. ``is_checked``: nothing but its method has still to be checked."""
+    def refuse_value(
+        self, methods: Sequence[str], names: Collection[str], first: Mapping[str, str], value: Mapping[str, str]
+    ) -> list[Refusal]:
+        """Return the methods that a value of a setting does not suit; [] if it suits the first that can work.
+
+        Args:
+            names: of the methods that are refused with ``first``. They matter only if the value suits no other.
+
+        Raises:
+            ValueError: it suits no method, or there is no such option.
+        """
+        refused: list[Refusal] = []
+        errors: list[Exception] = []
+        working = [method for method in methods if method not in names]
+        for method in [*working, *(method for method in methods if method in names)]:
+            if method in names and len(refused) < len(working):
+                break
+            try:
+                self._try({**first, **value, METHOD: method}, False, method in names)
+            except (ValueError, OSError) as error:
+                if isinstance(error.__cause__, MissingConfigException):
+                    raise
+                errors.append(error)
+                refused += [Refusal(method, value, str(error))] if method in working else []
+                continue
+            if not refused or method in names:
+                break
+        if len(errors) == len(methods):
+            raise errors[0]
+        return refused
+
+    def _try(self, cell: Mapping[str, str], is_checked: bool, runs: bool = True) -> None:
+        """Try the method of a cell.
+
+        Args:
+            is_checked: nothing but its method has still to be checked. runs: whether to run it on its networks.
+        """
         from kd.pipeline.preflight import try_objects
 
         cfg, settings, choices = checked(self.composed(cell))
         if not (is_checked and self.tryout):
             check_outputs(settings["outputs"])
             try_objects(cfg, settings, choices, self.seen)
-        if self.tryout:
+        if self.tryout and runs:
             self.tryout.try_method(cfg, choices)
 
 

@@ -16,8 +16,10 @@ from kd.config.errors import values_of
 from kd.config.initialize import initialize_hydra
 from kd.pipeline import tryout
 from kd.pipeline.preflight import MethodRefused
+from kd.pipeline.prepare import draw_plan
 from kd.records.ledger import read_sweep
-from kd.sweep.refusals import Refusal, _joined, _networks, choice_of, without_helpers
+from kd.sweep import refusals as checking
+from kd.sweep.refusals import Refusal, _deciding, _joined, _networks, choice_of, without_helpers
 from tests.conftest import options
 from tests.pipeline.test_run import command
 from tests.sweep.test_callback import QUICK
@@ -136,13 +138,95 @@ def test_methods_share_one_plan_where_they_differ_in_the_loss_alone(tmp_path, mo
     assert not (tmp_path / "teachers").exists()
 
 
+SETTINGS = {  # settings that some methods cannot take: what these are refused with
+    "train.student.mixup=0.5": {"cs_kd": "a mixture of two images has no single class"},
+    "train.student.optimizer=dot": {
+        "supervised": "kd=supervised learns from labels alone",
+        "label_smoothing": "kd=label_smoothing learns from labels alone",
+        "simkd": "kd=simkd has no term that learns labels",
+    },
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_method_has_its_own_sentence_whatever_was_tried_before(tmp_path, setting):
+    trial, refused = tryout.Tryout(), {}
+    with initialize_hydra():
+        for name in ("hinton", "supervised", "cs_kd", "dlb", "tf_kd", "simkd", "label_smoothing", "hinton"):
+            lines = [f"kd={name}", setting, *SHORT, f"outputs={tmp_path}"]
+            cfg, _, choices = checked(compose("config", lines, return_hydra_config=True))
+            try:
+                trial.try_method(cfg, choices)
+            except MethodRefused as error:
+                refused[name] = str(error)
+    assert refused.keys() == SETTINGS[setting].keys()
+    assert all(words in refused[name] for name, words in SETTINGS[setting].items())
+
+
+def test_a_job_refuses_a_method_that_its_settings_do_not_suit(tmp_path):
+    """Without a trial beforehand, as with launchers whose jobs run elsewhere."""
+    with initialize_hydra():
+        for setting, methods in SETTINGS.items():
+            for name, words in methods.items():
+                lines = [f"kd={name}", setting, *SHORT, f"outputs={tmp_path}"]
+                cfg, _, choices = checked(compose("config", lines, return_hydra_config=True))
+                with pytest.raises(MethodRefused, match=words):
+                    draw_plan(cfg, choices)
+
+
+@pytest.mark.parametrize("order", ["cs_kd,dlb", "dlb,cs_kd"])
+def test_a_value_that_one_method_cannot_take_refuses_this_method_there_alone(tmp_path, order):
+    given = [f"kd={order}", "train.student.mixup=0,0.5", "baseline=false", *SHORT]
+    done = command("-m", *given, outputs=tmp_path / "outputs", cwd=tmp_path)
+    cells = {tuple(cell.values.values()): cell for cell in the_sweep(tmp_path / "outputs").cells}
+    assert {key for key, cell in cells.items() if cell.status == "done"} == {
+        ("cs_kd", "0"),
+        ("dlb", "0"),
+        ("dlb", "0.5"),
+    }
+    assert cells["cs_kd", "0.5"].status == "refused" and "no single class" in cells["cs_kd", "0.5"].error
+    assert "kd=cs_kd train.student.mixup=0.5: " in done.stdout
+
+
+def refusals(line: str, monkeypatch, most: int = 400) -> dict[tuple[str, ...], str]:
+    """What a command refuses before its first cell."""
+    monkeypatch.setattr(checking, "MAX_PAIRS", most)
+    with initialize_hydra():
+        fixed = [word for word in SHORT if f" {word.partition('=')[0]}=" not in f" {line}"]
+        config = compose("config", fixed, return_hydra_config=True)
+        config.hydra.overrides.hydra = []
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        swept = parser.parse_overrides(line.split())
+        return {tuple(r.overrides): r.sentence for r in checking.check_jobs_of(config, swept, fixed)}
+
+
+def test_a_value_of_any_setting_ends_the_command_only_if_it_suits_no_method(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_OUTPUTS", str(tmp_path))
+    for methods in ("hinton,simkd", "simkd,hinton"):
+        found = refusals(f"kd={methods} train.student.optimizer=momentum,dot seed=0,1", monkeypatch)
+        assert list(found) == [("kd=simkd", "train.student.optimizer=dot")]
+    found = refusals("kd=simkd,hinton train.student.optimizer=momentum,dot", monkeypatch, most=1)
+    assert list(found) == [("kd=simkd", "train.student.optimizer=dot")], "too many to try: each value is, alone"
+    found = refusals(f"kd=hinton,at {CACHED},live", monkeypatch, most=1)
+    assert list(found) == [("kd=at", CACHED)], "it may work with what was not tried"
+    with pytest.raises(ValueError, match="learns from labels alone"):
+        refusals("kd=supervised,label_smoothing train.student.optimizer=momentum,dot", monkeypatch)
+    with pytest.raises(ValueError, match=r"train\.student\.epochs"):
+        refusals("kd=hinton,simkd train.student.epochs=1,-1", monkeypatch)
+    with pytest.raises(ValueError, match="there is no such option"):
+        refusals("kd=hinton,simkd student=tiny_cnn,tiny_cn", monkeypatch)
+
+
 def test_a_refusal_names_the_networks_that_it_is_about():
     values = {"kd": ["a", "b"], "student": ["s", "t"], "seed": ["0", "1"], "data.seed": ["0", "1"]}
-    networks = list(_networks(values, 2))
-    assert networks == [{"student": "s"}, {"student": "t"}], "seeds decide nothing"
+    networks, whole = _networks(values, _deciding(values, 2), 2)
+    assert networks == [{"student": "s"}, {"student": "t"}] and whole, "seeds decide nothing"
     some = [Refusal("a", {}, "why"), Refusal("b", {}, "why"), Refusal("b", {"student": "t"}, "why")]
     assert [r.overrides for r in _joined(some, networks)] == [["kd=a", "student=s"], ["kd=b"]]
-    assert len(list(_networks({"kd": ["a"], "student.width": list("12345")}, 400))) == 1, "too many to try"
+    wide = {"kd": ["a"], "student.width": list("12345")}
+    assert _networks(wide, _deciding(wide, 400), 400) == ([{"student.width": "1"}], False), "too many to try"
+    both = {**values, "train.student.mixup": ["0", "0.5"]}
+    assert _deciding(both, 2) == ["student", "train.student.mixup"] and _deciding(both, 200) == ["student"]
 
 
 def test_a_glob_of_methods_has_all_but_combine_and_may_exclude_some():

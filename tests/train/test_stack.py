@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from kd.train.objective import Objective
 from kd.train.stack import CannotStack, Stack, form_of
 from kd.train.step import TrainStep
 from kd.train.trial import check_stack, choose, midpoints
+from tests.conftest import CONF
 from tests.methods.test_contract import METHODS, Lesson
 
 ALONE = {
@@ -58,6 +60,12 @@ def test_loss_gradients_and_batch_norms_equal_those_of_each_student_alone(method
         return
     constant = check_stack(steps, [parts[0]] * 3)  # compares them
     assert {"network.mean", "network.std"} <= constant and not any("running" in name for name in constant)
+
+
+def test_the_documentation_names_the_methods_that_do_not_stack():
+    text = (CONF.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    sentence = text.partition("**Which methods stack.**")[2].partition("Students with")[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == {*ALONE}
 
 
 def student(temperature=2.0, weight=0.5, *, side=16, dropout=0.0, smoothing=0.0, seed=0, machine) -> TrainStep:

@@ -12,6 +12,7 @@ import yaml
 
 from kd.config.keys import key_of
 from kd.records.run_folder import batch_sizes, is_calm, read_mark
+from kd.report.gain import gain_recovered
 from kd.runtime.values import flatten, format_value, is_number
 
 DIGITS = 6  # significant digits of a number on the page
@@ -46,7 +47,7 @@ def of_result(result: Mapping[str, Any]) -> dict[str, Any]:
         "ece": student["ece"],
         "nll": student["nll"],
         "agreement": comparison["agreement"],
-        "recovered": comparison["gain_recovered"],
+        "recovered": gain_recovered(result),
         "mcnemar_p": comparison["mcnemar_p"],
         "params": student["params"],
         "macs": student["macs"],

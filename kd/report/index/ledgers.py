@@ -11,7 +11,7 @@ from kd.records.ledger import DAMAGE, FINISHED, Cell, Sweep, read_sweep
 from kd.report.sweep.aggregate import cell_rows
 from kd.runtime.values import format_override
 
-STATUSES = ("done", "found", "running", "failed", "lost", "waiting")
+STATUSES = ("done", "found", "running", "failed", "refused", "lost", "waiting")
 
 
 def read_sweeps(outputs: Path) -> list[dict[str, Any]]:
@@ -32,8 +32,8 @@ def _read(folder: Path, outputs: Path) -> dict[str, Any]:
     about["report"] = (folder / "report.html").is_file()
     about["when"] = _changed(folder)
     try:
-        sweep = read_sweep(folder, results=False)
-        cells = [_cell(cell, row) for cell, row in zip(sweep.cells, cell_rows(sweep), strict=True)]
+        sweep, planned = read_sweep(folder, results=False), (folder / "sweep.json").stat().st_mtime
+        cells = [_cell(cell, row, planned) for cell, row in zip(sweep.cells, cell_rows(sweep), strict=True)]
     except DAMAGE as error:
         return {**about, "state": "damaged", "message": f"sweep.json cannot be read: {error}", "cells": []}
     counts = {status: sweep.count(status) for status in STATUSES}
@@ -42,12 +42,13 @@ def _read(folder: Path, outputs: Path) -> dict[str, Any]:
     return {**about, "state": _state(sweep), "cells": cells}
 
 
-def _cell(cell: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(cell: Cell, row: Mapping[str, Any], planned: float) -> dict[str, Any]:
+    """Return what the page shows of a cell. ``planned``: when the sweep began, and refused what cannot work."""
     return {
         "status": cell.status,
         "run": cell.run.name if cell.run else None,
         "error": cell.error or "",
-        "began": cell.began,
+        "began": cell.began or (planned if cell.status == "refused" else None),
         "overrides": " ".join(map(format_override, cell.overrides)),
         "command": row["command"],
     }
@@ -56,7 +57,7 @@ def _cell(cell: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
 def _state(sweep: Sweep) -> str:
     if sweep.count("running"):
         return "under way"
-    if sweep.count(*FINISHED) == sweep.total:
+    if sweep.count(*FINISHED, "refused") == sweep.total:
         return "finished"
     return "failed" if sweep.count("failed") else "interrupted"
 

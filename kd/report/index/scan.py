@@ -13,11 +13,11 @@ from kd.records.run_folder import UNFINISHED
 from kd.report.index import facts
 from kd.report.index.curves import curves_of, progress, read_rows
 from kd.report.index.ledgers import read_sweeps
-from kd.report.index.state import DAMAGED, FAILED, FINISHED, INTERRUPTED, UNDER_WAY, read_result, state_of
+from kd.report.index.state import DAMAGED, FAILED, FINISHED, INTERRUPTED, REFUSED, UNDER_WAY, read_result, state_of
 from kd.runtime.values import format_override
 from kd.store.store import KEY_DIGITS, digest
 
-FORMAT = 1  # of a row; a page of another format is read anew
+FORMAT = 2  # of a row; a page of another format is read anew
 READ = ("result.json", "metrics.jsonl", "config.yaml", UNFINISHED)  # the files that a row is made of
 NOT_READABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError)  # by what is wrong inside
 Row = dict[str, Any]
@@ -123,7 +123,7 @@ def _when(folder: Path) -> float | None:
 
 
 def _join(sweep: Row, runs: Iterable[Row]) -> list[Row]:
-    """Name the sweep in the rows of its runs; return rows for its jobs that failed, or run, without a folder."""
+    """Name the sweep in the rows of its runs; return rows for its jobs that have no folder."""
     by_id = {run["id"]: run for run in runs}
     by_command = {_same(run["command"]): run for run in runs if run["state"] != FINISHED and run.get("command")}
     members, others = [], []
@@ -135,8 +135,8 @@ def _join(sweep: Row, runs: Iterable[Row]) -> list[Row]:
         members.append(run)
         if sweep["name"] not in run["sweeps"]:
             run["sweeps"].append(sweep["name"])
-        if run["state"] == INTERRUPTED and cell["status"] == "failed":
-            run |= {"state": FAILED, "message": cell["error"]}
+        if run["state"] == INTERRUPTED and cell["status"] in ("failed", "refused"):
+            run |= {"state": JOBS[cell["status"]], "message": cell["error"]}
     shared = {}
     for role in facts.ROLES:
         values = {run.get(role) for run in members}
@@ -145,7 +145,12 @@ def _join(sweep: Row, runs: Iterable[Row]) -> list[Row]:
     return [_job(sweep, number, cell, shared) for number, cell in others if cell["status"] in JOBS]
 
 
-JOBS = {"failed": FAILED, "lost": INTERRUPTED, "running": UNDER_WAY}  # status of a cell -> state of its row
+JOBS = {
+    "failed": FAILED,
+    "refused": REFUSED,
+    "lost": INTERRUPTED,
+    "running": UNDER_WAY,
+}  # status of a cell -> state of its row
 
 
 def _job(sweep: Row, number: int, cell: Row, shared: Mapping[str, Any]) -> Row:

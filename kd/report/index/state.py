@@ -1,4 +1,7 @@
-"""What became of a run, from its folder alone: finished, under way, interrupted, failed or damaged."""
+"""What became of a run, from its folder alone: finished, under way, interrupted, failed or damaged.
+
+A sweep's jobs without a folder have states too, from its ledger: one may be refused.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from kd.store.files import find_damage
 from kd.store.locks import is_held
 from kd.store.store import KEY_DIGITS
 
-FINISHED, UNDER_WAY, INTERRUPTED, FAILED, DAMAGED = STATES = (
+FINISHED, UNDER_WAY, INTERRUPTED, FAILED, REFUSED, DAMAGED = STATES = (
     "finished",
     "under way",
     "interrupted",
     "failed",
+    "refused",  # a job of a sweep: its method cannot work there
     "damaged",
 )
 KEY = re.compile(rf"-([0-9a-f]{{{KEY_DIGITS}}})$")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kd.records.run_folder import ROLE_LABELS, Rows, batch_sizes, is_calm, roles_of
+from kd.report.gain import gain_recovered
 from kd.report.text import batch_label, is_finite, millions, percent, significant, spread
 
 BUSY_MARK = "*"  # marks a number that was timed while other processes used the cores
@@ -91,8 +92,7 @@ def comparison_rows(result: Mapping[str, Any]) -> Rows:
     if teacher:
         add("agreement with the teacher (%)", lambda k: percent(agreement.get(k)), "", "higher")
     if teacher and "baseline" in keys:
-        # a teacher no better than the baseline leaves nothing to recover, and the quotient would mislead
-        recovered = compared["gain_recovered"] if teacher["accuracy"] > result["baseline"]["accuracy"] else None
+        recovered = gain_recovered(result)
         add("gain recovered (%)", lambda k: percent(recovered) if k == "student" else "–", "", "higher")
     add(
         "model size (MB)",

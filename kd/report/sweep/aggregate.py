@@ -21,6 +21,7 @@ from kd.config.keys import key_of
 from kd.evaluation.statistics import crossed_t, holm, paired_bootstrap
 from kd.records.ledger import Cell, Sweep
 from kd.records.run_folder import is_calm, picked_by
+from kd.report.gain import gain_recovered
 from kd.report.sweep.names import order
 from kd.report.sweep.test_sets import SEED, split_digests
 from kd.runtime.values import format_override, format_value, number_or_text, parse_value
@@ -92,7 +93,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
         for name in ("balanced_accuracy", "macro_f1")
     },
     "gain": lambda result: result["comparison"]["accuracy_gain"],
-    "recovered": lambda result: _recovered(result),
+    "recovered": gain_recovered,
     "baseline_accuracy": lambda result: (result["baseline"] or {}).get("accuracy"),
     "teacher_accuracy": lambda result: (result["teacher"] or {}).get("accuracy"),
     "epoch_seconds": lambda result: epoch_seconds(result["student"]),
@@ -308,13 +309,6 @@ def _alone(overrides: Iterable[str]) -> list[str]:
     """Leave out the overrides that belong to the sweep and not to a run: its name, launchers and sweepers."""
     ours = ((key_of(override), format_override(override)) for override in overrides)
     return [override for key, override in ours if key != "sweep" and not key.startswith(("hydra.", "hydra/"))]
-
-
-def _recovered(result: Mapping[str, Any]) -> float | None:
-    """Return the recovered gain; None if the teacher is no better than the baseline, where it would mislead."""
-    teacher, baseline = result["teacher"], result["baseline"]
-    leads = teacher and baseline and teacher["accuracy"] > baseline["accuracy"]
-    return result["comparison"]["gain_recovered"] if leads else None
 
 
 def epoch_seconds(network: Mapping[str, Any]) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kd.records.ledger import begin_sweep
 from kd.report.index.page import NAME, html
 from kd.report.index.scan import scan
 from kd.report.index.watch import write_index
@@ -203,6 +204,18 @@ def test_lists_and_states_filter(tab, runs):
     assert tab.run("document.activeElement.getAttribute('aria-pressed')") == "true"
     tab.click('[data-state="failed"]')
     assert tab.run(COUNT) == f"{RUNS} runs"
+
+
+def test_what_was_refused_is_counted_and_can_be_filtered(browser, tmp_path):
+    begin_sweep(
+        tmp_path / "sweeps" / "all", "c", [], [], ["kd"], [["kd=at"], ["kd=fsp"]], None, [(["kd=at"], "no map")]
+    )
+    write_index(tmp_path)
+    visit(browser, tmp_path)
+    assert "1 refused, 1 waiting" in browser.run("document.querySelector('#sweep-rows tr').textContent")
+    browser.click('[data-state="refused"]')
+    assert browser.run(COUNT) == "1 run" and browser.run(f'{COLUMN}("method")') == ["at"]
+    assert "no map" in browser.run("document.querySelector('#rows').textContent")
 
 
 def test_a_sweep_shows_its_runs(tab):

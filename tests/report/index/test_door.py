@@ -61,6 +61,42 @@ def test_a_run_without_a_teacher_is_finished_all_the_same(outputs):
     assert shown["gain"] is not None and shown["teacher_accuracy"] is None and "teacher" not in shown
 
 
+@pytest.fixture
+def refusing(outputs) -> Path:
+    """The sweep with two more cells, which were refused when it began."""
+    path = outputs / "sweeps" / "grid" / "sweep.json"
+    plan = json.loads(path.read_text())
+    plan["cells"] += [["kd=at", f"seed={seed}"] for seed in (0, 1)]
+    path.write_text(json.dumps(plan | {"refused": [[["kd=at"], "kd=at compares maps, and a vector is none"]]}))
+    return outputs
+
+
+def test_a_refused_cell_is_shown_with_its_sentence_and_its_sweep_is_finished(refusing, capsys):
+    index = scan(refusing)
+    (sweep,) = index.sweeps
+    assert (sweep["state"], sweep["counts"]["refused"], sweep["counts"]["done"], sweep["total"]) == (
+        "finished",
+        2,
+        2,
+        4,
+    )
+    refused = [row for row in index.runs if row["state"] == "refused"]
+    assert [(row["method"], row["seed"]) for row in refused] == [("at", 0), ("at", 1)] and len(index.runs) == 4
+    assert {row["message"] for row in refused} == {"kd=at compares maps, and a vector is none"}
+    assert all(row["when"] is not None and row["sweeps"] == ["grid"] for row in refused)
+    assert main([str(refusing)]) == 0 and "4 runs (2 finished, 2 refused), 1 sweep\n" in capsys.readouterr().out
+
+
+def test_recovered_gain_is_hidden_where_the_teacher_does_not_lead(outputs):
+    run = next((outputs / "runs").iterdir())
+    result = json.loads((run / "result.json").read_text())
+    shown = lambda: next(row["recovered"] for row in scan(outputs).runs if row["id"] == run.name)  # noqa: E731
+    assert shown() == pytest.approx(result["comparison"]["gain_recovered"], rel=1e-5)
+    result["teacher"]["accuracy"] = result["baseline"]["accuracy"] - 0.1
+    (run / "result.json").write_text(json.dumps(result))
+    assert shown() is None
+
+
 def test_runs_and_sweeps_go_on_as_before(outputs, capsys):
     run = next((outputs / "runs").iterdir())
     assert main([str(run)]) == 0 and "Report: " in capsys.readouterr().out and (run / "report.md").is_file()

@@ -6,7 +6,7 @@
   kd.id("empty").hidden = kd.runs.length > 0;
   if (kd.common.length) kd.id("shared").textContent = `All commands have ${kd.common.join(" ")}.`;
 
-  const STATES = ["finished", "under way", "interrupted", "failed", "damaged"];
+  const STATES = ["finished", "under way", "interrupted", "failed", "refused", "damaged"];
   const showStates = () => {
     const buttons = STATES.map((name) => [name, kd.runs.filter((run) => run.state === name).length]).filter(([, count]) => count).map(([name, count]) => {
       const pressed = kd.state.only.state === name;
@@ -50,7 +50,7 @@
 
   const sweepRow = (sweep) => {
     const counts = sweep.counts ?? {}, ended = (counts.done ?? 0) + (counts.found ?? 0);
-    const rest = ["running", "failed", "lost", "waiting"].filter((name) => counts[name]).map((name) => `${counts[name]} ${name}`);
+    const rest = ["running", "failed", "refused", "lost", "waiting"].filter((name) => counts[name]).map((name) => `${counts[name]} ${name}`);
     const cells = sweep.counts ? [`${ended} of ${sweep.total} finished`, ...rest].join(", ") : sweep.message;
     const name = make("button", { type: "button", "aria-label": `show the runs of ${sweep.name}`, onclick: () => {
       kd.state.only = { sweep: sweep.name };
