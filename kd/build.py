@@ -242,12 +242,8 @@ def build_baseline_objective(method: DictConfig) -> Objective:
         ValueError: the method reads more than labels.
     """
     objective = isinstance(method.get("terms"), DictConfig) and build_objective(method)
-    if (
-        not objective
-        or objective.needs
-        or objective.views > 1
-        or any(hasattr(t, "bind") for t in objective.terms.values())
-    ):
+    bound = objective and any(hasattr(term, "bind") for term in objective.terms.values())
+    if not objective or objective.needs or objective.views > 1 or bound:
         raise ValueError(BASELINE)
     return objective
 

@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from kd.config.combine import OF_ANY
 from kd.config.networks import names
 from kd.config.paths import conf_dir
 from kd.runtime.values import format_value
@@ -55,7 +56,9 @@ def help_setting(key: str, _root_: DictConfig) -> str:
 def help_chosen(group: str, _root_: DictConfig) -> str:
     """Return the settings of a group's chosen option, without those that are computed from others."""
     option = OmegaConf.to_container(_root_[group])
-    own = {name: value for name, value in option.items() if not name.startswith("_") and _is_plain(value)}
+    of_all = OF_ANY if group == "kd" else ()
+    option = {name: value for name, value in option.items() if name not in of_all and not name.startswith("_")}
+    own = {name: value for name, value in option.items() if _is_plain(value)}
     label = f"of {group}={_chosen(_root_, group)}:".ljust(KEY - 1)
     settings = " ".join(f"{group}.{name}={_text(value)}" for name, value in own.items())
     return _escape(_wrap(f"{label} {settings or 'none'}"))

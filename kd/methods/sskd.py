@@ -115,9 +115,16 @@ def learn_head(layers: nn.Module, embeddings: Tensor, epochs: int, rate: float, 
 
 
 class Soft(Hinton):
-    """The soft-label term of the upright images."""
+    """The soft-label term of the upright images.
+
+    Args:
+        temperature: T of both softmaxes.
+    """
 
     sampler = "rotations"
+
+    def __init__(self, temperature: float | Tensor = 4.0):
+        super().__init__(temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         (own, _), (given, _) = by_image(student.logits, batch), by_image(teacher.logits, batch)

@@ -173,10 +173,14 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder is not that of a sweep; the message says how to get one.
+        ValueError: sweep.json is damaged.
     """
     if not os.path.isfile(folder / "sweep.json"):  # Path.is_file raises where a name is too long
         raise FileNotFoundError(f"{folder} is not a sweep: sweep.json is missing. `python -m kd.run -m …` writes it.")
-    return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    plan = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    if not isinstance(plan, dict):
+        raise ValueError(f"{folder / 'sweep.json'} is damaged: it does not hold what `python -m kd.run -m …` writes")
+    return plan
 
 
 def read_sweep(folder: Path, results: bool = True) -> Sweep:

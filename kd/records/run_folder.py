@@ -27,7 +27,7 @@ def begin_run(folder: Path, config_yaml: str, about: Mapping[str, Any] | None = 
         about: what the mark says of the run until there is a result: "key", "command", "choices".
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "result.json", "report.md", MANIFEST, UNFINISHED):
+    for name in (*RUN_FILES, "report.md", MANIFEST, UNFINISHED):
         for partial in folder.glob(f".{name}.*"):
             partial.unlink()
     write_text(folder / UNFINISHED, json.dumps(dict(about or {}), indent=1) + "\n")

@@ -2,9 +2,9 @@
 
 A step is thousands of short parallel loops, whose threads wait for each other: spinning on a core that another run
 needs, or asleep, which costs a run that is alone. In bfloat16 oneDNN's threads wait in a loop that never sleeps,
-whatever OpenMP's settings are: two trainings of two threads each on two cores did a fifteenth of the work of one. So each
-process takes as many cores as it has threads for the length of a step. A core is a locked file, so a process that dies
-gives its cores back.
+whatever OpenMP's settings are: two trainings of two threads each on two cores did a fifteenth of the work of one. So
+each process takes as many cores as it has threads for the length of a step. A core is a locked file, so a process that
+dies gives its cores back.
 """
 
 from __future__ import annotations

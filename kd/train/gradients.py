@@ -59,9 +59,8 @@ def table_of(step: TrainStep, batch: Batch, answer: Outputs | None, terms: Seque
                 outputs = extract_outputs(network, batch.image, step.needs).to_float32(step.needs)
             labels = objective.label_terms
             names = dict.fromkeys([*labels, *terms])
-            losses = {
-                name: term(*seen(term, outputs, answer, batch)) for name in names for term in [objective.terms[name]]
-            }
+            own = {name: objective.terms[name] for name in names}
+            losses = {name: term(*seen(term, outputs, answer, batch)) for name, term in own.items()}
             whole = sum(objective.full_weight(name) * losses[name] for name in labels) if labels else None
             return _compare(whole, [losses[name] for name in terms], own_weights(network)).cpu().double()
     finally:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from kd.config.weights import WeightSetting
 from kd.data.samplers import BLOCKS, check_sampler
 from kd.interfaces import Batch, Context, Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.train.schedules import window
+
+if TYPE_CHECKING:  # what loads a network needs no OmegaConf
+    from kd.config.weights import WeightSetting
 
 
 class Objective(nn.Module):

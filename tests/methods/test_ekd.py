@@ -141,3 +141,13 @@ def test_the_yaml_puts_every_number_in_its_place():
     expected = 0.7 * evidential_cross_entropy(student, target, -0.5).mean()
     expected = expected + 2 * expectation_kl(student, teacher, 3.0, -0.5) + dirichlet_kl(student, teacher, -0.5)
     torch.testing.assert_close(loss, expected)
+
+
+def test_labels_are_those_of_the_blocks_that_learn_them_and_the_sum_over_views():
+    logits, _, target = lesson()
+    alone = EvidentialCrossEntropy()(Outputs(logits), None, Batch(None, target, None))
+    rows = Batch(torch.zeros(2 * len(target)), target.repeat(2), torch.arange(2 * len(target)), views=2)
+    twice = Outputs(torch.cat([logits, logits.flip(0)]))
+    both = EvidentialCrossEntropy()(Outputs(logits.repeat(2, 1)), None, rows)
+    torch.testing.assert_close(both, 2 * alone)
+    torch.testing.assert_close(EvidentialCrossEntropy()(twice, None, rows._replace(label_blocks=1)), alone)

@@ -122,3 +122,11 @@ def test_the_yaml_puts_every_number_in_its_place():
     kd = compose("kd=norm", "kd.copies=3", "kd.hard=0.5", "kd.weight=4").kd
     objective = Objective(instantiate(kd.terms), dict(kd.weights))
     assert objective.terms["norm"].copies == 3 and objective.weights == {"hard": 0.5, "norm": 4}
+
+
+def test_a_method_that_pairs_maps_is_refused_beside_it():
+    """It would take the wide map for the student's last one."""
+    at = Lesson("at").objective.terms["at"]
+    both = Objective({"norm": NORM(), "at": at}, {"norm": 1.0, "at": 1.0})
+    with pytest.raises(ValueError, match="norm adds a map after the student's last one, and at would take it"):
+        both.bind(context(network(0.25)))

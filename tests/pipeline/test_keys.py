@@ -151,6 +151,9 @@ def test_settings_of_a_term_and_of_a_schedule_change_no_key_while_they_are_off()
 def test_the_delta_of_dot_is_in_the_keys_of_those_who_learn_from_a_teacher():
     before, after = (keys("train.student.optimizer=dot", f"train.student.delta={delta}") for delta in (0.05, 0.0))
     assert {name for name in before if before[name] != after[name]} == {"student", "run"}
+    apart = "kd@baseline_kd=tf_kd", "train.student.optimizer=dot"  # a baseline with two kinds of terms reads it
+    before, after = (keys(*apart, f"train.student.delta={delta}") for delta in (0.05, 0.0))
+    assert {name for name in before if before[name] != after[name]} == {"baseline", "student", "run"}
 
 
 def test_the_cache_of_a_given_teacher_depends_on_the_drawn_images_and_not_on_label_weights(tmp_path):

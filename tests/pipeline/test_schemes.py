@@ -197,6 +197,7 @@ def test_a_combination_of_one_and_two_views_goes_through_a_whole_run(store):
         ),
         (["kd@baseline_kd=hinton"], "the baseline learns from labels alone"),
         (["kd@baseline_kd=dml"], "the baseline learns from labels alone"),
+        (["kd@baseline_kd=cs_kd"], "the baseline learns from labels alone"),
         (["kd@baseline_kd=combine"], "the baseline learns from labels alone"),
         (["+kd.schedule.hard.start=0.9", "+kd.schedule.soft.start=0.8"], "leaves no term at 0 of the training"),
         (["kd=takd", "kd.assistants=[tinycnn]"], "kd.assistants names 'tinycnn'.*did you mean tiny_cnn"),

@@ -116,3 +116,16 @@ def test_every_method_can_be_measured(method, machine):
     assert table[1:, 0].isfinite().all() and table[1:, 0].max() > 0
     inner = table[1:, 1][table[1:, 0] > 0]
     assert inner.isnan().all() if not lesson.objective.label_terms else (inner.abs() <= 1).all()
+
+
+def test_a_term_of_one_view_is_measured_on_the_first_views_as_in_the_step(machine):
+    step, batch = line_step(machine)
+    step.objective.terms["across"].views = 2
+    images = torch.cat([batch.image, 2 * batch.image])  # the second views pull twice as much
+    both = Batch(images, batch.target.repeat(2), batch.index.repeat(2), views=2)
+    table = table_of(step, both, None, ["hard", "along", "across"])
+    torch.testing.assert_close(table[1:, 0], torch.tensor([3.0, 4.0, 7.5], dtype=torch.float64))
+    loss, _ = step(both, None)
+    loss.backward()
+    whole = torch.tensor([3.0 - 4.0, 7.5])
+    torch.testing.assert_close(step.network.weight.grad.norm(dim=0), whole.abs())

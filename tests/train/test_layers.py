@@ -201,3 +201,13 @@ def test_the_command_refuses_such_a_recipe_before_anything_is_written(tmp_path, 
     done = command("train=finetune", f"teacher={teacher}", outputs=tmp_path / "outputs", cwd=tmp_path, ok=False)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "sgd"])
+def test_an_adapter_may_begin_to_learn_later_with_momentum(dataset, machine, teacher, optimizer):
+    """torch's fused SGD takes no group of which a part has momentum."""
+    made, objective, loader, recipe, device = about(dataset, machine, optimizer=optimizer)
+    late = Objective(dict(objective.terms), dict(objective.weights), {"adapter": {"start": 0.5}})
+    before = objective.terms["adapter"].scale.weight.clone()
+    fit(made, late, loader, recipe, device, stage="student", teacher=teacher)
+    assert not torch.equal(late.terms["adapter"].scale.weight, before)

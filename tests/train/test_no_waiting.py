@@ -30,7 +30,7 @@ from kd.train.step import TrainStep
 from tests.attention import variants
 from tests.conftest import compose, options
 from tests.fake_device import FakeDevice, Watch
-from tests.methods.test_contract import Lesson, network
+from tests.methods.test_contract import LEARNING, Lesson, network
 from tests.test_shape import NEEDS
 
 METHODS = options("kd")
@@ -57,11 +57,13 @@ def trained(
 
     def whole() -> None:
         on = {"device": device.device}
-        image, target = torch.rand(12, 3, side, side, **on), torch.zeros(12, dtype=torch.int64, **on)
+        views = objective.views
+        image, target = torch.rand(12 * views, 3, side, side, **on), torch.zeros(12, dtype=torch.int64, **on)
         batch = Batch(image, target, torch.arange(12, **on), epoch=1, progress=0.25)
         if mixed:
             weights = {"mixup_lam": torch.rand(12, **on), "class_weight": torch.rand(CLASSES, **on)}
             batch = batch._replace(mixup_target=target, **weights)
+        batch = batch.repeat_labels(views)._replace(label_blocks=LEARNING.get(objective.sampler))
         share = torch.ones((), **on)
         loss, numbers = step(batch, live(batch).to_float32(objective.needs) if live else None)
         assert loss.device.type == kind and loss.dtype == numbers.dtype == torch.float32

@@ -207,5 +207,5 @@ def test_a_thousand_cells(browser, folder, tmp_path):
     browser.open(tmp_path / "many.html")
     press = f'{HEAD}("accuracy (%)").querySelector("button").click(), document.body.offsetHeight'
     spent = browser.run(f"(began => ({press}, performance.now() - began))(performance.now())")
-    assert spent < 2000 and browser.messages == []  # 60 ms on a core to itself
+    assert spent < 20_000 and browser.messages == []  # 60 ms on a core to itself: no step of the sort is quadratic
     assert browser.run('document.querySelector("#tools output").textContent') == "1008 cells"
