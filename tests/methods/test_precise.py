@@ -45,7 +45,7 @@ def warmed(page: dict, temperature: float) -> dict:
     }
 
 
-OTHERS = (  # they read embeddings, maps or several views, are bound to a teacher, or have none; tested in their own files
+OTHERS = (  # they read embeddings, maps or several views, are bound to a teacher, or have none: see their own files
     "crd",
     "crld",
     "cs_kd",
