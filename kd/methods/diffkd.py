@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kd.interfaces import Batch, Outputs
 from kd.methods._common import check_batch
 from kd.methods.hinton import soft_label_kl
-from kd.runtime.rng import counter_device, random_uniforms
+from kd.runtime.rng import counter_device, random_bits
 
 TRAINED = 1000  # steps of the diffusion model
 BETA = (1e-4, 0.02)  # share of noise that its first and its last step add to the variance
@@ -59,9 +59,10 @@ def draw(seed: int | Tensor, epoch: int, index: Tensor, like: Tensor) -> tuple[T
     A pure function of the seed, the epoch and the index, int64 [B], of each image.
     """
     classes = like.shape[-1]
-    u = random_uniforms(seed, epoch, index.to(counter_device(like.device)), 2 * classes + 1)
-    normal = torch.special.ndtri(u[:, 1:].clamp(min=2.0**-53)).to(like.dtype).to(like.device)
-    return normal[:, :classes], normal[:, classes:], (u[:, 0] * TRAINED).long().to(like.device)
+    bits = random_bits(seed, epoch, index.to(counter_device(like.device)), 2 * classes + 1)
+    bits = ((bits >> 40) & 0xFF_FFFF).to(like.device)  # as many as float32 holds: accelerators have no fast float64
+    normal = torch.special.ndtri((bits[:, 1:].float() * 2.0**-24 + 2.0**-25).clamp(max=1 - 2.0**-24)).to(like.dtype)
+    return normal[:, :classes], normal[:, classes:], (bits[:, 0] * TRAINED) >> 24
 
 
 def norm(count: int) -> nn.BatchNorm1d:
@@ -130,10 +131,9 @@ class DiffKD(nn.Module):
 
     def setup(self, student: Outputs, teacher: Outputs | None) -> None:
         """Build the diffusion model, the gate and the linear layers."""
-        classes, exact = student.logits.shape[-1], counter_device(student.logits.device) == student.logits.device
+        classes = student.logits.shape[-1]
         self.register_buffer("seed", torch.randint(2**62, ()))
-        kept = kept_variance(torch.float64 if exact else torch.float32)
-        self.register_buffer("kept", kept, persistent=False)
+        self.register_buffer("kept", kept_variance(student.logits.dtype), persistent=False)
         self.enter, self.leave = nn.Linear(classes, classes), nn.Linear(classes, classes, bias=False)
         self.normalize = norm(classes)
         self.gate, self.denoiser = Gate(classes), Denoiser(classes)
