@@ -161,7 +161,7 @@ class Objective(nn.Module):
             for other, term in self.terms.items()
             if other != name and "features" in {*term.needs, *getattr(term, "student_needs", ())}
         ]
-        if getattr(network, "appends_map", False) and others:
+        if others and any(getattr(module, "appends_map", False) for module in network.modules()):
             raise ValueError(
                 f"kd.terms: {name} adds a map after the student's last one, and {', '.join(others)} would take it for "
                 "the student's own: train them in two runs"
