@@ -16,14 +16,13 @@ from typing import Any
 
 from kd.report.index.scan import FORMAT, Index, Row
 from kd.report.sweep.html import ASSETS as SHARED
-from kd.report.sweep.html import POLICY
+from kd.report.sweep.html import document
 
 NAME = "index.html"
 ASSETS = Path(__file__).parent / "assets"
 STYLES = (SHARED / "page.css", ASSETS / "index.css")
-SCRIPTS = tuple(
-    ASSETS / f"{name}.js" for name in ("common", "columns", "filter", "table", "plot", "fronts", "curves", "main")
-)
+OWN = ("common", "columns", "filter", "table", "plot", "fronts", "curves", "main")
+SCRIPTS = (SHARED / "theme.js", *(ASSETS / f"{name}.js" for name in OWN))
 
 
 def html(index: Index, folder: Path, more: str = "", reload: float = 0.0) -> str:
@@ -37,30 +36,8 @@ def html(index: Index, folder: Path, more: str = "", reload: float = 0.0) -> str
     about = {"made": round(time.time()), "more": more, "reload": reload}
     title = f"Runs in {folder.absolute().name}"
     body = (ASSETS / "index.html").read_text(encoding="utf-8")
-    style = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
-    script = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>",
-            '<link rel="icon" href="data:,">',
-            f"<style>\n{style}</style>",
-            "</head>",
-            "<body>",
-            body.replace("{title}", escape(title)),
-            _json("about", about),
-            _json("data", data),
-            _json("curve-data", curves),
-            f"<script>\n{script}</script>",
-            "</body>",
-            "</html>\n",
-        ]
-    )
+    parts = [body.replace("{title}", escape(title)), _json("about", about), _json("data", data)]
+    return document(title, STYLES, SCRIPTS, [*parts, _json("curve-data", curves)])
 
 
 def _json(name: str, value: Any) -> str:

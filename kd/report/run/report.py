@@ -157,34 +157,23 @@ def _write(folder: Path, diagnosis: Diagnosis, samples: dict, attention: dict) -
                 prediction_grid(images, target[shown], arrays[key][shown], classes, label[key]),
                 f"{len(shown)} test images with the true class and the prediction of the {label[key]}",
             )
-    shown = [row for row in differ if row in place]
-    if shown:
-        made["disagreement"] = (
-            disagreement_grid(
-                samples["image"][[place[row] for row in shown]],
-                target[shown],
-                arrays["teacher"][shown],
-                arrays["student"][shown],
-                classes,
-                total,
-            ),
-            f"{len(shown)} test images on which student and teacher disagree, with both answers",
+
+    def compared(rows: Sequence[int], *about: Any) -> Any:
+        images = samples["image"][[place[row] for row in rows]]
+        return disagreement_grid(
+            images, target[rows], arrays["teacher"][rows], arrays["student"][rows], classes, *about
         )
 
+    if shown := [row for row in differ if row in place]:
+        made["disagreement"] = (
+            compared(shown, total),
+            f"{len(shown)} test images on which student and teacher disagree, with both answers",
+        )
     missed = choose_not_won(target, arrays, result["seed"]) if diagnosis.figures["answers"] else ()
-    shown = [row for row in missed if row in place]
-    if shown:
+    if shown := [row for row in missed if row in place]:
         which = "that the teacher has right, baseline and student wrong"
         made["not_won"] = (
-            disagreement_grid(
-                samples["image"][[place[row] for row in shown]],
-                target[shown],
-                arrays["teacher"][shown],
-                arrays["student"][shown],
-                classes,
-                len(diagnosis.figures["gain"]["not_won"]),
-                which,
-            ),
+            compared(shown, len(diagnosis.figures["gain"]["not_won"]), which),
             f"{len(shown)} test image{'s' * (len(shown) != 1)} {which}, with the answers of teacher and student",
         )
 

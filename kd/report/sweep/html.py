@@ -43,7 +43,16 @@ def html(shown: Sequence[View], found: Sequence[Sequence[Point]], figures: Figur
         body += _of_a_data_set(each, its_points, figures) if each.picks else []
     body += [_section("cells", HEADINGS["cells"], _cells(rows, sweep.swept, sweep.folder))]
     body += [_section("method", HEADINGS["method"], [_list(answer.method(shown))]), "</main>"]
-    style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return document(sweep.name, [ASSETS / "page.css"], [ASSETS / "theme.js", ASSETS / "page.js"], body)
+
+
+def document(title: str, styles: Sequence[Path], scripts: Sequence[Path], body: Iterable[str]) -> str:
+    """Return a page that holds its styles and scripts, and that the browser lets load nothing else.
+
+    Args:
+        title: as text. body: lines of HTML; the scripts run after it, in their order.
+    """
+    style, script = ("\n".join(path.read_text(encoding="utf-8") for path in paths) for paths in (styles, scripts))
     return "\n".join(
         [
             "<!doctype html>",
@@ -52,7 +61,7 @@ def html(shown: Sequence[View], found: Sequence[Sequence[Point]], figures: Figur
             '<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(sweep.name)}</title>",
+            f"<title>{escape(title)}</title>",
             '<link rel="icon" href="data:,">',
             f"<style>\n{style}</style>",
             "</head>",

@@ -1,4 +1,4 @@
-// Data, elements, theme and copying. Everything from a run goes into the page as text, never as HTML.
+// Data, elements and copying. Everything from a run goes into the page as text, never as HTML.
 "use strict";
 const kd = {};
 (() => {
@@ -56,24 +56,6 @@ const kd = {};
   kd.many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
   kd.series = (place) => `var(--c${place % 8})`;
   kd.dashes = (place) => ["", "7 3", "2 3", "9 3 2 3"][Math.floor(place / 8) % 4];
-
-  // --- theme: that of the system until you press the button; some browsers give files no storage ---
-  const root = document.documentElement;
-  root.classList.add("script");
-  const remembered = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
-  const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not kept */ } };
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const toggle = kd.id("theme");
-  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const label = () => { toggle.textContent = dark() ? "Light theme" : "Dark theme"; };
-  if (["dark", "light"].includes(remembered("kd-theme"))) root.dataset.theme = remembered("kd-theme");
-  toggle.addEventListener("click", () => {
-    root.dataset.theme = dark() ? "light" : "dark";
-    remember("kd-theme", root.dataset.theme);
-    label();
-  });
-  system.addEventListener("change", label);
-  label();
 
   // --- copying: some browsers close the clipboard to files; then a hidden text field is tried ---
   const byField = (text) => {
