@@ -157,6 +157,7 @@ OURS: dict[str, Rule] = {
     "ema": or_null(number(above=0, below=1)),
     "layer_decay": or_null(number(above=0, below=1)),
     "freeze_epochs": whole(0),
+    "view_epochs": or_null(whole(1)),
     "seed": SEED,
     "drawing_seed": SEED,
     "val_fraction": number(above=0, below=1),

@@ -37,6 +37,7 @@ class Loader:
         views: of each training image, all in one batch, see ``Batch.views``.
         grad_accum_steps: number of micro-batches of a batch, computed one after another if a batch does not fit into
             memory. Their sizes differ by at most one image, see ``sizes``.
+        view_epochs: epochs that have an order and views of their own; later epochs repeat them in turn. None: all have.
         sampler: what a batch holds beside its ``batch_size`` images, see ``kd.data.samplers``; None: nothing. It also
             says how many blocks of rows there are, which are the batch's ``views``.
 
@@ -58,6 +59,7 @@ class Loader:
         cutmix: float = 0.0,
         second: Sequence[Step] | None = None,
         sampler: str | None = None,
+        view_epochs: int | None = None,
     ):
         if balance not in BALANCES:
             raise ValueError(f"data.balance must be one of {', '.join(BALANCES)}, got {balance!r}")
@@ -85,7 +87,7 @@ class Loader:
         self.dataset, self.seed, self.device = dataset, seed, device
         self.sampler, self.views = sampler, BLOCKS.get(sampler, views)
         self.chain, self.second = self._chain(augment), None if second is None else self._chain(second)
-        self.mixup, self.cutmix = mixup, cutmix
+        self.mixup, self.cutmix, self.view_epochs = mixup, cutmix, view_epochs
         self.grad_accum_steps, self.balance = grad_accum_steps, balance
         self._weights: Tensor | None = None
         if balance == "weight":
@@ -112,6 +114,7 @@ class Loader:
         unlabelled: bool = False,
         second: Sequence[Step] | None = None,
         sampler: str | None = None,
+        view_epochs: int | None = None,
     ) -> Loader:
         """Return a loader with another order and other views that shares the images on the device.
 
@@ -124,7 +127,7 @@ class Loader:
         """
         other, dataset = copy.copy(self), self.dataset
         check_sampler(sampler, mixup, cutmix)
-        other.seed, other.mixup, other.cutmix = seed, mixup, cutmix
+        other.seed, other.mixup, other.cutmix, other.view_epochs = seed, mixup, cutmix, view_epochs
         other.sampler, other.views = sampler, BLOCKS.get(sampler, views)
         other.second = None if second is None else self._chain(second)
         other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
@@ -136,10 +139,15 @@ class Loader:
         return other
 
     @property
-    def stream(self) -> tuple[int, float, float, int, bool, tuple[Step, ...] | None, str | None]:
+    def stream(self) -> tuple[int, float, float, int, bool, tuple[Step, ...] | None, str | None, int | None]:
         """What distinguishes the batches of this loader from those of others that share its images."""
         second = self.second and self.second.steps
-        return self.seed, self.mixup, self.cutmix, self.views, self.labelled is not None, second, self.sampler
+        mixing, labelled = (self.mixup, self.cutmix), self.labelled is not None
+        return self.seed, *mixing, self.views, labelled, second, self.sampler, self.view_epochs
+
+    def view_epoch(self, epoch: int) -> int:
+        """Return the epoch whose order and views this one shows: itself, if none is repeated."""
+        return (epoch - 1) % self.view_epochs + 1 if self.view_epochs else epoch
 
     @property
     def steps(self) -> int:
@@ -158,7 +166,8 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions of the images of an epoch, batch after batch."""
-        generator, train, count = np.random.default_rng([self.seed, epoch]), self.train, self.shown
+        generator = np.random.default_rng([self.seed, self.view_epoch(epoch)])
+        train, count = self.train, self.shown
         if self.balance == "sample":
             return train[balanced(self.targets[train], count, generator)]
         return generator.permutation(train)[:count]
@@ -166,7 +175,7 @@ class Loader:
     def beside(self, epoch: int, order: np.ndarray) -> np.ndarray | None:
         """Return the positions of the images that a sampler puts beside those of ``order``; None: no other images."""
         if self.sampler == "same_class_pairs":
-            return same_class_pairs(order, self.train, self.targets, np.random.default_rng([self.seed, epoch, 1]))
+            return same_class_pairs(order, self.train, self.targets, np.random.default_rng([self.seed, self.view_epoch(epoch), 1]))
         if self.sampler == "half_previous":
             # an image is mixed with another one in another epoch: the first step has nothing to go back to
             mixed, last = self.mixup or self.cutmix, self.order(max(epoch - 1, 0))[-self.batch_size :]
@@ -188,7 +197,7 @@ class Loader:
             self.targets,
             self.chains,
             self.seed,
-            epoch,
+            self.view_epoch(epoch),
             self.device,
             self.mixup,
             self.cutmix,

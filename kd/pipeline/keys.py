@@ -16,7 +16,7 @@ VERSION = 5  # part of every key: raise it when a change of the code changes num
 NUMERICS = ("batch_size", "precision", "channels_last", "compile")  # of `train`: they change at least the last bits
 
 # settings of a recipe that are in no key while they are off
-ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs")
+ADDED_LATER = ("mixup", "cutmix", "layer_decay", "freeze_epochs", "view_epochs")
 ADDED_TO_SCHEDULES = ("fall",)  # the same of a schedule
 ADDED_TO_TERMS = {"kd.methods.wkd_logits.WKDLogits": ("images", "fall")}  # and of a term, by its target
 
@@ -110,6 +110,7 @@ def run_keys(
         more |= {"second_augment": second_augmentation_key(settings)}
     taught = {**student, "objective": active_terms(settings["kd"], balance or {}), **more}
     shown = {name: recipe[name] for name in ("epochs", "mixup", "cutmix") if name in recipe}
+    shown["epochs"] = min(recipe["epochs"], recipe.get("view_epochs") or recipe["epochs"])
     shown |= more | ({"views": view_count} if view_count > 1 else {}) | ({"sampler": sampler} if sampler else {})
     current_teacher, caches = digest(teacher), {}
     for role, spec in [*zip(role_names("assistant", assistants, True), assistants, strict=True), ("student", None)]:

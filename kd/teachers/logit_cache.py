@@ -24,7 +24,7 @@ from kd.store.files import give_name, preallocate_npy, write_text
 from kd.store.store import KEY_DIGITS, Store, digest
 from kd.teachers.live import LiveTeacher
 
-LOGITS_FILE = "logits.npy"  # float32 [epochs, V * N, K]: row view * N + index
+LOGITS_FILE = "logits.npy"  # float32 [epochs, V * N, K]: row view * N + index; epochs that are repeated are there once
 HASHES_FILE = "epochs.sha256"  # beside a logit cache in progress: one line per epoch
 AUTO_LIMIT_BYTES = 4 * 2**30  # bytes above which teacher.source=auto makes no logit cache
 
@@ -60,7 +60,7 @@ class CachedTeacher:
 
     def _open(self, epoch: int) -> np.ndarray | Tensor:
         """Return the logits of an epoch, [V * N, K]: on an accelerator with room for them, else in the memory map."""
-        rows = np.asarray(self.logits[epoch - 1])  # a plain view, which is quicker to index than a memory map
+        rows = np.asarray(self.logits[(epoch - 1) % len(self.logits)])  # a plain view, which is quicker to index than a memory map
         resident = copy_to_device(rows, self.device)
         return rows if resident is None else resident
 
@@ -158,6 +158,7 @@ def fill_cache(
             after the epochs that are complete there.
     """
     shape, images = cache_shape(loader, epochs), len(loader.targets)
+    epochs = shape[0]
     work, done = unfinished or folder, 0
     if world.is_main:
         work.mkdir(parents=True, exist_ok=True)
@@ -193,8 +194,8 @@ def fill_cache(
 
 
 def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
-    """Return the shape of a logit cache: epochs, views times images of the data set, classes."""
-    return epochs, loader.views * len(loader.targets), len(loader.dataset.classes)
+    """Return the shape of a logit cache: epochs with views of their own, views times images of the data set, classes."""
+    return min(epochs, loader.view_epochs or epochs), loader.views * len(loader.targets), len(loader.dataset.classes)
 
 
 def rows_of(batch: Batch, images: int) -> Tensor:

@@ -37,6 +37,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0  # probability of mixing another training image into a view
     cutmix: float = 0.0  # probability of pasting a part of another training image into a view
+    view_epochs: int | None = None  # epochs with views of their own; later ones repeat them in turn. None: all
     clip_norm: float | None = None  # norm of the whole gradient
     ema: float | None = None  # decay of the averaged weights per step, e.g. 0.998; the averaged weights are kept
     layer_decay: float | None = None  # each layer of timm's network learns at this share of the rate of the next
@@ -54,6 +55,7 @@ class Recipe:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup <= 1, "in [0, 1]"),
             ("cutmix", self.cutmix >= 0 and mixed <= 1 + 1e-9, f"in [0, {1 - self.mixup:g}] with mixup={self.mixup:g}"),
+            ("view_epochs", self.view_epochs is None or self.view_epochs >= 1, "1 or more, or null"),
             ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or null"),
             ("layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1), or null"),
             ("freeze_epochs", 0 <= self.freeze_epochs <= self.epochs, f"in [0, epochs={self.epochs}]"),

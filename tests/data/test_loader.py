@@ -11,8 +11,13 @@ import torch
 from kd.augment.affine import Affine
 from kd.data.loader import BALANCES, Loader, balanced, class_weights
 from kd.runtime.user_warnings import KdWarning
+from tests.views import AUGMENT
 
 CPU = torch.device("cpu")
+
+
+def images_of(loader: Loader, epoch: int) -> list[torch.Tensor]:
+    return [batch.image for batch in loader.epoch(epoch)]
 
 
 def test_micro_batches_make_up_the_batch(dataset):
@@ -57,6 +62,22 @@ def test_the_order_of_an_epoch_is_what_it_shows(dataset):
     loader = Loader(dataset, 20, 0, CPU)
     shown = torch.cat([batch.index for batch in loader.epoch(2)]).numpy()
     assert np.array_equal(loader.order(2), shown) and len(shown) == 80
+
+
+@pytest.mark.parametrize("sampler", [None, "same_class_pairs", "half_previous"])
+def test_later_epochs_repeat_the_views_of_the_first_ones(dataset, sampler):
+    more = {} if sampler else {"mixup": 0.5}
+    plain = Loader(dataset, 20, 0, CPU, augment=AUGMENT, sampler=sampler, **more)
+    loader = plain.with_seed(*plain.stream[:-1], view_epochs=2)
+    first, second, again = (images_of(loader, epoch) for epoch in (1, 2, 5))
+    new = images_of(plain, 1) + images_of(plain, 2)
+    assert all(map(torch.equal, first, again)) and not torch.equal(first[0], second[0])
+    at = 1 if sampler == "half_previous" else 0  # its first step goes back to the epoch before: here to the second
+    assert all(map(torch.equal, [*first, *second][at:], new[at:]))
+    assert {batch.epoch for batch in loader.epoch(5)} == {5}
+    if sampler == "half_previous":
+        before = [*loader.epoch(4)][-1].index[:20]
+        assert torch.equal(next(loader.epoch(5)).index[20:], before)
 
 
 def test_fewer_images_than_the_batch_give_a_warning(dataset):

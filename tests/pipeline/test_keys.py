@@ -32,6 +32,8 @@ CHANGES = {
     "train.teacher.freeze_epochs=1": {"teacher", "student", "cache", "run"},
     "train.student.layer_decay=0.7": {"baseline", "student", "run"},
     "train.student.freeze_epochs=0": set(),
+    "train.student.view_epochs=2": {"baseline", "student", "cache", "run"},
+    "train.student.view_epochs=null": set(),
     "train.student.delta=0.05": set(),
     "train.student.optimizer=dot": {"baseline", "student", "run"},
     "teacher.seed=1": {"teacher", "student", "cache", "run"},
@@ -130,8 +132,18 @@ def test_settings_that_were_added_later_change_no_key_while_they_are_off():
     before = run_keys(settings, "pixels", True)
     del settings["data"]["balance"], settings["train"]["pick_by"]
     for role in ("teacher", "student"):
-        del settings["train"][role]["layer_decay"], settings["train"][role]["freeze_epochs"]
+        for name in ("layer_decay", "freeze_epochs", "view_epochs"):
+            del settings["train"][role][name]
     assert run_keys(settings, "pixels", True) == before
+
+
+def test_trainings_that_repeat_the_same_views_share_a_logit_cache_whatever_their_length():
+    def made(epochs: int, view_epochs: int | str) -> dict[str, str]:
+        return keys(f"train.student.epochs={epochs}", f"train.student.view_epochs={view_epochs}")
+
+    long, longer, once, short = made(20, 4), made(40, 4), made(4, "null"), made(3, 4)
+    assert long["cache"] == longer["cache"] == once["cache"] != short["cache"]
+    assert len({each["student"] for each in (long, longer, once, short)}) == 4
 
 
 def test_settings_of_a_term_and_of_a_schedule_change_no_key_while_they_are_off():

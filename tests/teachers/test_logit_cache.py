@@ -102,6 +102,16 @@ def test_a_logit_cache_of_another_order_is_refused(live, loader, dataset, tmp_pa
             cache(batch)
 
 
+def test_a_logit_cache_of_views_that_are_repeated_holds_each_once(live, dataset, tmp_path):
+    loader = Loader(dataset, 20, 0, CPU, augment=AUGMENT, mixup=0.5, view_epochs=2)
+    cache = cached(tmp_path, live, loader, epochs=5)
+    assert len(cache.logits) == 2
+    for epoch in range(1, 6):
+        for batch in loader.epoch(epoch):
+            assert torch.equal(cache(batch).logits, live(batch).to_float32(frozenset()).logits)
+    assert np.array_equal(cached(tmp_path / "two", live, loader, 2).logits, cache.logits, equal_nan=True)
+
+
 def test_a_logit_cache_of_images_drawn_by_class_has_every_view(live, dataset, tmp_path):
     rare = np.flatnonzero(dataset.targets[dataset.train] == 0)[2:]
     few = replace(dataset, train=np.delete(dataset.train, rare))
