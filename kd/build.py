@@ -196,14 +196,15 @@ def build_dataset(cfg: DictConfig, store: Any, **given: Any) -> Any:
         given: settings to replace.
     """
     from kd.data.sizing import Sizing
+    from kd.data.unlabelled import hide_labels
 
     node = copy.deepcopy(cfg.data)
     with read_write(node), open_dict(node):
-        for name in ("balance", "unlabelled"):
-            node.pop(name, None)
+        labelled = [node.pop(name, None) for name in ("balance", "unlabelled", "labelled")][-1]
         node.update(given)
         size = Sizing(**{each.name: node.pop(each.name) for each in fields(Sizing)})
-    return instantiate(node, _partial_=True)(store=store, size=size)  # as an argument, Hydra would make it a config
+    made = instantiate(node, _partial_=True)(store=store, size=size)  # as an argument, Hydra would make it a config
+    return made if labelled is None else hide_labels(made, labelled, node.get("seed", 0))
 
 
 def build_augment(cfg: DictConfig) -> list[Any]:

@@ -65,6 +65,7 @@ READ: dict[str, Rule] = {
     "data.crop_pct": number(above=0, most=1),
     "data.balance": one_of("none", "sample", "weight"),
     "data.unlabelled": or_null(FOLDER),
+    "data.labelled": or_null(number(above=0, below=1)),
     "attention.stages": or_null(different(whole(0))),
     "attention.unused_published_params": MAPPING,
     "teacher.seed": SEED,

@@ -36,6 +36,7 @@ class ImageDataset:
     notes: Mapping[str, Any] = field(default_factory=dict)  # for the report, such as files left out
     size: Sizing | None = None  # None: images are shown as they are stored
     unlabelled: Unlabelled | None = None  # at the positions after those of ``images``
+    hidden: np.ndarray | None = None  # positions of training images whose labels are not used: see ``hide_labels``
     white: White = White()  # of files of more than 8 bits: pass it to ``read_image`` for a new image
 
     @property

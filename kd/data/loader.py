@@ -131,10 +131,12 @@ class Loader:
         other.sampler, other.views = sampler, BLOCKS.get(sampler, views)
         other.second = None if second is None else self._chain(second)
         other.train, other.targets, other.labelled = dataset.train, dataset.targets, None
-        if unlabelled and dataset.unlabelled:
-            first, count = len(dataset.targets), len(dataset.unlabelled.images)
-            other.train = np.concatenate([dataset.train, np.arange(first, first + count)])
+        if unlabelled and (dataset.unlabelled or dataset.hidden is not None):
+            count = len(dataset.unlabelled.images) if dataset.unlabelled else 0
+            hidden = [] if dataset.hidden is None else [dataset.hidden]
             other.targets = np.concatenate([dataset.targets, np.full(count, -1)])
+            others = np.concatenate([*hidden, np.arange(len(dataset.targets), len(other.targets))])
+            other.train, other.targets[others] = np.concatenate([dataset.train, others]), -1
             other.labelled = len(dataset.train) / len(other.train)
         return other
 

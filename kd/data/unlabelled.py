@@ -19,6 +19,7 @@ from kd.data.fingerprint import content_key
 from kd.data.readers.images import VERSION, memory_for, opened, upright
 from kd.data.readers.parallel import fill_rows
 from kd.data.sizing import to_square
+from kd.data.splits import stratified_split
 from kd.store.store import Store, digest
 
 
@@ -62,3 +63,23 @@ def add_unlabelled(store: Store, dataset: ImageDataset, folder: str, on_bad_file
     notes |= {f"unlabelled_{name}": value for name, value in meta["notes"].items()}
     shown = dataset.size.shown if dataset.size else {}
     return replace(dataset, unlabelled=Unlabelled(images, digest({"content": meta["content"], **shown})), notes=notes)
+
+
+def hide_labels(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
+    """Return the data set with the labels of only a share of each class of the training images, at least one of each.
+
+    Validation and test stay as they are. ``hidden`` are the other training images, which only students see.
+
+    Args:
+        share: in (0, 1). seed: of the choice of images; of more of them, it chooses these and others.
+
+    Raises:
+        ValueError: for a share outside (0, 1), or a class with a single training image.
+    """
+    parts = "images with labels and images without"
+    targets, classes = dataset.targets[dataset.train], dataset.classes
+    hidden, kept = stratified_split(targets, share, seed, classes, "labelled", parts)
+    notes = {**dataset.notes, "labelled_images": len(kept), "images_with_hidden_labels": len(hidden)}
+    fingerprint = digest({"data": dataset.fingerprint, "labelled": share, "seed": seed})
+    train = dataset.train
+    return replace(dataset, train=train[kept], hidden=train[hidden], fingerprint=fingerprint, notes=notes)

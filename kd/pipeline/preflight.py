@@ -190,14 +190,15 @@ def check_mixtures(settings: Mapping[str, Any], objective: Any) -> None:
 
 
 def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> None:
-    """Refuse ``data.unlabelled`` with a method that cannot use images without labels.
+    """Refuse images without labels (``data.unlabelled``, ``data.labelled``) with a method that cannot use them.
 
     Raises:
         MethodRefused: the method reads no teacher, or the label of every image.
     """
-    if data["unlabelled"] is None:
+    given = [f"data.{name}={data[name]}" for name in ("unlabelled", "labelled") if data[name] is not None]
+    if not given:
         return
-    where = f"data.unlabelled={data['unlabelled']}"
+    where = " ".join(given)
     if not objective.needs:
         raise MethodRefused(f"{where}: a student learns from its teacher there, and kd={method} reads none")
     if objective.label_readers:

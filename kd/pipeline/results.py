@@ -180,7 +180,8 @@ def _shown(dataset: ImageDataset, positions: np.ndarray, device: Device) -> np.n
 
 def _test_images(dataset: ImageDataset, positions: np.ndarray, device: Device) -> Tensor:
     """Return a few images as in evaluation: [B, 3, H, W] in [0, 1]."""
-    few = replace(dataset, images=dataset.images[positions], targets=dataset.targets[positions], unlabelled=None)
+    own = {"images": dataset.images[positions], "targets": dataset.targets[positions]}
+    few = replace(dataset, **own, unlabelled=None, hidden=None)
     loader = Loader(
         few, 2, 0, device.device
     )  # of these images only: on an accelerator a loader holds its whole data set

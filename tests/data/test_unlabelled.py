@@ -12,7 +12,7 @@ from PIL import Image
 
 from kd.data.loader import Loader
 from kd.data.pixels import Pixels, copy_in_parts
-from kd.data.unlabelled import add_unlabelled
+from kd.data.unlabelled import add_unlabelled, hide_labels
 from kd.interfaces import Outputs
 from kd.methods.supervised import CrossEntropy
 from kd.store.store import Store
@@ -144,3 +144,43 @@ def test_several_arrays_are_read_as_one():
     Pixels(arrays, CPU)._take(positions, out)
     assert (out == whole[positions]).all()
     assert (copy_in_parts(arrays, CPU).numpy() == whole).all()
+
+
+def test_hidden_labels_are_of_each_class_and_more_labels_are_these_and_others(dataset):
+    few, more = hide_labels(dataset, 0.1, 0), hide_labels(dataset, 0.25, 0)
+    assert set(few.train) < set(more.train) and set(few.train) != set(hide_labels(dataset, 0.1, 1).train)
+    for found in (few, more):
+        assert np.array_equal(np.sort(np.concatenate([found.train, found.hidden])), dataset.train)
+        assert set(found.targets[found.train]) == set(dataset.targets[dataset.train])
+        assert found.val is dataset.val and found.test is dataset.test
+    assert len({dataset.fingerprint, few.fingerprint, more.fingerprint}) == 3
+    assert few.notes["labelled_images"] + few.notes["images_with_hidden_labels"] == len(dataset.train)
+
+
+def test_an_epoch_of_the_student_hides_labels_and_that_of_others_the_images(joined):
+    few = hide_labels(joined, 0.25, 0)
+    own = Loader(few, 10, 0, CPU)
+    student = own.with_seed(0, unlabelled=True)
+    assert own.steps == len(few.train) // 10 and student.steps == (len(joined.train) + MORE) // 10
+    assert not set(torch.cat([batch.index for batch in own.epoch(1)]).tolist()) & set(few.hidden.tolist())
+    seen = set()
+    for batch in student.epoch(1):
+        for image, index, target in zip(batch.image, batch.index.tolist(), batch.target.tolist(), strict=True):
+            seen.add(index)
+            assert target == (few.targets[index] if index in few.train else -1)
+            if index < len(few.targets):
+                assert torch.equal(image, torch.from_numpy(np.array(few.images[index])).permute(2, 0, 1) / 255)
+    assert len(seen) == student.shown and len(seen & set(few.hidden.tolist())) > len(few.hidden) // 2
+    assert (few.targets >= 0).all()  # the loaders share them
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, "a"])
+def test_a_share_that_is_none_is_refused(dataset, share):
+    with pytest.raises(ValueError, match="data.labelled must lie between 0 and 1"):
+        hide_labels(dataset, share, 0)
+
+
+def test_a_class_of_one_image_is_refused_by_name(dataset):
+    one = np.flatnonzero(dataset.targets[dataset.train] == 2)[1:]
+    with pytest.raises(ValueError, match="labelled=0.5.*which is split into images with labels and images without"):
+        hide_labels(replace(dataset, train=np.delete(dataset.train, one)), 0.5, 0)

@@ -49,6 +49,16 @@ def test_the_student_alone_is_trained_anew_and_the_cache_gives_the_bits_of_the_l
     assert live == student
 
 
+def test_where_labels_are_hidden_the_cache_gives_the_bits_of_the_live_teacher(tmp_path):
+    found, student = run_in(tmp_path / "one", "data.labelled=0.25", "train.batch_size=16")
+    _, live = run_in(tmp_path / "two", "data.labelled=0.25", "train.batch_size=16", "teacher.source=live")
+    assert live == student
+    notes = found["data"]["notes"]
+    assert (notes["labelled_images"], notes["images_with_hidden_labels"]) == (30, 91)
+    with pytest.raises(ValueError, match="data.labelled=0.25: .*kd=dkd reads the label of every image"):
+        check_unlabelled(compose("data.labelled=0.25").data, build_objective(compose("kd=dkd").kd), "dkd")
+
+
 @pytest.mark.parametrize("method", ["dkd", "nkd", "wsld", "crd"])
 def test_methods_that_read_labels_are_refused_by_name(images, method):
     with pytest.raises(ValueError, match=f"data.unlabelled=.*kd={method} reads the label of every image"):

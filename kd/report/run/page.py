@@ -42,6 +42,7 @@ DECISIVE = (  # settings shown in report.md, besides those of the method
     "student.name",
     "student.width",
     "data.balance",
+    "data.labelled",
     "train.pick_by",
     "train.batch_size",
     "train.teacher.epochs",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kd.report.sweep.aggregate import Group
 
 
-TRAINING = ("data.balance", "data.label_noise", "data.train_images")  # these change no test image
+TRAINING = ("data.balance", "data.labelled", "data.label_noise", "data.train_images")  # these change no test image
 SEED = "seed"  # teacher.seed and data.seed are settings like any other: runs that differ in them are not pooled
 
 
