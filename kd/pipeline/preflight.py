@@ -193,13 +193,16 @@ def check_unlabelled(data: Mapping[str, Any], objective: Any, method: str) -> No
     """Refuse images without labels (``data.unlabelled``, ``data.labelled``) with a method that cannot use them.
 
     Raises:
-        MethodRefused: the method reads no teacher, or the label of every image.
+        MethodRefused: the method reads the label of every image or, with ``data.unlabelled``, no teacher. (Without one,
+            a student learns from what ``data.labelled`` leaves.)
     """
     given = [f"data.{name}={data[name]}" for name in ("unlabelled", "labelled") if data[name] is not None]
     if not given:
         return
     where = " ".join(given)
     if not objective.needs:
+        if data["unlabelled"] is None:
+            return
         raise MethodRefused(f"{where}: a student learns from its teacher there, and kd={method} reads none")
     if objective.label_readers:
         named = ", ".join(objective.label_readers)
