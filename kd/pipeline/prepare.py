@@ -194,7 +194,15 @@ def student_stages(
     own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix, view_epochs=recipe.view_epochs)
     labels = build_baseline_objective(cfg.baseline_kd)
     second = build_second_augment(cfg) if objective.second_augment else None
-    shown = recipe.mixup, recipe.cutmix, objective.views, bool(objective.needs), second, objective.sampler, recipe.view_epochs
+    shown = (
+        recipe.mixup,
+        recipe.cutmix,
+        objective.views,
+        bool(objective.needs),
+        second,
+        objective.sampler,
+        recipe.view_epochs,
+    )
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
