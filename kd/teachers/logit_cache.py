@@ -196,7 +196,7 @@ def fill_cache(
 
 
 def cache_shape(loader: Loader, epochs: int) -> tuple[int, int, int]:
-    """Return the shape of a logit cache: epochs with views of their own, views times images of the data set, classes."""
+    """Return the shape of a logit cache: epochs with views of their own, views x images of the data set, classes."""
     return min(epochs, loader.view_epochs or epochs), loader.views * len(loader.targets), len(loader.dataset.classes)
 
 
