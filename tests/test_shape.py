@@ -162,7 +162,7 @@ GIVEN = {
 
 
 BESIDE = {
-    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct", "unlabelled"}
+    "data": {"balance", "image_size", "stored_size", "fit", "crop_pct", "unlabelled", "labelled"}
 }  # in a config option, read by the program: conf/config.yaml
 
 
