@@ -177,9 +177,8 @@ class Loader:
     def beside(self, epoch: int, order: np.ndarray) -> np.ndarray | None:
         """Return the positions of the images that a sampler puts beside those of ``order``; None: no other images."""
         if self.sampler == "same_class_pairs":
-            return same_class_pairs(
-                order, self.train, self.targets, np.random.default_rng([self.seed, self.view_epoch(epoch), 1])
-            )
+            generator = np.random.default_rng([self.seed, self.view_epoch(epoch), 1])
+            return same_class_pairs(order, self.train, self.targets, generator)
         if self.sampler == "half_previous":
             # an image is mixed with another one in another epoch: the first step has nothing to go back to
             mixed, last = self.mixup or self.cutmix, self.order(max(epoch - 1, 0))[-self.batch_size :]

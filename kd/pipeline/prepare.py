@@ -172,8 +172,7 @@ def teacher_stages(cfg: Any, builder: ModelBuilder, keys: Keys, loader: Loader) 
     for role, spec in builder.specs.items():
         if role.startswith("teacher"):
             labels = Objective({"hard": CrossEntropy(recipe.label_smoothing)}, {"hard": 1.0})
-            shown = {"mixup": recipe.mixup, "cutmix": recipe.cutmix, "view_epochs": recipe.view_epochs}
-            own, is_trained = loader.with_seed(spec["seed"], **shown), bool(spec["checkpoint"])
+            own, is_trained = loader.with_seed(spec["seed"], **recipe.shown), bool(spec["checkpoint"])
             network = builder.build(role)
             stages[role] = StageSpec(
                 role, "teachers", keys.networks[role], network, labels, recipe, own, is_trained=is_trained
@@ -191,18 +190,10 @@ def student_stages(
     """
     recipe, stages = instantiate_node(cfg.train.student), {}
     teacher = "teacher" if objective.needs else None
-    own = loader.with_seed(cfg.seed, recipe.mixup, recipe.cutmix, view_epochs=recipe.view_epochs)
+    own = loader.with_seed(cfg.seed, **recipe.shown)
     labels = build_baseline_objective(cfg.baseline_kd)
     second = build_second_augment(cfg) if objective.second_augment else None
-    shown = (
-        recipe.mixup,
-        recipe.cutmix,
-        objective.views,
-        bool(objective.needs),
-        second,
-        objective.sampler,
-        recipe.view_epochs,
-    )
+    asked = {"views": objective.views, "unlabelled": bool(objective.needs), "sampler": objective.sampler}
     if cfg.baseline:
         network = builder.build("student")
         stages["baseline"] = StageSpec("baseline", "students", keys.networks["baseline"], network, labels, recipe, own)
@@ -214,7 +205,7 @@ def student_stages(
             builder.build(role),
             objective if role == "student" else build_objective(cfg.kd),
             recipe,
-            loader.with_seed(builder.specs[role]["seed"], *shown),
+            loader.with_seed(builder.specs[role]["seed"], **recipe.shown, **asked, second=second),
             taught_by=teacher,
         )
         teacher = role

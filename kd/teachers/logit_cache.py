@@ -60,9 +60,8 @@ class CachedTeacher:
 
     def _open(self, epoch: int) -> np.ndarray | Tensor:
         """Return the logits of an epoch, [V * N, K]: on an accelerator with room for them, else in the memory map."""
-        rows = np.asarray(
-            self.logits[(epoch - 1) % len(self.logits)]
-        )  # a plain view, which is quicker to index than a memory map
+        repeated = (epoch - 1) % len(self.logits)
+        rows = np.asarray(self.logits[repeated])  # a plain view, which is quicker to index than a memory map
         resident = copy_to_device(rows, self.device)
         return rows if resident is None else resident
 

@@ -84,6 +84,11 @@ class Recipe:
             raise ValueError(f"optimizer {self.optimizer!r} does not work here: {first_line(error)}") from error
 
     @property
+    def shown(self) -> dict[str, float | int | None]:
+        """What changes the views of a loader: arguments of ``Loader.with_seed``."""
+        return {"mixup": self.mixup, "cutmix": self.cutmix, "view_epochs": self.view_epochs}
+
+    @property
     def takes_parts(self) -> bool:
         """Whether the optimizer takes the gradients of labels and of other terms apart: see ``kd.train.apart``."""
         return getattr(OWN_OPTIMIZERS.get(self.optimizer), "takes_parts", False)
